@@ -1,0 +1,32 @@
+//! Snowglobe: a Kubernetes cluster's service discovery, whole and real, in one process.
+//!
+//! # Map
+//!
+//! The house has two halves and one joint. **Control** turns YAML into objects and objects into other objects;
+//! **data** moves bytes and answers names from one immutable [`route::RouteTable`]. The joint is a single `watch`
+//! channel of that table; the way back is one bounded channel of [`route::Notice`].
+//!
+//! ```text
+//! YAML -> api -> registry::write -> store -> registry::cache -> controllers -> registry::write ...
+//!                                              |
+//!                                              v
+//!                         controllers::routes -> route::build -> RouteTable -> proxy -> policy -> endpoint
+//!                                                                          \-> dns  -> packet
+//! ```
+//!
+//! # Invariants
+//!
+//! - Every write is compare-and-swap; the cache is fed by `Store::watch` only; a writer sees its own write.
+//! - A controller is a pure function from a snapshot and a key to a plan; `controllers::runner` does the I/O.
+//! - Proxy and DNS read one snapshot per decision, and do not know that Kubernetes exists.
+//! - The layers below are enforced by `tests/tidy.rs`.
+
+pub mod model;
+
+pub mod store;
+
+pub mod route;
+
+pub mod policy;
+
+pub mod runtime;

@@ -1,0 +1,76 @@
+//! [`ObjectKey`]: which object, and its form in the store.
+
+use std::fmt;
+
+use crate::model::kind::{self, Kind};
+
+/// Identifies one object of the cluster. Cluster-scoped objects have an empty namespace.
+/// The order is kind, namespace, name, so that one namespace of one kind is a range.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The kind, from [`kind::KINDS`].
+    pub kind: &'static Kind,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// The object's `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// The key of a namespaced object.
+    pub fn new(kind: &'static Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind, namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of a cluster-scoped object.
+    pub fn cluster(kind: &'static Kind, name: impl Into<String>) -> Self {
+        Self::new(kind, "", name)
+    }
+
+    /// The key in the object store: `objects/PLURAL.GROUP/NAMESPACE/NAME`.
+    /// Names and namespaces never contain a slash, so this is unambiguous.
+    pub fn to_store_key(&self) -> Vec<u8> {
+        let Kind { plural, group, .. } = self.kind;
+        format!("{OBJECTS}{plural}.{group}/{}/{}", self.namespace, self.name).into_bytes()
+    }
+
+    /// The inverse of [`ObjectKey::to_store_key`]; `None` for keys that are not objects or of an unknown kind.
+    pub fn from_store_key(key: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(key).ok()?.strip_prefix(OBJECTS)?;
+        let mut parts = text.splitn(3, '/');
+        let (plural, group) = parts.next()?.split_once('.')?;
+        let kind = kind::by_resource(group, plural)?;
+        Some(Self::new(kind, parts.next()?, parts.next()?))
+    }
+}
+
+/// Every object's store key begins with this; other prefixes hold allocations.
+pub const OBJECTS: &str = "objects/";
+
+impl fmt::Display for ObjectKey {
+    /// `Service default/web`, or `Node n1` for cluster-scoped kinds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind.kind, self.namespace, self.name)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn store_keys_round_trip() {
+        for key in [
+            ObjectKey::new(&kind::SERVICE, "default", "web"),
+            ObjectKey::cluster(&kind::NODE, "node-1"),
+            ObjectKey::new(&kind::ENDPOINT_SLICE, "a", "b.c"),
+        ] {
+            assert_eq!(ObjectKey::from_store_key(&key.to_store_key()), Some(key));
+        }
+        assert_eq!(ObjectKey::from_store_key(b"allocations/node-ports/30080"), None);
+    }
+}

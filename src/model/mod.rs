@@ -1,0 +1,17 @@
+//! Pure data about Kubernetes objects: documents, keys, kinds, selectors, API errors. No I/O, no clock.
+//!
+//! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
+//! is told when something is wrong). This module must never know the store, the cache or a socket.
+
+pub mod key;
+pub mod kind;
+pub mod object;
+pub mod patch;
+pub mod selector;
+pub mod status;
+
+pub use key::ObjectKey;
+pub use kind::Kind;
+pub use object::{Metadata, Object, OwnerReference};
+pub use selector::{FieldSelector, LabelSelector};
+pub use status::{Cause, Status};

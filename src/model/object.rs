@@ -1,0 +1,166 @@
+//! [`Object`]: one document as it is stored and sent, with the metadata that everything asks for already parsed.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::model::{Kind, ObjectKey};
+
+/// One object at one revision. Cheap to share (`Arc<Object>`); the body stays JSON bytes and is parsed on demand.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// Kind, namespace and name.
+    pub key: ObjectKey,
+    /// The revision that wrote it, which is its `resourceVersion`.
+    pub revision: u64,
+    /// The parts of `metadata` that selectors, controllers and garbage collection read.
+    pub metadata: Metadata,
+    document: Bytes,
+}
+
+/// The parsed part of `metadata`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    /// Unique over time, also among objects of one name.
+    pub uid: String,
+    /// Counts changes of the spec; 0 for kinds that do not count.
+    pub generation: i64,
+    /// RFC 3339, seconds.
+    pub creation_timestamp: Option<String>,
+    /// RFC 3339, seconds; set once deletion was asked for.
+    pub deletion_timestamp: Option<String>,
+    /// Seconds that a pod has between the request and its end.
+    pub deletion_grace_period_seconds: Option<i64>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// What must happen before the object may vanish.
+    pub finalizers: Vec<String>,
+    /// Who this object belongs to.
+    pub owner_references: Vec<OwnerReference>,
+}
+
+/// One entry of `metadata.ownerReferences`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OwnerReference {
+    /// The owner's `apiVersion`.
+    pub api_version: String,
+    /// The owner's kind.
+    pub kind: String,
+    /// The owner's name, in the same namespace or cluster-scoped.
+    pub name: String,
+    /// The owner's uid.
+    pub uid: String,
+    /// True for the one owner that manages the object.
+    pub controller: bool,
+    /// True when foreground deletion of the owner waits for this object.
+    pub block_owner_deletion: bool,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    metadata: Metadata,
+}
+
+const METADATA: &str = "\"metadata\":{";
+
+impl Object {
+    /// Decodes stored bytes (written by [`to_stored`]) and puts the revision in as `metadata.resourceVersion`.
+    pub fn from_stored(key: ObjectKey, revision: u64, stored: &[u8]) -> Result<Self, Error> {
+        let text = std::str::from_utf8(stored).map_err(|_utf8| Error::NotStored(key.clone()))?;
+        let at = text.find(METADATA).ok_or_else(|| Error::NotStored(key.clone()))? + METADATA.len();
+        let rest = &text[at..];
+        let comma = if rest.starts_with('}') { "" } else { "," };
+        let document = format!("{}\"resourceVersion\":\"{revision}\"{comma}{rest}", &text[..at]);
+        let Envelope { metadata } = serde_json::from_str(&document)
+            .map_err(|source| Error::Json { key: key.clone(), source })?;
+        Ok(Self { key, revision, metadata, document: document.into() })
+    }
+
+    /// The JSON document, `metadata.resourceVersion` included.
+    pub fn document(&self) -> &Bytes {
+        &self.document
+    }
+
+    /// The document as a typed view, parsed anew on each call.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.document)
+            .map_err(|source| Error::Json { key: self.key.clone(), source })
+    }
+
+    /// The owner that manages this object, if any.
+    pub fn controller(&self) -> Option<&OwnerReference> {
+        self.metadata.owner_references.iter().find(|owner| owner.controller)
+    }
+
+    /// Whether deletion was asked for.
+    pub fn is_terminating(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+}
+
+/// Serialises a document for the store: `apiVersion`, `kind` and `metadata` first, without `resourceVersion`
+/// (the store's revision is the truth).
+pub fn to_stored(kind: &Kind, mut document: Value) -> Vec<u8> {
+    let mut ordered = serde_json::Map::new();
+    ordered.insert("apiVersion".into(), kind.api_version().into());
+    ordered.insert("kind".into(), kind.kind.into());
+    if let Some(fields) = document.as_object_mut() {
+        let mut metadata =
+            fields.remove("metadata").unwrap_or_else(|| Value::Object(<_>::default()));
+        if let Some(metadata) = metadata.as_object_mut() {
+            metadata.remove("resourceVersion");
+        }
+        ordered.insert("metadata".into(), metadata);
+        for (name, value) in std::mem::take(fields) {
+            ordered.entry(name).or_insert(value);
+        }
+    }
+    Value::Object(ordered).to_string().into_bytes()
+}
+
+/// Why stored bytes are not an object.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bytes were not written by [`to_stored`].
+    #[error("the stored document of {0} has no metadata")]
+    NotStored(ObjectKey),
+    /// The document is not what its kind's type says.
+    #[error("the document of {key} does not parse")]
+    Json {
+        /// Whose document.
+        key: ObjectKey,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::kind;
+
+    #[test]
+    fn revision_becomes_resource_version() {
+        let stored = to_stored(
+            &kind::CONFIG_MAP,
+            json!({"data": {"metadata": "{"}, "metadata": {"name": "a", "resourceVersion": "1",
+                   "uid": "u", "labels": {"x": "y"}}}),
+        );
+        let key = ObjectKey::new(&kind::CONFIG_MAP, "default", "a");
+        let object = Object::from_stored(key, 42, &stored).unwrap();
+        let value: Value = object.parse().unwrap();
+        assert_eq!(value["metadata"]["resourceVersion"], "42");
+        assert_eq!(value["data"]["metadata"], "{");
+        assert_eq!(value["kind"], "ConfigMap");
+        assert_eq!(object.metadata.labels["x"], "y");
+    }
+}

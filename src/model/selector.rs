@@ -1,0 +1,224 @@
+//! Label and field selectors: parsed from queries (`a=b,c in (x,y),!d`) or from objects, matched against metadata.
+//!
+//! Grammar and semantics: "Labels and Selectors" of the Kubernetes documentation. `!=` and `notin` also match
+//! objects that lack the label.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
+
+/// A conjunction of requirements on labels. The empty selector matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector {
+    requirements: Vec<Requirement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Operator {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Exists,
+    DoesNotExist,
+}
+
+impl LabelSelector {
+    /// Parses the `labelSelector` query parameter. The error is a sentence for the client.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let requirements = split_outside_parentheses(text)
+            .into_iter()
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(parse_requirement)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { requirements })
+    }
+
+    /// All of these labels, as a Service's `spec.selector` means it.
+    pub fn from_map(labels: &BTreeMap<String, String>) -> Self {
+        let requirements = labels
+            .iter()
+            .map(|(key, value)| Requirement {
+                key: key.clone(),
+                operator: Operator::In(vec![value.clone()]),
+            })
+            .collect();
+        Self { requirements }
+    }
+
+    /// A workload's `spec.selector`. The error names the operator that is unknown.
+    pub fn from_object(selector: &meta::LabelSelector) -> Result<Self, String> {
+        let mut all = Self::from_map(selector.match_labels.as_ref().unwrap_or(&BTreeMap::new()));
+        for expression in selector.match_expressions.iter().flatten() {
+            let values = expression.values.clone().unwrap_or_default();
+            let operator = match expression.operator.as_str() {
+                "In" => Operator::In(values),
+                "NotIn" => Operator::NotIn(values),
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                other => return Err(format!("\"{other}\" is not a valid label selector operator")),
+            };
+            all.requirements.push(Requirement { key: expression.key.clone(), operator });
+        }
+        Ok(all)
+    }
+
+    /// Whether every requirement holds.
+    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.requirements.iter().all(|requirement| {
+            let value = labels.get(&requirement.key);
+            match &requirement.operator {
+                Operator::In(values) => value.is_some_and(|v| values.contains(v)),
+                Operator::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
+                Operator::Exists => value.is_some(),
+                Operator::DoesNotExist => value.is_none(),
+            }
+        })
+    }
+
+    /// Whether there is nothing to match.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+}
+
+fn split_outside_parentheses(text: &str) -> Vec<&str> {
+    let (mut parts, mut depth, mut start) = (Vec::new(), 0_u32, 0);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                parts.push(&text[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&text[start..]);
+    parts
+}
+
+fn parse_requirement(part: &str) -> Result<Requirement, String> {
+    let broken = || format!("unable to parse requirement: {part:?} is not a label requirement");
+    let make = |key: &str, operator| {
+        let key = key.trim();
+        let valid = !key.is_empty()
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
+        if valid { Ok(Requirement { key: key.to_owned(), operator }) } else { Err(broken()) }
+    };
+    let one = |value: &str| vec![value.trim().to_owned()];
+    if let Some(key) = part.strip_prefix('!') {
+        return make(key, Operator::DoesNotExist);
+    }
+    if let Some((head, list)) = part.split_once('(') {
+        let list = list.trim_end().strip_suffix(')').ok_or_else(broken)?;
+        let values = list.split(',').map(|v| v.trim().to_owned()).collect();
+        let (key, word) = head.trim_end().rsplit_once(char::is_whitespace).ok_or_else(broken)?;
+        return match word {
+            "in" => make(key, Operator::In(values)),
+            "notin" => make(key, Operator::NotIn(values)),
+            _ => Err(broken()),
+        };
+    }
+    if let Some((key, value)) = part.split_once("!=") {
+        return make(key, Operator::NotIn(one(value)));
+    }
+    if let Some((key, value)) = part.split_once('=') {
+        return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))));
+    }
+    make(part, Operator::Exists)
+}
+
+/// A conjunction of equalities on fields, `spec.nodeName=n1,status.phase!=Running`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector {
+    requirements: Vec<FieldRequirement>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldRequirement {
+    path: String,
+    equal: bool,
+    value: String,
+}
+
+impl FieldSelector {
+    /// Parses the `fieldSelector` query parameter. The error is a sentence for the client.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut requirements = Vec::new();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
+                (path, false, value)
+            } else if let Some((path, value)) = part.split_once('=') {
+                (path, true, value.strip_prefix('=').unwrap_or(value))
+            } else {
+                return Err(format!("invalid field selector: {part:?} is not path=value"));
+            };
+            let (path, value) = (path.trim().to_owned(), value.trim().to_owned());
+            requirements.push(FieldRequirement { path, equal, value });
+        }
+        Ok(Self { requirements })
+    }
+
+    /// Whether there is nothing to match.
+    pub fn is_empty(&self) -> bool {
+        self.requirements.is_empty()
+    }
+
+    /// The paths that it reads, for a check against what a kind supports.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.requirements.iter().map(|requirement| requirement.path.as_str())
+    }
+
+    /// Whether every requirement holds; `field` gives the value at a path, `""` where there is none.
+    pub fn matches<'a>(&self, field: impl Fn(&str) -> Cow<'a, str>) -> bool {
+        self.requirements.iter().all(|requirement| {
+            (field(&requirement.path) == requirement.value.as_str()) == requirement.equal
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_selectors() {
+        let labels = BTreeMap::from([
+            ("app".to_owned(), "web".to_owned()),
+            ("v".to_owned(), "2".to_owned()),
+        ]);
+        for (text, expected) in [
+            ("", true),
+            ("app=web", true),
+            ("app==web,v=2", true),
+            ("app in (api, web)", true),
+            ("app notin (api,web)", false),
+            ("zone notin (a)", true),
+            ("zone!=a", true),
+            ("app!=web", false),
+            ("app,!zone", true),
+            ("!app", false),
+        ] {
+            assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), expected, "{text}");
+        }
+        for broken in ["a in b", "a of (b)", "=x", "a b"] {
+            assert!(LabelSelector::parse(broken).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn field_selectors() {
+        let field = |path: &str| Cow::from(if path == "metadata.name" { "web" } else { "" });
+        assert!(FieldSelector::parse("metadata.name=web").unwrap().matches(field));
+        assert!(FieldSelector::parse("metadata.name==web,spec.nodeName=").unwrap().matches(field));
+        assert!(!FieldSelector::parse("metadata.name!=web").unwrap().matches(field));
+        assert!(FieldSelector::parse("metadata.name").is_err());
+    }
+}

@@ -1,0 +1,68 @@
+//! [`View`]: the whole cluster at one revision, immutable and cheap to clone. Lists, controllers and the route
+//! builder read it without a lock, so that one decision never sees two states.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::de::DeserializeOwned;
+
+use crate::model::{Kind, Object, ObjectKey};
+
+/// Namespace and name: the order in which lists are given.
+pub(crate) type Name = (String, String);
+
+/// A consistent snapshot of all objects.
+#[derive(Clone, Default)]
+pub struct View {
+    pub(crate) revision: u64,
+    pub(crate) kinds: OrdMap<&'static Kind, OrdMap<Name, Arc<Object>>>,
+}
+
+impl View {
+    /// The revision up to which every commit is contained.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// One object.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        // A tuple of owned strings is what the map is keyed by; the clone is two short strings.
+        self.kinds.get(&key.kind)?.get(&(key.namespace.clone(), key.name.clone()))
+    }
+
+    /// All objects of a kind, ordered by namespace and name; with a namespace, only those in it.
+    pub fn list<'a>(
+        &'a self,
+        kind: &'static Kind,
+        namespace: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        let only = namespace.map(str::to_owned);
+        let from = (namespace.unwrap_or_default().to_owned(), String::new());
+        self.kinds
+            .get(&kind)
+            .into_iter()
+            .flat_map(move |objects| objects.range(from.clone()..))
+            .take_while(move |((namespace, _), _)| only.as_ref().is_none_or(|o| o == namespace))
+            .map(|(_, object)| object)
+    }
+
+    /// The typed form of one object; `None` when it is absent (or, which the log then tells, does not parse).
+    pub fn parse<T: DeserializeOwned>(&self, key: &ObjectKey) -> Option<T> {
+        let object = self.get(key)?;
+        object
+            .parse()
+            .inspect_err(|error| tracing::error!(%key, %error, "stored object does not parse"))
+            .ok()
+    }
+
+    /// The objects of a kind in a namespace whose managing owner has this uid.
+    pub fn controlled_by<'a>(
+        &'a self,
+        kind: &'static Kind,
+        namespace: &str,
+        uid: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        self.list(kind, Some(namespace))
+            .filter(move |object| object.controller().is_some_and(|owner| owner.uid == uid))
+    }
+}

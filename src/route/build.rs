@@ -1,0 +1,1 @@
+//! Builds the route table from Kubernetes objects.

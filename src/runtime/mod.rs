@@ -1,0 +1,90 @@
+//! What stands behind a Pod. [`PodRuntime`] is the seam; [`simulated`] (the default) answers on real sockets of the
+//! pod's own address.
+//!
+//! A runtime knows pods as plain values ([`PodSpec`]); it must never know the registry: `node` translates.
+
+pub mod simulated;
+
+use std::{net::IpAddr, time::Duration};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+/// Starts, follows and stops pods of one kind.
+#[async_trait]
+pub trait PodRuntime: Send + Sync + 'static {
+    /// Makes the pod run as described; called again whenever the description changes (ports come and go while it runs).
+    async fn ensure(&self, pod: PodSpec);
+
+    /// Ends the pod: it stops accepting at once, and what is open is closed when `grace` is over.
+    /// Returns when nothing is left of it.
+    async fn stop(&self, uid: &str, grace: Duration);
+
+    /// What happens to pods, from now on. May be called once.
+    fn events(&self) -> BoxStream<'static, PodEvent>;
+
+    /// What the pod has written, oldest first; `None` for an unknown pod.
+    fn logs(&self, uid: &str) -> Option<Vec<String>>;
+}
+
+/// A pod as its runtime needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSpec {
+    /// Identity over time.
+    pub uid: String,
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// The node it runs on.
+    pub node: String,
+    /// That node's zone, empty when it has none.
+    pub zone: String,
+    /// Its own address.
+    pub ip: IpAddr,
+    /// Where it must listen: declared container ports and numeric target ports of the Services that select it.
+    pub ports: Vec<Port>,
+    /// False keeps it from being ready (annotation `snowglobe.dev/ready: "false"`).
+    pub wants_ready: bool,
+}
+
+/// One port that a pod listens on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Number.
+    pub number: u16,
+    /// True for UDP, false for TCP.
+    pub udp: bool,
+}
+
+/// What a runtime tells about a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodEvent {
+    /// Which pod.
+    pub uid: String,
+    /// What is so now.
+    pub state: PodState,
+}
+
+/// The state of a running pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodState {
+    /// Every port is served (perhaps elsewhere, see `moved`) and the pod wants to be ready.
+    pub ready: bool,
+    /// Ports that could not be bound as they are and are served on another port of the pod's address,
+    /// with the reason.
+    pub moved: Vec<MovedPort>,
+    /// Ports that are not served at all, with the reason. Non-empty means not ready; binding is tried again.
+    pub failed: Vec<(Port, String)>,
+}
+
+/// A port that is served under another number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MovedPort {
+    /// As asked for.
+    pub port: Port,
+    /// The number that it listens on.
+    pub bound: u16,
+    /// Why.
+    pub reason: String,
+}
