@@ -25,8 +25,12 @@ pub mod model;
 
 pub mod store;
 
+pub mod registry;
+
 pub mod route;
 
 pub mod policy;
 
 pub mod runtime;
+
+pub mod controllers;

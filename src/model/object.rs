@@ -87,6 +87,15 @@ impl Object {
         &self.document
     }
 
+    /// The same document at another revision: the last state of a deleted object.
+    pub fn at_revision(&self, revision: u64) -> Self {
+        let own = format!("\"resourceVersion\":\"{}\"", self.revision);
+        let other = format!("\"resourceVersion\":\"{revision}\"");
+        // Valid UTF-8 by construction, and `from_stored` put the first occurrence at the head of `metadata`.
+        let document = String::from_utf8_lossy(&self.document).replacen(&own, &other, 1).into();
+        Self { revision, document, ..self.clone() }
+    }
+
     /// The document as a typed view, parsed anew on each call.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.document)

@@ -16,8 +16,8 @@ mod write;
 use std::{net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
-use serde_json::Value;
 use tokio::sync::watch as channel;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Kind, Object, ObjectKey, Status},
@@ -62,3 +62,53 @@ pub struct Registry {
 
 /// How long a write waits until the data half has its revision (conventions, section 3).
 const ROUTED_WAIT: Duration = Duration::from_millis(50);
+
+impl Registry {
+    /// Reads the store. [`Registry::run`] must then be driven for reads and writes to make progress.
+    pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, store::Error> {
+        let cache = Arc::new(cache::Cache::load(store.as_ref()).await?);
+        Ok(Self { store, cache, options, routed: channel::Sender::new(u64::MAX) })
+    }
+
+    /// Keeps the cache current until cancelled. An error means that the store is lost.
+    pub async fn run(&self, token: CancellationToken) -> Result<(), store::Error> {
+        self.cache.follow(self.store.as_ref(), &token).await
+    }
+
+    /// What the registry was told about the cluster.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Everything, as it is now.
+    pub fn view(&self) -> View {
+        self.cache.view()
+    }
+
+    /// One object.
+    pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
+        self.view().get(key).cloned().ok_or_else(|| Status::not_found(key))
+    }
+
+    /// The changes of some kinds after a revision.
+    pub fn subscribe(&self, kinds: &[&'static Kind], after: u64) -> Subscription {
+        Subscription::new(self.cache.clone(), kinds.to_vec(), after)
+    }
+
+    /// The newest revision in the cache, as it changes.
+    pub fn revisions(&self) -> channel::Receiver<u64> {
+        self.cache.revisions()
+    }
+
+    /// Tells that proxy and DNS work with a table of this revision.
+    pub fn set_routed(&self, revision: u64) {
+        self.routed.send_replace(revision);
+    }
+
+    /// Waits until proxy and DNS have taken over a revision, so that the very next query or connection is right.
+    /// Gives up after 50 ms and tells whether it came in time.
+    pub async fn wait_routed(&self, revision: u64) -> bool {
+        let mut routed = self.routed.subscribe();
+        tokio::time::timeout(ROUTED_WAIT, routed.wait_for(|now| *now >= revision)).await.is_ok()
+    }
+}

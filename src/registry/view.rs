@@ -6,7 +6,10 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::de::DeserializeOwned;
 
-use crate::model::{Kind, Object, ObjectKey};
+use crate::{
+    model::{Kind, Object, ObjectKey},
+    registry::alloc::{ALLOCATIONS, Held},
+};
 
 /// Namespace and name: the order in which lists are given.
 pub(crate) type Name = (String, String);
@@ -16,12 +19,42 @@ pub(crate) type Name = (String, String);
 pub struct View {
     pub(crate) revision: u64,
     pub(crate) kinds: OrdMap<&'static Kind, OrdMap<Name, Arc<Object>>>,
+    /// Allocations that are not objects, by store key.
+    pub(crate) allocations: OrdMap<String, Held>,
 }
 
 impl View {
     /// The revision up to which every commit is contained.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    pub(crate) fn insert(&mut self, object: Arc<Object>) {
+        let name = (object.key.namespace.clone(), object.key.name.clone());
+        self.kinds.entry(object.key.kind).or_default().insert(name, object);
+    }
+
+    pub(crate) fn remove(&mut self, key: &ObjectKey) {
+        if let Some(objects) = self.kinds.get_mut(&key.kind) {
+            objects.remove(&(key.namespace.clone(), key.name.clone()));
+        }
+    }
+
+    /// Takes over one store change when its key is an allocation.
+    pub(crate) fn allocate(&mut self, key: &[u8], revision: u64, owner: Option<&[u8]>) {
+        let Ok(key) = str::from_utf8(key) else { return };
+        if !key.starts_with(ALLOCATIONS) {
+            return;
+        }
+        match owner {
+            Some(owner) => {
+                let owner = String::from_utf8_lossy(owner).into_owned();
+                self.allocations.insert(key.to_owned(), Held { owner, revision });
+            }
+            None => {
+                self.allocations.remove(key);
+            }
+        }
     }
 
     /// One object.

@@ -1,0 +1,116 @@
+//! From a client's document to its kind's type and back: types are checked, unknown and wrong fields are found.
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::model::{Kind, Status};
+
+/// The `fieldValidation` query parameter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FieldValidation {
+    /// Unknown fields are dropped in silence.
+    Ignore,
+    /// Unknown fields are dropped with a warning.
+    #[default]
+    Warn,
+    /// Unknown fields are an error.
+    Strict,
+}
+
+/// A document that has its kind's types, without what the kind does not know.
+pub(crate) struct Decoded<T> {
+    pub(crate) object: T,
+    /// Paths of dropped fields, `spec.foo`.
+    pub(crate) unknown: Vec<String>,
+}
+
+/// Reads a document as `T`. The error names the path of the first field of a wrong type.
+pub(crate) fn decode<T: DeserializeOwned + Serialize>(
+    kind: &Kind,
+    document: &Value,
+) -> Result<Decoded<T>, Status> {
+    let object: T = serde_path_to_error::deserialize(document).map_err(|error| {
+        Status::bad_request(format!(
+            "{} in version \"{}\" cannot be handled as a {}: json: field {}: {}",
+            kind.kind,
+            kind.version,
+            kind.kind,
+            error.path(),
+            error.inner()
+        ))
+    })?;
+    let known = encode(&object);
+    let mut unknown = Vec::new();
+    find_dropped(document, &known, "", &mut unknown);
+    Ok(Decoded { object, unknown })
+}
+
+/// The JSON of a typed object.
+pub(crate) fn encode<T: Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).expect("Kubernetes types have string keys and no failing fields")
+}
+
+/// Applies the client's wish about unknown fields: an error, or the warnings to send along.
+pub(crate) fn judge_unknown(
+    unknown: &[String],
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
+    let lines: Vec<String> =
+        unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    match validation {
+        FieldValidation::Strict if !lines.is_empty() => {
+            Err(Status::bad_request(format!("strict decoding error: {}", lines.join(", "))))
+        }
+        FieldValidation::Strict | FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Warn => Ok(lines),
+    }
+}
+
+/// Everything that is in `given` and did not survive into `kept` is a field that the type does not have.
+fn find_dropped(given: &Value, kept: &Value, path: &str, unknown: &mut Vec<String>) {
+    match (given, kept) {
+        (Value::Object(given), Value::Object(kept)) => {
+            for (name, value) in given {
+                let here = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match kept.get(name) {
+                    Some(kept) => find_dropped(value, kept, &here, unknown),
+                    None if value.is_null() => {}
+                    None => unknown.push(here),
+                }
+            }
+        }
+        (Value::Array(given), Value::Array(kept)) => {
+            for (index, (given, kept)) in given.iter().zip(kept).enumerate() {
+                find_dropped(given, kept, &format!("{path}[{index}]"), unknown);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Service;
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::kind;
+
+    #[test]
+    fn unknown_fields_are_found_by_path() {
+        let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "x": 1},
+            "spec": {"ports": [{"port": 80, "targetprot": 1}], "selector": null}});
+        let decoded = decode::<Service>(&kind::SERVICE, &document).unwrap();
+        assert_eq!(decoded.unknown, ["metadata.x", "spec.ports[0].targetprot"]);
+        assert!(judge_unknown(&decoded.unknown, FieldValidation::Strict).is_err());
+        assert_eq!(judge_unknown(&decoded.unknown, FieldValidation::Warn).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn wrong_types_name_the_field() {
+        let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {},
+            "spec": {"ports": [{"port": "eighty"}]}});
+        let error = decode::<Service>(&kind::SERVICE, &document).err().unwrap();
+        assert!(error.message.contains("spec.ports[0].port"), "{}", error.message);
+    }
+}

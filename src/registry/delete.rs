@@ -1,0 +1,141 @@
+//! Deletion: at once, or marked and held by finalizers or a grace period.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    model::{Object, ObjectKey, Status, kind, object},
+    registry::{
+        Registry, alloc, strategy,
+        write::{decoded, holds_on, parsed, timestamp},
+    },
+    store::{Expect, Revision, Write},
+};
+
+/// What becomes of the objects that the deleted one owns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagation {
+    /// The garbage collector deletes them afterwards.
+    #[default]
+    Background,
+    /// They go first.
+    Foreground,
+    /// They stay, without owner.
+    Orphan,
+}
+
+/// How to delete.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteOptions {
+    /// Seconds until the end; `None` for the kind's default.
+    pub grace_seconds: Option<i64>,
+    /// Only an object with this uid.
+    pub uid: Option<String>,
+    /// Only an object at this revision.
+    pub revision: Option<u64>,
+    /// What becomes of dependents.
+    pub propagation: Propagation,
+    /// Do everything but store it.
+    pub dry_run: bool,
+}
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+const ATTEMPTS_MAX: u32 = 16;
+
+impl Registry {
+    /// Deletes an object, or marks it as terminating when finalizers or a grace period hold it. Returns its last
+    /// (or marked) state and whether it is gone.
+    pub async fn delete(
+        &self,
+        key: &ObjectKey,
+        options: &DeleteOptions,
+    ) -> Result<(Arc<Object>, bool), Status> {
+        for _attempt in 0..ATTEMPTS_MAX {
+            let view = self.view();
+            let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
+            check_preconditions(key, &old, options)?;
+            let mut document = parsed(&old)?;
+            let rules = strategy::rules(key.kind);
+            let default_grace = rules.grace_seconds(key.kind, &document);
+            mark(&mut document, &old, options, default_grace);
+            let gone = !holds_on(&document);
+            if !gone && document == parsed(&old)? {
+                return Ok((old, false));
+            }
+            if options.dry_run {
+                return Ok((old, gone));
+            }
+            let value = object::to_stored(key.kind, document.clone());
+            let mut writes = Vec::new();
+            if gone {
+                writes = alloc::writes(&view, key, &rules.claims(key.kind, &document), &[], "");
+            }
+            writes.push(Write {
+                key: key.to_store_key().into(),
+                expect: Expect::At(Revision(old.revision)),
+                value: (!gone).then(|| value.clone().into()),
+            });
+            if let Ok(revision) = self.commit(writes).await? {
+                return Ok((decoded(key, revision, &value)?, gone));
+            }
+        }
+        Err(Status::conflict(key, "too many other writers; please try again"))
+    }
+}
+
+fn check_preconditions(
+    key: &ObjectKey,
+    old: &Object,
+    options: &DeleteOptions,
+) -> Result<(), Status> {
+    if let Some(uid) = &options.uid
+        && *uid != old.metadata.uid
+    {
+        let text = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.metadata.uid
+        );
+        return Err(Status::conflict(key, &text));
+    }
+    if let Some(revision) = options.revision
+        && revision != old.revision
+    {
+        let text = format!(
+            "Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {}",
+            old.revision
+        );
+        return Err(Status::conflict(key, &text));
+    }
+    Ok(())
+}
+
+/// Writes the wish to delete into the document. A second wish may shorten the grace period, never lengthen it.
+fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_grace: Option<i64>) {
+    let grace = match default_grace {
+        Some(seconds) => options.grace_seconds.unwrap_or(seconds).max(0),
+        None => 0,
+    };
+    let grace = old.metadata.deletion_grace_period_seconds.map_or(grace, |now| now.min(grace));
+    let metadata = &mut document["metadata"];
+    if !old.is_terminating() || old.metadata.deletion_grace_period_seconds != Some(grace) {
+        let end = Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        metadata["deletionTimestamp"] = timestamp(end).into();
+        metadata["deletionGracePeriodSeconds"] = grace.into();
+    }
+    let mut finalizers: Vec<String> = old.metadata.finalizers.clone();
+    finalizers.retain(|finalizer| finalizer != FOREGROUND && finalizer != ORPHAN);
+    match options.propagation {
+        Propagation::Background => {}
+        Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
+        Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
+    }
+    if finalizers != old.metadata.finalizers {
+        metadata["finalizers"] = json!(finalizers);
+    }
+    if *old.key.kind == kind::NAMESPACE {
+        document["status"]["phase"] = "Terminating".into();
+    }
+}

@@ -1,0 +1,55 @@
+//! [`Subscription`]: the changes of some kinds after a revision, without gap and in order.
+
+use std::sync::Arc;
+
+use tokio::sync::watch as channel;
+
+use crate::{
+    model::{Kind, Status},
+    registry::{Event, cache::Cache},
+};
+
+/// A position in the history of some kinds. Holds no queue: a slow reader costs nothing, and is told to list again
+/// (410) once the kept history has passed it.
+pub struct Subscription {
+    cache: Arc<Cache>,
+    kinds: Vec<&'static Kind>,
+    position: u64,
+    changed: channel::Receiver<u64>,
+}
+
+impl Subscription {
+    pub(crate) fn new(cache: Arc<Cache>, kinds: Vec<&'static Kind>, after: u64) -> Self {
+        let changed = match kinds.as_slice() {
+            [kind] => cache.revisions_of(kind),
+            _ => cache.revisions(),
+        };
+        Self { cache, kinds, position: after, changed }
+    }
+
+    /// The revision up to which everything was handed over.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// What happened since the last call, perhaps nothing; never waits. 410 when too far behind.
+    pub fn take(&mut self) -> Result<Vec<Arc<Event>>, Status> {
+        let (events, revision) = self.cache.events_after(&self.kinds, self.position)?;
+        self.position = self.position.max(revision);
+        Ok(events)
+    }
+
+    /// Waits for at least one event. Cancel-safe: nothing is taken before it returns.
+    pub async fn next(&mut self) -> Result<Vec<Arc<Event>>, Status> {
+        loop {
+            self.changed.mark_unchanged();
+            let events = self.take()?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+            if self.changed.changed().await.is_err() {
+                return Err(Status::unavailable("the server is shutting down"));
+            }
+        }
+    }
+}

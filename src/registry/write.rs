@@ -1,0 +1,426 @@
+//! The write path: clean -> own metadata -> defaults and rules of the kind -> allocation -> compare-and-swap.
+//! Authorization and admission hooks have their place in [`Registry::create`] and [`Registry::update`], before the rules.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rand::RngExt;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    model::{Kind, Object, ObjectKey, Status, kind, object},
+    registry::{
+        FieldValidation, Registry, alloc, decode,
+        strategy::{self, Admitted, Context},
+    },
+    store::{self, Expect, Revision, Write},
+};
+
+/// Which part of an object a write may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Everything but the status, for kinds that have a status subresource.
+    Main,
+    /// Only the status.
+    Status,
+}
+
+/// How to treat a write.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WriteOptions {
+    /// Do everything but store it.
+    pub dry_run: bool,
+    /// What to do about unknown fields.
+    pub field_validation: FieldValidation,
+}
+
+/// What a write did.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The object as stored.
+    pub object: Arc<Object>,
+    /// For `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// How often a write is tried again when others write the same object or take the same address.
+const ATTEMPTS_MAX: u32 = 16;
+/// How often another suffix is tried for `generateName` (as Kubernetes does).
+const NAMES_MAX: u32 = 8;
+/// Characters of generated suffixes: no vowels and no look-alikes, as Kubernetes has them.
+const SUFFIX: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+const SUFFIX_LENGTH: usize = 5;
+const NAME_MAX: usize = 63;
+
+impl Registry {
+    /// Creates an object. `namespace` is empty for cluster-scoped kinds; the document's own must agree with it.
+    pub async fn create(
+        &self,
+        kind: &'static Kind,
+        namespace: &str,
+        document: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        let (mut document, unknown) = clean(kind, document)?;
+        let mut warnings = decode::judge_unknown(&unknown, options.field_validation)?;
+        let metadata = &document["metadata"];
+        let generate = match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
+            (None | Some(""), Some(base)) if !base.is_empty() => Some(base.to_owned()),
+            _ => None,
+        };
+        check_namespace(namespace, metadata)?;
+        if metadata["resourceVersion"].as_str().is_some_and(|v| !v.is_empty()) {
+            let text = "resourceVersion should not be set on objects to be created";
+            return Err(Status::bad_request(text));
+        }
+        self.require_namespace(kind, namespace)?;
+        for attempt in 1.. {
+            if let Some(base) = &generate {
+                document["metadata"]["name"] = generated_name(base).into();
+            }
+            let name = document["metadata"]["name"].as_str().unwrap_or_default();
+            let key = ObjectKey::new(kind, namespace, name);
+            match self.create_named(&key, document.clone(), options).await {
+                Err(status)
+                    if status.reason == "AlreadyExists"
+                        && generate.is_some()
+                        && attempt < NAMES_MAX => {}
+                Ok(mut written) => {
+                    warnings.append(&mut written.warnings);
+                    return Ok(Written { warnings, ..written });
+                }
+                Err(status) => return Err(status),
+            }
+        }
+        unreachable!("the loop ends by returning")
+    }
+
+    async fn create_named(
+        &self,
+        key: &ObjectKey,
+        mut document: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        let now = Timestamp::now();
+        let stamp = timestamp(now);
+        own_metadata_on_create(key, &mut document, &stamp);
+        for _attempt in 0..ATTEMPTS_MAX {
+            let view = self.view();
+            if view.get(key).is_some() {
+                return Err(Status::already_exists(key));
+            }
+            let context = Context { view: &view, options: &self.options, now, part: Part::Main };
+            let admitted = strategy::rules(key.kind).admit(key.kind, &document, None, &context)?;
+            let Admitted { document, claims, warnings, .. } = admitted;
+            let value: Bytes = object::to_stored(key.kind, document).into();
+            if options.dry_run {
+                return Ok(Written { object: decoded(key, 0, &value)?, warnings });
+            }
+            let mut writes = alloc::writes(&view, key, &[], &claims, &stamp);
+            writes.push(Write {
+                key: key.to_store_key().into(),
+                expect: Expect::Absent,
+                value: Some(value.clone()),
+            });
+            match self.commit(writes).await? {
+                Ok(revision) => {
+                    return Ok(Written { object: decoded(key, revision, &value)?, warnings });
+                }
+                Err(taken) if taken == key.to_store_key() => {
+                    return Err(Status::already_exists(key));
+                }
+                Err(_allocation) => {}
+            }
+        }
+        Err(contended(key))
+    }
+
+    /// Replaces an object, or its status. A `resourceVersion` in the document must be the current one.
+    pub async fn update(
+        &self,
+        key: &ObjectKey,
+        part: Part,
+        document: Value,
+        options: &WriteOptions,
+    ) -> Result<Written, Status> {
+        check_namespace(&key.namespace, &document["metadata"])?;
+        if document["metadata"]["name"].as_str().is_some_and(|name| name != key.name) {
+            let text = format!(
+                "the name of the object ({}) does not match the name on the URL ({})",
+                document["metadata"]["name"].as_str().unwrap_or_default(),
+                key.name
+            );
+            return Err(Status::bad_request(text));
+        }
+        self.modify(key, part, options, |_| Ok(document.clone())).await
+    }
+
+    /// Changes an object by a function of its current document; called again when another writer was faster,
+    /// unless the new document itself demands a `resourceVersion`.
+    pub async fn modify(
+        &self,
+        key: &ObjectKey,
+        part: Part,
+        options: &WriteOptions,
+        mut change: impl FnMut(&Object) -> Result<Value, Status> + Send,
+    ) -> Result<Written, Status> {
+        for _attempt in 0..ATTEMPTS_MAX {
+            let view = self.view();
+            let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
+            let document = change(&old)?;
+            check_preconditions(key, &old, &document)?;
+            let (document, unknown) = clean(key.kind, document)?;
+            let mut warnings = decode::judge_unknown(&unknown, options.field_validation)?;
+            let old_document: Value = parsed(&old)?;
+            let document = merge_parts(key.kind, part, document, &old_document);
+            let now = Timestamp::now();
+            let context = Context { view: &view, options: &self.options, now, part };
+            let mut admitted = strategy::rules(key.kind).admit(
+                key.kind,
+                &document,
+                Some(&old_document),
+                &context,
+            )?;
+            warnings.append(&mut admitted.warnings);
+            count_generation(key.kind, &mut admitted.document, &old_document);
+            if same_content(&admitted.document, &old_document) {
+                return Ok(Written { object: old, warnings });
+            }
+            let value: Bytes = object::to_stored(key.kind, admitted.document.clone()).into();
+            if options.dry_run {
+                return Ok(Written { object: decoded(key, old.revision, &value)?, warnings });
+            }
+            let gone = old.is_terminating() && !holds_on(&admitted.document);
+            let claims = if gone { &[] } else { admitted.claims.as_slice() };
+            let mut writes =
+                alloc::writes(&view, key, &admitted.old_claims, claims, &timestamp(now));
+            writes.push(Write {
+                key: key.to_store_key().into(),
+                expect: Expect::At(Revision(old.revision)),
+                value: (!gone).then(|| value.clone()),
+            });
+            if let Ok(revision) = self.commit(writes).await? {
+                return Ok(Written { object: decoded(key, revision, &value)?, warnings });
+            }
+        }
+        Err(contended(key))
+    }
+
+    /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
+    /// the cache then already contains that other write.
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<Result<u64, Bytes>, Status> {
+        match self.store.commit(writes).await {
+            Ok(Revision(revision)) => {
+                self.cache.wait_for(revision).await?;
+                Ok(Ok(revision))
+            }
+            Err(store::Error::Conflict { key, .. }) => {
+                self.cache.wait_for(self.store.current().0).await?;
+                Ok(Err(key))
+            }
+            Err(error) => Err(store_status(&error)),
+        }
+    }
+
+    fn require_namespace(&self, kind: &Kind, namespace: &str) -> Result<(), Status> {
+        if !kind.namespaced {
+            return Ok(());
+        }
+        let key = ObjectKey::cluster(&kind::NAMESPACE, namespace);
+        let found = self.view().get(&key).cloned().ok_or_else(|| Status::not_found(&key))?;
+        if found.is_terminating() {
+            let text = format!(
+                "unable to create new content in namespace {namespace} because it is being terminated"
+            );
+            return Err(Status::forbidden(&key, &text));
+        }
+        Ok(())
+    }
+}
+
+/// What a client is told when the store does not take a write.
+pub(crate) fn store_status(error: &store::Error) -> Status {
+    tracing::warn!(%error, "the object store refused a request");
+    match error {
+        store::Error::Full(_) => Status::insufficient_storage(error.to_string()),
+        store::Error::Closed => Status::unavailable("the server is shutting down"),
+        _ => Status::internal(error.to_string()),
+    }
+}
+
+/// RFC 3339 in whole seconds, as `metav1.Time` is written.
+pub(crate) fn timestamp(now: Timestamp) -> String {
+    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// Parses an object of the cache, which this process wrote.
+pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
+}
+
+pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: &[u8]) -> Result<Arc<Object>, Status> {
+    Object::from_stored(key.clone(), revision, value)
+        .map(Arc::new)
+        .map_err(|error| Status::internal(error.to_string()))
+}
+
+fn contended(key: &ObjectKey) -> Status {
+    Status::conflict(key, "too many other writers; please try again")
+}
+
+fn clean(kind: &'static Kind, mut document: Value) -> Result<(Value, Vec<String>), Status> {
+    let Some(fields) = document.as_object_mut() else {
+        return Err(Status::bad_request("the object in the request body is not a JSON object"));
+    };
+    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+        match fields.get(field).and_then(Value::as_str) {
+            None | Some("") => {
+                fields.insert(field.to_owned(), expected.into());
+            }
+            Some(given) if given != expected => {
+                return Err(Status::bad_request(format!(
+                    "the {field} in the data ({given}) does not match the expected {field} ({expected})"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    if !fields.get("metadata").is_some_and(Value::is_object) {
+        fields.insert("metadata".to_owned(), json!({}));
+    }
+    strategy::rules(kind).clean(kind, &document)
+}
+
+fn check_namespace(namespace: &str, metadata: &Value) -> Result<(), Status> {
+    match metadata["namespace"].as_str() {
+        Some(given) if !given.is_empty() && given != namespace => Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Result<(), Status> {
+    let metadata = &document["metadata"];
+    if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty())
+        && uid != old.metadata.uid
+    {
+        let text = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.metadata.uid
+        );
+        return Err(Status::conflict(key, &text));
+    }
+    match metadata["resourceVersion"].as_str() {
+        None | Some("" | "0") => Ok(()),
+        Some(version) if version.parse() == Ok(old.revision) => Ok(()),
+        Some(version) if version.parse::<u64>().is_err() => Err(Status::invalid(
+            key.kind,
+            &key.name,
+            vec![crate::model::Cause::invalid(
+                "metadata.resourceVersion",
+                version,
+                "must be specified for an update",
+            )],
+        )),
+        Some(_) => Err(Status::modified(key)),
+    }
+}
+
+fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
+    if key.kind.has_status
+        && let Some(fields) = document.as_object_mut()
+    {
+        fields.remove("status");
+    }
+    let Some(metadata) = document["metadata"].as_object_mut() else { return };
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"] {
+        metadata.remove(field);
+    }
+    if key.kind.namespaced {
+        metadata.insert("namespace".to_owned(), key.namespace.as_str().into());
+    } else {
+        metadata.remove("namespace");
+    }
+    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".to_owned(), stamp.into());
+    if key.kind.has_generation {
+        metadata.insert("generation".to_owned(), 1.into());
+    }
+}
+
+/// The new document with what this write may not touch taken from the old one.
+fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
+    if part == Part::Status {
+        let mut document = old.clone();
+        set_or_remove(&mut document, "status", new.get("status").cloned());
+        return document;
+    }
+    if kind.has_status {
+        set_or_remove(&mut new, "status", old.get("status").cloned());
+    }
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generateName",
+        "generation",
+    ] {
+        set_or_remove(&mut new["metadata"], field, old["metadata"].get(field).cloned());
+    }
+    new
+}
+
+fn set_or_remove(document: &mut Value, field: &str, value: Option<Value>) {
+    let Some(fields) = document.as_object_mut() else { return };
+    match value {
+        Some(value) => {
+            fields.insert(field.to_owned(), value);
+        }
+        None => {
+            fields.remove(field);
+        }
+    }
+}
+
+fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
+    let content = |document: &Value| -> Map<String, Value> {
+        let fields = document.as_object().cloned().unwrap_or_default();
+        fields.into_iter().filter(|(name, _)| name != "metadata" && name != "status").collect()
+    };
+    if kind.has_generation && content(new) != content(old) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
+        new["metadata"]["generation"] = (generation + 1).into();
+    }
+}
+
+/// Equal but for the resource version: such an update writes nothing, as in Kubernetes.
+fn same_content(new: &Value, old: &Value) -> bool {
+    let without_version = |document: &Value| {
+        let mut document = document.clone();
+        set_or_remove(&mut document["metadata"], "resourceVersion", None);
+        document
+    };
+    without_version(new) == without_version(old)
+}
+
+/// Whether a terminating object may not vanish yet: finalizers (a Namespace has some in its spec too), or a
+/// grace period that its node must end.
+pub(crate) fn holds_on(document: &Value) -> bool {
+    let some = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
+    some(&document["metadata"]["finalizers"])
+        || (document["kind"] == "Namespace" && some(&document["spec"]["finalizers"]))
+        || document["metadata"]["deletionGracePeriodSeconds"].as_i64().is_some_and(|s| s > 0)
+}
+
+fn generated_name(base: &str) -> String {
+    let mut random = rand::rng();
+    let kept: String = base.chars().take(NAME_MAX - SUFFIX_LENGTH).collect();
+    let suffix =
+        (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[random.random_range(..SUFFIX.len())]));
+    kept.chars().chain(suffix).collect()
+}
