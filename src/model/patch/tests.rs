@@ -77,6 +77,7 @@ fn merge_patches() {
     fails(&kind::SERVICE, PatchType::Merge, &current, "{", 400);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the call sites are literals")]
 fn containers(list: Value) -> Value {
     json!({"spec": {"template": {"spec": {"containers": list}}}})
 }
@@ -222,6 +223,7 @@ fn options_of_patches() {
     assert_eq!(refused.code, 415);
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the call sites are literals")]
 fn deployment(containers: Value, more: Value) -> Value {
     let mut document = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
         "spec": {"template": {"spec": {"containers": containers}}}});
