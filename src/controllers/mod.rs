@@ -4,6 +4,8 @@
 //! Enter at [`all`], the list of controllers; each has a file of its own. A controller never does I/O, never keeps
 //! state between calls, and may be called at any time for any key.
 
+pub mod notices;
+pub mod routes;
 pub mod runner;
 
 use std::{net::IpAddr, time::Duration};
@@ -13,7 +15,7 @@ use serde_json::Value;
 
 use crate::{
     model::{Kind, Object, ObjectKey},
-    registry::View,
+    registry::{Note, View},
 };
 
 /// What a plan may look at.
@@ -85,19 +87,4 @@ pub enum Step {
     },
     /// Record an Event about an object.
     Event(Note),
-}
-
-/// An Event to be recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The object that it is about.
-    pub about: ObjectKey,
-    /// That object's uid, empty when unknown.
-    pub uid: String,
-    /// `Warning` instead of `Normal`.
-    pub warning: bool,
-    /// CamelCase word, `ScalingReplicaSet`.
-    pub reason: &'static str,
-    /// One sentence.
-    pub message: String,
 }

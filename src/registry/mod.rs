@@ -8,6 +8,7 @@ mod alloc;
 mod cache;
 mod decode;
 mod delete;
+mod record;
 mod strategy;
 mod view;
 mod watch;
@@ -26,6 +27,7 @@ use crate::{
 
 pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
+pub use record::Note;
 pub use delete::{DeleteOptions, Propagation};
 pub use view::View;
 pub use watch::Subscription;

@@ -144,15 +144,6 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        check_namespace(&key.namespace, &document["metadata"])?;
-        if document["metadata"]["name"].as_str().is_some_and(|name| name != key.name) {
-            let text = format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                document["metadata"]["name"].as_str().unwrap_or_default(),
-                key.name
-            );
-            return Err(Status::bad_request(text));
-        }
         self.modify(key, part, options, |_| Ok(document.clone())).await
     }
 
@@ -169,6 +160,7 @@ impl Registry {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             let document = change(&old)?;
+            check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
             let (document, unknown) = clean(key.kind, document)?;
             let mut warnings = decode::judge_unknown(&unknown, options.field_validation)?;
@@ -297,6 +289,17 @@ fn check_namespace(namespace: &str, metadata: &Value) -> Result<(), Status> {
         Some(given) if !given.is_empty() && given != namespace => Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         )),
+        _ => Ok(()),
+    }
+}
+
+fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
+    check_namespace(&key.namespace, metadata)?;
+    match metadata["name"].as_str() {
+        Some(name) if name != key.name => Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        ))),
         _ => Ok(()),
     }
 }

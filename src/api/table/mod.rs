@@ -115,6 +115,12 @@ fn row(object: &Object, now: Timestamp, include: IncludeObject) -> Row {
     Row { cells, conditions: pod::row_conditions(object), object: included(object, include) }
 }
 
+/// An object's metadata alone, as a `PartialObjectMetadata` document.
+pub fn partial(object: &Object) -> Bytes {
+    let json = included(object, IncludeObject::Metadata).map_or("null".into(), Box::<str>::from);
+    String::from(json).into()
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
