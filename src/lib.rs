@@ -29,4 +29,6 @@ pub mod route;
 
 pub mod policy;
 
+pub mod dns;
+
 pub mod runtime;

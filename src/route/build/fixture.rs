@@ -22,11 +22,11 @@ pub(crate) fn objects(manifest: &str) -> Vec<Arc<Object>> {
     serde_yaml::Deserializer::from_str(manifest)
         .map(|document| Value::deserialize(document).unwrap())
         .filter(|document| !document.is_null())
-        .map(object)
+        .map(|document| object(&document))
         .collect()
 }
 
-fn object(document: Value) -> Arc<Object> {
+fn object(document: &Value) -> Arc<Object> {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or("");
     let kind = kind::by_api_version(text("/apiVersion"), text("/kind")).expect("kind is served");
     let namespace = match text("/metadata/namespace") {
