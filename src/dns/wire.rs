@@ -89,12 +89,7 @@ pub(crate) fn fail(packet: &[u8], out: &mut Vec<u8>) -> Option<Handled> {
     out.clear();
     let [id_high, id_low, flags, ..] = *packet.get(..HEADER_LENGTH)? else { return None };
     // Opcode and RD as they came; no section.
-    out.extend([
-        id_high,
-        id_low,
-        RESPONSE | (flags & 0x79),
-        ResponseCode::ServFail.low(),
-    ]);
+    out.extend([id_high, id_low, RESPONSE | (flags & 0x79), ResponseCode::ServFail.low()]);
     out.resize(HEADER_LENGTH, 0);
     Some(Handled { zone: None, rtype: RecordType::ZERO, code: ResponseCode::ServFail })
 }
