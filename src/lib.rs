@@ -31,6 +31,8 @@ pub mod route;
 
 pub mod policy;
 
+pub mod dns;
+
 pub mod runtime;
 
 pub mod controllers;
