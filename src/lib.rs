@@ -29,4 +29,6 @@ pub mod route;
 
 pub mod policy;
 
+pub mod proxy;
+
 pub mod runtime;
