@@ -1,6 +1,10 @@
 //! Binds every socket before anything else happens, so that a taken port stops the start with one clear error.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
@@ -14,29 +18,86 @@ pub(crate) struct Sockets {
     pub(crate) dashboard: TcpListener,
     pub(crate) metrics: TcpListener,
     pub(crate) dns: dns::Server,
+    /// The address of the pod that stands for the DNS server.
+    pub(crate) dns_pod: IpAddr,
+    /// Where that pod's ports really are.
+    pub(crate) dns_pod_ports: Vec<PodPort>,
+    /// Port 9153 of that pod, where it could be bound.
+    pub(crate) dns_metrics: Option<TcpListener>,
 }
+
+/// A port of the DNS pod.
+pub(crate) struct PodPort {
+    pub(crate) declared: u16,
+    pub(crate) protocol: &'static str,
+    pub(crate) bound: u16,
+}
+
+const DNS_PORT: u16 = 53;
+/// CoreDNS' `prometheus :9153`.
+const DNS_METRICS_PORT: u16 = 9153;
+/// The first address of a node's pod range that a pod may have.
+const DNS_POD_OFFSET: usize = 1;
 
 /// Binds the listeners of the options.
 pub(crate) async fn all(options: &Options) -> anyhow::Result<Sockets> {
+    let first = options.nodes.first().context("there is at least one node")?;
+    let dns_pod = first
+        .pod_cidr
+        .hosts()
+        .nth(DNS_POD_OFFSET)
+        .context("--pod-cidr has no room for the DNS pod")?;
+    let mut dns = dns_server(options, dns_pod)?;
+    let mut dns_pod_ports = dns_on_pod(&mut dns, dns_pod);
+    let dns_metrics = match TcpListener::bind((dns_pod, DNS_METRICS_PORT)).await {
+        Ok(listener) => Some(listener),
+        Err(_taken) => TcpListener::bind((dns_pod, 0)).await.ok(),
+    };
+    if let Some(address) = dns_metrics.as_ref().and_then(|listener| listener.local_addr().ok()) {
+        let bound = address.port();
+        dns_pod_ports.push(PodPort { declared: DNS_METRICS_PORT, protocol: "TCP", bound });
+    }
+    Ok(Sockets {
+        api: tcp("api", "API", options.api_listen).await?,
+        dashboard: tcp("dashboard", "dashboard", options.dashboard_listen).await?,
+        metrics: tcp("metrics", "metrics", options.metrics_listen).await?,
+        dns,
+        dns_pod,
+        dns_pod_ports,
+        dns_metrics,
+    })
+}
+
+fn dns_server(options: &Options, pod: IpAddr) -> anyhow::Result<dns::Server> {
     let mut zone = dns::Zone::new(&options.cluster_domain)
         .with_context(|| format!("--cluster-domain {:?} is no DNS name", options.cluster_domain))?;
-    zone.nameservers = vec![options.dns_listen.ip()];
-    let dns = dns::Server::bind(dns::Options {
+    zone.nameservers = vec![pod];
+    let bound = dns::Server::bind(dns::Options {
         listen: options.dns_listen,
         zone,
         allow_remote: options.allow_remote,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
     });
-    Ok(Sockets {
-        api: tcp("api", "API", options.api_listen).await?,
-        dashboard: tcp("dashboard", "dashboard", options.dashboard_listen).await?,
-        metrics: tcp("metrics", "metrics", options.metrics_listen).await?,
-        dns: dns.map_err(|error| {
-            let source = std::error::Error::source(&error).and_then(|s| s.downcast_ref());
-            let hint = source.map_or_else(|| error.to_string(), |source| reason("dns", source));
-            anyhow::anyhow!("cannot listen on {} for DNS: {hint}", options.dns_listen)
-        })?,
+    bound.map_err(|error| {
+        let source = std::error::Error::source(&error).and_then(|s| s.downcast_ref());
+        let hint = source.map_or_else(|| error.to_string(), |source| reason("dns", source));
+        anyhow::anyhow!("cannot listen on {} for DNS: {hint}", options.dns_listen)
     })
+}
+
+/// Serves DNS on the address of the pod that stands for it: port 53, or any port where that is not allowed.
+fn dns_on_pod(server: &mut dns::Server, pod: IpAddr) -> Vec<PodPort> {
+    let bound = server
+        .listen_also((pod, DNS_PORT).into())
+        .or_else(|_refused| server.listen_also((pod, 0).into()));
+    if let Err(error) = bound {
+        tracing::warn!(%error, "the DNS pod has no port; DNS answers on --dns-listen only");
+        return Vec::new();
+    }
+    let port = server.addresses().last().map_or(DNS_PORT, SocketAddr::port);
+    ["UDP", "TCP"]
+        .map(|protocol| PodPort { declared: DNS_PORT, protocol, bound: port })
+        .into()
 }
 
 async fn tcp(flag: &str, what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -62,12 +123,12 @@ fn reason(flag: &str, error: &io::Error) -> String {
 }
 
 /// Holds the data directory until dropped.
-pub(crate) struct DirectoryLock {
+pub struct DirectoryLock {
     _file: rustix::fd::OwnedFd,
 }
 
 /// Makes the data directory and claims it for this process.
-pub(crate) fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
+pub fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
     std::fs::create_dir_all(directory).with_context(|| {
         format!("cannot make the data directory {}; choose another with --data-dir", directory.display())
     })?;

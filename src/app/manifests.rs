@@ -27,6 +27,24 @@ pub struct Manifest {
     document: Value,
 }
 
+impl Manifest {
+    /// Which object it is; `default` is the namespace of those that name none.
+    pub fn key(&self, default: &str) -> ObjectKey {
+        let metadata = &self.document["metadata"];
+        let namespace = match metadata["namespace"].as_str() {
+            _ if !self.kind.namespaced => "",
+            None | Some("") => default,
+            Some(namespace) => namespace,
+        };
+        ObjectKey::new(self.kind, namespace, metadata["name"].as_str().unwrap_or_default())
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+}
+
 /// Reads files, and the `.yaml`, `.yml` and `.json` files of directories in the order of their names.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
@@ -102,13 +120,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// Applies one manifest and names the object.
 pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<ObjectKey> {
     let Manifest { place, kind, document } = manifest;
-    let name = document["metadata"]["name"].as_str().unwrap_or_default();
-    let namespace = match document["metadata"]["namespace"].as_str() {
-        _ if !kind.namespaced => "",
-        None | Some("") => "default",
-        Some(namespace) => namespace,
-    };
-    let key = ObjectKey::new(kind, namespace, name);
+    let key = manifest.key("default");
     let options =
         WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
     let apply = |old: Option<&Value>| {
@@ -117,7 +129,7 @@ pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<O
     };
     let result = if registry.view().get(&key).is_none() {
         match apply(None) {
-            Ok(document) => registry.create(kind, namespace, document, &options).await,
+            Ok(document) => registry.create(kind, &key.namespace, document, &options).await,
             Err(status) => Err(status),
         }
     } else {

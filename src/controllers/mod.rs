@@ -5,6 +5,7 @@
 //! state between calls, and may be called at any time for any key.
 
 pub mod notices;
+pub mod policies;
 pub mod routes;
 pub mod runner;
 
