@@ -13,10 +13,7 @@ use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
     Candidate, Candidates, Failure, Flow, Refusal,
-    wasm::{
-        component::host::Host as Functions,
-        epochs::{CALL_TICKS, TICK},
-    },
+    wasm::{component::host::Host as Functions, epochs::TICK},
 };
 
 /// The ABI that this host speaks.
@@ -29,7 +26,7 @@ const INTERFACE: &str = "snowglobe:policy/host";
 const VERSIONS: &[&str] = &["0.1.0"];
 
 /// The functions of [`INTERFACE`].
-const FUNCTIONS: &[&str] = &[
+pub(super) const FUNCTIONS: &[&str] = &[
     "zone",
     "node",
     "weight",
@@ -75,8 +72,10 @@ pub(super) struct Host {
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
     pub(super) flow: Option<Flow>,
-    /// This thread's CPU time when the deadline of the current call passed.
-    pub(super) deadline_passed: Option<i64>,
+    /// Ticks that the current call may take.
+    ticks: u64,
+    /// This thread's CPU time in microseconds when those had passed.
+    deadline_passed: Option<i64>,
     config: Arc<str>,
     environment: Environment,
     random: u64,
@@ -96,8 +95,14 @@ impl Host {
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        let (flow, deadline_passed) = (None, None);
-        Self { candidates, flow, deadline_passed, config, environment, random, log, limits }
+        let (flow, ticks, deadline_passed) = (None, 0, None);
+        Self { candidates, flow, ticks, deadline_passed, config, environment, random, log, limits }
+    }
+
+    /// Opens the time of one call.
+    pub(super) fn enter(&mut self, ticks: u64) {
+        self.ticks = ticks;
+        self.deadline_passed = None;
     }
 
     pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
@@ -110,7 +115,7 @@ impl Host {
         let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
         let passed = *self.deadline_passed.get_or_insert(used);
         if used - passed >= GRACE_MICROSECONDS {
-            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(CALL_TICKS));
+            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
         }
         Ok(UpdateDeadline::Continue(1))
     }
@@ -296,7 +301,7 @@ impl Limits {
     pub(super) const COMPONENT: Self = Self {
         memory_bytes: 64 << 20,
         table_elements: 100_000,
-        instances: 64,
+        instances: 256,
         memories: 2,
         tables: 32,
     };

@@ -54,6 +54,7 @@ impl Epochs {
         // A thread that still reads `true` just after the clock took it is covered by the lingering ticks.
         let called = &self.shared.called;
         if !called.load(Ordering::Relaxed) && !called.swap(true, Ordering::SeqCst) {
+            // Taken while the caller holds the lock of its guest: safe, since the clock knows no guest.
             let _stopped = self.shared.stopped.lock();
             self.shared.wake.notify_one();
         }

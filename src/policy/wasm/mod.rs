@@ -131,7 +131,7 @@ impl Engine {
     /// Opens the time of one call.
     fn enter(&self, store: &mut Store<Host>, ticks: u64) {
         self.epochs.guest_called();
-        store.data_mut().deadline_passed = None;
+        store.data_mut().enter(ticks);
         store.set_epoch_deadline(ticks);
     }
 }
@@ -213,13 +213,7 @@ impl WasmPolicy {
             for (generation, count) in [(1, 3), (2, 1)] {
                 guest.configure(generation, &extras(count))?;
                 for port in 40_000..40_003 {
-                    guest.pick(&Flow {
-                        protocol: Protocol::Tcp,
-                        source: (Ipv4Addr::LOCALHOST, port).into(),
-                        destination: (Ipv4Addr::LOCALHOST, 80).into(),
-                        client_zone: UNKNOWN,
-                        client_node: UNKNOWN,
-                    })?;
+                    guest.pick(&extra_flow(port))?;
                 }
             }
             Ok(())
@@ -228,8 +222,19 @@ impl WasmPolicy {
     }
 }
 
+/// A connection for a rehearsal.
+pub(super) fn extra_flow(port: u16) -> Flow {
+    Flow {
+        protocol: Protocol::Tcp,
+        source: (Ipv4Addr::LOCALHOST, port).into(),
+        destination: (Ipv4Addr::LOCALHOST, 80).into(),
+        client_zone: UNKNOWN,
+        client_node: UNKNOWN,
+    }
+}
+
 /// Endpoints for a rehearsal.
-fn extras(count: u16) -> Candidates {
+pub(super) fn extras(count: u16) -> Candidates {
     (0..count)
         .map(|i| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080 + i));
