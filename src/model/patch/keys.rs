@@ -321,6 +321,11 @@ pub fn by_schema(schema: &str) -> Option<&'static Type> {
     TYPES.iter().copied().find(|of| of.schema == schema)
 }
 
+/// Every listed type.
+pub fn types() -> impl Iterator<Item = &'static Type> {
+    TYPES.iter().copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
