@@ -216,6 +216,12 @@ impl Index {
         self.state.write().take_garbage(max)
     }
 
+    /// How many versions [`Index::take_garbage`] could hand over.
+    #[cfg(test)]
+    pub(super) fn garbage_len(&self) -> usize {
+        self.state.read().garbage.as_ref().map_or(0, VecDeque::len)
+    }
+
     /// Everything, as of one moment.
     pub(super) fn image(&self) -> Image {
         let (current, history, garbage) = {

@@ -248,7 +248,12 @@ impl Drop for Generation {
         let db = self.db.take();
         if self.broken.get() {
             mem::forget(db);
-        } else if guarded(|| Ok(drop(db))).is_err() {
+        } else if guarded(|| {
+            drop(db);
+            Ok(())
+        })
+        .is_err()
+        {
             tracing::warn!(path = %self.path.display(), "the database did not close cleanly");
         }
     }
