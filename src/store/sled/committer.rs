@@ -33,6 +33,8 @@ const GROUP_COMMITS_MAX: usize = 1024;
 const SWEEP_CHUNKS_MAX: usize = 1024;
 /// Versions that must have gathered before a commit's batch removes them along; an idle store removes the rest.
 const SWEEP_VERSIONS_MIN: usize = 256;
+/// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
+const RESUME_BYTES: usize = 1024 * 1024;
 /// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
 const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
@@ -48,11 +50,13 @@ pub(super) struct Tuning {
     pub(super) limits: Limits,
     /// A database file below this size is never moved: so much is not worth the work.
     pub(super) renew_bytes_min: u64,
+    /// Whether space is reserved ahead; without it, sled meets the full disk.
+    pub(super) reserve: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { limits: Limits::default(), renew_bytes_min: 64 * 1024 * 1024 }
+        Self { limits: Limits::default(), renew_bytes_min: 64 * 1024 * 1024, reserve: true }
     }
 }
 
@@ -296,7 +300,9 @@ impl Committer {
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
             + removed.iter().map(Vec::len).sum::<usize>();
         let generation = self.generation.as_ref().expect("write has opened it");
-        generation.reserve(bytes)?;
+        if self.tuning.reserve {
+            generation.reserve(if self.full { bytes + RESUME_BYTES } else { bytes })?;
+        }
         match generation.apply(pairs, removed) {
             Err(Error::Full(dir)) => {
                 self.generation = None;

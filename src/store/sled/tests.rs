@@ -23,6 +23,7 @@ const SMALL: Tuning = Tuning {
         bytes_max: 1024 * 1024,
     },
     renew_bytes_min: 2 * 1024 * 1024,
+    reserve: true,
 };
 
 fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {

@@ -16,6 +16,7 @@ use crate::store::{
     Error, Revision, Store,
     sled::{
         Sled,
+        committer::Tuning,
         tests::{SMALL, everything, put, write},
     },
 };
@@ -24,9 +25,13 @@ use crate::store::{
 const DIR: &str = "SNOWGLOBE_STORE_TEST_DIR";
 /// How often the writing child is killed, for longer campaigns.
 const KILLS: &str = "SNOWGLOBE_STORE_TEST_KILLS";
+/// Tells the child on a small disk to let sled meet its end.
+const UNRESERVED: &str = "SNOWGLOBE_STORE_TEST_UNRESERVED";
 const KILLS_DEFAULT: u64 = 8;
 const WRITERS: u64 = 8;
-const DISK: &str = "64m";
+const DISK: &str = "96m";
+/// Writes that go on while the small disk fills; more would fill it themselves.
+const WRITES_WHILE_FILLING: usize = 100;
 
 fn child_dir() -> Option<PathBuf> {
     env::var_os(DIR).map(PathBuf::from)
@@ -74,7 +79,7 @@ fn start_child(dir: &Path) -> Child {
         .unwrap()
 }
 
-/// Lets the child acknowledge so many commits, kills it, and returns all that it acknowledged:
+/// Lets the child acknowledge so many commits (none: kills it while it opens the store), kills it, and returns all that it acknowledged:
 /// each writer's last count, and the last revision.
 fn run_and_kill(dir: &Path, commits: usize) -> ([u64; 8], u64) {
     let mut child = start_child(dir);
@@ -84,6 +89,9 @@ fn run_and_kill(dir: &Path, commits: usize) -> ([u64; 8], u64) {
     let mut seen = 0;
     while let Some(line) = lines.next() {
         let words: Vec<_> = line.split(' ').collect();
+        if commits == 0 && words[0] == "running" {
+            child.kill().unwrap();
+        }
         let ["acknowledged", writer, count, revision] = words[..] else {
             continue;
         };
@@ -109,10 +117,11 @@ async fn a_killed_process_loses_nothing() {
     let mut random = StdRng::seed_from_u64(kills);
     let mut before = Revision(0);
     for kill in 0..kills {
-        let (counts, last) = run_and_kill(dir.path(), random.random_range(1..600));
+        let commits = if kill % 4 == 3 { 0 } else { random.random_range(1..600) };
+        let (counts, last) = run_and_kill(dir.path(), commits);
         let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
         let (_, revision, history) = everything(&store).await;
-        assert!(Revision(last) > before, "revisions are not used again");
+        assert!(commits == 0 || Revision(last) > before, "revisions are not used again");
         assert!(revision >= Revision(last), "kill {kill}: {last} of {revision}");
         assert!(history.iter().all(|commit| commit.len() == 3));
         for (writer, acknowledged) in (0..).zip(counts) {
@@ -131,13 +140,14 @@ async fn full_disk_child() {
     let Some(dir) = child_dir() else {
         return;
     };
-    let store = Sled::open_tuned(&dir, SMALL).unwrap();
+    let tuning = Tuning { reserve: env::var_os(UNRESERVED).is_none(), ..SMALL };
+    let store = Sled::open_tuned(&dir, tuning).unwrap();
     put(&store, &["a"], b"1").await.unwrap();
     let ballast = dir.join("ballast");
     for round in 1..4_u64 {
         let before = everything(&store).await;
         // The writes go on while the disk fills up.
-        let filling = tokio::task::spawn_blocking({
+        let mut filling = tokio::task::spawn_blocking({
             let ballast = ballast.clone();
             move || {
                 let mut file = std::fs::File::create(ballast).unwrap();
@@ -146,16 +156,22 @@ async fn full_disk_child() {
         });
         let mut written = 0;
         let refused = loop {
-            let value = vec![1; 50_000];
+            if written == WRITES_WHILE_FILLING {
+                (&mut filling).await.unwrap();
+            }
+            let value = vec![1; 20_000];
             let key = format!("{round}/{written}");
             match store.commit(vec![write(&key, None, Some(value))]).await {
                 Ok(_) => written += 1,
                 Err(error) => break error,
             }
         };
-        assert!(matches!(refused, Error::Full(_)), "{refused:?}");
-        filling.await.unwrap();
-        assert!(matches!(put(&store, &["a"], b"2").await, Err(Error::Full(_))));
+        assert!(matches!(refused, Error::Full(_)) || !tuning.reserve, "{refused:?}");
+        if written < WRITES_WHILE_FILLING {
+            filling.await.unwrap();
+        }
+        let again = put(&store, &["a"], b"2").await;
+        assert!(matches!(again, Err(Error::Full(_))), "{refused:?}, then {again:?}");
         let (records, revision, _) = everything(&store).await;
         assert_eq!(records.len(), before.0.len() + written);
         assert_eq!(revision.0, before.1.0 + u64::try_from(written).unwrap());
@@ -175,6 +191,15 @@ async fn full_disk_child() {
 
 #[test]
 fn a_full_disk_makes_the_store_read_only() {
+    on_a_small_disk(false);
+}
+
+#[test]
+fn sled_survives_a_full_disk() {
+    on_a_small_disk(true);
+}
+
+fn on_a_small_disk(unreserved: bool) {
     if child_dir().is_some() {
         return;
     }
@@ -183,14 +208,16 @@ fn a_full_disk_makes_the_store_read_only() {
         "mount -t tmpfs -o size={DISK} tmpfs \"${DIR}\" && echo mounted && \
          exec \"$0\" --exact store::sled::tests::crash::full_disk_child --nocapture"
     );
-    let output = Command::new("unshare")
+    let mut command = Command::new("unshare");
+    command
         .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
         .arg(env::current_exe().unwrap())
         .env(DIR, dir.path())
-        .stderr(Stdio::inherit())
-        .output();
-    let output = output.map(|o| String::from_utf8_lossy(&o.stdout).into_owned());
-    match output {
+        .stderr(Stdio::inherit());
+    if unreserved {
+        command.env(UNRESERVED, "1");
+    }
+    match command.output().map(|o| String::from_utf8_lossy(&o.stdout).into_owned()) {
         Ok(text) if text.contains("mounted") => assert!(text.contains("survived"), "{text}"),
         other => println!("skipped: a small disk cannot be mounted here: {other:?}"),
     }

@@ -1,6 +1,7 @@
 //! Damaged files: an error that says what is lost, or everything is there; never a panic, never a fresh start.
 
 use std::{
+    env,
     fs::{self, OpenOptions},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
@@ -18,6 +19,10 @@ use crate::store::{
         tests::{everything, open_error, put},
     },
 };
+
+/// At how many places the database is damaged, for longer campaigns.
+const STEPS: &str = "SNOWGLOBE_STORE_TEST_DAMAGES";
+const STEPS_DEFAULT: u64 = 24;
 
 async fn filled() -> (TempDir, Vec<Record>) {
     let dir = TempDir::new().unwrap();
@@ -56,8 +61,9 @@ async fn damage_to_the_database_is_never_passed_over() {
     let size = fs::metadata(dir.path().join("store/gen-1/db")).unwrap().len();
     let mut opened = 0;
     let mut refused = 0;
-    for step in 0..24 {
-        let offset = size * step / 24 + step * 97;
+    let steps = env::var(STEPS).ok().map_or(STEPS_DEFAULT, |text| text.parse().unwrap());
+    for step in 0..steps {
+        let offset = (size * step / steps + step * 97).min(size - 1);
         for kind in ["flipped", "zeroed", "truncated"] {
             let copied = TempDir::new().unwrap();
             copy(dir.path(), copied.path());
@@ -66,8 +72,8 @@ async fn damage_to_the_database_is_never_passed_over() {
             match kind {
                 "flipped" => {
                     let mut byte = [0];
-                    file.read_exact_at(&mut byte, offset.min(size - 1)).unwrap();
-                    file.write_all_at(&[!byte[0]], offset.min(size - 1)).unwrap();
+                    file.read_exact_at(&mut byte, offset).unwrap();
+                    file.write_all_at(&[!byte[0]], offset).unwrap();
                 }
                 "zeroed" => {
                     let zeros = vec![0; usize::try_from((size - offset).min(4096)).unwrap()];
@@ -163,6 +169,7 @@ async fn unfinished_work_is_cleared_away() {
     drop(store);
     copy(&root.join("gen-1"), &root.join("gen-2"));
     fs::write(root.join("CURRENT.next"), "gen-2\n").unwrap();
+    fs::write(root.join("gen-1/snap.FFFFFFFFFFFFFFFF.generating"), "").unwrap();
     let store = Sled::open(dir.path()).unwrap();
     assert_eq!(store.current(), Revision(1));
     assert!(!root.join("gen-2").exists());
