@@ -34,3 +34,5 @@ pub mod policy;
 pub mod runtime;
 
 pub mod controllers;
+
+pub mod dashboard;
