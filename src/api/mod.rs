@@ -7,6 +7,7 @@
 pub mod authentication;
 pub mod certificates;
 pub mod discovery;
+mod documents;
 mod error;
 pub mod openapi;
 mod request;
@@ -22,6 +23,7 @@ use axum::{
     Router,
     body::to_bytes,
     extract::{Query as QueryExtractor, Request as HttpRequest, State},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -44,6 +46,9 @@ const REQUESTS_MAX: usize = 600;
 /// Watches in flight; each costs a task and two channel positions.
 const WATCHES_MAX: usize = 10_000;
 
+/// Gives the log of a pod, by uid; `None` for one that does not run here.
+pub type Logs = Arc<dyn Fn(&str) -> Option<Vec<String>> + Send + Sync>;
+
 /// What the API server works on.
 pub struct Api {
     /// Objects.
@@ -53,8 +58,11 @@ pub struct Api {
     /// Ends watches.
     pub stop: CancellationToken,
     /// The log of a pod, by uid.
-    pub logs: Arc<dyn Fn(&str) -> Option<Vec<String>> + Send + Sync>,
+    pub logs: Logs,
+    /// The address that clients use, `127.0.0.1:6443`.
+    pub server: String,
     pages: resources::Pages,
+    openapi: openapi::OpenApi,
     requests: Semaphore,
     watches: Arc<Semaphore>,
 }
@@ -65,14 +73,17 @@ impl Api {
         registry: Arc<Registry>,
         ready: channel::Receiver<bool>,
         stop: CancellationToken,
-        logs: Arc<dyn Fn(&str) -> Option<Vec<String>> + Send + Sync>,
+        logs: Logs,
+        server: String,
     ) -> Self {
         Self {
             registry,
             ready,
             stop,
             logs,
+            server,
             pages: resources::Pages::default(),
+            openapi: openapi::OpenApi::default(),
             requests: Semaphore::new(REQUESTS_MAX),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
         }
@@ -82,13 +93,22 @@ impl Api {
 /// All paths of the API server.
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
+        .merge(documents::router())
+        .fallback(resource)
+        .layer(middleware::from_fn(authenticated))
         .route("/healthz", get(|| async { "ok" }))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .merge(discovery::router())
-        .merge(openapi::router())
-        .fallback(resource)
+        .route("/version", get(documents::version))
         .with_state(api)
+}
+
+/// Nobody is anonymous, except on the paths that are added after this layer.
+async fn authenticated(request: HttpRequest, next: Next) -> Response {
+    match request.extensions().get::<Caller>() {
+        Some(_) => next.run(request).await,
+        None => Status::unauthorized().into_response(),
+    }
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {

@@ -10,8 +10,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{self, Api, tls},
     app::{Cluster, bind::Sockets, hosts},
-    dashboard,
-    proxy::Proxy,
+    dashboard::{
+        self,
+        views::{EndpointTraffic, RouteTraffic},
+    },
+    proxy::{Proxy, RouteStats},
     route::RouteTable,
     telemetry::Metrics,
 };
@@ -59,6 +62,7 @@ impl Cluster {
             ready.subscribe(),
             self.tasks.token(),
             Arc::new(move |uid| runtime.logs(uid)),
+            address.to_string(),
         );
         let mut allowed = names;
         allowed.extend(ips.iter().map(std::string::ToString::to_string));
@@ -86,7 +90,7 @@ impl Cluster {
         let (token, proxy) = (options.token.clone(), proxy.clone());
         let sources = dashboard::Sources::new(
             self.registry.clone(),
-            move || proxy.snapshot(),
+            move || proxy.snapshot().into_iter().map(traffic_of).collect(),
             self.tasks.token(),
         );
         let router = dashboard::router(options, sources);
@@ -102,6 +106,18 @@ impl Cluster {
         self.tasks.spawn("metrics", |token| serve(listener, router, token));
         Ok(())
     }
+}
+
+/// What the dashboard shows of the proxy's figures.
+fn traffic_of(stats: RouteStats) -> RouteTraffic {
+    let endpoints = stats.endpoints.iter().map(|endpoint| EndpointTraffic {
+        address: endpoint.address,
+        active: endpoint.active,
+        failures: endpoint.failures,
+        latency_us: endpoint.latency_us,
+        picks: endpoint.picks,
+    });
+    RouteTraffic { route: stats.route, policy: None, endpoints: endpoints.collect() }
 }
 
 fn guarded(router: Router, address: std::net::SocketAddr, allowed: &[String]) -> Router {

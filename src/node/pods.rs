@@ -208,11 +208,8 @@ impl Sync {
         services: &[Service],
     ) {
         let uid = &object.metadata.uid;
-        let known = self.running.get(uid);
-        let ip = match known {
-            Some(running) => Some(running.spec.ip),
-            None => self.address_for(pod, &node),
-        };
+        let known_ip = self.running.get(uid).map(|running| running.spec.ip);
+        let ip = known_ip.or_else(|| self.address_for(pod, &node));
         let Some(ip) = ip else {
             let text = format!("node {} has no free pod address in {}", node.name, node.pod_cidr);
             self.record(object, true, "FailedCreatePodSandBox", text);
@@ -229,10 +226,10 @@ impl Sync {
             wants_ready: object.metadata.annotations.get(READY_ANNOTATION).map(String::as_str)
                 != Some("false"),
         };
-        if known.is_some_and(|running| running.spec == spec) {
+        if self.running.get(uid).is_some_and(|running| running.spec == spec) {
             return;
         }
-        if known.is_none() {
+        if known_ip.is_none() {
             self.announce(object, pod, &spec);
         }
         let key = object.key.clone();
@@ -517,7 +514,7 @@ async fn drained(registry: &Registry, key: &ObjectKey, ip: &str) {
         let called_ready = view.list(&kind::ENDPOINT_SLICE, Some(&key.namespace)).any(|slice| {
             let slice: Option<EndpointSlice> = slice.parse().ok();
             slice.is_some_and(|slice| {
-                slice.endpoints.iter().any(|endpoint| {
+                slice.endpoints.iter().flatten().any(|endpoint| {
                     endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false)
                         && endpoint.addresses.iter().any(|address| address == ip)
                 })

@@ -40,8 +40,9 @@ const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
 /// sled's file grows to nine times its data under churn: above this factor the data moves to a new one.
 const RENEW_FACTOR: u64 = 3;
-/// After a failed move, or one that gained little, the file must grow by this factor before the next.
-const RENEW_GROWTH: u64 = 2;
+/// A fresh file has about twice its data. It must grow by a half, and so must one that could not be moved, before
+/// the next move.
+const RENEW_GROWTH_DIVISOR: u64 = 2;
 
 /// What tests change.
 #[derive(Clone, Copy, Debug)]
@@ -430,7 +431,8 @@ impl Committer {
                 size
             }
         };
-        self.renew_at = self.tuning.renew_bytes_min.max(after.saturating_mul(RENEW_GROWTH));
+        let grown = after.saturating_add(after / RENEW_GROWTH_DIVISOR);
+        self.renew_at = self.tuning.renew_bytes_min.max(grown);
     }
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {

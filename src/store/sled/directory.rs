@@ -42,8 +42,7 @@ impl Directory {
         let root = dir.join("store");
         let name = dir.display().to_string();
         let fail = |error| failure(&name, format!("preparing {}", root.display()), error);
-        fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&root).map_err(fail)?;
-        sync_file(dir).map_err(fail)?;
+        make_durable_directory(&root).map_err(fail)?;
         let lock = OpenOptions::new()
             .write(true)
             .create(true)
@@ -127,6 +126,14 @@ impl Directory {
     pub(super) fn failure(&self, action: &str, path: &Path, error: io::Error) -> Error {
         failure(&self.dir, format!("{action} {}", path.display()), error)
     }
+}
+
+/// Makes a directory and what is missing above it; a power cut does not take them away again.
+fn make_durable_directory(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+    let parents = missing.into_iter().filter_map(Path::parent);
+    parents.filter(|parent| parent.exists()).try_for_each(sync_file)
 }
 
 /// The number in `gen-N`, written as we write it.

@@ -11,6 +11,8 @@ use rustix::{
 const MARGIN_BYTES: u64 = 16 * 1024 * 1024;
 /// How much sled writes for each byte of a batch.
 const AMPLIFICATION: u64 = 4;
+/// Reserved on top, so that most batches find enough without asking.
+const AHEAD_BYTES: u64 = 4 * 1024 * 1024;
 /// Blocks as `stat` counts them.
 const STAT_BLOCK_BYTES: u64 = 512;
 
@@ -24,9 +26,9 @@ pub(super) fn reserve(file: &File, batch_bytes: usize) -> io::Result<()> {
     if allocated >= status.len().saturating_add(need) {
         return Ok(());
     }
-    // Some more than asked, so that most batches find enough; from offset 0, so that holes are filled too.
+    // From offset 0, so that holes are filled too.
     let end = status.len().saturating_add(need);
-    let ahead = allocate(file, end.saturating_add(MARGIN_BYTES));
+    let ahead = allocate(file, end.saturating_add(AHEAD_BYTES));
     match ahead.or_else(|_| allocate(file, end)) {
         Ok(()) => Ok(()),
         Err(Errno::NOSPC | Errno::DQUOT) => Err(io::ErrorKind::StorageFull.into()),

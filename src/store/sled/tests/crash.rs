@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::StreamExt;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -83,11 +84,11 @@ fn start_child(dir: &Path) -> Child {
 /// each writer's last count, and the last revision.
 fn run_and_kill(dir: &Path, commits: usize) -> ([u64; 8], u64) {
     let mut child = start_child(dir);
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
     let mut counts = [0; 8];
     let mut last = 0;
     let mut seen = 0;
-    while let Some(line) = lines.next() {
+    for line in lines {
         let words: Vec<_> = line.split(' ').collect();
         if commits == 0 && words[0] == "running" {
             child.kill().unwrap();
@@ -187,6 +188,54 @@ async fn full_disk_child() {
     drop(store);
     assert_eq!(everything(&Sled::open_tuned(&dir, SMALL).unwrap()).await, before);
     println!("\nsurvived");
+}
+
+/// The child whose files may not grow beyond a limit, which sled meets as an I/O error.
+#[tokio::test]
+async fn failing_disk_child() {
+    let Some(dir) = child_dir() else {
+        return;
+    };
+    let store = Sled::open_tuned(&dir, Tuning { reserve: false, ..SMALL }).unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    let mut last = Revision(0);
+    let failed = loop {
+        match put(&store, &["a", "b"], &[1; 50_000]).await {
+            Ok(revision) => last = revision,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(failed, Error::Failed { .. }), "{failed:?}");
+    let again = put(&store, &["small"], b"1").await;
+    assert!(matches!(again, Err(Error::Failed { .. })), "{again:?}");
+    assert_eq!(store.list(b"").await.unwrap().1, last, "reads go on");
+    while let Some(Ok(commit)) = watch.next().await {
+        assert!(commit[0].revision <= last);
+    }
+    println!("\nacknowledged {last}");
+}
+
+#[tokio::test]
+async fn an_io_error_stops_writes_for_good() {
+    if child_dir().is_some() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let script = "trap '' XFSZ; ulimit -f 4096; exec \"$0\" --exact --nocapture \
+                  store::sled::tests::crash::failing_disk_child";
+    let output = Command::new("sh")
+        .args(["-c", script])
+        .arg(env::current_exe().unwrap())
+        .env(DIR, dir.path())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().find_map(|line| line.strip_prefix("acknowledged "));
+    let last: u64 = last.unwrap_or_else(|| panic!("{text}")).parse().unwrap();
+    let store = Sled::open(dir.path()).unwrap();
+    assert!(last > 0 && store.current() >= Revision(last), "{last} of {}", store.current());
+    put(&store, &["small"], b"1").await.unwrap();
 }
 
 #[test]
