@@ -18,7 +18,7 @@ use std::{
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::{net::UdpSocket, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -229,7 +229,11 @@ impl Sessions {
 
     /// Waits for answers and passes them back from the address that the client dialled.
     async fn receive(&self, session: &Session) -> io::Result<()> {
-        session.upstream.readable().await?;
+        let ready = session.upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            let error = session.upstream.take_error()?;
+            return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
+        }
         let client = session.key.client.into();
         let mut payload = Vec::with_capacity(DATAGRAM_MAX);
         for _ in 0..DATAGRAMS_PER_TURN {

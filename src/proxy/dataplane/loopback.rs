@@ -364,3 +364,63 @@ fn notify(notices: &notice::Sender, route: &RouteName, place: Place, reason: Str
         tracing::debug!("notice dropped");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{Endpoint, Frontend, ServiceName};
+
+    fn route(number: u16, ready: bool) -> Arc<Route> {
+        let [high, low] = number.to_be_bytes();
+        let address = |net| SocketAddr::from(([127, net, high, low], 28_080));
+        let endpoint = Endpoint {
+            address: address(249),
+            target: address(249),
+            node: None,
+            zone: None,
+            ready,
+            serving: ready,
+            terminating: false,
+            weight: 1,
+            pod: None,
+        };
+        let name = Arc::from(format!("service-{number}"));
+        let service = ServiceName { namespace: Arc::from("default"), name };
+        Arc::new(Route {
+            name: RouteName { service, port: 80, protocol: Protocol::Tcp },
+            port_name: Arc::from(""),
+            frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address: address(248) }],
+            endpoints: [endpoint].into(),
+            affinity: None,
+            internal_local: false,
+            external_local: false,
+            source_ranges: Vec::new(),
+            policy: None,
+        })
+    }
+
+    /// A thousand services bind quickly, and a change of one touches one.
+    #[tokio::test]
+    async fn a_change_costs_what_changed() {
+        let (notices, _receiver) = tokio::sync::mpsc::channel(1);
+        let mut listeners = Listeners::new(Arc::new(|_| {}), notices);
+        let mut table = RouteTable::default();
+        for number in 0..900 {
+            let route = route(number, true);
+            table.routes.insert(route.name.clone(), route);
+        }
+        let touched = listeners.follow(&Arc::new(table.clone()));
+        assert_eq!(touched.len(), 900);
+        let began_at = Instant::now();
+        assert!(listeners.settle(touched).await.is_empty());
+        assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
+        let changed = route(7, false);
+        table.routes.insert(changed.name.clone(), Arc::clone(&changed));
+        let touched = listeners.follow(&Arc::new(table));
+        let [(place, _)] = claims(&changed).collect::<Vec<_>>()[..] else { panic!("one place") };
+        assert_eq!(touched, BTreeSet::from([place]));
+        assert!(std::net::TcpStream::connect(place.address).is_ok());
+        listeners.settle(touched).await;
+        assert!(std::net::TcpStream::connect(place.address).is_err());
+    }
+}
