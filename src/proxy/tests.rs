@@ -31,17 +31,17 @@ struct House {
 
 impl House {
     fn start() -> Self {
-        Self::with(options())
+        Self::bounded(Bounds::of_this_process())
     }
 
-    fn with(options: Options) -> Self {
+    fn bounded(bounds: Bounds) -> Self {
         let (sender, notices) = mpsc::channel(64);
         let forgotten = Arc::<Mutex<Vec<RouteName>>>::default();
         let forget: Forget = {
             let forgotten = Arc::clone(&forgotten);
             Arc::new(move |route| forgotten.lock().push(route.clone()))
         };
-        let proxy = Proxy::new(options, in_turn(), forget, sender);
+        let proxy = Proxy::bounded(options(), in_turn(), forget, sender, bounds);
         let table = watch::Sender::new(Arc::default());
         let token = CancellationToken::new();
         let mut tasks = JoinSet::new();

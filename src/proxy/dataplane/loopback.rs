@@ -53,7 +53,10 @@ impl DataPlane for Loopback {
             let touched = listeners.follow(&next);
             let failures = listeners.settle(touched).await;
             served.send_replace(next.revision);
-            listeners.report(failures).await;
+            if !failures.is_empty() {
+                // Looking for the culprits takes a while; listeners need not wait for it.
+                listeners.tasks.spawn(report(listeners.notices.clone(), failures));
+            }
             tokio::select! {
                 changed = table.changed() => if changed.is_err() { token.cancelled().await },
                 () = listeners.retry_due() => {}
@@ -62,6 +65,8 @@ impl DataPlane for Loopback {
         }
         let all: Vec<_> = listeners.slots.keys().copied().collect();
         listeners.close(all).await;
+        listeners.tasks.close();
+        listeners.tasks.wait().await;
     }
 }
 
@@ -276,20 +281,6 @@ impl Listeners {
         // The tasks were aborted, so how they ended says nothing.
         futures::future::join_all(ended).await;
     }
-
-    /// Tells the user about failures, with the process that is in the way where that is known.
-    async fn report(&self, failures: Vec<Failure>) {
-        if failures.is_empty() {
-            return;
-        }
-        let in_use = |failure: &&Failure| failure.error.kind() == io::ErrorKind::AddrInUse;
-        let places = failures.iter().filter(in_use).map(|failure| failure.place).collect();
-        let holders = holders(places).await;
-        for Failure { place, owner, error } in failures {
-            let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
-            notify(&self.notices, &owner.route, place, reason);
-        }
-    }
 }
 
 impl Slot {
@@ -354,6 +345,17 @@ fn claims(route: &Route) -> impl Iterator<Item = (Place, Claim)> + '_ {
         let served = views::is_served(route, frontend.kind);
         (place, Claim { frontend: frontend.kind, served })
     })
+}
+
+/// Tells the user about failures, with the process that is in the way where that is known.
+async fn report(notices: notice::Sender, failures: Vec<Failure>) {
+    let in_use = |failure: &&Failure| failure.error.kind() == io::ErrorKind::AddrInUse;
+    let places = failures.iter().filter(in_use).map(|failure| failure.place).collect();
+    let holders = holders(places).await;
+    for Failure { place, owner, error } in failures {
+        let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
+        notify(&notices, &owner.route, place, reason);
+    }
 }
 
 /// Advice: a full channel drops it.

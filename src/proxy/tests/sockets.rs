@@ -322,15 +322,40 @@ async fn udp_sessions_end_when_idle() {
     house.publish(&[route(Protocol::Udp, vip, &endpoints)]).await;
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let active = |house: &House| house.proxy.snapshot()[0].endpoints[0].active;
-    ask(&client, vip, &[&server]).await;
-    assert_eq!(active(&house), 1);
-    let idle = async {
+    let idle = || async {
+        let began_at = Instant::now();
         while active(&house) == 1 {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        began_at.elapsed().as_secs()
     };
-    let began_at = Instant::now();
-    idle.await;
-    let took = began_at.elapsed();
-    assert!((170..=190).contains(&took.as_secs()), "{took:?}");
+    ask(&client, vip, &[&server]).await;
+    let took = idle().await;
+    assert!((25..=31).contains(&took), "{took}");
+    ask(&client, vip, &[&server]).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    ask(&client, vip, &[&server]).await;
+    let took = idle().await;
+    assert!((175..=181).contains(&took), "{took}");
+}
+
+#[tokio::test]
+async fn connections_and_sessions_are_bounded() {
+    let house = House::bounded(Bounds { connections: 1, sessions: 4 });
+    let (one, vip) = (Server::start(POD_1).await, free(VIP));
+    let server = UdpSocket::bind("127.252.1.1:0").await.unwrap();
+    let endpoints = [endpoint(server.local_addr().unwrap())];
+    house.publish(&[web(vip, &[&one]), route(Protocol::Udp, vip, &endpoints)]).await;
+    let mut open = connect_from(CLIENT, vip).await.unwrap();
+    hello(&mut open).await.unwrap();
+    assert_eq!(kind(who_answers(CLIENT, vip).await), Some(ErrorKind::ConnectionReset));
+    drop(open);
+    let again = async { while who_answers(CLIENT, vip).await.is_err() {} };
+    timeout(LONG, again).await.unwrap();
+    for _ in 0..20 {
+        let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        ask(&client, vip, &[&server]).await;
+        assert!(house.proxy.metrics().sessions.get() <= 4);
+    }
+    house.stop().await;
 }
