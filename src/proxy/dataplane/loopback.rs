@@ -372,9 +372,9 @@ mod tests {
     use super::*;
     use crate::route::{Endpoint, Frontend, ServiceName};
 
-    fn route(number: u16, ready: bool) -> Arc<Route> {
+    fn route(number: u16, port: u16, ready: bool) -> Arc<Route> {
         let [high, low] = number.to_be_bytes();
-        let address = |net| SocketAddr::from(([127, net, high, low], 28_080));
+        let address = |net| SocketAddr::from(([127, net, high, low], port));
         let endpoint = Endpoint {
             address: address(249),
             target: address(249),
@@ -406,9 +406,11 @@ mod tests {
     async fn a_change_costs_what_changed() {
         let (notices, _receiver) = tokio::sync::mpsc::channel(1);
         let mut listeners = Listeners::new(Arc::new(|_| {}), notices);
+        let free = std::net::TcpListener::bind("127.248.255.255:0").unwrap();
+        let port = free.local_addr().unwrap().port();
         let mut table = RouteTable::default();
         for number in 0..900 {
-            let route = route(number, true);
+            let route = route(number, port, true);
             table.routes.insert(route.name.clone(), route);
         }
         let touched = listeners.follow(&Arc::new(table.clone()));
@@ -416,7 +418,7 @@ mod tests {
         let began_at = Instant::now();
         assert!(listeners.settle(touched).await.is_empty());
         assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
-        let changed = route(7, false);
+        let changed = route(7, port, false);
         table.routes.insert(changed.name.clone(), Arc::clone(&changed));
         let touched = listeners.follow(&Arc::new(table));
         let [(place, _)] = claims(&changed).collect::<Vec<_>>()[..] else { panic!("one place") };
