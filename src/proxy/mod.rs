@@ -44,9 +44,11 @@ use crate::{
 pub use metrics::{Metrics, Totals};
 pub use stats::{EndpointStats, RouteStats};
 
-/// Connections carried at one time; one costs two descriptors and 32 KiB while it is copied. Past it, clients are
-/// reset.
+/// Connections carried at one time, if the process may have enough descriptors; one costs two of them and 32 KiB. Past
+/// it, clients are reset.
 const CONNECTIONS_MAX: usize = 16_384;
+/// UDP sessions alive at one time, likewise; one costs a descriptor. Past it, the longest unused ones end.
+const SESSIONS_MAX: usize = 8192;
 /// At most one complaint about the bound in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
 
@@ -89,10 +91,17 @@ pub enum ProxyView {
 pub struct Timeouts {
     /// TCP connections on which nothing moves.
     pub tcp: Duration,
-    /// UDP sessions that no endpoint has answered.
+    /// UDP sessions that were not answered, or at once and never used again (`udpTimeout`).
     pub udp: Duration,
-    /// UDP sessions with an answer.
-    pub udp_replied: Duration,
+    /// UDP sessions used for longer (`udpStreamTimeout`).
+    pub udp_stream: Duration,
+}
+
+/// How much is carried at one time.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    connections: usize,
+    sessions: usize,
 }
 
 impl Default for Timeouts {
@@ -101,7 +110,7 @@ impl Default for Timeouts {
         Self {
             tcp: Duration::from_secs(24 * 3600),
             udp: Duration::from_secs(30),
-            udp_replied: Duration::from_secs(180),
+            udp_stream: Duration::from_secs(180),
         }
     }
 }
@@ -119,19 +128,30 @@ pub struct Proxy {
     served: watch::Sender<u64>,
     connections: TaskTracker,
     permits: Arc<Semaphore>,
+    bounds: Bounds,
     /// Ends what is open.
     end: CancellationToken,
     bound_reported_at: Mutex<Option<Instant>>,
 }
 
 impl Proxy {
-    /// A proxy that carries nothing yet.
+    /// A proxy that carries nothing yet. Its bounds follow the descriptors that the process may have now.
     pub fn new(options: Options, pick: Pick, forget: Forget, notices: notice::Sender) -> Arc<Self> {
+        Self::bounded(options, pick, forget, notices, Bounds::of_this_process())
+    }
+
+    fn bounded(
+        options: Options,
+        pick: Pick,
+        forget: Forget,
+        notices: notice::Sender,
+        bounds: Bounds,
+    ) -> Arc<Self> {
         let metrics = Metrics::default();
         Arc::new(Self {
             chooser: Chooser::new(pick),
             views: Views::new(options.client_node, options.view, metrics.clone()),
-            sessions: Sessions::new(metrics.sessions.clone()),
+            sessions: Sessions::new(metrics.sessions.clone(), bounds.sessions),
             metrics,
             timeouts: Mutex::new(options.timeouts),
             drain: options.drain,
@@ -139,7 +159,8 @@ impl Proxy {
             notices,
             served: watch::Sender::new(0),
             connections: TaskTracker::new(),
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            permits: Arc::new(Semaphore::new(bounds.connections)),
+            bounds,
             end: CancellationToken::new(),
             bound_reported_at: Mutex::new(None),
         })
@@ -289,7 +310,10 @@ impl Proxy {
                 let mut reported_at = self.bound_reported_at.lock();
                 if reported_at.is_none_or(|at| at.elapsed() >= BOUND_REPORT_PAUSE) {
                     *reported_at = Some(Instant::now());
-                    tracing::warn!(bound = CONNECTIONS_MAX, "connections reset at the bound");
+                    tracing::warn!(
+                        bound = self.bounds.connections,
+                        "connections reset at the bound"
+                    );
                 }
             }
             _ => {}
@@ -300,6 +324,18 @@ impl Proxy {
     fn notify(&self, notice: Notice) {
         if self.notices.try_send(notice).is_err() {
             tracing::debug!("notice dropped");
+        }
+    }
+}
+
+impl Bounds {
+    /// Half of the descriptors for connections, a part for sessions; listeners and everybody else have the rest.
+    fn of_this_process() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let descriptors = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        Self {
+            connections: (descriptors / 4).clamp(1, CONNECTIONS_MAX),
+            sessions: (descriptors / 8).clamp(1, SESSIONS_MAX),
         }
     }
 }

@@ -18,13 +18,13 @@ use std::{
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::{net::UdpSocket, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     policy::Flow,
     proxy::{
-        Proxy,
+        Proxy, Timeouts,
         choice::{self, Chosen},
         metrics::{Refusal, RouteCounters},
         tcp::may_come_from,
@@ -33,10 +33,10 @@ use crate::{
     route::{Endpoint, Route},
 };
 
-/// Sessions alive at one time, a descriptor each. Past it the longest unused ones end.
-const SESSIONS_MAX: usize = 8192;
-/// How many end at once then, so that finding them is paid for rarely.
-const SESSIONS_EVICTED: usize = SESSIONS_MAX / 8;
+/// A session that is used for longer than this, both ways, is a stream and kept for longer (as conntrack decides).
+const STREAM_AFTER: Duration = Duration::from_secs(2);
+/// Part of the sessions that end at once at the bound, so that finding the longest unused ones is paid for rarely.
+const EVICTED_FRACTION: usize = 8;
 /// The largest datagram.
 const DATAGRAM_MAX: usize = 65_536;
 /// Answers passed on before others get their turn.
@@ -48,6 +48,8 @@ pub(crate) struct Sessions {
     tasks: TaskTracker,
     started: Instant,
     count: Gauge,
+    /// Sessions alive at one time. Past it the longest unused ones end.
+    bound: usize,
 }
 
 /// Service address first, so that one address's sessions are neighbours.
@@ -130,9 +132,7 @@ impl Proxy {
     /// Passes answers back until the session ends.
     async fn answer(&self, session: &Arc<Session>) {
         loop {
-            let timeouts = self.timeouts();
-            let limit =
-                if session.replied.load(Relaxed) { timeouts.udp_replied } else { timeouts.udp };
+            let limit = session.limit(self.timeouts(), self.sessions.used_at(session));
             let expires_at = self.sessions.used_at(session) + limit;
             let answered = tokio::select! {
                 answered = self.sessions.receive(session) => answered,
@@ -158,8 +158,9 @@ impl Proxy {
 }
 
 impl Sessions {
-    pub(crate) fn new(count: Gauge) -> Self {
-        Self { by_key: Mutex::default(), tasks: TaskTracker::new(), started: Instant::now(), count }
+    pub(crate) fn new(count: Gauge, bound: usize) -> Self {
+        let (by_key, tasks, started) = (Mutex::default(), TaskTracker::new(), Instant::now());
+        Self { by_key, tasks, started, count, bound }
     }
 
     /// Ends the sessions of a service port whose endpoint is not among those that still serve.
@@ -195,11 +196,12 @@ impl Sessions {
 
     fn insert(&self, session: Arc<Session>) {
         let mut by_key = self.by_key.lock();
-        if by_key.len() >= SESSIONS_MAX {
+        if by_key.len() >= self.bound {
             let mut oldest: Vec<_> =
                 by_key.values().map(|s| (s.used_at_ms.load(Relaxed), s.key)).collect();
-            oldest.select_nth_unstable(SESSIONS_EVICTED);
-            for (_, key) in &oldest[..SESSIONS_EVICTED] {
+            let (_, last, _) = oldest.select_nth_unstable(self.bound / EVICTED_FRACTION);
+            let last = *last;
+            for (_, key) in oldest.iter().filter(|session| **session <= last) {
                 by_key.remove(key).inspect(|session| session.end.cancel());
             }
         }
@@ -229,7 +231,11 @@ impl Sessions {
 
     /// Waits for answers and passes them back from the address that the client dialled.
     async fn receive(&self, session: &Session) -> io::Result<()> {
-        session.upstream.readable().await?;
+        let ready = session.upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            let error = session.upstream.take_error()?;
+            return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
+        }
         let client = session.key.client.into();
         let mut payload = Vec::with_capacity(DATAGRAM_MAX);
         for _ in 0..DATAGRAMS_PER_TURN {
@@ -257,6 +263,14 @@ impl Sessions {
 
     fn used_at(&self, session: &Session) -> Instant {
         self.started + Duration::from_millis(session.used_at_ms.load(Relaxed))
+    }
+}
+
+impl Session {
+    /// How long it may be silent.
+    fn limit(&self, timeouts: Timeouts, used_at: Instant) -> Duration {
+        let stream = self.replied.load(Relaxed) && used_at > self.begun_at + STREAM_AFTER;
+        if stream { timeouts.udp_stream } else { timeouts.udp }
     }
 }
 

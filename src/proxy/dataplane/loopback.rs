@@ -53,7 +53,10 @@ impl DataPlane for Loopback {
             let touched = listeners.follow(&next);
             let failures = listeners.settle(touched).await;
             served.send_replace(next.revision);
-            listeners.report(failures).await;
+            if !failures.is_empty() {
+                // Looking for the culprits takes a while; listeners need not wait for it.
+                listeners.tasks.spawn(report(listeners.notices.clone(), failures));
+            }
             tokio::select! {
                 changed = table.changed() => if changed.is_err() { token.cancelled().await },
                 () = listeners.retry_due() => {}
@@ -62,6 +65,8 @@ impl DataPlane for Loopback {
         }
         let all: Vec<_> = listeners.slots.keys().copied().collect();
         listeners.close(all).await;
+        listeners.tasks.close();
+        listeners.tasks.wait().await;
     }
 }
 
@@ -276,20 +281,6 @@ impl Listeners {
         // The tasks were aborted, so how they ended says nothing.
         futures::future::join_all(ended).await;
     }
-
-    /// Tells the user about failures, with the process that is in the way where that is known.
-    async fn report(&self, failures: Vec<Failure>) {
-        if failures.is_empty() {
-            return;
-        }
-        let in_use = |failure: &&Failure| failure.error.kind() == io::ErrorKind::AddrInUse;
-        let places = failures.iter().filter(in_use).map(|failure| failure.place).collect();
-        let holders = holders(places).await;
-        for Failure { place, owner, error } in failures {
-            let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
-            notify(&self.notices, &owner.route, place, reason);
-        }
-    }
 }
 
 impl Slot {
@@ -356,11 +347,84 @@ fn claims(route: &Route) -> impl Iterator<Item = (Place, Claim)> + '_ {
     })
 }
 
+/// Tells the user about failures, with the process that is in the way where that is known.
+async fn report(notices: notice::Sender, failures: Vec<Failure>) {
+    let in_use = |failure: &&Failure| failure.error.kind() == io::ErrorKind::AddrInUse;
+    let places = failures.iter().filter(in_use).map(|failure| failure.place).collect();
+    let holders = holders(places).await;
+    for Failure { place, owner, error } in failures {
+        let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
+        notify(&notices, &owner.route, place, reason);
+    }
+}
+
 /// Advice: a full channel drops it.
 fn notify(notices: &notice::Sender, route: &RouteName, place: Place, reason: String) {
     tracing::warn!(%route, address = %place.address, reason, "service port not bound");
     let notice = Notice::PortNotBound { route: route.clone(), address: place.address, reason };
     if notices.try_send(notice).is_err() {
         tracing::debug!("notice dropped");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{Endpoint, Frontend, ServiceName};
+
+    fn route(number: u16, port: u16, ready: bool) -> Arc<Route> {
+        let [high, low] = number.to_be_bytes();
+        let address = |net| SocketAddr::from(([127, net, high, low], port));
+        let endpoint = Endpoint {
+            address: address(249),
+            target: address(249),
+            node: None,
+            zone: None,
+            ready,
+            serving: ready,
+            terminating: false,
+            weight: 1,
+            pod: None,
+        };
+        let name = Arc::from(format!("service-{number}"));
+        let service = ServiceName { namespace: Arc::from("default"), name };
+        Arc::new(Route {
+            name: RouteName { service, port: 80, protocol: Protocol::Tcp },
+            port_name: Arc::from(""),
+            frontends: vec![Frontend { kind: FrontendKind::ClusterIp, address: address(248) }],
+            endpoints: [endpoint].into(),
+            affinity: None,
+            internal_local: false,
+            external_local: false,
+            source_ranges: Vec::new(),
+            policy: None,
+        })
+    }
+
+    /// A thousand services bind quickly, and a change of one touches one.
+    #[tokio::test]
+    async fn a_change_costs_what_changed() {
+        let (notices, _receiver) = tokio::sync::mpsc::channel(1);
+        let mut listeners = Listeners::new(Arc::new(|_| {}), notices);
+        let free = std::net::TcpListener::bind("127.248.255.255:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        let mut table = RouteTable::default();
+        for number in 0..900 {
+            let route = route(number, port, true);
+            table.routes.insert(route.name.clone(), route);
+        }
+        let touched = listeners.follow(&Arc::new(table.clone()));
+        assert_eq!(touched.len(), 900);
+        let began_at = Instant::now();
+        assert!(listeners.settle(touched).await.is_empty());
+        assert!(began_at.elapsed() < Duration::from_secs(2), "{:?}", began_at.elapsed());
+        let changed = route(7, port, false);
+        table.routes.insert(changed.name.clone(), Arc::clone(&changed));
+        let touched = listeners.follow(&Arc::new(table));
+        let [(place, _)] = claims(&changed).collect::<Vec<_>>()[..] else { panic!("one place") };
+        assert_eq!(touched, BTreeSet::from([place]));
+        assert!(std::net::TcpStream::connect(place.address).is_ok());
+        listeners.settle(touched).await;
+        assert!(std::net::TcpStream::connect(place.address).is_err());
     }
 }

@@ -22,7 +22,8 @@ use crate::route::{FrontendKind, RouteName, RouteTable, notice};
 /// Brings in traffic for the frontends of the table.
 #[async_trait]
 pub trait DataPlane: Send + Sync + 'static {
-    /// Follows the table until cancelled, then closes everything that it listens on and returns. What it has handed over lives on.
+    /// Follows the table until cancelled, then closes everything that it listens on and returns. What it has handed
+    /// over lives on.
     async fn run(&self, duty: Duty);
 }
 

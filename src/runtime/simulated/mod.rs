@@ -1,7 +1,7 @@
 //! Simulated pods: real servers on the pod's own address, without a process or a container behind them.
 //!
-//! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like it and
-//! echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
+//! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
+//! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
 //! listeners are. Enter at [`Simulated`]; `pod` holds the state of one.
 
 mod http;

@@ -11,15 +11,16 @@ use crate::runtime::Port;
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Each test has an address of its own, so that tests do not meet.
+/// Each test has an address of its own, also in each process, so that tests do not meet.
 fn spec(last: u8, ports: &[Port]) -> PodSpec {
+    let [_, _, high, low] = std::process::id().to_be_bytes();
     PodSpec {
         uid: format!("uid-{last}"),
         namespace: "default".to_owned(),
         name: format!("web-{last}"),
         node: "node-1".to_owned(),
         zone: "a".to_owned(),
-        ip: IpAddr::from([127, 251, 0, last]),
+        ip: IpAddr::from([127, 200 + last, high, low]),
         ports: ports.to_vec(),
         wants_ready: true,
     }
@@ -88,7 +89,7 @@ async fn http_says_who_answered() {
     assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
     let expected = serde_json::json!({
         "pod": "web-1", "namespace": "default", "node": "node-1", "zone": "a",
-        "ip": "127.251.0.1", "port": address.port(), "client": client.to_string(),
+        "ip": spec.ip, "port": address.port(), "client": client.to_string(),
         "method": "GET", "path": "/a",
     });
     assert_eq!(body(&answer), expected);
