@@ -51,3 +51,12 @@ fn content_type(path: &str) -> &'static str {
         _ => "text/plain; charset=utf-8",
     }
 }
+
+/// Every file as text.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (String, String)> {
+    Files::iter().filter_map(|name| {
+        let body = String::from_utf8(Files::get(&name)?.data.into_owned()).ok()?;
+        Some((name.into_owned(), body))
+    })
+}

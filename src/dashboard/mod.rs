@@ -1,7 +1,7 @@
 //! The dashboard: the Services of the cluster, their endpoints and who gets the traffic, live in a browser.
 //!
 //! Enter at [`router`]. The page is the files of `web/`, embedded in the binary; [`views`] turns a snapshot of the
-//! cluster into what the page shows, [`stream`] sends it whenever it changes. It only reads: nothing here writes an
+//! cluster into what the page shows, `stream` sends it whenever it changes. It only reads: nothing here writes an
 //! object, and the page makes no request to any other place. `access` decides who may look.
 
 mod access;

@@ -287,7 +287,8 @@ pub fn cluster(view: &View, domain: &str, kubeconfig: &str) -> Cluster {
             .take(SERVICES_MAX)
             .filter_map(|object| {
                 let key = (object.key.namespace.clone(), object.key.name.clone());
-                Some(service(object, endpoints(&slices.remove(&key).unwrap_or_default(), &nodes))?)
+                let slices = slices.remove(&key).unwrap_or_default();
+                service(object, endpoints(&slices, &nodes))
             })
             .collect(),
         services_total: view.list(&kind::SERVICE, None).count(),

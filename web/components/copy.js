@@ -10,7 +10,12 @@ export function Copy({ text, shown = text, what }) {
     const timer = setTimeout(() => setDone(""), 1600);
     return () => clearTimeout(timer);
   }, [done]);
-  const copy = async () => setDone((await toClipboard(text)) ? "Copied" : "Press Ctrl+C");
+  const copy = async () => {
+    const said = (await toClipboard(text)) ? "Copied" : "Not copied: select it and press Ctrl+C";
+    setDone(said);
+    // One place that readers listen to, not one per button.
+    document.getElementById("said").textContent = said;
+  };
   return html`<span class="copy">
     <code>${shown}</code>
     <button type="button" onClick=${copy} title=${`Copy ${text}`} aria-label=${`Copy ${what}: ${text}`}>
@@ -20,7 +25,7 @@ export function Copy({ text, shown = text, what }) {
           : html`<rect x="5.500" y="5.500" width="8" height="8" rx="1.500" /><path d="M10.500 3V2.500H4A1.500 1.500 0 0 0 2.500 4v6.500H3" />`}
       </svg>
     </button>
-    <span class="copied" role="status">${done}</span>
+    <span class="copied" aria-hidden="true">${done}</span>
   </span>`;
 }
 

@@ -22,7 +22,7 @@ export function Zones({ zones, colours }) {
             <span class="name">${node.name}</span><code>${node.address}</code>
             <span class="aside" title=${node.podsMax ? `Room for ${node.podsMax} pods` : ""}>${plural(node.pods, "pod")}</span></li>`)}
         </ul>
-        <p class="note">${count(zone.ready)} of ${plural(zone.endpoints, "endpoint")} ready</p>
+        <p class="note">${zone.endpoints ? `${count(zone.ready)} of ${plural(zone.endpoints, "endpoint")} ready` : "No endpoints here"}</p>
       </li>`)}
     </ul>
   </section>`;
