@@ -1,9 +1,10 @@
-//! Our own kind: LoadBalancerPolicy, a scheduler and where its code comes from.
+//! Our own kind `snowglobe.dev/v1alpha1 LoadBalancerPolicy`: a scheduler as a WASM module.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-/// `snowglobe.dev/v1alpha1` LoadBalancerPolicy.
+/// A load-balancing scheduler that Services name in the annotation `snowglobe.dev/load-balancer-policy`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadBalancerPolicy {
@@ -11,39 +12,40 @@ pub struct LoadBalancerPolicy {
     pub api_version: String,
     /// `LoadBalancerPolicy`.
     pub kind: String,
-    /// Standard metadata.
+    /// Name, labels, ...
     pub metadata: ObjectMeta,
-    /// What is wanted.
-    pub spec: LoadBalancerPolicySpec,
+    /// What the client wants.
+    pub spec: PolicySpec,
     /// What became of it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub status: Option<LoadBalancerPolicyStatus>,
+    pub status: Option<PolicyStatus>,
 }
 
-/// What is wanted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// `spec` of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LoadBalancerPolicySpec {
-    /// The code.
-    pub module: ModuleSource,
+pub struct PolicySpec {
+    /// The module.
+    pub module: PolicyModule,
     /// Given to the module as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<String>,
-    /// What happens to a connection for which the module fails.
-    pub on_failure: OnFailure,
+    /// `Fallback`, `Reject` or `LastGood`; see [`PolicySpec::on_failure`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<String>,
 }
 
-/// Where a module comes from: exactly one of these.
+/// Where a module comes from; exactly one field is set.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct ModuleSource {
-    /// A module that comes with the program.
+pub struct PolicyModule {
+    /// Name of a module that is part of Snowglobe, `rr`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub builtin: Option<String>,
-    /// A file below the data directory's `policies/`, watched.
+    /// A file below `policies/` of the data directory; relative, without `..`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// A key of a ConfigMap.
+    /// A key of a ConfigMap's `binaryData`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map: Option<ConfigMapKey>,
     /// The module itself, base64.
@@ -51,78 +53,93 @@ pub struct ModuleSource {
     pub inline: Option<String>,
 }
 
-/// One key of one ConfigMap.
+/// One value of a ConfigMap.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct ConfigMapKey {
-    /// The ConfigMap's namespace.
+    /// Namespace of the ConfigMap.
     pub namespace: String,
-    /// The ConfigMap's name.
+    /// Its name.
     pub name: String,
-    /// The key in `binaryData` (or `data`, for text).
+    /// The key in `binaryData`.
     pub key: String,
 }
 
-/// The one source that is set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Module<'a> {
-    /// [`ModuleSource::builtin`].
-    Builtin(&'a str),
-    /// [`ModuleSource::path`].
-    Path(&'a str),
-    /// [`ModuleSource::config_map`].
-    ConfigMap(&'a ConfigMapKey),
-    /// [`ModuleSource::inline`].
-    Inline(&'a str),
-}
-
-/// What happens to a connection for which the module fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnFailure {
-    /// Native round robin picks.
-    #[default]
-    Fallback,
-    /// The connection is reset.
-    Reject,
-    /// The module that was loaded before picks, else round robin.
-    LastGood,
-}
-
-/// What became of it.
+/// `status` of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LoadBalancerPolicyStatus {
+pub struct PolicyStatus {
     /// `Ready`, with the reason why a module was refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// Of the module in use, `sha256:...`.
+    /// `sha256:...` of the module in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
-    /// The ABI that the module uses.
+    /// The ABI that the module speaks, `snowglobe:policy@0.1.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abi: Option<String>,
-    /// How long compiling took, milliseconds.
+    /// How long the module took to compile.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub compile_ms: Option<f64>,
-    /// The generation that the rest is about.
+    pub compile_ms: Option<u64>,
+    /// The `metadata.generation` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }
 
-impl ModuleSource {
-    /// The one source that is set; the error is a sentence for people.
-    pub fn choice(&self) -> Result<Module<'_>, String> {
-        let mut set = [
-            self.builtin.as_deref().map(Module::Builtin),
-            self.path.as_deref().map(Module::Path),
-            self.config_map.as_ref().map(Module::ConfigMap),
-            self.inline.as_deref().map(Module::Inline),
-        ]
-        .into_iter()
-        .flatten();
-        match (set.next(), set.next()) {
-            (Some(module), None) => Ok(module),
-            _ => Err("exactly one of builtin, path, configMap, inline must be set".to_owned()),
+/// What traffic meets when a module cannot be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The native round robin.
+    #[default]
+    Fallback,
+    /// A reset.
+    Reject,
+    /// The previous module, else the native round robin.
+    LastGood,
+}
+
+impl PolicySpec {
+    /// `onFailure`; anything else than the known words (the registry refuses those) is `Fallback`.
+    pub fn on_failure(&self) -> OnFailure {
+        match self.on_failure.as_deref() {
+            Some("Reject") => OnFailure::Reject,
+            Some("LastGood") => OnFailure::LastGood,
+            _ => OnFailure::Fallback,
         }
+    }
+}
+
+impl PolicyModule {
+    /// The bytes of an inline module; `None` when there is none or it is not base64.
+    pub fn inline_bytes(&self) -> Option<Vec<u8>> {
+        let text: String = self.inline.as_ref()?.split_whitespace().collect();
+        STANDARD.decode(text).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_camel_case() {
+        let document = json!({"apiVersion": "snowglobe.dev/v1alpha1", "kind": "LoadBalancerPolicy",
+            "metadata": {"name": "mine"},
+            "spec": {"module": {"configMap": {"namespace": "a", "name": "b", "key": "c"}},
+                     "config": "x=1", "onFailure": "LastGood"},
+            "status": {"digest": "sha256:00", "abi": "snowglobe:policy@0.1.0", "compileMs": 3,
+                       "observedGeneration": 2}});
+        let policy: LoadBalancerPolicy = serde_json::from_value(document.clone()).unwrap();
+        assert_eq!(policy.spec.on_failure(), OnFailure::LastGood);
+        assert_eq!(serde_json::to_value(&policy).unwrap(), document);
+    }
+
+    #[test]
+    fn inline_modules() {
+        let module = |text: &str| PolicyModule { inline: Some(text.to_owned()), ..<_>::default() };
+        assert_eq!(module("AGFz\nbQ==").inline_bytes(), Some(b"\0asm".to_vec()));
+        assert_eq!(module("%").inline_bytes(), None);
     }
 }
