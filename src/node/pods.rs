@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{LabelSelector, Object, ObjectKey, Status, kind},
     node::{NodeOptions, Options, addresses::Addresses, parts::{self, Part}, status},
-    registry::{DeleteOptions, Note, Part as Section, Registry, View, WriteOptions},
+    registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
     runtime::{PodEvent, PodRuntime, PodSpec, PodState, Port},
 };
 
@@ -96,13 +96,7 @@ pub(crate) async fn run(
         tokio::select! {
             () = token.cancelled() => break,
             batch = changes.next() => match batch {
-                Ok(batch) => {
-                    let objects = batch
-                        .iter()
-                        .flat_map(|event| [Some(&event.object), event.previous.as_ref()])
-                        .flatten();
-                    sync.objects_changed(objects).await;
-                }
+                Ok(batch) => sync.objects_changed(&batch).await,
                 Err(_behind) => {
                     let view = sync.registry.view();
                     changes = sync.registry.subscribe(&[&kind::POD, &kind::SERVICE], view.revision());
@@ -134,15 +128,16 @@ impl Sync {
         self.sync_pods(view, &all).await;
     }
 
-    async fn objects_changed(&mut self, objects: impl Iterator<Item = &Arc<Object>>) {
+    async fn objects_changed(&mut self, batch: &[Arc<Event>]) {
         let view = self.registry.view();
         let mut pods = BTreeSet::new();
         let mut namespaces = BTreeSet::new();
-        for object in objects {
-            if *object.key.kind == kind::POD {
-                pods.insert(object.key.clone());
+        for event in batch {
+            let key = &event.object.key;
+            if *key.kind == kind::POD {
+                pods.insert(key.clone());
             } else {
-                namespaces.insert(object.key.namespace.clone());
+                namespaces.insert(key.namespace.clone());
             }
         }
         // A Service changes where the pods that it selects must listen.
@@ -154,10 +149,8 @@ impl Sync {
     async fn sync_pods(&mut self, view: &View, keys: &BTreeSet<ObjectKey>) {
         let mut services: BTreeMap<&str, Vec<Service>> = BTreeMap::new();
         for key in keys {
-            let services = services.entry(&key.namespace).or_insert_with(|| {
-                let list = view.list(&kind::SERVICE, Some(&key.namespace));
-                list.filter_map(|service| service.parse().ok()).collect()
-            });
+            let services =
+                services.entry(&key.namespace).or_insert_with(|| services_in(view, &key.namespace));
             self.sync_pod(view, key, services).await;
         }
     }
@@ -464,6 +457,10 @@ fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Result<T, Status> {
 
 fn port_name(port: &Port) -> String {
     format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
+}
+
+fn services_in(view: &View, namespace: &str) -> Vec<Service> {
+    view.list(&kind::SERVICE, Some(namespace)).filter_map(|object| object.parse().ok()).collect()
 }
 
 /// Declared container ports and numeric target ports of the Services that select the pod.
