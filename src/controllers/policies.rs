@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::ConfigMap,
@@ -21,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{
         Object, ObjectKey, Status, kind,
-        policy::{LoadBalancerPolicy, Module, OnFailure as Wanted},
+        policy::{LoadBalancerPolicy, OnFailure as Wanted},
     },
     policy::library::{Library, OnFailure, Report, Source},
     registry::{Note, Part, Registry, View, WriteOptions},
@@ -85,7 +84,7 @@ pub async fn run(
 
 impl Policies {
     fn has_files(&self, view: &View) -> bool {
-        all(view).any(|(_, policy)| matches!(policy.spec.module.choice(), Ok(Module::Path(_))))
+        all(view).any(|(_, policy)| policy.spec.module.path.is_some())
     }
 
     async fn load_all(&mut self, view: &View) {
@@ -144,7 +143,7 @@ impl Policies {
     ) -> Result<Report, String> {
         let library = self.library.clone();
         let config = policy.spec.config.clone().unwrap_or_default();
-        let on_failure = match policy.spec.on_failure {
+        let on_failure = match policy.spec.on_failure() {
             Wanted::Fallback => OnFailure::Fallback,
             Wanted::Reject => OnFailure::Reject,
             Wanted::LastGood => OnFailure::LastGood,
@@ -161,22 +160,21 @@ impl Policies {
 
     /// The module's bytes, or why they cannot be had.
     fn source(&self, view: &View, policy: &LoadBalancerPolicy) -> Result<Source, String> {
-        match policy.spec.module.choice()? {
-            Module::Builtin(name) => Ok(Source::Builtin(name.to_owned())),
-            Module::Path(path) => read_file(&self.directory, path).map(Source::Module),
-            Module::ConfigMap(at) => {
-                let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
-                let map: ConfigMap =
-                    view.parse(&key).ok_or_else(|| format!("{key} does not exist"))?;
-                let binary = map.binary_data.unwrap_or_default().remove(&at.key).map(|b| b.0);
-                let text = map.data.unwrap_or_default().remove(&at.key).map(String::into_bytes);
-                let bytes = binary.or(text);
-                bytes.map(Source::Module).ok_or_else(|| format!("{key} has no key {:?}", at.key))
-            }
-            Module::Inline(text) => STANDARD
-                .decode(text.trim())
-                .map(Source::Module)
-                .map_err(|error| format!("spec.module.inline is not base64: {error}")),
+        let module = &policy.spec.module;
+        if let Some(name) = &module.builtin {
+            Ok(Source::Builtin(name.clone()))
+        } else if let Some(path) = &module.path {
+            read_file(&self.directory, path).map(Source::Module)
+        } else if let Some(at) = &module.config_map {
+            let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
+            let map: ConfigMap = view.parse(&key).ok_or_else(|| format!("{key} does not exist"))?;
+            let binary = map.binary_data.unwrap_or_default().remove(&at.key).map(|bytes| bytes.0);
+            let text = map.data.unwrap_or_default().remove(&at.key).map(String::into_bytes);
+            let bytes = binary.or(text);
+            bytes.map(Source::Module).ok_or_else(|| format!("{key} has no key {:?}", at.key))
+        } else {
+            let bytes = module.inline_bytes().map(Source::Module);
+            bytes.ok_or_else(|| "spec.module.inline is not base64".to_owned())
         }
     }
 

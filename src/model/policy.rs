@@ -78,9 +78,9 @@ pub struct PolicyStatus {
     /// The ABI that the module speaks, `snowglobe:policy@0.1.0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub abi: Option<String>,
-    /// How long the module took to compile.
+    /// How long the module took to compile, milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub compile_ms: Option<u64>,
+    pub compile_ms: Option<f64>,
     /// The `metadata.generation` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -129,7 +129,7 @@ mod tests {
             "metadata": {"name": "mine"},
             "spec": {"module": {"configMap": {"namespace": "a", "name": "b", "key": "c"}},
                      "config": "x=1", "onFailure": "LastGood"},
-            "status": {"digest": "sha256:00", "abi": "snowglobe:policy@0.1.0", "compileMs": 3,
+            "status": {"digest": "sha256:00", "abi": "snowglobe:policy@0.1.0", "compileMs": 3.5,
                        "observedGeneration": 2}});
         let policy: LoadBalancerPolicy = serde_json::from_value(document.clone()).unwrap();
         assert_eq!(policy.spec.on_failure(), OnFailure::LastGood);

@@ -190,7 +190,13 @@ mod tests {
 
     fn note(message: &str) -> Note {
         let about = ObjectKey::new(&kind::REPLICA_SET, "default", "web");
-        Note { about, uid: "u".into(), warning: false, reason: "SuccessfulCreate", message: message.into() }
+        Note {
+            about,
+            uid: "u".into(),
+            warning: false,
+            reason: "SuccessfulCreate",
+            message: message.into(),
+        }
     }
 
     #[test]
