@@ -2,14 +2,14 @@
 //!
 //! Typed clients made with client-go 0.32 or later (so also `kubectl create deployment`) send
 //! `application/vnd.kubernetes.protobuf` and have no fallback; they do accept JSON answers. Enter at
-//! [`Protobuf::decode`]. Nothing is ever encoded.
+//! [`decode`]. Nothing is ever encoded.
 
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
@@ -27,8 +27,10 @@ pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 const MAGIC: &[u8] = b"k8s\0";
 const TYPES: &str = include_str!("types.txt");
 
-/// Knows the messages of all served kinds.
-pub struct Protobuf {
+/// The messages of all served kinds: a constant that is too long to write as one.
+static MESSAGES: LazyLock<Messages> = LazyLock::new(Messages::parse);
+
+struct Messages {
     types: BTreeMap<&'static str, Vec<Field>>,
 }
 
@@ -63,17 +65,6 @@ enum Error {
     WrongType(&'static str),
 }
 
-impl Default for Protobuf {
-    fn default() -> Self {
-        let lines = TYPES.lines().filter(|line| !line.starts_with('#'));
-        let types = lines.filter_map(|line| {
-            let (name, fields) = line.split_once(": ")?;
-            Some((name, fields.split(", ").filter_map(Field::parse).collect()))
-        });
-        Self { types: types.collect() }
-    }
-}
-
 impl Field {
     fn parse(text: &'static str) -> Option<Self> {
         let mut words = text.split(' ');
@@ -100,13 +91,22 @@ fn message_name(api_version: &str, kind: &str) -> String {
     }
 }
 
-impl Protobuf {
-    /// The JSON document of a body.
-    ///
-    /// # Errors
-    /// 400 when the body is malformed or of a kind that is not known.
-    pub fn decode(&self, body: &[u8]) -> Result<Value, Status> {
-        self.document(body).map_err(|error| Status::bad_request(error.to_string()))
+/// The JSON document of a body.
+///
+/// # Errors
+/// 400 when the body is malformed or of a kind that is not known.
+pub fn decode(body: &[u8]) -> Result<Value, Status> {
+    MESSAGES.document(body).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+impl Messages {
+    fn parse() -> Self {
+        let lines = TYPES.lines().filter(|line| !line.starts_with('#'));
+        let types = lines.filter_map(|line| {
+            let (name, fields) = line.split_once(": ")?;
+            Some((name, fields.split(", ").filter_map(Field::parse).collect()))
+        });
+        Self { types: types.collect() }
     }
 
     fn document(&self, body: &[u8]) -> Result<Value, Error> {

@@ -36,7 +36,7 @@ fn body(api_version: &str, kind: &str, fields: &[Vec<u8>]) -> Vec<u8> {
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "the call sites are literals")]
 fn check(body: &[u8], expected: Value) {
-    assert_eq!(Protobuf::default().decode(body).unwrap(), expected);
+    assert_eq!(decode(body).unwrap(), expected);
 }
 
 #[test]
@@ -143,7 +143,6 @@ fn times_and_delete_options() {
 
 #[test]
 fn broken_bodies_are_refused() {
-    let protobuf = Protobuf::default();
     let whole = body("v1", "ConfigMap", &[message(1, &[bytes(1, "c")])]);
     for broken in [
         &b"{}"[..],
@@ -153,17 +152,17 @@ fn broken_bodies_are_refused() {
         &body("v1", "Frob", &[]),
         &body("v1", "ConfigMap", &[number(1, 3)]),
     ] {
-        assert_eq!(protobuf.decode(broken).unwrap_err().code, 400, "{broken:?}");
+        assert_eq!(decode(broken).unwrap_err().code, 400, "{broken:?}");
     }
     // No prefix of a good body may panic.
     for end in 0..whole.len() {
-        let _either = protobuf.decode(&whole[..end]);
+        let _either = decode(&whole[..end]);
     }
 }
 
 #[test]
 fn every_message_that_a_type_names_exists() {
-    let Protobuf { types } = Protobuf::default();
+    let Messages { types } = Messages::parse();
     assert!(types.len() > 200);
     for field in types.values().flatten() {
         let form = field.form.trim_matches(['[', ']', '{', '}']);
