@@ -10,6 +10,7 @@ pub mod discovery;
 mod documents;
 mod error;
 pub mod openapi;
+pub mod protobuf;
 mod request;
 mod resources;
 mod subresources;

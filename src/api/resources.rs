@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, Caller,
+        Api, Caller, protobuf,
         request::{Form, Query, Target, is_true, propagation},
         subresources, table, watch,
     },
@@ -328,11 +328,12 @@ impl Api {
 }
 
 impl Request {
-    /// The body as a document, JSON or YAML by its content type.
+    /// The body as a document: JSON, YAML or (from typed clients) protobuf, by its content type.
     pub(crate) fn document(&self) -> Result<Value, Status> {
         match self.content_type() {
             "" | "application/json" => parse_json(&self.body),
             "application/yaml" | "application/x-yaml" | "text/yaml" => parse_yaml(&self.body),
+            protobuf::MEDIA_TYPE => protobuf::decode(&self.body),
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}); accepted media types include: \
                  application/json, application/yaml"

@@ -237,7 +237,13 @@ fn by_path(
 pub(super) mod v3 {
     use serde_json::{Map, Value, json};
 
-    use super::{JSON, Kind, Operation, by_path, schemas};
+    use crate::{
+        api::openapi::{
+            operations::{JSON, Operation, by_path},
+            schemas,
+        },
+        model::Kind,
+    };
 
     /// The paths of a kind.
     pub(in crate::api::openapi) fn paths(kind: &Kind) -> Map<String, Value> {
@@ -284,7 +290,13 @@ pub(super) mod v3 {
 pub(super) mod v2 {
     use serde_json::{Map, Value, json};
 
-    use super::{JSON, Kind, Operation, by_path, schemas::SWAGGER_PREFIX};
+    use crate::{
+        api::openapi::{
+            operations::{JSON, Operation, by_path},
+            schemas::SWAGGER_PREFIX,
+        },
+        model::Kind,
+    };
 
     /// The paths of a kind.
     pub(in crate::api::openapi) fn paths(kind: &Kind) -> Map<String, Value> {

@@ -300,7 +300,9 @@ fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
                 "description": "Ready, with the reason when a module was refused."},
             "digest": text("Digest of the loaded module."),
             "abi": text("ABI version of the loaded module."),
-            "compileTimeMs": {"type": "integer", "format": "int64", "description": "Time that compiling took."},
+            "compileMs": {"type": "integer", "format": "int64", "description": "Milliseconds that compiling took."},
+            "observedGeneration": {"type": "integer", "format": "int64",
+                "description": "Generation of the spec that this status is about."},
         },
     });
     [(name, root), (spec, spec_schema), (status, status_schema)]
