@@ -131,7 +131,8 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
     let target = Target::parse(request.uri().path()).ok_or_else(Status::no_such_path)?;
     let watching = request.method() == Method::GET && is_true(&query.watch);
     let busy = || Status::too_many_requests("too many requests, please try again later", 1);
-    let _permit = if watching { None } else { Some(api.requests.try_acquire().map_err(|_full| busy())?) };
+    let _permit =
+        if watching { None } else { Some(api.requests.try_acquire().map_err(|_full| busy())?) };
     let watch_permit = match watching {
         true => Some(api.watches.clone().try_acquire_owned().map_err(|_full| busy())?),
         false => None,

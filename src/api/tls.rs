@@ -37,10 +37,9 @@ pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig,
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
     let chain = vec![CertificateDer::from_pem_slice(server.certificate.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes())?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -67,8 +66,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _peer)) if connections.len() < CONNECTIONS_MAX => {
-                let connection =
-                    Connection { acceptor: acceptor.clone(), router: router.clone(), token: token.clone() };
+                let connection = Connection {
+                    acceptor: acceptor.clone(),
+                    router: router.clone(),
+                    token: token.clone(),
+                };
                 connections.spawn(connection.run(stream));
             }
             Ok(_too_many) => tracing::warn!("too many API connections; one was closed"),

@@ -49,8 +49,7 @@ impl Cluster {
         let domain = &self.options.cluster_domain;
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let full = format!("kubernetes.default.svc.{domain}");
-        let names: Vec<String> =
-            names.into_iter().map(str::to_owned).chain([full]).collect();
+        let names: Vec<String> = names.into_iter().map(str::to_owned).chain([full]).collect();
         let mut ips = vec![[127, 0, 0, 1].into(), address.ip()];
         ips.extend(self.registry.options().service_address(1));
         ips.dedup();
@@ -101,7 +100,8 @@ impl Cluster {
     fn start_metrics(&mut self, listener: TcpListener) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         let metrics: Metrics = self.metrics.clone();
-        let router = Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
+        let router =
+            Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
         let router = guarded(router, address, &self.options.allowed_hosts);
         self.tasks.spawn("metrics", |token| serve(listener, router, token));
         Ok(())

@@ -11,7 +11,9 @@ use crate::{
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let pod = api.registry.get(&request.target.key()?)?;
     if is_true(&request.query.follow) {
-        return Err(Status::bad_request("following logs (--follow) is not supported: leave it out"));
+        return Err(Status::bad_request(
+            "following logs (--follow) is not supported: leave it out",
+        ));
     }
     let lines = (api.logs)(&pod.metadata.uid).unwrap_or_default();
     let skip = request.query.tail_lines.map_or(0, |tail| lines.len().saturating_sub(tail));
