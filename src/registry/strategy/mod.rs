@@ -36,11 +36,7 @@ use serde_json::Value;
 
 use crate::{
     model::{Cause, Kind, Status},
-    registry::{
-        FieldValidation, Options, Part, View,
-        alloc::Claim,
-        decode::{self, Decoded},
-    },
+    registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
 };
 
 /// What a rule may look at besides the object itself.
@@ -123,8 +119,8 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        let Decoded { object: mut new, unknown } = decode::decode::<T>(kind, document)?;
-        let mut warnings = decode::judge_unknown(&unknown, context.field_validation)?;
+        let (mut new, mut warnings) =
+            decode::decode::<T>(kind, document, context.field_validation)?;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
         let mut causes = metadata::validate(document, self.name);
@@ -175,50 +171,4 @@ pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::{checks::testing, *};
-    use crate::model::kind::{self, KINDS};
-
-    fn admit(kind: &'static Kind, document: &Value) -> Result<Admitted, Status> {
-        let (view, options) = (View::default(), testing::options());
-        let context = testing::context(&view, &options, Part::Main);
-        rules(kind).admit(kind, document, None, &context)
-    }
-
-    #[test]
-    fn faults_come_in_the_order_of_kubernetes() {
-        let service = |fields: Value| {
-            let base = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "Web"},
-                "spec": {"ports": [{"port": 80}], "type": "ExternalName"}});
-            testing::merged(base, &fields)
-        };
-        let code = |document: Value| admit(&kind::SERVICE, &document).err().map(|s| s.code);
-        assert_eq!(code(service(json!({"spec": {"ports": "many"}}))), Some(400));
-        assert_eq!(code(service(json!({"spec": {"prots": []}}))), Some(400));
-        let status = admit(&kind::SERVICE, &service(json!({}))).err().unwrap();
-        assert_eq!(status.code, 422);
-        let fields: Vec<&str> = status.causes.iter().map(|cause| cause.field.as_str()).collect();
-        assert_eq!(fields, ["metadata.name", "spec.externalName"]);
-        assert!(
-            status
-                .message
-                .starts_with("Service \"Web\" is invalid: [metadata.name: Invalid value: ")
-        );
-    }
-
-    #[test]
-    fn every_kind_has_a_type_that_takes_its_documents() {
-        for kind in KINDS {
-            let name = if *kind.kind == *"IPAddress" { "127.96.0.1" } else { "a" };
-            let document = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
-                "metadata": {"name": name, "nonsense": true}});
-            let status = admit(kind, &document).err().unwrap();
-            assert_eq!(
-                status.message, "strict decoding error: unknown field \"metadata.nonsense\"",
-                "{kind:?} is decoded as a type of its own"
-            );
-        }
-    }
-}
+mod tests;
