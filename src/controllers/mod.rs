@@ -4,7 +4,27 @@
 //! Enter at [`all`], the list of controllers; each has a file of its own. A controller never does I/O, never keeps
 //! state between calls, and may be called at any time for any key.
 
+mod deployment;
+mod endpoint_packing;
+mod endpoint_slice_mirroring;
+mod endpoint_slices;
+mod endpoints;
+pub mod events;
+mod garbage;
+mod load_balancer;
+mod namespace;
+mod ownership;
+mod pod;
+mod queue;
+mod replica_set;
 pub mod runner;
+mod scheduler;
+mod service;
+mod service_account;
+mod stateful_set;
+mod template;
+#[cfg(test)]
+mod testing;
 
 use std::{net::IpAddr, time::Duration};
 
@@ -13,8 +33,28 @@ use serde_json::Value;
 
 use crate::{
     model::{Kind, Object, ObjectKey},
-    registry::View,
+    registry::{Propagation, View},
 };
+
+pub use crate::registry::Note;
+
+/// Every controller of this module.
+pub fn all() -> Vec<&'static Controller> {
+    vec![
+        &deployment::CONTROLLER,
+        &replica_set::CONTROLLER,
+        &stateful_set::CONTROLLER,
+        &scheduler::CONTROLLER,
+        &endpoint_slices::CONTROLLER,
+        &endpoints::CONTROLLER,
+        &endpoint_slice_mirroring::CONTROLLER,
+        &load_balancer::CONTROLLER,
+        &service_account::CONTROLLER,
+        &namespace::CONTROLLER,
+        &garbage::CONTROLLER,
+        &events::CONTROLLER,
+    ]
+}
 
 /// What a plan may look at.
 pub struct World<'a> {
@@ -37,6 +77,8 @@ pub struct Options {
     pub endpoints_per_slice_max: usize,
     /// Addresses of the API server, the endpoints of `default/kubernetes`.
     pub api_address: Option<(IpAddr, u16)>,
+    /// The cluster's certificate authority in PEM, for `kube-root-ca.crt` in every namespace.
+    pub cluster_ca: String,
 }
 
 /// One controller.
@@ -82,22 +124,74 @@ pub enum Step {
         key: ObjectKey,
         /// Its uid.
         uid: String,
+        /// What becomes of its dependents.
+        propagation: Propagation,
     },
     /// Record an Event about an object.
     Event(Note),
+    /// Steps that do not depend on each other: they run side by side. The first failure still ends the plan.
+    All(Vec<Self>),
 }
 
-/// An Event to be recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Note {
-    /// The object that it is about.
-    pub about: ObjectKey,
-    /// That object's uid, empty when unknown.
-    pub uid: String,
-    /// `Warning` instead of `Normal`.
-    pub warning: bool,
-    /// CamelCase word, `ScalingReplicaSet`.
-    pub reason: &'static str,
-    /// One sentence.
-    pub message: String,
+impl Plan {
+    /// A plan that does nothing.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// A plan of steps that do not depend on each other.
+    pub fn all(mut steps: Vec<Step>) -> Self {
+        if steps.len() > 1 {
+            steps = vec![Step::All(steps)];
+        }
+        steps.into()
+    }
+}
+
+impl From<Vec<Step>> for Plan {
+    fn from(steps: Vec<Step>) -> Self {
+        Self { steps, requeue: None }
+    }
+}
+
+impl Step {
+    /// Deletes an object in the state that was seen; its dependents follow afterwards.
+    pub fn delete(object: &Object) -> Self {
+        let (key, uid) = (object.key.clone(), object.metadata.uid.clone());
+        Self::Delete { key, uid, propagation: Propagation::Background }
+    }
+
+    /// Replaces an object's status by `status`.
+    pub(crate) fn status<T: serde::Serialize>(object: &Object, status: &T) -> Self {
+        let mut document = document(object);
+        document["status"] = to_value(status);
+        Self::UpdateStatus(object.key.clone(), document)
+    }
+
+    /// Records an Event of type Normal.
+    pub(crate) fn note(about: &Object, reason: &'static str, message: String) -> Self {
+        let uid = about.metadata.uid.clone();
+        Self::Event(Note { about: about.key.clone(), uid, warning: false, reason, message })
+    }
+
+    /// Records an Event of type Warning.
+    pub(crate) fn warning(about: &Object, reason: &'static str, message: String) -> Self {
+        let uid = about.metadata.uid.clone();
+        Self::Event(Note { about: about.key.clone(), uid, warning: true, reason, message })
+    }
+}
+
+/// For triggers: the object that changed is what is planned.
+pub(crate) fn itself(_: &View, object: &Object) -> Vec<ObjectKey> {
+    vec![object.key.clone()]
+}
+
+/// The document of an object, to be changed. What the cache holds always parses.
+pub(crate) fn document(object: &Object) -> Value {
+    object.parse().unwrap_or_default()
+}
+
+/// The JSON of a typed object.
+pub(crate) fn to_value<T: serde::Serialize>(object: &T) -> Value {
+    serde_json::to_value(object).expect("Kubernetes types have string keys and no failing fields")
 }

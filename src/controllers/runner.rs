@@ -1,1 +1,275 @@
-//! Runs controllers.
+//! Runs controllers: watches what they depend on, calls their plans, executes the steps. All I/O of controllers is here.
+//!
+//! Enter at [`run`]. One subscription feeds one [`Queue`] per controller; a few workers per queue plan and write.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use futures::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    controllers::{
+        Controller, Note, Options, Plan, Step, World,
+        queue::{Outcome, Queue},
+    },
+    model::{Kind, Object, ObjectKey, Status, kind},
+    registry::{DeleteOptions, Part, Registry, View, WriteOptions},
+};
+
+/// Keys of one controller that are planned and written at the same time.
+const WORKERS: usize = 4;
+/// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
+const SIDE_BY_SIDE: usize = 32;
+
+struct Runner {
+    registry: Arc<Registry>,
+    options: Options,
+    controllers: Vec<(&'static Controller, Queue)>,
+}
+
+/// Runs controllers until cancelled; what is being written then is finished first.
+pub async fn run(
+    registry: Arc<Registry>,
+    controllers: Vec<&'static Controller>,
+    options: Options,
+    token: CancellationToken,
+) {
+    let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
+    let runner = Arc::new(Runner { registry, options, controllers });
+    let mut workers = JoinSet::new();
+    for index in 0..runner.controllers.len() {
+        for _ in 0..WORKERS {
+            let (runner, token) = (runner.clone(), token.clone());
+            let span = tracing::info_span!("controller", name = runner.controllers[index].0.name);
+            workers.spawn(async move { runner.work(index, &token).await }.instrument(span));
+        }
+    }
+    runner.dispatch(&token).await;
+    while let Some(ended) = workers.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a controller's worker ended early");
+        }
+    }
+}
+
+impl Runner {
+    /// Feeds the queues until cancelled.
+    async fn dispatch(&self, token: &CancellationToken) {
+        let kinds = self.kinds();
+        loop {
+            let view = self.registry.view();
+            let mut subscription = self.registry.subscribe(&kinds, view.revision());
+            for kind in &kinds {
+                for object in view.list(kind, None) {
+                    self.wake(&view, object);
+                }
+            }
+            drop(view);
+            loop {
+                let events = tokio::select! {
+                    () = token.cancelled() => return,
+                    events = subscription.next() => events,
+                };
+                match events {
+                    Ok(events) => {
+                        let view = self.registry.view();
+                        for event in events {
+                            self.wake(&view, &event.object);
+                            if let Some(previous) = &event.previous {
+                                self.wake(&view, previous);
+                            }
+                        }
+                    }
+                    Err(status) if status.reason == "Expired" => break,
+                    Err(status) => {
+                        tracing::info!(%status, "controllers lost the registry");
+                        return token.cancelled().await;
+                    }
+                }
+            }
+            tracing::warn!("controllers fell behind and look at everything again");
+        }
+    }
+
+    fn kinds(&self) -> Vec<&'static Kind> {
+        let triggers = self.controllers.iter().flat_map(|(controller, _)| controller.triggers);
+        let mut kinds: Vec<_> = triggers.map(|trigger| trigger.kind).collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
+    }
+
+    fn wake(&self, view: &View, object: &Object) {
+        for (controller, queue) in &self.controllers {
+            for trigger in controller.triggers.iter().filter(|t| t.kind == object.key.kind) {
+                match catch_unwind(AssertUnwindSafe(|| (trigger.keys)(view, object))) {
+                    Ok(keys) => keys.into_iter().for_each(|key| queue.add(key)),
+                    Err(_panic) => {
+                        tracing::error!(controller = controller.name, key = %object.key,
+                                        "a trigger panicked; this is a bug");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn work(&self, index: usize, token: &CancellationToken) {
+        let (controller, queue) = &self.controllers[index];
+        loop {
+            let key = tokio::select! {
+                () = token.cancelled() => return,
+                key = queue.next() => key,
+            };
+            let attempt = AssertUnwindSafe(self.plan_and_execute(controller, &key)).catch_unwind();
+            let outcome = match attempt.await {
+                Ok(outcome) => outcome,
+                Err(_panic) => {
+                    tracing::error!(%key, "a controller panicked; this is a bug");
+                    Outcome::Failed
+                }
+            };
+            queue.done(&key, outcome);
+        }
+    }
+
+    async fn plan_and_execute(&self, controller: &Controller, key: &ObjectKey) -> Outcome {
+        let Plan { steps, requeue } = {
+            let view = self.registry.view();
+            let world = World { view: &view, now: Timestamp::now(), options: &self.options };
+            (controller.plan)(&world, key)
+        };
+        for step in steps {
+            match self.execute(controller, key, step).await {
+                Ok(()) => {}
+                Err(Failure::Conflict) => return Outcome::Conflict,
+                Err(Failure::Refused(status)) => {
+                    tracing::warn!(%key, %status, "a plan could not be carried out; trying again later");
+                    return Outcome::Failed;
+                }
+            }
+        }
+        Outcome::Planned(requeue)
+    }
+
+    fn execute<'a>(
+        &'a self,
+        controller: &'a Controller,
+        planned: &'a ObjectKey,
+        step: Step,
+    ) -> BoxFuture<'a, Result<(), Failure>> {
+        Box::pin(async move {
+            let options = &WriteOptions::default();
+            match step {
+                Step::Create(kind, document) => {
+                    let namespace = document["metadata"]["namespace"].as_str().unwrap_or_default();
+                    let namespace =
+                        if kind.namespaced { namespace.to_owned() } else { String::new() };
+                    match self.registry.create(kind, &namespace, document, options).await {
+                        Ok(_) => Ok(()),
+                        Err(status) => {
+                            self.not_created(controller, planned, kind, &namespace, status).await
+                        }
+                    }
+                }
+                Step::Update(key, document) => Ok(self
+                    .registry
+                    .update(&key, Part::Main, document, options)
+                    .await
+                    .map(|_| ())?),
+                Step::UpdateStatus(key, document) => Ok(self
+                    .registry
+                    .update(&key, Part::Status, document, options)
+                    .await
+                    .map(|_| ())?),
+                Step::Delete { key, uid, propagation } => {
+                    let wanted = uid.clone();
+                    let options = DeleteOptions {
+                        uid: Some(wanted),
+                        propagation,
+                        ..DeleteOptions::default()
+                    };
+                    match self.registry.delete(&key, &options).await {
+                        Err(_) if !self.exists(&key, &uid) => Ok(()),
+                        other => Ok(other.map(|_| ())?),
+                    }
+                }
+                Step::Event(note) => {
+                    self.registry.record(controller.name, &note).await;
+                    Ok(())
+                }
+                Step::All(steps) => {
+                    let mut steps = steps.into_iter();
+                    loop {
+                        let batch: Vec<_> = steps.by_ref().take(SIDE_BY_SIDE).collect();
+                        if batch.is_empty() {
+                            return Ok(());
+                        }
+                        let run = |step| self.execute(controller, planned, step);
+                        let results = join_all(batch.into_iter().map(run)).await;
+                        results.into_iter().collect::<Result<(), _>>()?;
+                    }
+                }
+            }
+        })
+    }
+
+    fn exists(&self, key: &ObjectKey, uid: &str) -> bool {
+        self.registry.view().get(key).is_some_and(|object| object.metadata.uid == uid)
+    }
+
+    /// What a refused create means: nothing when the name is taken or the namespace ends; and a workload that cannot
+    /// have its pods tells so in an Event.
+    async fn not_created(
+        &self,
+        controller: &Controller,
+        planned: &ObjectKey,
+        kind: &'static Kind,
+        namespace: &str,
+        status: Status,
+    ) -> Result<(), Failure> {
+        let view = self.registry.view();
+        let namespace = view.get(&ObjectKey::cluster(&kind::NAMESPACE, namespace));
+        if kind.namespaced && namespace.is_none_or(|namespace| namespace.is_terminating()) {
+            return Ok(());
+        }
+        if status.reason == "AlreadyExists" {
+            return Ok(());
+        }
+        if *kind == kind::POD
+            && let Some(owner) = view.get(planned)
+        {
+            let message = format!("Error creating: {status}");
+            let (about, uid) = (planned.clone(), owner.metadata.uid.clone());
+            let note = Note { about, uid, warning: true, reason: "FailedCreate", message };
+            self.registry.record(controller.name, &note).await;
+        }
+        Err(status.into())
+    }
+}
+
+/// Why a step did not do what it should.
+enum Failure {
+    /// The object is no longer what was planned on.
+    Conflict,
+    /// Anything else.
+    Refused(Status),
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        match status.reason {
+            // Gone between plan and step: the plan is as outdated as after a conflict.
+            "Conflict" | "NotFound" => Self::Conflict,
+            _ => Self::Refused(status),
+        }
+    }
+}

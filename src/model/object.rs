@@ -1,6 +1,10 @@
 //! [`Object`]: one document as it is stored and sent, with the metadata that everything asks for already parsed.
 
-use std::collections::BTreeMap;
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -18,6 +22,7 @@ pub struct Object {
     /// The parts of `metadata` that selectors, controllers and garbage collection read.
     pub metadata: Metadata,
     document: Bytes,
+    digest: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 /// The parsed part of `metadata`.
@@ -79,7 +84,7 @@ impl Object {
         let document = format!("{}\"resourceVersion\":\"{revision}\"{comma}{rest}", &text[..at]);
         let Envelope { metadata } = serde_json::from_str(&document)
             .map_err(|source| Error::Json { key: key.clone(), source })?;
-        Ok(Self { key, revision, metadata, document: document.into() })
+        Ok(Self { key, revision, metadata, document: document.into(), digest: OnceLock::new() })
     }
 
     /// The JSON document, `metadata.resourceVersion` included.
@@ -100,6 +105,20 @@ impl Object {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.document)
             .map_err(|source| Error::Json { key: self.key.clone(), source })
+    }
+
+    /// A digest of the document: a small struct of the fields that many readers ask for often, parsed at the first
+    /// call and kept with this revision. The first type that is asked for is the one that is kept, so let a kind
+    /// have one. A document that does not parse gives the empty digest (and the log tells).
+    pub fn digest<T: DeserializeOwned + Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let parse = || {
+            let digest = self.parse::<T>().inspect_err(
+                |error| tracing::error!(key = %self.key, %error, "stored object does not parse"),
+            );
+            Arc::new(digest.unwrap_or_default())
+        };
+        let kept = self.digest.get_or_init(|| parse());
+        kept.clone().downcast().unwrap_or_else(|_other| parse())
     }
 
     /// The owner that manages this object, if any.

@@ -8,6 +8,7 @@ mod alloc;
 mod cache;
 mod decode;
 mod delete;
+mod record;
 mod strategy;
 mod view;
 mod watch;
@@ -27,6 +28,7 @@ use crate::{
 pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
+pub use record::Note;
 pub use view::View;
 pub use watch::Subscription;
 pub use write::{Part, WriteOptions, Written};
@@ -58,6 +60,7 @@ pub struct Registry {
     options: Options,
     /// The revision that the data half has taken over, see [`Registry::set_routed`].
     routed: channel::Sender<u64>,
+    recorder: record::Recorder,
 }
 
 /// How long a write waits until the data half has its revision (conventions, section 3).
@@ -67,7 +70,8 @@ impl Registry {
     /// Reads the store. [`Registry::run`] must then be driven for reads and writes to make progress.
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, store::Error> {
         let cache = Arc::new(cache::Cache::load(store.as_ref()).await?);
-        Ok(Self { store, cache, options, routed: channel::Sender::new(u64::MAX) })
+        let (routed, recorder) = (channel::Sender::new(u64::MAX), record::Recorder::default());
+        Ok(Self { store, cache, options, routed, recorder })
     }
 
     /// Keeps the cache current until cancelled. An error means that the store is lost.

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use serde::de::DeserializeOwned;
 
 use crate::{
     model::{Kind, Object, ObjectKey},
-    registry::alloc::{ALLOCATIONS, Held},
+    registry::alloc::{self, ALLOCATIONS, Held},
 };
 
 /// Namespace and name: the order in which lists are given.
@@ -21,6 +21,8 @@ pub struct View {
     pub(crate) kinds: OrdMap<&'static Kind, OrdMap<Name, Arc<Object>>>,
     /// Allocations that are not objects, by store key.
     pub(crate) allocations: OrdMap<String, Held>,
+    /// The objects that name an owner, by the owner's uid.
+    pub(crate) dependents: OrdMap<String, OrdSet<ObjectKey>>,
 }
 
 impl View {
@@ -31,12 +33,33 @@ impl View {
 
     pub(crate) fn insert(&mut self, object: Arc<Object>) {
         let name = (object.key.namespace.clone(), object.key.name.clone());
-        self.kinds.entry(object.key.kind).or_default().insert(name, object);
+        let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
+        if let Some(old) = old {
+            if old.metadata.owner_references == object.metadata.owner_references {
+                return;
+            }
+            self.forget_owners(&old);
+        }
+        for owner in &object.metadata.owner_references {
+            let dependents = self.dependents.entry(owner.uid.clone()).or_default();
+            dependents.insert(object.key.clone());
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
-        if let Some(objects) = self.kinds.get_mut(&key.kind) {
-            objects.remove(&(key.namespace.clone(), key.name.clone()));
+        let Some(objects) = self.kinds.get_mut(&key.kind) else { return };
+        if let Some(old) = objects.remove(&(key.namespace.clone(), key.name.clone())) {
+            self.forget_owners(&old);
+        }
+    }
+
+    fn forget_owners(&mut self, object: &Object) {
+        for owner in &object.metadata.owner_references {
+            let Some(dependents) = self.dependents.get_mut(&owner.uid) else { continue };
+            dependents.remove(&object.key);
+            if dependents.is_empty() {
+                self.dependents.remove(&owner.uid);
+            }
         }
     }
 
@@ -88,14 +111,32 @@ impl View {
             .ok()
     }
 
+    /// The objects of any kind that name an owner of this uid.
+    pub fn dependents<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+        self.dependents.get(uid).into_iter().flatten().filter_map(|key| self.get(key))
+    }
+
     /// The objects of a kind in a namespace whose managing owner has this uid.
     pub fn controlled_by<'a>(
         &'a self,
         kind: &'static Kind,
-        namespace: &str,
+        namespace: &'a str,
         uid: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Object>> {
-        self.list(kind, Some(namespace))
-            .filter(move |object| object.controller().is_some_and(|owner| owner.uid == uid))
+        self.dependents(uid).filter(move |object| {
+            object.key.kind == kind
+                && object.key.namespace == namespace
+                && object.controller().is_some_and(|owner| owner.uid == uid)
+        })
+    }
+
+    /// An address of the load balancer range that nobody holds.
+    pub fn free_load_balancer_address(&self, range: ipnet::IpNet) -> Option<std::net::IpAddr> {
+        alloc::free_load_balancer_address(self, range)
+    }
+
+    /// Whether somebody holds an address of the load balancer range.
+    pub fn is_load_balancer_address_taken(&self, address: std::net::IpAddr) -> bool {
+        alloc::Claim::LoadBalancerAddress(address).is_taken(self)
     }
 }

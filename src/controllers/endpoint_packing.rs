@@ -1,0 +1,308 @@
+//! How endpoints are spread over EndpointSlices: full slices, few changed ones. Pure; Services and mirrored Endpoints
+//! both end here.
+//!
+//! Enter at [`reconcile`]. The rules are those of Kubernetes' endpoint slice reconciler: endpoints stay where they are;
+//! changed slices are filled up first, then one that has room for all the rest, then new ones.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
+use serde_json::{Value, json};
+
+use crate::{
+    controllers::{Step, document, service::Port, to_value},
+    model::{Object, kind},
+};
+
+/// Names the Service of a slice.
+pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+/// Names who keeps a slice.
+pub(crate) const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+
+/// What makes an endpoint the same endpoint: addresses, hostname, and the pod behind it.
+pub(crate) type Identity = (Vec<String>, String, String);
+/// Endpoints that have the same ports.
+pub(crate) type Endpoints = BTreeMap<Identity, Endpoint>;
+
+/// What all slices of one owner and address family have in common.
+pub(crate) struct Template {
+    pub(crate) namespace: String,
+    /// Beginning of generated names.
+    pub(crate) base: String,
+    pub(crate) address_type: &'static str,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Set on slices that are written; those of a slice that is left alone may be older.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// The owner reference.
+    pub(crate) owner: Value,
+    /// Whether one empty slice stands for no endpoints at all.
+    pub(crate) placeholder: bool,
+}
+
+struct Slice<'a> {
+    object: &'a Arc<Object>,
+    endpoints: Vec<Endpoint>,
+    ports: Vec<Port>,
+    outdated: bool,
+}
+
+/// What becomes of slices; new ones have no object.
+struct Written<'a> {
+    object: Option<&'a Arc<Object>>,
+    ports: Vec<Port>,
+    endpoints: Vec<Endpoint>,
+}
+
+pub(crate) fn identity(endpoint: &Endpoint) -> Identity {
+    let mut addresses = endpoint.addresses.clone();
+    addresses.sort();
+    let target = endpoint.target_ref.as_ref();
+    let target = target.map(|t| {
+        let of = |field: &Option<String>| field.clone().unwrap_or_default();
+        format!("{}/{}", of(&t.namespace), of(&t.name))
+    });
+    (addresses, endpoint.hostname.clone().unwrap_or_default(), target.unwrap_or_default())
+}
+
+/// The writes that turn the owner's slices of one address family into what is desired.
+pub(crate) fn reconcile(
+    existing: &[&Arc<Object>],
+    desired: BTreeMap<Vec<Port>, Endpoints>,
+    template: &Template,
+    per_slice: usize,
+) -> Vec<Step> {
+    let mut groups: BTreeMap<Vec<Port>, Vec<Slice<'_>>> = BTreeMap::new();
+    for object in existing {
+        let slice = parse(object, template);
+        groups.entry(slice.ports.clone()).or_default().push(slice);
+    }
+    let (mut written, mut deleted) = (Vec::new(), Vec::new());
+    for (ports, endpoints) in desired {
+        let slices = groups.remove(&ports).unwrap_or_default();
+        let packed = pack(slices, endpoints, &ports, per_slice.max(1));
+        written.extend(packed.0);
+        deleted.extend(packed.1);
+    }
+    let undesired = groups.into_values().flatten();
+    let (kept, surplus): (Vec<_>, Vec<_>) = undesired.partition(|slice| {
+        // The one placeholder, with nothing to take its place.
+        template.placeholder
+            && existing.len() == 1
+            && written.is_empty()
+            && slice.ports.is_empty()
+            && slice.endpoints.is_empty()
+            && !slice.outdated
+    });
+    deleted.extend(surplus.into_iter().map(|slice| slice.object));
+    let nothing_left =
+        deleted.len() + kept.len() == existing.len() && written.iter().all(is_update);
+    if template.placeholder && kept.is_empty() && nothing_left && written.is_empty() {
+        written.push(Written { object: None, ports: Vec::new(), endpoints: Vec::new() });
+    }
+    // Rather rewrite a slice than delete one and create another.
+    for new in written.iter_mut().filter(|slice| slice.object.is_none()) {
+        new.object = deleted.pop();
+    }
+    let mut steps: Vec<_> = written.into_iter().map(|slice| write(&slice, template)).collect();
+    steps.extend(deleted.into_iter().map(|object| Step::delete(object)));
+    steps
+}
+
+fn is_update(slice: &Written<'_>) -> bool {
+    slice.object.is_some()
+}
+
+fn parse<'a>(object: &'a Arc<Object>, template: &Template) -> Slice<'a> {
+    let parsed: EndpointSlice = object.parse().unwrap_or_default();
+    let ports = parsed.ports.into_iter().flatten().map(|port| Port {
+        name: port.name,
+        protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+        port: port.port,
+        app_protocol: port.app_protocol,
+    });
+    let mut ports: Vec<_> = ports.collect();
+    ports.sort();
+    let outdated = object.metadata.labels != template.labels;
+    Slice { object, endpoints: parsed.endpoints.unwrap_or_default(), ports, outdated }
+}
+
+/// Packs the endpoints of one set of ports; gives what to write and what to delete.
+fn pack<'a>(
+    slices: Vec<Slice<'a>>,
+    mut desired: Endpoints,
+    ports: &[Port],
+    per_slice: usize,
+) -> (Vec<Written<'a>>, Vec<&'a Arc<Object>>) {
+    let (mut written, mut unchanged, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
+    let make = |object, endpoints| Written { object, ports: ports.to_vec(), endpoints };
+    for slice in slices {
+        let before = slice.endpoints.len();
+        let mut changed = slice.outdated;
+        let mut kept = Vec::with_capacity(before);
+        for old in slice.endpoints {
+            if let Some(new) = desired.remove(&identity(&old)) {
+                changed |= new != old;
+                kept.push(new);
+            }
+        }
+        changed |= kept.len() != before;
+        if kept.is_empty() && before > 0 {
+            deleted.push(slice.object);
+        } else if changed {
+            written.push(make(Some(slice.object), kept));
+        } else {
+            unchanged.push((slice.object, kept));
+        }
+    }
+    written.sort_by_key(|slice: &Written<'_>| std::cmp::Reverse(slice.endpoints.len()));
+    for slice in &mut written {
+        fill(slice, &mut desired, per_slice);
+    }
+    while !desired.is_empty() {
+        let mut slice = match take_roomy(&mut unchanged, desired.len(), per_slice) {
+            Some((object, endpoints)) => make(Some(object), endpoints),
+            None => make(None, Vec::new()),
+        };
+        fill(&mut slice, &mut desired, per_slice);
+        written.push(slice);
+    }
+    (written, deleted)
+}
+
+fn fill(slice: &mut Written<'_>, desired: &mut Endpoints, per_slice: usize) {
+    while slice.endpoints.len() < per_slice
+        && let Some((_, endpoint)) = desired.pop_first()
+    {
+        slice.endpoints.push(endpoint);
+    }
+}
+
+/// The fullest slice that has room for `count` more.
+fn take_roomy<'a>(
+    slices: &mut Vec<(&'a Arc<Object>, Vec<Endpoint>)>,
+    count: usize,
+    per_slice: usize,
+) -> Option<(&'a Arc<Object>, Vec<Endpoint>)> {
+    let roomy = slices.iter().enumerate().filter(|(_, (_, e))| e.len() + count <= per_slice);
+    let (index, _) = roomy.max_by_key(|(_, (_, endpoints))| endpoints.len())?;
+    Some(slices.swap_remove(index))
+}
+
+fn write(slice: &Written<'_>, template: &Template) -> Step {
+    let mut document = match slice.object {
+        Some(object) => document(object),
+        None => json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"namespace": template.namespace, "generateName": template.base,
+                         "ownerReferences": [template.owner]},
+            "addressType": template.address_type,
+        }),
+    };
+    document["metadata"]["labels"] = to_value(&template.labels);
+    for (name, value) in &template.annotations {
+        document["metadata"]["annotations"][name.as_str()] = value.as_str().into();
+    }
+    document["endpoints"] = to_value(&slice.endpoints);
+    document["ports"] = slice.ports.iter().map(port_value).collect();
+    match slice.object {
+        Some(object) => Step::Update(object.key.clone(), document),
+        None => Step::Create(&kind::ENDPOINT_SLICE, document),
+    }
+}
+
+fn port_value(port: &Port) -> Value {
+    let mut value = json!({"protocol": port.protocol});
+    if let Some(name) = &port.name {
+        value["name"] = name.as_str().into();
+    }
+    if let Some(number) = port.port {
+        value["port"] = number.into();
+    }
+    if let Some(protocol) = &port.app_protocol {
+        value["appProtocol"] = protocol.as_str().into();
+    }
+    value
+}
+
+/// Labels of an owner without those that the slices' keeper sets itself.
+pub(crate) fn inherited_labels(owner: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let reserved: BTreeSet<&str> = BTreeSet::from([
+        SERVICE_LABEL,
+        MANAGED_BY_LABEL,
+        crate::controllers::service::HEADLESS_LABEL,
+    ]);
+    let free = owner.iter().filter(|(key, _)| !reserved.contains(key.as_str()));
+    free.map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing::Cluster;
+
+    fn template() -> Template {
+        Template {
+            namespace: "default".into(),
+            base: "web-".into(),
+            address_type: "IPv4",
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            owner: json!({"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}),
+            placeholder: true,
+        }
+    }
+
+    fn endpoints(numbers: impl IntoIterator<Item = usize>) -> BTreeMap<Vec<Port>, Endpoints> {
+        let port = Port { name: None, protocol: "TCP".into(), port: Some(80), app_protocol: None };
+        let make = |n| {
+            let addresses = vec![format!("10.0.{}.{}", n / 200, n % 200)];
+            let endpoint = Endpoint { addresses, ..Endpoint::default() };
+            (identity(&endpoint), endpoint)
+        };
+        BTreeMap::from([(vec![port], numbers.into_iter().map(make).collect())])
+    }
+
+    /// Reconciles and gives the number of writes and the sizes of all slices afterwards.
+    fn check(
+        cluster: &mut Cluster,
+        desired: BTreeMap<Vec<Port>, Endpoints>,
+    ) -> (usize, Vec<usize>) {
+        let view = cluster.view.clone();
+        let existing: Vec<_> = view.list(&kind::ENDPOINT_SLICE, None).collect();
+        let steps = reconcile(&existing, desired, &template(), 100);
+        let count = steps.len();
+        steps.into_iter().for_each(|step| cluster.apply(step));
+        let slices = cluster.list(&kind::ENDPOINT_SLICE);
+        let mut sizes: Vec<_> =
+            slices.iter().map(|slice| slice["endpoints"].as_array().unwrap().len()).collect();
+        sizes.sort_unstable();
+        (count, sizes)
+    }
+
+    #[test]
+    fn few_slices_change() {
+        let mut cluster = Cluster::default();
+        assert_eq!(check(&mut cluster, BTreeMap::new()), (1, vec![0]), "a placeholder");
+        assert_eq!(check(&mut cluster, BTreeMap::new()), (0, vec![0]));
+        assert_eq!(check(&mut cluster, endpoints(0..250)), (3, vec![50, 100, 100]));
+        assert_eq!(check(&mut cluster, endpoints(0..250)), (0, vec![50, 100, 100]));
+        // One goes and one comes: both in one slice.
+        assert_eq!(check(&mut cluster, endpoints((1..250).chain([300]))), (1, vec![50, 100, 100]));
+        // One more fits into the slice with room.
+        assert_eq!(
+            check(&mut cluster, endpoints((1..250).chain([300, 301]))),
+            (1, vec![51, 100, 100])
+        );
+        assert_eq!(check(&mut cluster, BTreeMap::new()), (3, vec![0]), "back to a placeholder");
+    }
+
+    #[test]
+    fn five_thousand() {
+        let mut cluster = Cluster::default();
+        assert_eq!(check(&mut cluster, endpoints(0..5000)).0, 50);
+        assert_eq!(check(&mut cluster, endpoints(0..4999)).0, 1);
+    }
+}

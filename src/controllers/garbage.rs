@@ -1,0 +1,231 @@
+//! Garbage collection by owner references: what nobody owns any more is deleted; foreground deletion waits for what
+//! blocks it; orphaning takes the references away.
+
+use crate::{
+    controllers::{
+        Controller, Plan, Step, Trigger, World, document,
+        ownership::{self, owner_key},
+    },
+    model::{Kind, Object, ObjectKey, OwnerReference, kind},
+    registry::{Propagation, View},
+};
+
+const FOREGROUND: &str = "foregroundDeletion";
+const ORPHAN: &str = "orphan";
+
+const fn on(kind: &'static Kind) -> Trigger {
+    Trigger { kind, keys: concerned }
+}
+
+/// All kinds but Events and IPAddresses, which have no owners and own nothing.
+pub(crate) static CONTROLLER: Controller = Controller {
+    name: "garbage-collector-controller",
+    triggers: &[
+        on(&kind::CONFIG_MAP),
+        on(&kind::ENDPOINTS),
+        on(&kind::NAMESPACE),
+        on(&kind::NODE),
+        on(&kind::POD),
+        on(&kind::SECRET),
+        on(&kind::SERVICE_ACCOUNT),
+        on(&kind::SERVICE),
+        on(&kind::DEPLOYMENT),
+        on(&kind::REPLICA_SET),
+        on(&kind::STATEFUL_SET),
+        on(&kind::LEASE),
+        on(&kind::ENDPOINT_SLICE),
+        on(&kind::RUNTIME_CLASS),
+        on(&kind::LOAD_BALANCER_POLICY),
+    ],
+    plan,
+};
+
+/// The object, when there may be something to do about it; and when it goes (or is gone), its dependents and the
+/// owners that wait for it.
+fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
+    let current = view.get(&object.key).filter(|now| now.metadata.uid == object.metadata.uid);
+    let mut keys = Vec::new();
+    let going = current.is_none_or(|current| current.is_terminating());
+    if current.is_some() && (going || !object.metadata.owner_references.is_empty()) {
+        keys.push(object.key.clone());
+    }
+    if going {
+        keys.extend(view.dependents(&object.metadata.uid).map(|dependent| dependent.key.clone()));
+    }
+    if current.is_none() {
+        let owners = object.metadata.owner_references.iter();
+        keys.extend(owners.filter_map(|owner| owner_key(object, owner)));
+    }
+    keys
+}
+
+fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
+    let Some(object) = world.view.get(key) else { return Plan::nothing() };
+    if object.is_terminating() {
+        let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
+        if has(ORPHAN) {
+            return orphan_dependents(world.view, object);
+        }
+        if has(FOREGROUND) {
+            return finish_foreground(world.view, object);
+        }
+        return Plan::nothing();
+    }
+    judge(world.view, object)
+}
+
+fn orphan_dependents(view: &View, owner: &Object) -> Plan {
+    let uid = &owner.metadata.uid;
+    let strip = |object| ownership::without_owner(object, uid);
+    let dependents: Vec<_> = view.dependents(uid).map(|object| strip(object)).collect();
+    let mut steps = Plan::all(dependents).steps;
+    steps.push(without_finalizer(owner, ORPHAN));
+    steps.into()
+}
+
+fn finish_foreground(view: &View, owner: &Object) -> Plan {
+    let uid = &owner.metadata.uid;
+    let blocks = |object: &Object| {
+        let mut references = object.metadata.owner_references.iter();
+        references.any(|owner| owner.uid == *uid && owner.block_owner_deletion)
+    };
+    if view.dependents(uid).any(|object| blocks(object)) {
+        return Plan::nothing();
+    }
+    vec![without_finalizer(owner, FOREGROUND)].into()
+}
+
+fn without_finalizer(object: &Object, finalizer: &str) -> Step {
+    let mut document = document(object);
+    if let Some(finalizers) = document["metadata"]["finalizers"].as_array_mut() {
+        finalizers.retain(|other| other != finalizer);
+    }
+    Step::Update(object.key.clone(), document)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Present,
+    /// Absent, or another object has its name now.
+    Gone,
+    /// It is deleted in the foreground and waits for its dependents.
+    Waiting,
+}
+
+/// Decides about an object by the state of its owners, as Kubernetes' collector does.
+fn judge(view: &View, object: &Object) -> Plan {
+    let references = &object.metadata.owner_references;
+    let states: Vec<_> = references.iter().map(|owner| state(view, object, owner)).collect();
+    if references.is_empty() || states.iter().all(|state| *state == Owner::Present) {
+        return Plan::nothing();
+    }
+    if states.contains(&Owner::Present) {
+        let mut document = document(object);
+        let lost: Vec<_> = references
+            .iter()
+            .zip(&states)
+            .filter(|(_, state)| **state != Owner::Present)
+            .map(|(owner, _)| owner.uid.as_str())
+            .collect();
+        if let Some(owners) = document["metadata"]["ownerReferences"].as_array_mut() {
+            owners.retain(|owner| !owner["uid"].as_str().is_some_and(|uid| lost.contains(&uid)));
+        }
+        return vec![Step::Update(object.key.clone(), document)].into();
+    }
+    let has_dependents = view.dependents(&object.metadata.uid).next().is_some();
+    let propagation = if states.contains(&Owner::Waiting) && has_dependents {
+        Propagation::Foreground
+    } else {
+        Propagation::Background
+    };
+    let (key, uid) = (object.key.clone(), object.metadata.uid.clone());
+    vec![Step::Delete { key, uid, propagation }].into()
+}
+
+/// An owner of a kind that is not served here counts as present: nothing is known about it.
+fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
+    let Some(key) = owner_key(object, owner) else { return Owner::Present };
+    match view.get(&key).filter(|found| found.metadata.uid == owner.uid) {
+        None => Owner::Gone,
+        Some(found) => {
+            let waits = found.is_terminating()
+                && found.metadata.finalizers.iter().any(|finalizer| finalizer == FOREGROUND);
+            if waits { Owner::Waiting } else { Owner::Present }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::controllers::testing::Cluster;
+
+    fn object(kind: &str, name: &str, owners: &[(&str, &str)]) -> Value {
+        let owners: Vec<_> = owners
+            .iter()
+            .map(|(kind, name)| {
+                json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("{name}-uid"),
+                       "blockOwnerDeletion": true})
+            })
+            .collect();
+        let version = if kind == "Pod" { "v1" } else { "apps/v1" };
+        json!({"apiVersion": version, "kind": kind,
+               "metadata": {"name": name, "uid": format!("{name}-uid"), "ownerReferences": owners}})
+    }
+
+    fn family() -> Cluster {
+        let mut cluster = Cluster::default();
+        cluster.insert(&object("Deployment", "d", &[]));
+        cluster.insert(&object("ReplicaSet", "r", &[("Deployment", "d")]));
+        cluster.insert(&object("Pod", "p", &[("ReplicaSet", "r")]));
+        cluster.insert(&object("Pod", "q", &[("ReplicaSet", "r"), ("ReplicaSet", "other")]));
+        cluster.insert(&object("ReplicaSet", "other", &[]));
+        cluster.insert(&object("Pod", "foreign", &[("DaemonSet", "x")]));
+        cluster
+    }
+
+    fn names(cluster: &Cluster) -> Vec<String> {
+        let pods = cluster.view.list(&kind::POD, None);
+        let sets = cluster.view.list(&kind::REPLICA_SET, None);
+        pods.chain(sets).map(|object| object.key.name.clone()).collect()
+    }
+
+    #[test]
+    fn background() {
+        let mut cluster = family();
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert_eq!(names(&cluster), ["foreign", "p", "q", "other", "r"]);
+        cluster.remove(&ObjectKey::new(&kind::DEPLOYMENT, "default", "d"));
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert_eq!(names(&cluster), ["foreign", "q", "other"], "q still has an owner");
+    }
+
+    #[test]
+    fn foreground() {
+        let mut cluster = family();
+        let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "d");
+        cluster.edit(&key, |document| document["metadata"]["finalizers"] = json!([FOREGROUND]));
+        cluster.delete(&key);
+        let plan = cluster.plan(&CONTROLLER, &ObjectKey::new(&kind::REPLICA_SET, "default", "r"));
+        assert!(matches!(
+            plan.steps.as_slice(),
+            [Step::Delete { propagation: Propagation::Foreground, .. }]
+        ));
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert!(cluster.get(&key).is_null());
+        assert_eq!(names(&cluster), ["foreign", "q", "other"]);
+    }
+
+    #[test]
+    fn orphan() {
+        let mut cluster = family();
+        let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "d");
+        cluster.edit(&key, |document| document["metadata"]["finalizers"] = json!([ORPHAN]));
+        cluster.delete(&key);
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert!(cluster.get(&key).is_null());
+        assert_eq!(names(&cluster), ["foreign", "p", "q", "other", "r"]);
+    }
+}

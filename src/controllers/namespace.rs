@@ -1,0 +1,109 @@
+//! Deletion of namespaces: everything in a Terminating one is deleted, then its own finalizer, and with it the rest.
+
+use serde_json::json;
+
+use crate::{
+    controllers::{Controller, Plan, Step, Trigger, World, document, itself},
+    model::{Object, ObjectKey, kind, kind::KINDS},
+    registry::View,
+};
+
+/// The only finalizer of `spec.finalizers` that is ours.
+const FINALIZER: &str = "kubernetes";
+
+pub(crate) static CONTROLLER: Controller = Controller {
+    name: "namespace-controller",
+    triggers: &[
+        Trigger { kind: &kind::NAMESPACE, keys: itself },
+        Trigger { kind: &kind::CONFIG_MAP, keys: ending_namespace },
+        Trigger { kind: &kind::ENDPOINTS, keys: ending_namespace },
+        Trigger { kind: &kind::EVENT, keys: ending_namespace },
+        Trigger { kind: &kind::POD, keys: ending_namespace },
+        Trigger { kind: &kind::SECRET, keys: ending_namespace },
+        Trigger { kind: &kind::SERVICE_ACCOUNT, keys: ending_namespace },
+        Trigger { kind: &kind::SERVICE, keys: ending_namespace },
+        Trigger { kind: &kind::DEPLOYMENT, keys: ending_namespace },
+        Trigger { kind: &kind::REPLICA_SET, keys: ending_namespace },
+        Trigger { kind: &kind::STATEFUL_SET, keys: ending_namespace },
+        Trigger { kind: &kind::LEASE, keys: ending_namespace },
+        Trigger { kind: &kind::ENDPOINT_SLICE, keys: ending_namespace },
+    ],
+    plan,
+};
+
+fn ending_namespace(view: &View, object: &Object) -> Vec<ObjectKey> {
+    let key = ObjectKey::cluster(&kind::NAMESPACE, object.key.namespace.as_str());
+    let ending = view.get(&key).is_some_and(|namespace| namespace.is_terminating());
+    ending.then_some(key).into_iter().collect()
+}
+
+fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
+    let Some(object) = world.view.get(key).filter(|namespace| namespace.is_terminating()) else {
+        return Plan::nothing();
+    };
+    let contents: Vec<_> = KINDS
+        .iter()
+        .filter(|kind| kind.namespaced)
+        .flat_map(|kind| world.view.list(kind, Some(&key.name)))
+        .collect();
+    if !contents.is_empty() {
+        let deletable = contents.into_iter().filter(|object| !object.is_terminating());
+        return Plan::all(deletable.map(|object| Step::delete(object)).collect());
+    }
+    let mut document = document(object);
+    let finalizers = document["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let left: Vec<_> = finalizers.iter().filter(|f| **f != FINALIZER).cloned().collect();
+    if left.len() == finalizers.len() {
+        return Plan::nothing();
+    }
+    document["spec"]["finalizers"] = json!(left);
+    vec![Step::Update(key.clone(), document)].into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::testing::Cluster;
+
+    #[test]
+    fn a_namespace_goes_with_its_contents() {
+        let mut cluster = Cluster::of(
+            "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+spec: {finalizers: [kubernetes]}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a, namespace: shop}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p, namespace: shop}
+spec: {nodeName: n1}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: a, namespace: other}
+",
+        );
+        let key = ObjectKey::cluster(&kind::NAMESPACE, "shop");
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert_eq!(cluster.list(&kind::CONFIG_MAP).len(), 2, "it is not being deleted");
+        cluster.delete(&key);
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert_eq!(cluster.list(&kind::CONFIG_MAP).len(), 1);
+        assert!(!cluster.get(&key).is_null(), "the pod still has its grace period");
+        cluster.run_pods(1);
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert!(cluster.get(&key).is_null());
+    }
+
+    #[test]
+    fn every_namespaced_kind_wakes_it() {
+        for kind in KINDS.iter().filter(|kind| kind.namespaced) {
+            assert!(CONTROLLER.triggers.iter().any(|trigger| trigger.kind == *kind), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What controllers ask about pods: phase, readiness, addresses, requests.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::model::Object;
+
+/// A pod with the digest of its document.
+#[derive(Clone)]
+pub(crate) struct Pod<'a> {
+    pub(crate) object: &'a Arc<Object>,
+    pub(crate) facts: Arc<Facts>,
+}
+
+/// The fields of a pod that controllers read often.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Facts {
+    pub(crate) spec: Spec,
+    pub(crate) status: Status,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Spec {
+    pub(crate) node_name: String,
+    pub(crate) hostname: String,
+    pub(crate) subdomain: String,
+    pub(crate) scheduler_name: String,
+    pub(crate) containers: Vec<Container>,
+    pub(crate) init_containers: Vec<Container>,
+    pub(crate) scheduling_gates: Vec<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Container {
+    pub(crate) ports: Vec<ContainerPort>,
+    pub(crate) restart_policy: String,
+    resources: Resources,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ContainerPort {
+    pub(crate) name: String,
+    pub(crate) container_port: i32,
+    pub(crate) protocol: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Resources {
+    requests: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Status {
+    pub(crate) phase: String,
+    #[serde(rename = "podIP")]
+    pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pod_ips: Vec<PodIp>,
+    pub(crate) conditions: Vec<Condition>,
+    container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodIp {
+    ip: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) status: String,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+    pub(crate) last_transition_time: Option<Timestamp>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatus {
+    restart_count: i64,
+}
+
+/// CPU in thousandths of a core and memory in bytes that a pod asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests {
+    pub(crate) cpu: i64,
+    pub(crate) memory: i64,
+}
+
+impl<'a> Pod<'a> {
+    pub(crate) fn of(object: &'a Arc<Object>) -> Self {
+        Self { object, facts: object.digest() }
+    }
+
+    /// The pod ran to its end.
+    pub(crate) fn is_finished(&self) -> bool {
+        matches!(self.facts.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Counts as a replica: neither finished nor on its way out.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.is_finished() && !self.object.is_terminating()
+    }
+
+    pub(crate) fn condition(&self, kind: &str) -> Option<&Condition> {
+        self.facts.status.conditions.iter().find(|condition| condition.kind == kind)
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.condition("Ready").is_some_and(|condition| condition.status == "True")
+    }
+
+    /// Since when the pod is ready.
+    pub(crate) fn ready_since(&self) -> Option<Timestamp> {
+        let ready = self.condition("Ready").filter(|condition| condition.status == "True")?;
+        ready.last_transition_time
+    }
+
+    /// Ready for at least so many seconds.
+    pub(crate) fn is_available(&self, seconds: i32, now: Timestamp) -> bool {
+        self.is_ready()
+            && (seconds <= 0
+                || self
+                    .ready_since()
+                    .is_some_and(|since| now.duration_since(since).as_secs() >= seconds.into()))
+    }
+
+    /// Every address of the pod.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let status = &self.facts.status;
+        let first = status.pod_ips.is_empty().then_some(&status.pod_ip);
+        let all = status.pod_ips.iter().map(|address| &address.ip);
+        all.chain(first).filter_map(|address| address.parse().ok()).collect()
+    }
+
+    pub(crate) fn restarts(&self) -> i64 {
+        self.facts.status.container_statuses.iter().map(|status| status.restart_count).sum()
+    }
+
+    pub(crate) fn created(&self) -> Option<Timestamp> {
+        self.object.metadata.creation_timestamp.as_ref()?.parse().ok()
+    }
+
+    /// Whether an endpoint may stand for this pod: it has an address and has not run to its end.
+    pub(crate) fn has_endpoint(&self, include_terminating: bool) -> bool {
+        !self.is_finished()
+            && !self.addresses().is_empty()
+            && (include_terminating || !self.object.is_terminating())
+    }
+
+    /// The number of a named port, among containers and sidecars (init containers that never end).
+    pub(crate) fn named_port(&self, name: &str, protocol: &str) -> Option<i32> {
+        let spec = &self.facts.spec;
+        let sidecars = spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+        let ports = spec.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+        let same_protocol = |port: &&ContainerPort| match port.protocol.as_str() {
+            "" => protocol == "TCP",
+            own => protocol == own,
+        };
+        ports.filter(same_protocol).find(|port| port.name == name).map(|port| port.container_port)
+    }
+}
+
+impl Facts {
+    /// What a scheduler must find room for: the larger of all running containers together and the largest init
+    /// container (with the sidecars that run by then).
+    pub(crate) fn requests(&self) -> Requests {
+        let (mut running, mut sidecars, mut peak) =
+            (Requests::default(), Requests::default(), Requests::default());
+        for container in &self.spec.containers {
+            running = running.plus(container.requests());
+        }
+        for container in &self.spec.init_containers {
+            if container.restart_policy == "Always" {
+                sidecars = sidecars.plus(container.requests());
+                peak = peak.max(sidecars);
+            } else {
+                peak = peak.max(sidecars.plus(container.requests()));
+            }
+        }
+        running.plus(sidecars).max(peak)
+    }
+}
+
+impl Container {
+    fn requests(&self) -> Requests {
+        let of = |name| self.resources.requests.get(name).and_then(|text| quantity_milli(text));
+        Requests { cpu: of("cpu").unwrap_or(0), memory: of("memory").unwrap_or(0).div_euclid(1000) }
+    }
+}
+
+impl Requests {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        let cpu = self.cpu.saturating_add(other.cpu);
+        Self { cpu, memory: self.memory.saturating_add(other.memory) }
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+    }
+}
+
+/// Thousandths of a Kubernetes quantity (`100m`, `1.5`, `64Mi`, `1e3`), rounded up; `None` when it is none.
+pub(crate) fn quantity_milli(text: &str) -> Option<i64> {
+    const SUFFIXES: &[(&str, f64)] = &[
+        ("Ki", 1024.0),
+        ("Mi", 1_048_576.0),
+        ("Gi", 1_073_741_824.0),
+        ("Ti", 1_099_511_627_776.0),
+        ("Pi", 1_125_899_906_842_624.0),
+        ("Ei", 1_152_921_504_606_846_976.0),
+        ("n", 1e-9),
+        ("u", 1e-6),
+        ("m", 1e-3),
+        ("k", 1e3),
+        ("M", 1e6),
+        ("G", 1e9),
+        ("T", 1e12),
+        ("P", 1e15),
+        ("E", 1e18),
+    ];
+    let (number, factor) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
+        .unwrap_or((text, 1.0));
+    let value = number.parse::<f64>().ok().filter(|value| value.is_finite())? * factor * 1000.0;
+    // Binary fractions of decimal numbers must not round a whole number up.
+    let rounded = (value - 1e-6).ceil();
+    #[expect(clippy::cast_possible_truncation, reason = "a float-to-integer cast saturates")]
+    Some(rounded as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities() {
+        for (text, milli) in [
+            ("1", Some(1000)),
+            ("100m", Some(100)),
+            ("0.1", Some(100)),
+            ("64Mi", Some(64 * 1024 * 1024 * 1000)),
+            ("1e3", Some(1_000_000)),
+            ("2k", Some(2_000_000)),
+            ("1n", Some(1)),
+            ("x", None),
+            ("", None),
+        ] {
+            assert_eq!(quantity_milli(text), milli, "{text}");
+        }
+    }
+
+    #[test]
+    fn init_containers_count_by_their_peak() {
+        let facts: Facts = serde_json::from_value(serde_json::json!({"spec": {
+            "containers": [{"resources": {"requests": {"cpu": "100m"}}}],
+            "initContainers": [
+                {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
+                {"resources": {"requests": {"cpu": "500m", "memory": "1Ki"}}}]}}))
+        .unwrap();
+        assert_eq!(facts.requests(), Requests { cpu: 550, memory: 1024 });
+    }
+}

@@ -1,0 +1,206 @@
+//! [`Queue`]: the keys that one controller must plan. A key waits at most once, is planned by one worker at a time,
+//! and comes back by itself after a failure or when its plan asked for it. An idle queue costs nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::model::ObjectKey;
+
+/// How planning a key ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Done; to be planned again after the given time.
+    Planned(Option<Duration>),
+    /// Somebody else wrote first: plan again at once.
+    Conflict,
+    /// Plan again after a while that doubles with each failure.
+    Failed,
+}
+
+const BACK_OFF_MIN: Duration = Duration::from_millis(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// Conflicts in a row that are answered at once; more are a quarrel, not a coincidence.
+const CONFLICTS_MAX: u32 = 8;
+
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<ObjectKey>,
+    /// Exactly the keys in `ready`, and those that changed while they are `active`.
+    dirty: BTreeSet<ObjectKey>,
+    active: BTreeSet<ObjectKey>,
+    failures: BTreeMap<ObjectKey, u32>,
+    timers: BTreeSet<(Instant, ObjectKey)>,
+    due: BTreeMap<ObjectKey, Instant>,
+}
+
+impl Queue {
+    /// The key must be planned (again).
+    pub(crate) fn add(&self, key: ObjectKey) {
+        self.state.lock().add(key);
+        self.changed.notify_one();
+    }
+
+    /// The next key; it is the caller's until [`Queue::done`]. Cancel-safe: it takes a key only when it returns.
+    pub(crate) async fn next(&self) -> ObjectKey {
+        loop {
+            let changed = self.changed.notified();
+            let timer = {
+                let mut state = self.state.lock();
+                if let Some(key) = state.take(Instant::now()) {
+                    if !state.ready.is_empty() {
+                        self.changed.notify_one();
+                    }
+                    return key;
+                }
+                state.timers.first().map(|(at, _)| *at)
+            };
+            match timer {
+                Some(at) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(at) => {}
+                    }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// Gives a key back.
+    pub(crate) fn done(&self, key: &ObjectKey, outcome: Outcome) {
+        self.state.lock().done(key, outcome, Instant::now());
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    fn add(&mut self, key: ObjectKey) {
+        if self.dirty.insert(key.clone()) && !self.active.contains(&key) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> Option<ObjectKey> {
+        while let Some((at, _)) = self.timers.first()
+            && *at <= now
+            && let Some((_, key)) = self.timers.pop_first()
+        {
+            self.due.remove(&key);
+            self.add(key);
+        }
+        let key = self.ready.pop_front()?;
+        self.dirty.remove(&key);
+        self.active.insert(key.clone());
+        // A plan looks at everything: what was to be looked at later is looked at now.
+        self.set_timer(&key, None);
+        Some(key)
+    }
+
+    fn done(&mut self, key: &ObjectKey, outcome: Outcome, now: Instant) {
+        self.active.remove(key);
+        match outcome {
+            Outcome::Planned(again) => {
+                self.failures.remove(key);
+                self.set_timer(key, again.map(|after| now + after));
+            }
+            Outcome::Conflict if self.count_failure(key) <= CONFLICTS_MAX => {
+                self.dirty.insert(key.clone());
+            }
+            Outcome::Conflict | Outcome::Failed => {
+                let doublings = self.count_failure(key).saturating_sub(1).min(16);
+                let pause = BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX);
+                self.set_timer(key, Some(now + pause));
+            }
+        }
+        if self.dirty.contains(key) {
+            self.ready.push_back(key.clone());
+        }
+    }
+
+    fn count_failure(&mut self, key: &ObjectKey) -> u32 {
+        let failures = self.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        *failures
+    }
+
+    fn set_timer(&mut self, key: &ObjectKey, at: Option<Instant>) {
+        if let Some(old) = self.due.remove(key) {
+            self.timers.remove(&(old, key.clone()));
+        }
+        if let Some(at) = at {
+            self.due.insert(key.clone(), at);
+            self.timers.insert((at, key.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kind;
+
+    fn key(name: &str) -> ObjectKey {
+        ObjectKey::new(&kind::POD, "default", name)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_waits_once_and_is_active_once() {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.add(key("a"));
+        state.add(key("a"));
+        state.add(key("b"));
+        assert_eq!(state.take(now), Some(key("a")));
+        state.add(key("a"));
+        assert_eq!(state.take(now), Some(key("b")));
+        assert_eq!(state.take(now), None, "a is being planned");
+        state.done(&key("a"), Outcome::Planned(None), now);
+        assert_eq!(state.take(now), Some(key("a")));
+        state.done(&key("a"), Outcome::Planned(None), now);
+        assert_eq!(state.take(now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_back_off_and_conflicts_do_not() {
+        let (mut state, now) = (State::default(), Instant::now());
+        let mut expected = Duration::from_millis(5);
+        for _ in 0..20 {
+            state.add(key("a"));
+            assert_eq!(state.take(now), Some(key("a")));
+            state.done(&key("a"), Outcome::Failed, now);
+            assert_eq!(state.timers.first(), Some(&(now + expected, key("a"))));
+            expected = (expected * 2).min(BACK_OFF_MAX);
+        }
+        state.take(now + BACK_OFF_MAX);
+        state.done(&key("a"), Outcome::Planned(None), now);
+        state.add(key("a"));
+        for _ in 0..CONFLICTS_MAX {
+            assert_eq!(state.take(now), Some(key("a")));
+            state.done(&key("a"), Outcome::Conflict, now);
+        }
+        assert_eq!(state.take(now), Some(key("a")));
+        state.done(&key("a"), Outcome::Conflict, now);
+        assert_eq!(state.take(now), None, "a quarrel backs off");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timers_fire() {
+        let queue = Queue::default();
+        queue.add(key("a"));
+        let a = queue.next().await;
+        let start = Instant::now();
+        queue.done(&a, Outcome::Planned(Some(Duration::from_secs(60))));
+        assert_eq!(queue.next().await, a);
+        assert_eq!(start.elapsed().as_secs(), 60);
+    }
+}

@@ -1,0 +1,201 @@
+//! A node as the scheduler sees it: what it accepts, what is left of it, which pods it has.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+
+use crate::{
+    controllers::{
+        pod::{Pod, Requests, quantity_milli},
+        service::ZONE_LABEL,
+    },
+    model::kind,
+    registry::View,
+};
+
+/// Pods of a node that does not tell its capacity.
+const PODS_DEFAULT: i64 = 110;
+const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
+
+pub(super) struct Node {
+    pub(super) name: String,
+    pub(super) zone: String,
+    /// Pods on it.
+    pub(super) pods: usize,
+    labels: BTreeMap<String, String>,
+    taints: Vec<core::Taint>,
+    unschedulable: bool,
+    allocatable: Allocatable,
+    used: Requests,
+    groups: BTreeMap<String, usize>,
+}
+
+struct Allocatable {
+    pods: i64,
+    /// `None` where the node does not tell.
+    cpu: Option<i64>,
+    memory: Option<i64>,
+}
+
+/// Why a pod cannot be on a node, in Kubernetes' words.
+pub(super) struct Misfit(pub(super) String);
+
+/// All nodes by name.
+pub(super) fn nodes(view: &View) -> BTreeMap<String, Node> {
+    let ready = view.list(&kind::NODE, None).filter(|node| !node.is_terminating());
+    let parse = |object: &std::sync::Arc<crate::model::Object>| {
+        let node: core::Node = object.parse().ok()?;
+        let spec = node.spec.unwrap_or_default();
+        let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
+        let amount = |name: &str| allocatable.get(name).and_then(|q| quantity_milli(&q.0));
+        Some(Node {
+            name: object.key.name.clone(),
+            zone: object.metadata.labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
+            pods: 0,
+            labels: object.metadata.labels.clone(),
+            taints: spec.taints.unwrap_or_default(),
+            unschedulable: spec.unschedulable == Some(true),
+            allocatable: Allocatable {
+                pods: amount("pods").map_or(PODS_DEFAULT, |milli| milli / 1000),
+                cpu: amount("cpu"),
+                memory: amount("memory").map(|milli| milli / 1000),
+            },
+            used: Requests::default(),
+            groups: BTreeMap::new(),
+        })
+    };
+    ready.filter_map(parse).map(|node| (node.name.clone(), node)).collect()
+}
+
+/// What pods must have in common to be spread: the managing owner, else namespace and labels.
+pub(super) fn group(pod: &Pod<'_>) -> String {
+    match pod.object.controller() {
+        Some(owner) => owner.uid.clone(),
+        None => format!("{} {:?}", pod.object.key.namespace, pod.object.metadata.labels),
+    }
+}
+
+impl Node {
+    /// Counts a pod as one of this node's.
+    pub(super) fn take(&mut self, pod: &Pod<'_>) {
+        self.pods += 1;
+        self.used = self.used.plus(pod.facts.requests());
+        *self.groups.entry(group(pod)).or_default() += 1;
+    }
+
+    pub(super) fn count_of(&self, group: &str) -> usize {
+        self.groups.get(group).copied().unwrap_or(0)
+    }
+
+    /// Every reason against a pod; as in Kubernetes, room is looked at only when nothing else speaks against it.
+    pub(super) fn misfits(&self, spec: &core::PodSpec, requests: Requests) -> Vec<Misfit> {
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+        if self.unschedulable && !tolerates(tolerations, &cordon()) {
+            return vec![Misfit("node(s) were unschedulable".to_owned())];
+        }
+        if let Some(taint) = self.untolerated(tolerations) {
+            let value = taint.value.as_deref().unwrap_or_default();
+            return vec![Misfit(format!(
+                "node(s) had untolerated taint {{{}: {value}}}",
+                taint.key
+            ))];
+        }
+        if !self.is_wanted(spec) {
+            return vec![Misfit("node(s) didn't match Pod's node affinity/selector".to_owned())];
+        }
+        self.shortages(requests).into_iter().map(|reason| Misfit(reason.to_owned())).collect()
+    }
+
+    fn untolerated(&self, tolerations: &[core::Toleration]) -> Option<&core::Taint> {
+        let binding = self.taints.iter().filter(|taint| {
+            matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
+                && !(taint.key == UNSCHEDULABLE_TAINT && self.unschedulable)
+        });
+        binding.into_iter().find(|taint| !tolerates(tolerations, taint))
+    }
+
+    fn shortages(&self, requests: Requests) -> Vec<&'static str> {
+        let Allocatable { pods, cpu, memory } = self.allocatable;
+        let total = self.used.plus(requests);
+        let exceeds = |wanted: i64, total: i64, have: Option<i64>| {
+            wanted > 0 && have.is_some_and(|have| total > have)
+        };
+        let mut reasons = Vec::new();
+        if i64::try_from(self.pods).unwrap_or(i64::MAX) >= pods {
+            reasons.push("Too many pods");
+        }
+        if exceeds(requests.cpu, total.cpu, cpu) {
+            reasons.push("Insufficient cpu");
+        }
+        if exceeds(requests.memory, total.memory, memory) {
+            reasons.push("Insufficient memory");
+        }
+        reasons
+    }
+
+    /// `spec.nodeSelector` and required node affinity.
+    fn is_wanted(&self, spec: &core::PodSpec) -> bool {
+        let selector = spec.node_selector.iter().flatten();
+        if !selector.into_iter().all(|(key, value)| self.labels.get(key) == Some(value)) {
+            return false;
+        }
+        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let required =
+            affinity.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_ref());
+        // Terms are alternatives; an empty term matches nothing.
+        required.is_none_or(|required| {
+            required.node_selector_terms.iter().any(|term| self.matches_term(term))
+        })
+    }
+
+    fn matches_term(&self, term: &core::NodeSelectorTerm) -> bool {
+        let expressions = term.match_expressions.as_deref().unwrap_or_default();
+        let fields = term.match_fields.as_deref().unwrap_or_default();
+        let label = |requirement: &core::NodeSelectorRequirement| {
+            matches(requirement, self.labels.get(&requirement.key).map(String::as_str))
+        };
+        let field = |requirement: &core::NodeSelectorRequirement| {
+            requirement.key == "metadata.name" && matches(requirement, Some(&self.name))
+        };
+        !(expressions.is_empty() && fields.is_empty())
+            && expressions.iter().all(label)
+            && fields.iter().all(field)
+    }
+}
+
+fn matches(requirement: &core::NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = || value.is_some_and(|value| values.iter().any(|other| other == value));
+    let compared = |holds: fn(i64, i64) -> bool| {
+        let limit = values.first().and_then(|limit| limit.parse().ok());
+        let number = value.and_then(|value| value.parse().ok());
+        number.zip(limit).is_some_and(|(number, limit)| holds(number, limit))
+    };
+    match requirement.operator.as_str() {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => compared(|number, limit| number > limit),
+        "Lt" => compared(|number, limit| number < limit),
+        _ => false,
+    }
+}
+
+fn cordon() -> core::Taint {
+    let (key, effect) = (UNSCHEDULABLE_TAINT.to_owned(), "NoSchedule".to_owned());
+    core::Taint { key, effect, ..core::Taint::default() }
+}
+
+fn tolerates(tolerations: &[core::Toleration], taint: &core::Taint) -> bool {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    tolerations.iter().any(|toleration| {
+        let (effect, key) = (text(&toleration.effect), text(&toleration.key));
+        (effect.is_empty() || effect == taint.effect)
+            && (key.is_empty() || key == taint.key)
+            && match toleration.operator.as_deref() {
+                Some("Exists") => true,
+                _ => !key.is_empty() && text(&toleration.value) == text(&taint.value),
+            }
+    })
+}

@@ -1,0 +1,225 @@
+//! Recording Events: what happened to an object, for people. Repetitions are counted in one Event, many similar ones
+//! are combined, and a source that is too noisy about an object is cut short, with client-go's numbers.
+//!
+//! An Event's name is derived from what it says, so that a repetition finds the former Event without a memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hash::{Hash, Hasher},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use siphasher::sip::SipHasher13;
+use tokio::time::Instant;
+
+use crate::{
+    model::{ObjectKey, Status, kind},
+    registry::{
+        Part, Registry, WriteOptions,
+        write::{parsed, timestamp},
+    },
+};
+
+/// An Event to be recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The object that it is about.
+    pub about: ObjectKey,
+    /// That object's uid, empty when unknown.
+    pub uid: String,
+    /// `Warning` instead of `Normal`.
+    pub warning: bool,
+    /// CamelCase word, `ScalingReplicaSet`.
+    pub reason: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Different messages of one reason about one object within [`SIMILAR_WINDOW`] before they are combined.
+const SIMILAR_MAX: usize = 10;
+const SIMILAR_WINDOW: Duration = Duration::from_mins(10);
+/// Events in a row from one component about one object; then one each [`REFILL`].
+const BURST: u32 = 25;
+const REFILL: Duration = Duration::from_mins(5);
+/// Components and objects that are remembered; beyond that all is forgotten, which only means more Events.
+const SOURCES_MAX: usize = 4096;
+/// Where Events about cluster-scoped objects are kept.
+const CLUSTER_EVENTS: &str = "default";
+const NAME_MAX: usize = 253;
+const HASH_LENGTH: usize = 16;
+
+/// What was recorded lately.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    sources: Mutex<BTreeMap<(String, ObjectKey), Source>>,
+}
+
+struct Source {
+    left: u32,
+    refilled: Instant,
+    reasons: BTreeMap<&'static str, Similar>,
+}
+
+struct Similar {
+    since: Instant,
+    messages: BTreeSet<u64>,
+}
+
+impl Recorder {
+    /// Whether to record, and if so, whether combined with similar ones.
+    fn admit(&self, component: &str, note: &Note, now: Instant) -> Option<bool> {
+        let mut sources = self.sources.lock();
+        let key = (component.to_owned(), note.about.clone());
+        if sources.len() >= SOURCES_MAX && !sources.contains_key(&key) {
+            sources.clear();
+        }
+        let fresh = || Source { left: BURST, refilled: now, reasons: BTreeMap::new() };
+        let source = sources.entry(key).or_insert_with(fresh);
+        let similar = source
+            .reasons
+            .entry(note.reason)
+            .or_insert_with(|| Similar { since: now, messages: BTreeSet::new() });
+        if now - similar.since > SIMILAR_WINDOW {
+            *similar = Similar { since: now, messages: BTreeSet::new() };
+        }
+        if similar.messages.len() < SIMILAR_MAX {
+            similar.messages.insert(hash_of(&note.message));
+        }
+        let combined = !similar.messages.contains(&hash_of(&note.message));
+        while source.left < BURST && now - source.refilled >= REFILL {
+            source.left += 1;
+            source.refilled += REFILL;
+        }
+        if source.left == BURST {
+            source.refilled = now;
+        }
+        source.left = source.left.checked_sub(1)?;
+        Some(combined)
+    }
+}
+
+impl Registry {
+    /// Records an Event. It is for people: a failure is logged and nothing else.
+    pub async fn record(&self, component: &str, note: &Note) {
+        let Some(combined) = self.recorder.admit(component, note, Instant::now()) else { return };
+        let message = match combined {
+            true => format!("(combined from similar events): {}", note.message),
+            false => note.message.clone(),
+        };
+        let key = event_key(component, note, combined);
+        let stamp = timestamp(Timestamp::now());
+        let written = match self.count(&key, &message, &stamp).await {
+            Err(status) if status.reason == "NotFound" => {
+                let document = event_document(&key, component, note, &message, &stamp);
+                let options = WriteOptions::default();
+                self.create(key.kind, &key.namespace, document, &options).await.map(|_| ())
+            }
+            other => other,
+        };
+        if let Err(status) = written {
+            tracing::debug!(%key, %status, "event not recorded");
+        }
+    }
+
+    async fn count(&self, key: &ObjectKey, message: &str, stamp: &str) -> Result<(), Status> {
+        let again = |old: &crate::model::Object| {
+            let mut document = parsed(old)?;
+            document["count"] = (document["count"].as_i64().unwrap_or(1) + 1).into();
+            document["lastTimestamp"] = stamp.into();
+            document["message"] = message.into();
+            Ok(document)
+        };
+        self.modify(key, Part::Main, &WriteOptions::default(), again).await.map(|_| ())
+    }
+}
+
+/// `OBJECT.HEX`; the number stands for everything that makes two Events the same.
+fn event_key(component: &str, note: &Note, combined: bool) -> ObjectKey {
+    let message = if combined { "" } else { note.message.as_str() };
+    let number = hash_of(&(component, &note.about, &note.uid, note.warning, note.reason, message));
+    let kept = NAME_MAX - HASH_LENGTH - 1;
+    let name: String = note.about.name.chars().take(kept).collect();
+    let namespace = match note.about.namespace.as_str() {
+        "" => CLUSTER_EVENTS,
+        namespace => namespace,
+    };
+    ObjectKey::new(&kind::EVENT, namespace, format!("{name}.{number:016x}"))
+}
+
+fn event_document(
+    key: &ObjectKey,
+    component: &str,
+    note: &Note,
+    message: &str,
+    stamp: &str,
+) -> Value {
+    let mut about = json!({
+        "apiVersion": note.about.kind.api_version(),
+        "kind": note.about.kind.kind,
+        "name": note.about.name,
+    });
+    for (field, value) in [("namespace", &note.about.namespace), ("uid", &note.uid)] {
+        if !value.is_empty() {
+            about[field] = value.as_str().into();
+        }
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": key.name, "namespace": key.namespace},
+        "involvedObject": about,
+        "reason": note.reason, "message": message,
+        "type": if note.warning { "Warning" } else { "Normal" },
+        "source": {"component": component},
+        "firstTimestamp": stamp, "lastTimestamp": stamp, "count": 1,
+        "reportingComponent": component, "reportingInstance": "",
+    })
+}
+
+fn hash_of(value: &impl Hash) -> u64 {
+    let mut hasher = SipHasher13::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn note(message: &str) -> Note {
+        let about = ObjectKey::new(&kind::REPLICA_SET, "default", "web");
+        Note {
+            about,
+            uid: "u".into(),
+            warning: false,
+            reason: "SuccessfulCreate",
+            message: message.into(),
+        }
+    }
+
+    #[test]
+    fn repetitions_share_a_name_and_cluster_objects_go_to_default() {
+        let key = event_key("c", &note("a"), false);
+        assert_eq!(key, event_key("c", &note("a"), false));
+        assert_ne!(key, event_key("c", &note("b"), false));
+        assert_eq!(event_key("c", &note("a"), true), event_key("c", &note("b"), true));
+        let node = Note { about: ObjectKey::cluster(&kind::NODE, "n1"), ..note("a") };
+        assert_eq!(event_key("c", &node, false).namespace, "default");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn noise_is_combined_then_cut() {
+        let recorder = Recorder::default();
+        let now = Instant::now();
+        let seen: Vec<_> =
+            (0..30).map(|i| recorder.admit("c", &note(&i.to_string()), now)).collect();
+        assert_eq!(seen.iter().filter(|s| **s == Some(false)).count(), 10);
+        assert_eq!(seen.iter().filter(|s| **s == Some(true)).count(), 15);
+        assert_eq!(seen.iter().filter(|s| s.is_none()).count(), 5);
+        assert!(recorder.admit("other", &note("x"), now).is_some());
+        assert!(recorder.admit("c", &note("x"), now + REFILL).is_some());
+        assert!(recorder.admit("c", &note("x"), now + REFILL).is_none());
+    }
+}
