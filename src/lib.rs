@@ -21,6 +21,8 @@
 //! - Proxy and DNS read one snapshot per decision, and do not know that Kubernetes exists.
 //! - The layers below are enforced by `tests/tidy.rs`.
 
+pub mod telemetry;
+
 pub mod model;
 
 pub mod store;
@@ -31,6 +33,22 @@ pub mod route;
 
 pub mod policy;
 
+pub mod proxy;
+
+pub mod dns;
+
 pub mod runtime;
 
+pub mod node;
+
 pub mod controllers;
+
+pub mod api;
+
+pub mod dashboard;
+
+pub mod config;
+
+pub mod app;
+
+pub mod cli;

@@ -13,10 +13,13 @@ pub mod events;
 mod garbage;
 mod load_balancer;
 mod namespace;
+pub mod notices;
 mod ownership;
 mod pod;
+pub mod policies;
 mod queue;
 mod replica_set;
+pub mod routes;
 pub mod runner;
 mod scheduler;
 mod service;
@@ -26,7 +29,7 @@ mod template;
 #[cfg(test)]
 mod testing;
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -71,12 +74,8 @@ pub struct World<'a> {
 pub struct Options {
     /// Where to take `status.loadBalancer.ingress` from.
     pub load_balancer_cidr: ipnet::IpNet,
-    /// `--cluster-domain`.
-    pub cluster_domain: String,
     /// Most endpoints in one EndpointSlice (kube-controller-manager's `--max-endpoints-per-slice`).
     pub endpoints_per_slice_max: usize,
-    /// Addresses of the API server, the endpoints of `default/kubernetes`.
-    pub api_address: Option<(IpAddr, u16)>,
     /// The cluster's certificate authority in PEM, for `kube-root-ca.crt` in every namespace.
     pub cluster_ca: String,
 }

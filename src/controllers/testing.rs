@@ -24,9 +24,7 @@ impl Default for Cluster {
     fn default() -> Self {
         let options = Options {
             load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
-            cluster_domain: "cluster.local".to_owned(),
             endpoints_per_slice_max: 100,
-            api_address: None,
             cluster_ca: "PEM".to_owned(),
         };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();

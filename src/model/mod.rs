@@ -7,6 +7,7 @@ pub mod key;
 pub mod kind;
 pub mod object;
 pub mod patch;
+pub mod policy;
 pub mod selector;
 pub mod status;
 

@@ -81,6 +81,18 @@ impl Cause {
         Self { reason: "FieldValueTooLong", field: field.into(), message }
     }
 
+    /// A list with too many items.
+    pub fn too_many(field: impl Into<String>, count: usize, max: usize) -> Self {
+        let message = format!("Too many: {count}: must have at most {max} items");
+        Self { reason: "FieldValueTooMany", field: field.into(), message }
+    }
+
+    /// A reference to something that is not there.
+    pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> Self {
+        let message = format!("Not found: {}", value.into());
+        Self { reason: "FieldValueNotFound", field: field.into(), message }
+    }
+
     /// A failure inside the server while it handled this field.
     pub fn internal(field: impl Into<String>, detail: &str) -> Self {
         let message = with_detail("Internal error", detail);

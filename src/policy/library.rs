@@ -1,1 +1,408 @@
-//! To come.
+//! [`Library`]: which policy has which name. It compiles modules, swaps them under traffic, keeps the last good
+//! one, and says in notices and counters what failed. Enter at [`Library::pick`] for traffic and
+//! [`Library::compile`] for configuration.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::time::Instant;
+
+use crate::{
+    policy::{
+        Candidates, Failure, Flow, Policy, Refusal,
+        place::{Counters, PLACES_MAX, Places, Version},
+        wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
+    },
+    route::{
+        RouteName,
+        notice::{self, Notice},
+    },
+};
+
+pub use crate::policy::place::{InstanceKey, OnFailure};
+
+/// The default policy until [`Library::set_default`] says otherwise, as in kube-proxy's IPVS mode.
+const DEFAULT: &str = "rr";
+
+/// Bytes of `spec.config`: more than any sensible text, and guests read it byte by byte.
+const CONFIG_BYTES_MAX: usize = 1 << 20;
+
+/// Programs kept although no policy uses them now, so that going back to an earlier module is instant.
+const PROGRAMS_MAX: usize = 16;
+
+/// One notice about failures per policy and route, and some about logs per policy, in so long.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(10);
+const LOGS_PER_INTERVAL: u64 = 10;
+
+/// Policy and route pairs whose last failure notice is remembered.
+const NOTICED_MAX: usize = 4096;
+
+/// One pick in so many is timed, so that the clock costs next to nothing.
+const TIMED_EVERY: u64 = 64;
+
+/// The policies of a process and their instances.
+pub struct Library {
+    engine: Arc<Engine>,
+    notices: notice::Sender,
+    names: RwLock<Names>,
+    next_version: AtomicU64,
+    places: Places,
+    /// Compiled code by digest, with the version that used it last.
+    programs: Mutex<BTreeMap<String, (u64, Arc<Program>)>>,
+    /// When a failure of a policy at a route was last told.
+    noticed: Mutex<BTreeMap<(Arc<str>, RouteName), Instant>>,
+}
+
+struct Names {
+    versions: BTreeMap<Arc<str>, Arc<Version>>,
+    default: Arc<str>,
+}
+
+/// Where a policy's code comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A built-in policy by name.
+    Builtin(String),
+    /// A core module or a component, binary or text.
+    Module(Vec<u8>),
+}
+
+/// What became of a compilation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// `sha256:` of the module.
+    pub digest: String,
+    /// The ABI that it uses, `snowglobe:policy@0.1.0`.
+    pub abi: String,
+    /// A component, else a core module.
+    pub component: bool,
+    /// Time to compile and check, without the trial run; next to nothing for code seen before.
+    pub compile_ms: f64,
+}
+
+/// One policy, for status and metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Info {
+    /// Its name.
+    pub name: String,
+    /// `sha256:` of the module.
+    pub digest: String,
+    /// The ABI that it uses.
+    pub abi: String,
+    /// A component, else a core module.
+    pub component: bool,
+    /// What happens when it fails.
+    pub on_failure: OnFailure,
+    /// Picks asked of it, whoever made them in the end. As the other counters, over all reloads.
+    pub picks: u64,
+    /// Failures: traps, too long, out of range. The pauses after them are not counted again.
+    pub failures: u64,
+    /// Picks that it did not make: no opinion, failed, or pausing after failures.
+    pub fallbacks: u64,
+    /// The last failure in words.
+    pub last_failure: Option<String>,
+    /// Mean time of a pick, from a sample; `None` until there is one.
+    pub mean_pick_ns: Option<f64>,
+}
+
+impl Library {
+    /// A library with the built-in policies under their own names, `rr` being the default.
+    pub fn new(notices: notice::Sender) -> Result<Arc<Self>, Refusal> {
+        Self::with_places_max(notices, PLACES_MAX)
+    }
+
+    fn with_places_max(notices: notice::Sender, places_max: usize) -> Result<Arc<Self>, Refusal> {
+        let library = Self {
+            engine: Engine::new()?,
+            notices,
+            names: RwLock::new(Names { versions: BTreeMap::new(), default: Arc::from(DEFAULT) }),
+            next_version: AtomicU64::default(),
+            places: Places::new(places_max),
+            programs: Mutex::default(),
+            noticed: Mutex::default(),
+        };
+        for name in Engine::builtins() {
+            library.install_builtin(name)?;
+        }
+        Ok(Arc::new(library))
+    }
+
+    /// Loads a policy under a name, which takes up to seconds: not for an async task. On success, picks change over
+    /// at once and none fails; on refusal, what was active under that name stays. Loading what is already active
+    /// changes nothing. Of two loads of one name at a time, the one that began later wins.
+    pub fn compile(
+        &self,
+        name: &str,
+        source: Source,
+        config: String,
+        on_failure: OnFailure,
+    ) -> Result<Report, Refusal> {
+        let number = self.next_version.fetch_add(1, Ordering::Relaxed);
+        if config.len() > CONFIG_BYTES_MAX {
+            let length = config.len();
+            return Err(Refusal(format!("{length} bytes of config, more than {CONFIG_BYTES_MAX}")));
+        }
+        let started = Instant::now();
+        let program = self.program(source, number)?;
+        let compile_ms = started.elapsed().as_secs_f64() * 1000.0;
+        let report = Report {
+            digest: program.digest().to_owned(),
+            abi: ABI.to_owned(),
+            component: program.is_component(),
+            compile_ms,
+        };
+        let name = Arc::from(name);
+        let log = self.log(&name);
+        let policy = WasmPolicy::new(&self.engine, program, Arc::from(config), log);
+        policy.rehearse()?;
+        self.publish(&name, number, policy, on_failure);
+        Ok(report)
+    }
+
+    /// Unloads a policy; routes that name it get the fallback. The name of a built-in policy gets that back.
+    pub fn remove(&self, name: &str) {
+        let removed = self.names.write().versions.remove(name);
+        if removed.is_none() {
+            return;
+        }
+        self.places.release(|version| &*version.name == name);
+        if Engine::builtins().any(|builtin| builtin == name)
+            && let Err(Refusal(reason)) = self.install_builtin(name)
+        {
+            tracing::error!(policy = name, reason, "built-in policy does not load");
+        }
+    }
+
+    /// Which policy serves routes that name none. It need not be loaded (yet): until it is, the fallback serves.
+    pub fn set_default(&self, name: &str) {
+        self.names.write().default = Arc::from(name);
+    }
+
+    /// Whether a policy of that name is loaded.
+    pub fn is_loaded(&self, name: &str) -> bool {
+        self.names.read().versions.contains_key(name)
+    }
+
+    /// All loaded policies, by name.
+    pub fn list(&self) -> Vec<Info> {
+        let versions = self.names.read().versions.values().cloned().collect::<Vec<_>>();
+        versions.iter().map(|version| version.info()).collect()
+    }
+
+    /// A policy for the load-balancing lab: the same code and configuration as under live traffic, with another
+    /// clock and random numbers, and without logs.
+    pub fn simulated(
+        &self,
+        name: &str,
+        clock: Arc<AtomicU64>,
+        seed: u64,
+    ) -> Option<Arc<dyn Policy>> {
+        let version = self.names.read().versions.get(name).cloned()?;
+        let environment = Environment::Simulated { clock, seed };
+        Some(Arc::new(version.policy.in_environment(environment, Arc::new(|_, _| ()))))
+    }
+
+    /// Picks an endpoint for one connection. `policy` is the route's, `None` for the default; `generation` must
+    /// change whenever `candidates` do. `None` means that the connection is to be reset.
+    pub fn pick(
+        &self,
+        place: &InstanceKey,
+        policy: Option<&str>,
+        generation: u64,
+        candidates: &Candidates,
+        flow: &Flow,
+    ) -> Option<usize> {
+        if candidates.is_empty() {
+            return None;
+        }
+        let version = {
+            let names = self.names.read();
+            names.versions.get(policy.unwrap_or(&names.default)).cloned()
+        };
+        let at = self.places.find_or_make(place);
+        let Some(version) = version else {
+            return at.state.lock().pick(None, generation, candidates, flow).index;
+        };
+        let counters = &version.counters;
+        let number = counters.picks.fetch_add(1, Ordering::Relaxed);
+        let mut state = at.state.lock();
+        let started = (number % TIMED_EVERY == TIMED_EVERY - 1).then(Instant::now);
+        let picked = state.pick(Some(&version), generation, candidates, flow);
+        drop(state);
+        if let Some(started) = started {
+            counters.timed(started.elapsed());
+        }
+        if picked.fell_back {
+            counters.fallbacks.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(failure) = picked.failure {
+            self.failed(&version, &place.route, failure);
+        }
+        picked.index
+    }
+
+    /// Drops the instances of a route that is gone.
+    pub fn forget(&self, route: &RouteName) {
+        self.places.forget(route);
+        self.noticed.lock().retain(|(_, noticed), _| noticed != route);
+    }
+
+    fn install_builtin(&self, name: &str) -> Result<(), Refusal> {
+        let number = self.next_version.fetch_add(1, Ordering::Relaxed);
+        let program = self.program(Source::Builtin(name.to_owned()), number)?;
+        let name = Arc::from(name);
+        let log = self.log(&name);
+        let policy = WasmPolicy::new(&self.engine, program, Arc::from(""), log);
+        self.publish(&name, number, policy, OnFailure::Fallback);
+        Ok(())
+    }
+
+    fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, Refusal> {
+        let bytes = match source {
+            Source::Builtin(name) => return Ok(Arc::new(self.engine.builtin(&name)?)),
+            Source::Module(bytes) => bytes,
+        };
+        let key = wasm::digest(&bytes);
+        if let Some((used, program)) = self.programs.lock().get_mut(&key) {
+            *used = number;
+            return Ok(Arc::clone(program));
+        }
+        let program = Arc::new(self.engine.compile(&bytes)?);
+        let mut programs = self.programs.lock();
+        programs.insert(key, (number, Arc::clone(&program)));
+        if programs.len() > PROGRAMS_MAX {
+            let oldest = programs.iter().min_by_key(|(_, (used, _))| *used);
+            if let Some(key) = oldest.map(|(key, _)| key.clone()) {
+                programs.remove(&key);
+            }
+        }
+        Ok(program)
+    }
+
+    /// Makes a version the active one of its name, and drops the instances of the one before.
+    fn publish(&self, name: &Arc<str>, number: u64, policy: WasmPolicy, on_failure: OnFailure) {
+        let mut names = self.names.write();
+        let before = names.versions.get(name);
+        if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
+            return;
+        }
+        let version = Version {
+            name: Arc::clone(name),
+            number,
+            last_good: before.and_then(|before| before.good_besides(&policy)),
+            counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
+            policy: Arc::new(policy),
+            on_failure,
+            failed: AtomicBool::new(false),
+        };
+        names.versions.insert(Arc::clone(name), Arc::new(version));
+        drop(names);
+        self.places.release(|version| version.name == *name && version.number < number);
+    }
+
+    fn failed(&self, version: &Version, route: &RouteName, Failure(reason): Failure) {
+        version.failed.store(true, Ordering::Relaxed);
+        version.counters.failures.fetch_add(1, Ordering::Relaxed);
+        *version.counters.last_failure.lock() = Some(reason.clone());
+        if !self.is_news(&version.name, route) {
+            return;
+        }
+        let policy = version.name.to_string();
+        let notice = Notice::PolicyFailed { policy, route: route.clone(), reason };
+        if self.notices.try_send(notice).is_err() {
+            tracing::debug!(policy = &*version.name, "a notice of a failed policy is dropped");
+        }
+    }
+
+    /// Whether nothing was told of this policy and route for a while.
+    fn is_news(&self, policy: &Arc<str>, route: &RouteName) -> bool {
+        let now = Instant::now();
+        let mut noticed = self.noticed.lock();
+        let key = (Arc::clone(policy), route.clone());
+        if noticed.get(&key).is_some_and(|at| now - *at < NOTICE_INTERVAL) {
+            return false;
+        }
+        if noticed.len() >= NOTICED_MAX {
+            noticed.retain(|_, at| now - *at < NOTICE_INTERVAL);
+        }
+        let room = noticed.len() < NOTICED_MAX;
+        if room {
+            noticed.insert(key, now);
+        }
+        room
+    }
+
+    /// Turns `log` calls of a policy's guests into notices, a few per interval. Lock-free, since guests call it.
+    fn log(&self, name: &Arc<str>) -> Log {
+        let notices = self.notices.clone();
+        let policy = Arc::clone(name);
+        let start = Instant::now();
+        let (interval, sent) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(move |code, value| {
+            let now = start.elapsed().as_secs() / NOTICE_INTERVAL.as_secs();
+            if interval.swap(now, Ordering::Relaxed) != now {
+                sent.store(0, Ordering::Relaxed);
+            }
+            if sent.fetch_add(1, Ordering::Relaxed) < LOGS_PER_INTERVAL {
+                let notice = Notice::PolicyLog { policy: policy.to_string(), code, value };
+                // A full channel drops it: it is advice.
+                notices.try_send(notice).ok();
+            }
+        })
+    }
+}
+
+impl Version {
+    fn is(&self, policy: &WasmPolicy, on_failure: OnFailure) -> bool {
+        self.policy.program().digest() == policy.program().digest()
+            && self.policy.config() == policy.config()
+            && self.on_failure == on_failure
+    }
+
+    /// What to go back to if a new `policy` fails: the last one with another digest that did not fail.
+    fn good_besides(&self, policy: &WasmPolicy) -> Option<Arc<WasmPolicy>> {
+        let same = self.policy.program().digest() == policy.program().digest();
+        if same || self.failed.load(Ordering::Relaxed) {
+            return self.last_good.clone();
+        }
+        Some(Arc::clone(&self.policy))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+    fn info(&self) -> Info {
+        let counters = &self.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let timed = count(&counters.timed_picks);
+        Info {
+            name: self.name.to_string(),
+            digest: self.policy.program().digest().to_owned(),
+            abi: ABI.to_owned(),
+            component: self.policy.program().is_component(),
+            on_failure: self.on_failure,
+            picks: count(&counters.picks),
+            failures: count(&counters.failures),
+            fallbacks: count(&counters.fallbacks),
+            last_failure: counters.last_failure.lock().clone(),
+            mean_pick_ns: (timed > 0)
+                .then(|| count(&counters.timed_nanoseconds) as f64 / timed as f64),
+        }
+    }
+}
+
+impl Counters {
+    fn timed(&self, time: Duration) {
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.timed_picks.fetch_add(1, Ordering::Relaxed);
+        self.timed_nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

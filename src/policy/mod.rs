@@ -7,6 +7,7 @@
 
 pub mod fallback;
 pub mod library;
+mod place;
 pub mod wasm;
 
 use std::{
@@ -92,6 +93,11 @@ pub trait Picker: Send {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Failure(pub String);
+
+/// Why a module is not accepted. A policy that was active under its name stays so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refusal(pub String);
 
 /// The bits of `flow-hash`.
 pub mod flow_hash {

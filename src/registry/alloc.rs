@@ -131,11 +131,20 @@ pub(crate) fn free_service_address(view: &View, range: IpNet, seed: u64) -> Opti
         .and_then(|n| nth_address(range, n))
 }
 
-/// The first free address of the load balancer range.
-pub(crate) fn free_load_balancer_address(view: &View, range: IpNet) -> Option<IpAddr> {
-    (1..=usable_offsets(range))
-        .filter_map(|n| nth_address(range, n))
-        .find(|address| !Claim::LoadBalancerAddress(*address).is_taken(view))
+impl View {
+    /// The first free address of the load balancer range. It is taken once it stands in a Service's
+    /// `status.loadBalancer.ingress`; a write that comes second is refused.
+    pub fn free_load_balancer_address(&self, range: IpNet) -> Option<IpAddr> {
+        (1..=usable_offsets(range))
+            .filter_map(|n| nth_address(range, n))
+            .find(|address| !Claim::LoadBalancerAddress(*address).is_taken(self))
+    }
+}
+
+/// Whether an object may ask for this address: within the range, neither its network nor its broadcast address.
+pub(crate) fn is_usable(range: IpNet, address: IpAddr) -> bool {
+    let broadcast = address.is_ipv4() && address == range.broadcast();
+    range.contains(&address) && address != range.network() && !broadcast
 }
 
 /// A free node port; `seed` spreads the choice, `own` are ports that this write already chose.

@@ -29,7 +29,16 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     kind: &Kind,
     document: &Value,
 ) -> Result<Decoded<T>, Status> {
-    let object: T = serde_path_to_error::deserialize(document).map_err(|error| {
+    let object: T = typed(kind, document)?;
+    let known = encode(&object);
+    let mut unknown = Vec::new();
+    find_dropped(document, &known, "", &mut unknown);
+    Ok(Decoded { object, unknown })
+}
+
+/// Reads a document as `T`, without a look at what `T` does not know.
+pub(crate) fn typed<T: DeserializeOwned>(kind: &Kind, document: &Value) -> Result<T, Status> {
+    serde_path_to_error::deserialize(document).map_err(|error| {
         Status::bad_request(format!(
             "{} in version \"{}\" cannot be handled as a {}: json: field {}: {}",
             kind.kind,
@@ -38,11 +47,7 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
             error.path(),
             error.inner()
         ))
-    })?;
-    let known = encode(&object);
-    let mut unknown = Vec::new();
-    find_dropped(document, &known, "", &mut unknown);
-    Ok(Decoded { object, unknown })
+    })
 }
 
 /// The JSON of a typed object.

@@ -130,11 +130,6 @@ impl View {
         })
     }
 
-    /// An address of the load balancer range that nobody holds.
-    pub fn free_load_balancer_address(&self, range: ipnet::IpNet) -> Option<std::net::IpAddr> {
-        alloc::free_load_balancer_address(self, range)
-    }
-
     /// Whether somebody holds an address of the load balancer range.
     pub fn is_load_balancer_address_taken(&self, address: std::net::IpAddr) -> bool {
         alloc::Claim::LoadBalancerAddress(address).is_taken(self)

@@ -1,4 +1,4 @@
-//! The write path: clean -> own metadata -> defaults and rules of the kind -> allocation -> compare-and-swap.
+//! The write path: own metadata -> types, defaults and rules of the kind -> allocation -> compare-and-swap.
 //! Authorization and admission hooks have their place in [`Registry::create`] and [`Registry::update`], before the rules.
 
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rand::RngExt;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     model::{Kind, Object, ObjectKey, Status, kind, object},
     registry::{
-        FieldValidation, Registry, alloc, decode,
+        FieldValidation, Registry, View, alloc,
         strategy::{self, Admitted, Context},
     },
     store::{self, Expect, Revision, Write},
@@ -62,8 +62,7 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let (mut document, unknown) = clean(kind, document)?;
-        let mut warnings = decode::judge_unknown(&unknown, options.field_validation)?;
+        let mut document = of_kind(kind, document)?;
         let metadata = &document["metadata"];
         let generate = match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
             (None | Some(""), Some(base)) if !base.is_empty() => Some(base.to_owned()),
@@ -81,16 +80,12 @@ impl Registry {
             }
             let name = document["metadata"]["name"].as_str().unwrap_or_default();
             let key = ObjectKey::new(kind, namespace, name);
-            match self.create_named(&key, document.clone(), options).await {
+            match self.create_named(&key, &mut document, options).await {
                 Err(status)
                     if status.reason == "AlreadyExists"
                         && generate.is_some()
                         && attempt < NAMES_MAX => {}
-                Ok(mut written) => {
-                    warnings.append(&mut written.warnings);
-                    return Ok(Written { warnings, ..written });
-                }
-                Err(status) => return Err(status),
+                result => return result,
             }
         }
         unreachable!("the loop ends by returning")
@@ -99,19 +94,19 @@ impl Registry {
     async fn create_named(
         &self,
         key: &ObjectKey,
-        mut document: Value,
+        document: &mut Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let now = Timestamp::now();
         let stamp = timestamp(now);
-        own_metadata_on_create(key, &mut document, &stamp);
+        own_metadata_on_create(key, document, &stamp);
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             if view.get(key).is_some() {
                 return Err(Status::already_exists(key));
             }
-            let context = Context { view: &view, options: &self.options, now, part: Part::Main };
-            let admitted = strategy::rules(key.kind).admit(key.kind, &document, None, &context)?;
+            let context = self.context(&view, now, Part::Main, options);
+            let admitted = strategy::rules(key.kind).admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
             let value: Bytes = object::to_stored(key.kind, document).into();
             if options.dry_run {
@@ -144,15 +139,6 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        check_namespace(&key.namespace, &document["metadata"])?;
-        if document["metadata"]["name"].as_str().is_some_and(|name| name != key.name) {
-            let text = format!(
-                "the name of the object ({}) does not match the name on the URL ({})",
-                document["metadata"]["name"].as_str().unwrap_or_default(),
-                key.name
-            );
-            return Err(Status::bad_request(text));
-        }
         self.modify(key, part, options, |_| Ok(document.clone())).await
     }
 
@@ -169,32 +155,27 @@ impl Registry {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             let document = change(&old)?;
+            check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
-            let (document, unknown) = clean(key.kind, document)?;
-            let mut warnings = decode::judge_unknown(&unknown, options.field_validation)?;
             let old_document: Value = parsed(&old)?;
+            let document = of_kind(key.kind, document)?;
             let document = merge_parts(key.kind, part, document, &old_document);
             let now = Timestamp::now();
-            let context = Context { view: &view, options: &self.options, now, part };
-            let mut admitted = strategy::rules(key.kind).admit(
-                key.kind,
-                &document,
-                Some(&old_document),
-                &context,
-            )?;
-            warnings.append(&mut admitted.warnings);
-            count_generation(key.kind, &mut admitted.document, &old_document);
-            if same_content(&admitted.document, &old_document) {
+            let context = self.context(&view, now, part, options);
+            let rules = strategy::rules(key.kind);
+            let Admitted { mut document, claims, old_claims, warnings } =
+                rules.admit(key.kind, &document, Some(&old_document), &context)?;
+            count_generation(key.kind, &mut document, &old_document);
+            if same_content(&document, &old_document) {
                 return Ok(Written { object: old, warnings });
             }
-            let value: Bytes = object::to_stored(key.kind, admitted.document.clone()).into();
+            let gone = old.is_terminating() && !holds_on(&document);
+            let value: Bytes = object::to_stored(key.kind, document).into();
             if options.dry_run {
                 return Ok(Written { object: decoded(key, old.revision, &value)?, warnings });
             }
-            let gone = old.is_terminating() && !holds_on(&admitted.document);
-            let claims = if gone { &[] } else { admitted.claims.as_slice() };
-            let mut writes =
-                alloc::writes(&view, key, &admitted.old_claims, claims, &timestamp(now));
+            let claims = if gone { &[] } else { claims.as_slice() };
+            let mut writes = alloc::writes(&view, key, &old_claims, claims, &timestamp(now));
             writes.push(Write {
                 key: key.to_store_key().into(),
                 expect: Expect::At(Revision(old.revision)),
@@ -205,6 +186,18 @@ impl Registry {
             }
         }
         Err(contended(key))
+    }
+
+    fn context<'a>(
+        &'a self,
+        view: &'a View,
+        now: Timestamp,
+        part: Part,
+        options: &WriteOptions,
+    ) -> Context<'a> {
+        let field_validation = options.field_validation;
+        let seed = rand::rng().random();
+        Context { view, options: &self.options, now, part, seed, field_validation }
     }
 
     /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
@@ -269,7 +262,8 @@ fn contended(key: &ObjectKey) -> Status {
     Status::conflict(key, "too many other writers; please try again")
 }
 
-fn clean(kind: &'static Kind, mut document: Value) -> Result<(Value, Vec<String>), Status> {
+/// A document with the `apiVersion`, `kind` and `metadata` that the URL implies; an error when it says otherwise.
+fn of_kind(kind: &Kind, mut document: Value) -> Result<Value, Status> {
     let Some(fields) = document.as_object_mut() else {
         return Err(Status::bad_request("the object in the request body is not a JSON object"));
     };
@@ -289,7 +283,7 @@ fn clean(kind: &'static Kind, mut document: Value) -> Result<(Value, Vec<String>
     if !fields.get("metadata").is_some_and(Value::is_object) {
         fields.insert("metadata".to_owned(), json!({}));
     }
-    strategy::rules(kind).clean(kind, &document)
+    Ok(document)
 }
 
 fn check_namespace(namespace: &str, metadata: &Value) -> Result<(), Status> {
@@ -297,6 +291,17 @@ fn check_namespace(namespace: &str, metadata: &Value) -> Result<(), Status> {
         Some(given) if !given.is_empty() && given != namespace => Err(Status::bad_request(
             "the namespace of the provided object does not match the namespace sent on the request",
         )),
+        _ => Ok(()),
+    }
+}
+
+fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
+    check_namespace(&key.namespace, metadata)?;
+    match metadata["name"].as_str() {
+        Some(name) if name != key.name => Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            key.name
+        ))),
         _ => Ok(()),
     }
 }
@@ -329,7 +334,9 @@ fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Resul
 }
 
 fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
+    // A node registers with its status, as the kubelet does.
     if key.kind.has_status
+        && *key.kind != kind::NODE
         && let Some(fields) = document.as_object_mut()
     {
         fields.remove("status");
@@ -388,11 +395,7 @@ fn set_or_remove(document: &mut Value, field: &str, value: Option<Value>) {
 }
 
 fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
-    let content = |document: &Value| -> Map<String, Value> {
-        let fields = document.as_object().cloned().unwrap_or_default();
-        fields.into_iter().filter(|(name, _)| name != "metadata" && name != "status").collect()
-    };
-    if kind.has_generation && content(new) != content(old) {
+    if kind.has_generation && !same_but_for(new, old, &["metadata", "status"]) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         new["metadata"]["generation"] = (generation + 1).into();
     }
@@ -400,12 +403,15 @@ fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
 
 /// Equal but for the resource version: such an update writes nothing, as in Kubernetes.
 fn same_content(new: &Value, old: &Value) -> bool {
-    let without_version = |document: &Value| {
-        let mut document = document.clone();
-        set_or_remove(&mut document["metadata"], "resourceVersion", None);
-        document
-    };
-    without_version(new) == without_version(old)
+    same_but_for(new, old, &["metadata"])
+        && same_but_for(&new["metadata"], &old["metadata"], &["resourceVersion"])
+}
+
+fn same_but_for(a: &Value, b: &Value, except: &[&str]) -> bool {
+    let (Some(a), Some(b)) = (a.as_object(), b.as_object()) else { return a == b };
+    let counts = |name: &String| !except.contains(&name.as_str());
+    a.iter().filter(|(name, _)| counts(name)).all(|(name, value)| b.get(name) == Some(value))
+        && b.keys().filter(|name| counts(name)).all(|name| a.contains_key(name))
 }
 
 /// Whether a terminating object may not vanish yet: finalizers (a Namespace has some in its spec too), or a

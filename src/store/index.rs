@@ -1,1 +1,545 @@
-//! To come.
+//! The state in memory that every embedded backend keeps: current values, the recent history and its watches.
+//!
+//! Enter at [`Index`]. It decides whether a commit may happen, and publishes commits that are durable; it never
+//! knows how or where they are stored. Values are [`Bytes`], shared by the current state, the history and readers.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    mem,
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+    vec,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use imbl::OrdMap;
+use parking_lot::RwLock;
+use tokio::{sync::watch, time::Instant};
+
+use crate::store::{Change, Commit, Error, Expect, Record, Revision, Watch, Write};
+
+/// A key is a few Kubernetes names, each at most 253 bytes; longer ones would make large index pages.
+const KEY_BYTES_MAX: usize = 1024;
+/// etcd takes objects of 1.5 MiB; this leaves room for what the registry adds.
+const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bounds what one commit may hold in queues and in one batch on disk.
+const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bounds a commit's places, which are 16 bits on disk.
+const COMMIT_WRITES_MAX: usize = 4096;
+/// How many commits a watcher takes under one read lock.
+const WATCH_TAKE_MAX: usize = 64;
+
+/// How much history is kept for watches: whichever bound of age, revisions and bytes is met first forgets the
+/// oldest commits, but a minimum of revisions always stays.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) age: Duration,
+    pub(super) revisions_min: usize,
+    pub(super) revisions_max: usize,
+    /// Bytes of superseded versions; a version that is still current costs nothing extra.
+    pub(super) bytes_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            age: Duration::from_secs(5 * 60),
+            revisions_min: 1_000,
+            revisions_max: 10_000,
+            bytes_max: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Where a version of a key is stored: its commit, its place in it, and the bytes of its key and value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    pub(super) revision: Revision,
+    pub(super) place: u16,
+    pub(super) bytes: usize,
+}
+
+/// What a backend may remove from its storage, oldest first. The order matters: a version goes before the
+/// deletion that superseded it, or a restart would bring the version back.
+#[derive(Debug, Default)]
+pub(super) struct Garbage {
+    /// History up to and including this revision is forgotten.
+    pub(super) compacted: Revision,
+    /// Versions that came to lie at or before `compacted` since the last call.
+    pub(super) passed: u64,
+    /// Versions at or before `compacted` that nobody needs.
+    pub(super) versions: VecDeque<Version>,
+}
+
+/// A consistent copy of everything that must be stored to restore an [`Index`].
+pub(super) struct Image {
+    pub(super) compacted: Revision,
+    /// Current versions at or before `compacted`, with their place, in key order.
+    pub(super) settled: Vec<(Change, u16)>,
+    /// All commits after `compacted`.
+    pub(super) history: Vec<Commit>,
+    /// What was still to be handed over, and is not part of the copy.
+    pub(super) garbage: Garbage,
+}
+
+/// Current values, history and watches.
+pub(super) struct Index {
+    state: RwLock<State>,
+    /// Sent after each change of `state` that a watcher may wait for.
+    changed: watch::Sender<()>,
+}
+
+impl Index {
+    /// An empty index that keeps no account of garbage.
+    pub(super) fn new(limits: Limits) -> Self {
+        Self::from_state(State::new(limits, None))
+    }
+
+    /// Restores an index that keeps account of garbage: the versions at or before `compacted` in the order of
+    /// their revisions, then all commits after it, without gap.
+    pub(super) fn restore(
+        limits: Limits,
+        compacted: Revision,
+        settled: Vec<(Change, u16)>,
+        history: Vec<Commit>,
+    ) -> Self {
+        let mut state = State::new(limits, Some(VecDeque::new()));
+        state.compacted = compacted;
+        state.revision = compacted;
+        for (change, place) in settled {
+            state.settle(change, place);
+        }
+        let now = Instant::now();
+        for commit in history {
+            state.publish(commit, now);
+        }
+        state.trim(now);
+        Self::from_state(state)
+    }
+
+    fn from_state(state: State) -> Self {
+        Self { state: RwLock::new(state), changed: watch::Sender::new(()) }
+    }
+
+    /// Takes over the contents of another index with the same revision; watches go on.
+    pub(super) fn replace(&self, other: Self) {
+        *self.state.write() = other.state.into_inner();
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> Option<Record> {
+        let state = self.state.read();
+        let (key, entry) = state.current.get_key_value(key)?;
+        Some(record(key, entry))
+    }
+
+    pub(super) fn list(&self, prefix: &[u8]) -> (Vec<Record>, Revision) {
+        let (current, revision) = {
+            let state = self.state.read();
+            (state.current.clone(), state.revision)
+        };
+        let records = current
+            .range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, entry)| record(key, entry))
+            .collect();
+        (records, revision)
+    }
+
+    pub(super) fn revision(&self) -> Revision {
+        self.state.read().revision
+    }
+
+    /// Bytes of current values and kept history.
+    pub(super) fn bytes(&self) -> usize {
+        let state = self.state.read();
+        state.current_bytes + state.superseded_bytes
+    }
+
+    /// Whether every expectation holds, given `staged`: the revisions of keys in commits that come before this one
+    /// and are not yet published (`None` for a deletion).
+    pub(super) fn check(
+        &self,
+        writes: &[Write],
+        staged: &BTreeMap<Bytes, Option<Revision>>,
+    ) -> Result<(), Error> {
+        self.state.read().check(writes, staged)
+    }
+
+    /// Makes a durable commit visible and wakes the watches. Revisions must follow without gap.
+    pub(super) fn publish(&self, commits: Vec<Commit>) {
+        let now = Instant::now();
+        {
+            let mut state = self.state.write();
+            for commit in commits {
+                state.publish(commit, now);
+            }
+            state.trim(now);
+        }
+        self.changed.send_replace(());
+    }
+
+    /// Check and publish in one step, for a backend that stores nothing.
+    pub(super) fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error> {
+        let now = Instant::now();
+        let revision = {
+            let mut state = self.state.write();
+            state.check(&writes, &BTreeMap::new())?;
+            let revision = state.revision.next();
+            state.publish(changes(writes, revision), now);
+            state.trim(now);
+            revision
+        };
+        self.changed.send_replace(());
+        Ok(revision)
+    }
+
+    /// Forgets history that is too old; without commits nothing else would.
+    pub(super) fn trim(&self) {
+        self.state.write().trim(Instant::now());
+    }
+
+    /// Forgets commits before a revision, but never the last one.
+    pub(super) fn compact(&self, before: Revision) {
+        let mut state = self.state.write();
+        while state.compacted.next() < before && state.history.len() > 1 {
+            state.forget_oldest();
+        }
+    }
+
+    /// Hands over at most `max` versions that can be removed, and what was forgotten since the last call.
+    pub(super) fn take_garbage(&self, max: usize) -> Garbage {
+        self.state.write().take_garbage(max)
+    }
+
+    /// How many versions [`Index::take_garbage`] could hand over.
+    #[cfg(test)]
+    pub(super) fn garbage_len(&self) -> usize {
+        self.state.read().garbage.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Everything, as of one moment.
+    pub(super) fn image(&self) -> Image {
+        let (current, history, garbage) = {
+            let mut state = self.state.write();
+            let history = state.history.iter().map(|kept| Arc::clone(&kept.commit)).collect();
+            (state.current.clone(), history, state.take_garbage(usize::MAX))
+        };
+        let compacted = garbage.compacted;
+        let settled = current
+            .iter()
+            .filter(|(_, entry)| entry.revision <= compacted)
+            .map(|(key, entry)| {
+                let value = Some(entry.value.clone());
+                (Change { revision: entry.revision, key: key.clone(), value }, entry.place)
+            })
+            .collect();
+        Image { compacted, settled, history, garbage }
+    }
+
+    /// Ends all watches with an error once they have seen every commit, and refuses new ones. Reads go on.
+    pub(super) fn end(&self, error: Error) {
+        self.state.write().end.get_or_insert(error);
+        self.changed.send_replace(());
+    }
+
+    /// The error that ended the watches.
+    pub(super) fn ended(&self) -> Option<Error> {
+        self.state.read().end.clone()
+    }
+
+    /// Every commit after a revision.
+    pub(super) fn watch(self: &Arc<Self>, after: Revision) -> Result<Watch, Error> {
+        {
+            let state = self.state.read();
+            if let Some(error) = &state.end {
+                return Err(error.clone());
+            }
+            if after < state.compacted {
+                return Err(Error::Compacted { oldest: state.compacted });
+            }
+        }
+        let cursor = Cursor {
+            index: Arc::clone(self),
+            changed: self.changed.subscribe(),
+            seen: after,
+            taken: Vec::new().into_iter(),
+        };
+        Ok(stream::unfold(Some(cursor), async |cursor| {
+            let mut cursor = cursor?;
+            match cursor.next().await {
+                Ok(commit) => Some((Ok(commit), Some(cursor))),
+                Err(error) => Some((Err(error), None)),
+            }
+        })
+        .boxed())
+    }
+
+    /// At most [`WATCH_TAKE_MAX`] commits after a revision; none when there is nothing new.
+    fn commits_after(&self, seen: Revision) -> Result<Vec<Commit>, Error> {
+        let state = self.state.read();
+        let Some(skip) = seen.0.checked_sub(state.compacted.0) else {
+            return Err(Error::Lagged);
+        };
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        let commits: Vec<_> = state
+            .history
+            .iter()
+            .skip(skip)
+            .take(WATCH_TAKE_MAX)
+            .map(|kept| Arc::clone(&kept.commit))
+            .collect();
+        match &state.end {
+            Some(error) if commits.is_empty() => Err(error.clone()),
+            _ => Ok(commits),
+        }
+    }
+}
+
+/// Whether a commit keeps the rules that hold whatever the store contains.
+pub(super) fn validate(writes: &[Write]) -> Result<(), Error> {
+    if writes.len() > COMMIT_WRITES_MAX {
+        let count = writes.len();
+        return Err(Error::Invalid(format!("{count} writes, at most {COMMIT_WRITES_MAX}")));
+    }
+    let mut keys = BTreeSet::new();
+    let mut total = 0_usize;
+    for write in writes {
+        let key = String::from_utf8_lossy(&write.key);
+        let value_bytes = write.value.as_ref().map_or(0, Bytes::len);
+        total = total.saturating_add(write.key.len()).saturating_add(value_bytes);
+        if write.key.len() > KEY_BYTES_MAX {
+            let bytes = write.key.len();
+            return Err(Error::Invalid(format!(
+                "key {key} has {bytes} bytes, at most {KEY_BYTES_MAX}"
+            )));
+        }
+        if value_bytes > VALUE_BYTES_MAX {
+            return Err(Error::Invalid(format!(
+                "the value of key {key} has {value_bytes} bytes, at most {VALUE_BYTES_MAX}"
+            )));
+        }
+        if write.value.is_none() && write.expect == Expect::Absent {
+            return Err(Error::Invalid(format!("key {key} is deleted and expected to be absent")));
+        }
+        if !keys.insert(&write.key) {
+            return Err(Error::Invalid(format!("key {key} occurs twice")));
+        }
+    }
+    if total > COMMIT_BYTES_MAX {
+        return Err(Error::Invalid(format!("{total} bytes in all, at most {COMMIT_BYTES_MAX}")));
+    }
+    Ok(())
+}
+
+/// The commit that these writes make.
+pub(super) fn changes(writes: Vec<Write>, revision: Revision) -> Commit {
+    writes.into_iter().map(|Write { key, value, .. }| Change { revision, key, value }).collect()
+}
+
+impl Revision {
+    /// The revision of the commit after this one.
+    pub(super) fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+struct Entry {
+    value: Bytes,
+    revision: Revision,
+    /// Which of its commit's changes it was.
+    place: u16,
+}
+
+impl Clone for Entry {
+    fn clone(&self) -> Self {
+        Self { value: self.value.clone(), ..*self }
+    }
+}
+
+struct Kept {
+    commit: Commit,
+    at: Instant,
+}
+
+struct State {
+    limits: Limits,
+    current: OrdMap<Bytes, Entry>,
+    revision: Revision,
+    /// The last forgotten revision: `history` starts right after it and ends with `revision`.
+    compacted: Revision,
+    history: VecDeque<Kept>,
+    current_bytes: usize,
+    /// Bytes of versions in `history` that are no longer current.
+    superseded_bytes: usize,
+    /// Versions that storage may drop; `None` when nobody would collect them.
+    garbage: Option<VecDeque<Version>>,
+    passed: u64,
+    end: Option<Error>,
+}
+
+impl State {
+    fn new(limits: Limits, garbage: Option<VecDeque<Version>>) -> Self {
+        Self {
+            limits,
+            current: OrdMap::new(),
+            revision: Revision(0),
+            compacted: Revision(0),
+            history: VecDeque::new(),
+            current_bytes: 0,
+            superseded_bytes: 0,
+            garbage,
+            passed: 0,
+            end: None,
+        }
+    }
+
+    fn check(
+        &self,
+        writes: &[Write],
+        staged: &BTreeMap<Bytes, Option<Revision>>,
+    ) -> Result<(), Error> {
+        for Write { key, expect, .. } in writes {
+            let found = match staged.get(key) {
+                Some(revision) => *revision,
+                None => self.current.get(key).map(|entry| entry.revision),
+            };
+            let expected = match expect {
+                Expect::Absent => None,
+                Expect::At(revision) => Some(*revision),
+            };
+            if found != expected {
+                return Err(Error::Conflict { key: key.clone(), found });
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, commit: Commit, now: Instant) {
+        let revision = self.revision.next();
+        for (place, change) in commit.iter().enumerate() {
+            debug_assert_eq!(change.revision, revision, "revisions follow without gap");
+            self.apply(change.clone(), place_of(place));
+        }
+        self.revision = revision;
+        self.history.push_back(Kept { commit, at: now });
+    }
+
+    /// Takes over a version from before the kept history.
+    fn settle(&mut self, change: Change, place: u16) {
+        if change.value.is_none() {
+            let bytes = change.key.len();
+            let version = Version { revision: change.revision, place, bytes };
+            self.apply(change, place);
+            self.drop_version(version);
+        } else {
+            self.apply(change, place);
+        }
+    }
+
+    fn apply(&mut self, change: Change, place: u16) {
+        let Change { revision, key, value } = change;
+        let key_bytes = key.len();
+        let replaced = match value {
+            Some(value) => {
+                self.current_bytes += key_bytes + value.len();
+                self.current.insert(key, Entry { value, revision, place })
+            }
+            None => self.current.remove(&key),
+        };
+        let Some(Entry { value, revision, place }) = replaced else {
+            return;
+        };
+        let bytes = key_bytes + value.len();
+        self.current_bytes -= bytes;
+        if revision > self.compacted {
+            self.superseded_bytes += bytes;
+        } else {
+            self.drop_version(Version { revision, place, bytes });
+        }
+    }
+
+    fn drop_version(&mut self, version: Version) {
+        if let Some(garbage) = &mut self.garbage {
+            garbage.push_back(version);
+        }
+    }
+
+    fn take_garbage(&mut self, max: usize) -> Garbage {
+        let versions = self.garbage.as_mut().map_or_else(VecDeque::new, |garbage| {
+            let count = garbage.len().min(max);
+            garbage.drain(..count).collect()
+        });
+        Garbage { compacted: self.compacted, passed: mem::take(&mut self.passed), versions }
+    }
+
+    fn trim(&mut self, now: Instant) {
+        let Limits { age, revisions_min, revisions_max, bytes_max } = self.limits;
+        while self.history.len() > revisions_min
+            && (self.history.len() > revisions_max
+                || self.superseded_bytes > bytes_max
+                || self.history.front().is_some_and(|kept| now.duration_since(kept.at) > age))
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(Kept { commit, .. }) = self.history.pop_front() else {
+            return;
+        };
+        self.compacted = self.compacted.next();
+        for (place, change) in commit.iter().enumerate() {
+            self.passed += 1;
+            let current = self.current.get(&change.key);
+            if current.is_some_and(|entry| entry.revision == change.revision) {
+                continue;
+            }
+            let bytes = change.key.len() + change.value.as_ref().map_or(0, Bytes::len);
+            if change.value.is_some() {
+                self.superseded_bytes -= bytes;
+            }
+            let place = place_of(place);
+            self.drop_version(Version { revision: change.revision, place, bytes });
+        }
+    }
+}
+
+fn place_of(place: usize) -> u16 {
+    u16::try_from(place).expect("validate bounds the writes of a commit")
+}
+
+fn record(key: &Bytes, entry: &Entry) -> Record {
+    Record { key: key.clone(), value: entry.value.clone(), revision: entry.revision }
+}
+
+/// One watcher's position in the history.
+struct Cursor {
+    index: Arc<Index>,
+    changed: watch::Receiver<()>,
+    seen: Revision,
+    taken: vec::IntoIter<Commit>,
+}
+
+impl Cursor {
+    async fn next(&mut self) -> Result<Commit, Error> {
+        loop {
+            if let Some(commit) = self.taken.next() {
+                return Ok(commit);
+            }
+            // Marked before the look, so that a commit right after it wakes us.
+            self.changed.mark_unchanged();
+            let commits = self.index.commits_after(self.seen)?;
+            if let Some(revision) = commits.last().and_then(|commit| commit.first()) {
+                self.seen = revision.revision;
+                self.taken = commits.into_iter();
+            } else if self.changed.changed().await.is_err() {
+                return Err(Error::Closed);
+            }
+        }
+    }
+}

@@ -87,7 +87,8 @@ pub trait Store: Send + Sync + 'static {
     async fn list(&self, prefix: &[u8]) -> Result<(Vec<Record>, Revision), Error>;
 
     /// Makes all writes or none, under one new revision, which is returned once it is durable.
-    /// A key may occur only once in a commit.
+    /// A key may occur only once in a commit, and a delete must name the revision that it deletes; a commit that
+    /// breaks this or a size limit is [`Error::Invalid`]. No writes: the current revision, and nothing happens.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error>;
 
     /// Every commit after a revision, from the kept history on; [`Error::Compacted`] when it reaches further back.
@@ -120,6 +121,9 @@ pub enum Error {
     /// A watcher did not keep up.
     #[error("the watch fell behind")]
     Lagged,
+    /// The commit breaks a rule of the store, whatever it holds; nothing was written.
+    #[error("the commit is not valid: {0}")]
+    Invalid(String),
     /// No space is left; the write did not happen.
     #[error("no space is left for the object store in {0}")]
     Full(String),
@@ -131,6 +135,9 @@ pub enum Error {
     /// Stored data is damaged. The text names the file and what is wrong.
     #[error("the object store is damaged: {0}")]
     Damaged(String),
+    /// Stored data has a format of another version of the program.
+    #[error("the object store cannot be read: {0}")]
+    Unsupported(String),
     /// The backend failed; the outcome of a write is unknown.
     #[error("the object store failed: {context}")]
     Failed {

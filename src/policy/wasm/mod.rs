@@ -1,1 +1,272 @@
-//! To come.
+//! Policies that are WASM modules. Knows wasmtime; everything else in the house sees [`Policy`] only.
+//!
+//! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
+//! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
+//! runs them in `guest` and `component`; `epochs` bounds them in time, `builtin` has the ones compiled ahead.
+
+mod abi;
+mod builtin;
+mod component;
+mod epochs;
+mod guest;
+#[path = "../../../policies/engine.rs"]
+mod settings;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use wasmtime::{Module, Store, component::Component};
+
+use self::{
+    abi::{Host, Limits},
+    builtin::BUILTINS,
+    epochs::Epochs,
+    guest::{Code, Guest},
+};
+use crate::{
+    policy::{
+        Candidate, Candidates, Failure, Flow, Load, Picker, Policy, Refusal, UNKNOWN, identity,
+    },
+    route::Protocol,
+};
+
+pub use self::abi::{ABI, Environment, Log};
+
+/// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB.
+const MODULE_BYTES_MAX: usize = 64 << 20;
+
+/// How a binary module begins: the magic number, then the version of the core or component format.
+const MAGIC: &[u8] = b"\0asm";
+const CORE_VERSION: &[u8] = &[1, 0, 0, 0];
+
+/// Compiles modules and bounds the time of guests. One per process; every guest keeps it alive.
+pub struct Engine {
+    engine: wasmtime::Engine,
+    core: wasmtime::Linker<Host>,
+    component: wasmtime::component::Linker<Host>,
+    epochs: Epochs,
+    started: Instant,
+}
+
+/// A checked and compiled module.
+pub struct Program {
+    digest: String,
+    code: Code,
+}
+
+/// A program with its configuration and surroundings: a policy.
+pub struct WasmPolicy {
+    engine: Arc<Engine>,
+    program: Arc<Program>,
+    config: Arc<str>,
+    environment: Environment,
+    log: Log,
+    /// Instances made, so that each has random numbers of its own in a simulation.
+    instances: AtomicU64,
+}
+
+impl Engine {
+    /// An engine with its clock, a thread that sleeps while nothing is called.
+    pub fn new() -> Result<Arc<Self>, Refusal> {
+        let engine = wasmtime::Engine::new(&settings::config(None)?)?;
+        let core = abi::core_linker(&engine)?;
+        let component = component::linker(&engine)?;
+        let epochs = Epochs::start(engine.clone()).map_err(|error| {
+            Refusal(format!("the clock of the policies does not start: {error}"))
+        })?;
+        Ok(Arc::new(Self { engine, core, component, epochs, started: Instant::now() }))
+    }
+
+    /// Names of the built-in policies, in order.
+    pub fn builtins() -> impl Iterator<Item = &'static str> {
+        BUILTINS.iter().map(|builtin| builtin.name)
+    }
+
+    /// The built-in policy of that name.
+    pub fn builtin(&self, name: &str) -> Result<Program, Refusal> {
+        let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.name == name) else {
+            let known = Self::builtins().collect::<Vec<_>>().join(", ");
+            return Err(Refusal(format!("there is no built-in policy `{name}`, only {known}")));
+        };
+        let module = builtin.load(&self.engine)?;
+        let code = Code::Core(guest::link_core(&self.core, &module)?);
+        Ok(Program { digest: digest(builtin.source), code })
+    }
+
+    /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to
+    /// seconds: not for an async task. Runs nothing of it; see [`WasmPolicy::rehearse`].
+    pub fn compile(&self, source: &[u8]) -> Result<Program, Refusal> {
+        if source.is_empty() {
+            return Err(Refusal("the module is empty".to_owned()));
+        }
+        if source.len() > MODULE_BYTES_MAX {
+            let size = source.len();
+            return Err(Refusal(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
+        }
+        let code = if is_component(source) {
+            let component = Component::new(&self.engine, source)?;
+            Code::Component(component::link(&self.component, &component)?)
+        } else {
+            let module = Module::new(&self.engine, source)?;
+            Code::Core(guest::link_core(&self.core, &module)?)
+        };
+        Ok(Program { digest: digest(source), code })
+    }
+
+    fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.engine
+    }
+
+    fn guest_called(&self) {
+        self.epochs.guest_called();
+    }
+
+    /// Opens the time of one call.
+    fn enter(&self, store: &mut Store<Host>, ticks: u64) {
+        self.epochs.guest_called();
+        store.data_mut().enter(ticks);
+        store.set_epoch_deadline(ticks);
+    }
+}
+
+/// SHA-256 of a module as it was given, `sha256:` and hexadecimal digits.
+pub fn digest(source: &[u8]) -> String {
+    let digits =
+        Sha256::digest(source).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    format!("sha256:{digits}")
+}
+
+/// Whether it is a component; a text is one if its first form is `(component`.
+fn is_component(source: &[u8]) -> bool {
+    if let Some(rest) = source.strip_prefix(MAGIC) {
+        return !rest.starts_with(CORE_VERSION);
+    }
+    let Ok(mut text) = str::from_utf8(source) else { return false };
+    loop {
+        text = text.trim_start();
+        if let Some(comment) = text.strip_prefix(";;") {
+            text = comment.split_once('\n').map_or("", |(_, rest)| rest);
+        } else if let Some(comment) = text.strip_prefix("(;") {
+            text = comment.split_once(";)").map_or("", |(_, rest)| rest);
+        } else {
+            return text.starts_with("(component");
+        }
+    }
+}
+
+impl Program {
+    /// SHA-256 of the module.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// Whether it is a component, else a core module.
+    pub fn is_component(&self) -> bool {
+        matches!(self.code, Code::Component(_))
+    }
+}
+
+impl WasmPolicy {
+    /// A policy for live traffic.
+    pub fn new(engine: &Arc<Engine>, program: Arc<Program>, config: Arc<str>, log: Log) -> Self {
+        let environment = Environment::Live(engine.started);
+        let instances = AtomicU64::new(0);
+        Self { engine: Arc::clone(engine), program, config, environment, log, instances }
+    }
+
+    /// The same policy elsewhere, for example in a simulation.
+    pub fn in_environment(&self, environment: Environment, log: Log) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            program: Arc::clone(&self.program),
+            config: Arc::clone(&self.config),
+            environment,
+            log,
+            instances: AtomicU64::new(0),
+        }
+    }
+
+    /// Its code.
+    pub fn program(&self) -> &Arc<Program> {
+        &self.program
+    }
+
+    /// What the guest reads as its configuration.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
+    /// Runs a throw-away instance through a little life, so that a module that cannot work is refused before it
+    /// sees traffic.
+    pub fn rehearse(&self) -> Result<(), Refusal> {
+        let silent: Log = Arc::new(|_, _| ());
+        let policy = self.in_environment(self.environment.clone(), silent);
+        let rehearsal = || -> Result<(), Failure> {
+            let mut guest = policy.instance()?;
+            for (generation, count) in [(1, 3), (2, 1)] {
+                guest.configure(generation, &extras(count))?;
+                for port in 40_000..40_003 {
+                    guest.pick(&extra_flow(port))?;
+                }
+            }
+            Ok(())
+        };
+        rehearsal().map_err(|Failure(reason)| Refusal(format!("failed when tried: {reason}")))
+    }
+}
+
+/// A connection for a rehearsal.
+pub(super) fn extra_flow(port: u16) -> Flow {
+    Flow {
+        protocol: Protocol::Tcp,
+        source: (Ipv4Addr::LOCALHOST, port).into(),
+        destination: (Ipv4Addr::LOCALHOST, 80).into(),
+        client_zone: UNKNOWN,
+        client_node: UNKNOWN,
+    }
+}
+
+/// Endpoints for a rehearsal.
+pub(super) fn extras(count: u16) -> Candidates {
+    (0..count)
+        .map(|i| {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080 + i));
+            Candidate {
+                address,
+                zone: u32::from(i),
+                node: u32::from(i),
+                weight: 1,
+                identity: identity(address),
+                load: Arc::new(Load::default()),
+            }
+        })
+        .collect()
+}
+
+impl Policy for WasmPolicy {
+    fn instance(&self) -> Result<Box<dyn Picker>, Failure> {
+        let number = self.instances.fetch_add(1, Ordering::Relaxed);
+        let environment = match &self.environment {
+            Environment::Simulated { clock, seed } => {
+                Environment::Simulated { clock: Arc::clone(clock), seed: seed.wrapping_add(number) }
+            }
+            live @ Environment::Live(_) => live.clone(),
+        };
+        let limits = match self.program.code {
+            Code::Core(_) => Limits::CORE,
+            Code::Component(_) => Limits::COMPONENT,
+        };
+        let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), limits);
+        Ok(Box::new(Guest::start(&self.engine, &self.program.code, host)?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

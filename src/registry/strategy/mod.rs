@@ -1,16 +1,43 @@
 //! What each kind demands of its objects: defaults, fields that the server owns, validation, addresses and ports.
-//! One file per kind that has rules; stored-only kinds are one line of [`rules`].
+//! One file per kind that has rules; stored-only kinds are one line of [`rules`]. Messages are kube-apiserver's.
 
+mod address;
+mod checks;
+mod config_map;
+mod container_validation;
+mod deployment;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod fields;
+mod ip_address;
+mod lease;
+mod load_balancer_policy;
 mod metadata;
+mod namespace;
+mod node;
+mod pod;
+mod pod_defaults;
+mod pod_validation;
+mod quantity;
+mod replica_set;
+mod runtime_class;
+mod secret;
+mod service;
+mod service_allocation;
+mod service_validation;
+mod stateful_set;
+mod workload;
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     model::{Cause, Kind, Status},
     registry::{
-        Options, Part, View,
+        FieldValidation, Options, Part, View,
         alloc::Claim,
         decode::{self, Decoded},
     },
@@ -22,6 +49,9 @@ pub(crate) struct Context<'a> {
     pub(crate) options: &'a Options,
     pub(crate) now: Timestamp,
     pub(crate) part: Part,
+    /// Spreads the choice of free addresses and ports.
+    pub(crate) seed: u64,
+    pub(crate) field_validation: FieldValidation,
 }
 
 /// The rules of one kind over its Rust type. `old` is absent on create.
@@ -67,10 +97,8 @@ pub(crate) struct Admitted {
 
 /// [`Rules`] without the type.
 pub(crate) trait AnyRules: Sync {
-    /// Drops what the kind does not know; gives the cleaned document and the dropped paths.
-    fn clean(&self, kind: &Kind, document: &Value) -> Result<(Value, Vec<String>), Status>;
-
-    /// Defaults, then validation, then allocation. The error is a 422 with every broken rule.
+    /// Reads the document as the kind's type, then defaults, validation, allocation. The error is a 400 for what has
+    /// no meaning (and, if so wished, for unknown fields), or a 422 with every broken rule.
     fn admit(
         &self,
         kind: &Kind,
@@ -87,11 +115,6 @@ pub(crate) trait AnyRules: Sync {
 }
 
 impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
-    fn clean(&self, kind: &Kind, document: &Value) -> Result<(Value, Vec<String>), Status> {
-        let Decoded { object, unknown } = decode::decode::<T>(kind, document)?;
-        Ok((decode::encode(&object), unknown))
-    }
-
     fn admit(
         &self,
         kind: &Kind,
@@ -100,8 +123,9 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        let mut new = decode::decode::<T>(kind, document)?.object;
-        let old = old.map(|old| decode::decode::<T>(kind, old)).transpose()?.map(|old| old.object);
+        let Decoded { object: mut new, unknown } = decode::decode::<T>(kind, document)?;
+        let mut warnings = decode::judge_unknown(&unknown, context.field_validation)?;
+        let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
         let mut causes = metadata::validate(document, self.name);
         causes.extend((self.validate)(&new, old.as_ref(), context));
@@ -112,44 +136,40 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             return Err(Status::invalid(kind, name, causes));
         }
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
-        let warnings = (self.warnings)(&new);
+        warnings.extend((self.warnings)(&new));
         let claims = (self.claims)(&new);
         Ok(Admitted { document: decode::encode(&new), claims, old_claims, warnings })
     }
 
     fn claims(&self, kind: &Kind, document: &Value) -> Vec<Claim> {
-        decode::decode::<T>(kind, document)
-            .map_or_else(|_| Vec::new(), |d| (self.claims)(&d.object))
+        decode::typed::<T>(kind, document).map_or_else(|_| Vec::new(), |o| (self.claims)(&o))
     }
 
     fn grace_seconds(&self, kind: &Kind, document: &Value) -> Option<i64> {
-        (self.grace_seconds)(&decode::decode::<T>(kind, document).ok()?.object)
+        (self.grace_seconds)(&decode::typed::<T>(kind, document).ok()?)
     }
 }
 
 /// The rules of a kind.
 pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
-    use k8s_openapi::api::{
-        apps::v1 as apps, coordination::v1 as coordination, core::v1 as core,
-        discovery::v1 as discovery, networking::v1 as networking, node::v1 as node,
-    };
     match (kind.group, kind.kind) {
-        ("", "ConfigMap") => &Rules::<core::ConfigMap>::STORED,
-        ("", "Endpoints") => &Rules::<core::Endpoints>::STORED,
-        ("", "Event") => &Rules::<core::Event>::STORED,
-        ("", "Namespace") => &Rules::<core::Namespace>::STORED,
-        ("", "Node") => &Rules::<core::Node>::STORED,
-        ("", "Pod") => &Rules::<core::Pod>::STORED,
-        ("", "Secret") => &Rules::<core::Secret>::STORED,
-        ("", "ServiceAccount") => &Rules::<core::ServiceAccount>::STORED,
-        ("", "Service") => &Rules::<core::Service>::STORED,
-        ("apps", "Deployment") => &Rules::<apps::Deployment>::STORED,
-        ("apps", "ReplicaSet") => &Rules::<apps::ReplicaSet>::STORED,
-        ("apps", "StatefulSet") => &Rules::<apps::StatefulSet>::STORED,
-        ("coordination.k8s.io", "Lease") => &Rules::<coordination::Lease>::STORED,
-        ("discovery.k8s.io", "EndpointSlice") => &Rules::<discovery::EndpointSlice>::STORED,
-        ("networking.k8s.io", "IPAddress") => &Rules::<networking::IPAddress>::STORED,
-        ("node.k8s.io", "RuntimeClass") => &Rules::<node::RuntimeClass>::STORED,
+        ("", "ConfigMap") => &config_map::RULES,
+        ("", "Endpoints") => &endpoints::RULES,
+        ("", "Event") => &event::RULES,
+        ("", "Namespace") => &namespace::RULES,
+        ("", "Node") => &node::RULES,
+        ("", "Pod") => &pod::RULES,
+        ("", "Secret") => &secret::RULES,
+        ("", "Service") => &service::RULES,
+        ("", "ServiceAccount") => &Rules::<ServiceAccount>::STORED,
+        ("apps", "Deployment") => &deployment::RULES,
+        ("apps", "ReplicaSet") => &replica_set::RULES,
+        ("apps", "StatefulSet") => &stateful_set::RULES,
+        ("coordination.k8s.io", "Lease") => &lease::RULES,
+        ("discovery.k8s.io", "EndpointSlice") => &endpoint_slice::RULES,
+        ("networking.k8s.io", "IPAddress") => &ip_address::RULES,
+        ("node.k8s.io", "RuntimeClass") => &runtime_class::RULES,
+        ("snowglobe.dev", "LoadBalancerPolicy") => &load_balancer_policy::RULES,
         _ => &Rules::<Value>::STORED,
     }
 }

@@ -1,1 +1,105 @@
-//! To come.
+//! Simulated pods: real servers on the pod's own address, without a process or a container behind them.
+//!
+//! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
+//! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
+//! listeners are. Enter at [`Simulated`]; `pod` holds the state of one.
+
+mod http;
+mod pod;
+mod port;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::runtime::{PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod};
+
+/// The runtime.
+pub struct Simulated {
+    pods: Mutex<BTreeMap<String, Arc<Pod>>>,
+    news: Arc<News>,
+    token: CancellationToken,
+}
+
+/// The latest untold state of each pod: nothing is lost when nobody reads for a while, and no queue grows.
+#[derive(Default)]
+struct News {
+    states: Mutex<BTreeMap<String, PodState>>,
+    arrived: Notify,
+}
+
+impl Simulated {
+    /// A runtime without pods. Cancelling the token ends every pod at once.
+    pub fn new(token: CancellationToken) -> Self {
+        Self { pods: Mutex::default(), news: Arc::default(), token }
+    }
+
+    /// Ends all pods.
+    pub async fn shutdown(&self, grace: Duration) {
+        let uids: Vec<String> = self.pods.lock().keys().cloned().collect();
+        futures::future::join_all(uids.iter().map(|uid| self.stop(uid, grace))).await;
+    }
+
+    fn pod(&self, uid: &str) -> Option<Arc<Pod>> {
+        self.pods.lock().get(uid).cloned()
+    }
+}
+
+#[async_trait]
+impl PodRuntime for Simulated {
+    async fn ensure(&self, spec: PodSpec) {
+        let uid = spec.uid.clone();
+        let new = || Arc::new(Pod::new(spec.clone(), Arc::clone(&self.news), &self.token));
+        let pod = Arc::clone(self.pods.lock().entry(uid).or_insert_with(new));
+        pod.become_as(spec).await;
+    }
+
+    async fn stop(&self, uid: &str, grace: Duration) {
+        let Some(pod) = self.pod(uid) else { return };
+        pod.stop(grace).await;
+        let mut pods = self.pods.lock();
+        if pods.get(uid).is_some_and(|known| Arc::ptr_eq(known, &pod)) {
+            pods.remove(uid);
+        }
+    }
+
+    fn events(&self) -> BoxStream<'static, PodEvent> {
+        let next = |news: Arc<News>| async move { Some((news.next().await, news)) };
+        stream::unfold(Arc::clone(&self.news), next).boxed()
+    }
+
+    fn logs(&self, uid: &str) -> Option<Vec<String>> {
+        self.pod(uid).map(|pod| pod.log())
+    }
+}
+
+impl News {
+    fn tell(&self, uid: &str, state: PodState) {
+        self.states.lock().insert(uid.to_owned(), state);
+        self.arrived.notify_one();
+    }
+
+    fn forget(&self, uid: &str) {
+        self.states.lock().remove(uid);
+    }
+
+    async fn next(&self) -> PodEvent {
+        loop {
+            if let Some((uid, state)) = self.states.lock().pop_first() {
+                return PodEvent { uid, state };
+            }
+            self.arrived.notified().await;
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Discovery: which groups, versions and resources are served. Everything follows from `KINDS` and the
+//! subresources below; pure functions to JSON.
+//!
+//! Enter at [`Form::negotiate`], then [`aggregated`] or one of the plain documents.
+
+use std::env::consts;
+
+use serde_json::{Map, Value, json};
+
+use crate::model::{Kind, kind::KINDS};
+
+/// The Kubernetes release whose API is served.
+pub const KUBERNETES_MINOR: u32 = 36;
+
+/// Preference of API groups, as kube-apiserver ranks them. Others come after these, in the order of `KINDS`.
+const GROUP_ORDER: &[&str] = &[
+    "",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// One subresource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subresource {
+    /// Name in the URL.
+    pub name: &'static str,
+    /// Group, version and kind of its documents; `None` is the parent's.
+    pub kind: Option<(&'static str, &'static str, &'static str)>,
+    /// What can be done with it.
+    pub verbs: &'static [&'static str],
+}
+
+const BINDING: Subresource =
+    Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
+const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
+const SCALE: Subresource = Subresource {
+    name: "scale",
+    kind: Some(("autoscaling", "v1", "Scale")),
+    verbs: &["get", "patch", "update"],
+};
+const STATUS: Subresource =
+    Subresource { name: "status", kind: None, verbs: &["get", "patch", "update"] };
+
+/// The subresources of a kind, by name.
+pub fn subresources(kind: &Kind) -> Vec<Subresource> {
+    let is_pod = kind.group.is_empty() && kind.kind == "Pod";
+    [(is_pod, BINDING), (is_pod, LOG), (kind.has_scale, SCALE), (kind.has_status, STATUS)]
+        .into_iter()
+        .filter_map(|(is_served, subresource)| is_served.then_some(subresource))
+        .collect()
+}
+
+/// What can be done with objects of a kind. Namespaces are never deleted by the collection, as in Kubernetes.
+pub fn verbs(kind: &Kind) -> Vec<&'static str> {
+    let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
+    all.into_iter().filter(|verb| !(is_namespace && *verb == "deletecollection")).collect()
+}
+
+/// The served kinds of a group version, by plural; empty when it is not served.
+pub fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
+    let mut kinds: Vec<&Kind> = KINDS
+        .iter()
+        .copied()
+        .filter(|kind| kind.group == group && kind.version == version)
+        .collect();
+    kinds.sort_by_key(|kind| kind.plural);
+    kinds
+}
+
+/// Every group with its versions, the preferred first; the core group is `""`.
+pub fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
+    let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+    for kind in KINDS {
+        match groups.iter_mut().find(|(group, _)| *group == kind.group) {
+            Some((_, versions)) if versions.contains(&kind.version) => {}
+            Some((_, versions)) => versions.push(kind.version),
+            None => groups.push((kind.group, vec![kind.version])),
+        }
+    }
+    let rank = |group: &str| GROUP_ORDER.iter().position(|other| *other == group);
+    groups.sort_by_key(|(group, _)| rank(group).unwrap_or(GROUP_ORDER.len()));
+    groups
+}
+
+/// The form in which a client wants discovery of `/api` and `/apis`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One document per group version.
+    Plain,
+    /// Everything in one document, `apidiscovery.k8s.io/v2`.
+    AggregatedV2,
+    /// The same as `apidiscovery.k8s.io/v2beta1`.
+    AggregatedV2Beta1,
+}
+
+impl Form {
+    /// Reads the `Accept` header: the first form in it that is known.
+    pub fn negotiate(accept: &str) -> Self {
+        accept.split(',').find_map(Self::of_media_type).unwrap_or(Self::Plain)
+    }
+
+    fn of_media_type(media_type: &str) -> Option<Self> {
+        let mut parts = media_type.split(';').map(str::trim);
+        if parts.next() != Some("application/json") {
+            return None;
+        }
+        let parts: Vec<&str> = parts.collect();
+        if !parts.iter().any(|part| part.starts_with("as=")) {
+            return Some(Self::Plain);
+        }
+        let wanted = ["g=apidiscovery.k8s.io", "as=APIGroupDiscoveryList"];
+        if !wanted.iter().all(|part| parts.contains(part)) {
+            return None;
+        }
+        match parts.iter().find_map(|part| part.strip_prefix("v=")) {
+            Some("v2") => Some(Self::AggregatedV2),
+            Some("v2beta1") => Some(Self::AggregatedV2Beta1),
+            _ => None,
+        }
+    }
+
+    /// The `Content-Type` of the answer.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Plain => "application/json",
+            Self::AggregatedV2 => {
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+            }
+            Self::AggregatedV2Beta1 => {
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
+            }
+        }
+    }
+}
+
+/// `/api` or (`core` false) `/apis` in one of the aggregated forms; [`Form::Plain`] gives v2.
+pub fn aggregated(core: bool, form: Form) -> Value {
+    let version = if form == Form::AggregatedV2Beta1 { "v2beta1" } else { "v2" };
+    let items: Vec<Value> = group_versions()
+        .into_iter()
+        .filter(|(group, _)| group.is_empty() == core)
+        .map(|(group, versions)| {
+            let versions: Vec<Value> = versions
+                .into_iter()
+                .map(|version| {
+                    let kinds = kinds(group, version);
+                    let resources: Vec<Value> =
+                        kinds.iter().map(|kind| aggregated_resource(kind)).collect();
+                    json!({"version": version, "resources": resources, "freshness": "Current"})
+                })
+                .collect();
+            let mut metadata = Map::new();
+            if !group.is_empty() {
+                metadata.insert("name".to_owned(), group.into());
+            }
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": format!("apidiscovery.k8s.io/{version}"),
+           "metadata": {}, "items": items})
+}
+
+fn aggregated_resource(kind: &Kind) -> Value {
+    let response = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let own = (kind.group, kind.version, kind.kind);
+    let mut resource = json!({
+        "resource": kind.plural,
+        "responseKind": response(own),
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": verbs(kind),
+    });
+    if !kind.short_names.is_empty() {
+        resource["shortNames"] = kind.short_names.into();
+    }
+    if kind.in_all {
+        resource["categories"] = json!(["all"]);
+    }
+    let subresources: Vec<Value> = subresources(kind)
+        .into_iter()
+        .map(|sub| {
+            json!({"subresource": sub.name, "responseKind": response(sub.kind.unwrap_or(own)),
+                   "verbs": sub.verbs})
+        })
+        .collect();
+    if !subresources.is_empty() {
+        resource["subresources"] = subresources.into();
+    }
+    resource
+}
+
+/// `/api`. `server` is the address that clients use, `127.0.0.1:6443`.
+pub fn core_versions(server: &str) -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"],
+           "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server}]})
+}
+
+/// `/apis`.
+pub fn groups() -> Value {
+    let groups: Vec<Value> = group_versions()
+        .into_iter()
+        .filter(|(group, _)| !group.is_empty())
+        .map(|(group, versions)| group_entry(group, &versions))
+        .collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+fn group_entry(group: &str, versions: &[&str]) -> Value {
+    let entry =
+        |version: &&str| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let versions: Vec<Value> = versions.iter().map(entry).collect();
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+}
+
+/// `/apis/GROUP`.
+pub fn group(name: &str) -> Option<Value> {
+    let groups = group_versions();
+    let (group, versions) = groups.iter().find(|(group, _)| *group == name && !group.is_empty())?;
+    let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
+    if let (Some(document), Value::Object(entry)) =
+        (document.as_object_mut(), group_entry(group, versions))
+    {
+        document.extend(entry);
+    }
+    Some(document)
+}
+
+/// `/api/v1` (group `""`) and `/apis/GROUP/VERSION`.
+pub fn resources(group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds(group, version);
+    let first = kinds.first()?;
+    let resources: Vec<Value> = kinds.iter().flat_map(|kind| plain_resources(kind)).collect();
+    Some(json!({"kind": "APIResourceList", "apiVersion": "v1",
+                "groupVersion": first.api_version(), "resources": resources}))
+}
+
+fn plain_resources(kind: &Kind) -> Vec<Value> {
+    let mut resource = json!({"name": kind.plural, "singularName": kind.singular,
+        "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs(kind)});
+    if !kind.short_names.is_empty() {
+        resource["shortNames"] = kind.short_names.into();
+    }
+    if kind.in_all {
+        resource["categories"] = json!(["all"]);
+    }
+    let mut out = vec![resource];
+    for subresource in subresources(kind) {
+        let mut entry = json!({"name": format!("{}/{}", kind.plural, subresource.name),
+            "singularName": "", "namespaced": kind.namespaced});
+        if let Some((group, version, _)) = subresource.kind
+            && (group, version) != (kind.group, kind.version)
+        {
+            entry["group"] = group.into();
+            entry["version"] = version.into();
+        }
+        entry["kind"] = subresource.kind.map_or(kind.kind, |(_, _, name)| name).into();
+        entry["verbs"] = subresource.verbs.into();
+        out.push(entry);
+    }
+    out
+}
+
+/// `v1.36.0+snowglobe`.
+pub fn git_version() -> String {
+    format!("v1.{KUBERNETES_MINOR}.0+snowglobe")
+}
+
+/// `/version`.
+pub fn version() -> Value {
+    let minor = KUBERNETES_MINOR.to_string();
+    let oldest = (KUBERNETES_MINOR - 1).to_string();
+    let architecture = match consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json!({
+        "major": "1", "minor": minor,
+        "emulationMajor": "1", "emulationMinor": minor,
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": oldest,
+        "gitVersion": git_version(), "gitCommit": "", "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z", "goVersion": "", "compiler": "rustc",
+        "platform": format!("{}/{architecture}", consts::OS),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kind;
+
+    #[test]
+    fn forms_are_negotiated() {
+        let v2 = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+        let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+        let unknown = "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList";
+        for (accept, expected) in [
+            ("", Form::Plain),
+            ("*/*", Form::Plain),
+            ("application/json", Form::Plain),
+            (v2, Form::AggregatedV2),
+            (&format!("{v2};profile=nopeer,{v2},application/json"), Form::AggregatedV2),
+            (&format!("{unknown},{beta}, application/json"), Form::AggregatedV2Beta1),
+            (&format!("application/json, {v2}"), Form::Plain),
+        ] {
+            assert_eq!(Form::negotiate(accept), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn groups_come_in_the_order_of_real_clusters() {
+        let names: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
+        let expected = [
+            "",
+            "apps",
+            "networking.k8s.io",
+            "coordination.k8s.io",
+            "node.k8s.io",
+            "discovery.k8s.io",
+            "snowglobe.dev",
+        ];
+        let known: Vec<&str> = names.into_iter().filter(|n| expected.contains(n)).collect();
+        assert_eq!(known, expected);
+        assert_eq!(groups()["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
+        assert_eq!(group("apps").unwrap()["kind"], "APIGroup");
+        assert_eq!(group(""), None);
+        assert_eq!(resources("apps", "v2"), None);
+    }
+
+    #[test]
+    fn plain_resources_name_subresources() {
+        let list = resources("apps", "v1").unwrap();
+        let find = |name: &str| {
+            let all = list["resources"].as_array().unwrap();
+            all.iter().find(|resource| resource["name"] == name).unwrap().clone()
+        };
+        assert_eq!(
+            find("deployments"),
+            json!({"name": "deployments", "singularName": "deployment", "namespaced": true,
+                "kind": "Deployment", "verbs": ["create", "delete", "deletecollection", "get", "list", "patch",
+                "update", "watch"], "shortNames": ["deploy"], "categories": ["all"]})
+        );
+        assert_eq!(
+            find("deployments/scale"),
+            json!({"name": "deployments/scale", "singularName": "", "namespaced": true, "group": "autoscaling",
+                "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]})
+        );
+    }
+
+    #[test]
+    fn aggregated_discovery() {
+        let core = aggregated(true, Form::AggregatedV2);
+        assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
+        let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap();
+        let pods = resources.iter().find(|r| r["resource"] == "pods").unwrap();
+        assert_eq!(pods["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
+        let names: Vec<&Value> =
+            pods["subresources"].as_array().unwrap().iter().map(|s| &s["subresource"]).collect();
+        assert_eq!(names, ["binding", "log", "status"]);
+        let namespaces = resources.iter().find(|r| r["resource"] == "namespaces").unwrap();
+        assert_eq!(namespaces["scope"], "Cluster");
+        assert!(!verbs(&kind::NAMESPACE).contains(&"deletecollection"));
+        let beta = aggregated(false, Form::AggregatedV2Beta1);
+        assert_eq!(beta["apiVersion"], "apidiscovery.k8s.io/v2beta1");
+        assert_eq!(beta["items"][0]["metadata"]["name"], "apps");
+    }
+
+    #[test]
+    fn version_is_what_clients_parse() {
+        assert_eq!(version()["gitVersion"], "v1.36.0+snowglobe");
+        assert_eq!(version()["platform"].as_str().unwrap().split_once('/').unwrap().0, consts::OS);
+    }
+}

@@ -1,0 +1,114 @@
+//! The paths that tell clients what is served: `/version`, discovery and OpenAPI.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+use crate::{
+    api::{
+        Api,
+        discovery::{self, Form},
+        openapi,
+    },
+    model::Status,
+};
+
+/// Everything but `/version`, which needs no authentication.
+pub(crate) fn router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/api", get(core))
+        .route("/apis", get(groups))
+        .route("/api/v1", get(|| async { resources("", "v1") }))
+        .route("/apis/{group}", get(group))
+        .route(
+            "/apis/{group}/{version}",
+            get(|Path((group, version)): Path<(String, String)>| async move {
+                resources(&group, &version)
+            }),
+        )
+        .route("/openapi/v2", get(openapi_v2))
+        .route("/openapi/v3", get(openapi_root))
+        .route(
+            "/openapi/v3/api/{version}",
+            get(|State(api): State<Arc<Api>>, Path(version): Path<String>| {
+                openapi_v3(api, String::new(), version)
+            }),
+        )
+        .route(
+            "/openapi/v3/apis/{group}/{version}",
+            get(|State(api): State<Arc<Api>>, Path((group, version)): Path<(String, String)>| {
+                openapi_v3(api, group, version)
+            }),
+        )
+}
+
+/// `/version`.
+pub(crate) async fn version() -> Json<Value> {
+    Json(discovery::version())
+}
+
+async fn core(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
+    match Form::negotiate(accept(&headers)) {
+        Form::Plain => Json(discovery::core_versions(&api.server)).into_response(),
+        form => aggregated(true, form),
+    }
+}
+
+async fn groups(headers: HeaderMap) -> Response {
+    match Form::negotiate(accept(&headers)) {
+        Form::Plain => Json(discovery::groups()).into_response(),
+        form => aggregated(false, form),
+    }
+}
+
+fn aggregated(core: bool, form: Form) -> Response {
+    let body = discovery::aggregated(core, form).to_string();
+    ([(header::CONTENT_TYPE, form.content_type())], body).into_response()
+}
+
+async fn group(Path(name): Path<String>) -> Result<Json<Value>, Status> {
+    discovery::group(&name).map(Json).ok_or_else(Status::no_such_path)
+}
+
+fn resources(group: &str, version: &str) -> Result<Json<Value>, Status> {
+    discovery::resources(group, version).map(Json).ok_or_else(Status::no_such_path)
+}
+
+async fn openapi_root(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {
+    made(move || api.openapi.root()).await.map(Json)
+}
+
+async fn openapi_v3(api: Arc<Api>, group: String, version: String) -> Result<Response, Status> {
+    let document = made(move || api.openapi.document(&group, &version)).await?;
+    document.map(json_bytes).ok_or_else(Status::no_such_path)
+}
+
+async fn openapi_v2(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Status> {
+    if !openapi::accepts_json(accept(&headers)) {
+        return Err(Status::not_acceptable("application/json"));
+    }
+    made(move || api.openapi.v2()).await.map(json_bytes)
+}
+
+/// Documents take tens of milliseconds to make: not on an async thread.
+async fn made<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(make)
+        .await
+        .map_err(|_panicked| Status::internal("the document could not be made"))
+}
+
+fn json_bytes(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn accept(headers: &HeaderMap) -> &str {
+    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*")
+}

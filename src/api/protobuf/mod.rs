@@ -1,0 +1,318 @@
+//! Bodies in Kubernetes' protobuf encoding, turned into JSON documents.
+//!
+//! Typed clients made with client-go 0.32 or later (so also `kubectl create deployment`) send
+//! `application/vnd.kubernetes.protobuf` and have no fallback; they do accept JSON answers. Enter at
+//! [`decode`]. Nothing is ever encoded.
+
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use crate::{
+    api::protobuf::wire::{Fields, Wire},
+    model::Status,
+};
+
+/// The media type of such bodies.
+pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
+
+/// Every body begins with this, then comes a `runtime.Unknown` message.
+const MAGIC: &[u8] = b"k8s\0";
+const TYPES: &str = include_str!("types.txt");
+
+/// The messages of all served kinds: a constant that is too long to write as one.
+static MESSAGES: LazyLock<Messages> = LazyLock::new(Messages::parse);
+
+struct Messages {
+    types: BTreeMap<&'static str, Vec<Field>>,
+}
+
+struct Field {
+    number: u64,
+    /// Name in JSON; `.` for a message whose fields belong to the parent.
+    name: &'static str,
+    form: &'static str,
+    presence: Presence,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Presence {
+    /// Zero is the same as absent.
+    NonZero,
+    /// What is sent counts.
+    Sent,
+    /// Always there.
+    Always,
+}
+
+/// Why a body cannot be decoded.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Error {
+    #[error("the body is not in the Kubernetes protobuf encoding")]
+    NoMagic,
+    #[error("the message ends early or is malformed")]
+    Malformed,
+    #[error("no kind {kind:?} is known in version {api_version:?}")]
+    UnknownKind { api_version: String, kind: String },
+    #[error("field {0:?} has the wrong type")]
+    WrongType(&'static str),
+}
+
+impl Field {
+    fn parse(text: &'static str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let (number, name, form) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
+        let (form, presence) = if let Some(form) = form.strip_suffix('?') {
+            (form, Presence::Sent)
+        } else if let Some(form) = form.strip_suffix('!') {
+            (form, Presence::Always)
+        } else {
+            (form, Presence::NonZero)
+        };
+        Some(Self { number, name, form, presence })
+    }
+}
+
+/// The message of a kind, in the names of `types.txt`.
+fn message_name(api_version: &str, kind: &str) -> String {
+    if kind == "DeleteOptions" {
+        return "meta.DeleteOptions".to_owned();
+    }
+    match api_version.split_once('/') {
+        None => kind.to_owned(),
+        Some((group, _)) => format!("{}.{kind}", group.split('.').next().unwrap_or_default()),
+    }
+}
+
+/// The JSON document of a body.
+///
+/// # Errors
+/// 400 when the body is malformed or of a kind that is not known.
+pub fn decode(body: &[u8]) -> Result<Value, Status> {
+    MESSAGES.document(body).map_err(|error| Status::bad_request(error.to_string()))
+}
+
+impl Messages {
+    fn parse() -> Self {
+        let lines = TYPES.lines().filter(|line| !line.starts_with('#'));
+        let types = lines.filter_map(|line| {
+            let (name, fields) = line.split_once(": ")?;
+            Some((name, fields.split(", ").filter_map(Field::parse).collect()))
+        });
+        Self { types: types.collect() }
+    }
+
+    fn document(&self, body: &[u8]) -> Result<Value, Error> {
+        let unknown = body.strip_prefix(MAGIC).ok_or(Error::NoMagic)?;
+        let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+        for field in Fields(unknown) {
+            match field? {
+                (1, Wire::Bytes(type_meta)) => {
+                    for field in Fields(type_meta) {
+                        match field? {
+                            (1, Wire::Bytes(text)) => api_version = string(text),
+                            (2, Wire::Bytes(text)) => kind = string(text),
+                            _ => {}
+                        }
+                    }
+                }
+                (2, Wire::Bytes(bytes)) => raw = bytes,
+                _ => {}
+            }
+        }
+        let name = message_name(&api_version, &kind);
+        let Some(fields) = self.types.get(name.as_str()) else {
+            return Err(Error::UnknownKind { api_version, kind });
+        };
+        let mut document = Map::new();
+        document.insert("apiVersion".to_owned(), api_version.into());
+        document.insert("kind".to_owned(), kind.into());
+        self.message(fields, raw, &mut document)?;
+        Ok(Value::Object(document))
+    }
+
+    fn message(
+        &self,
+        fields: &[Field],
+        bytes: &[u8],
+        out: &mut Map<String, Value>,
+    ) -> Result<(), Error> {
+        for field in fields.iter().filter(|field| field.presence == Presence::Always) {
+            let zero = match field.form {
+                "s" => Value::from(""),
+                "i" => 0.into(),
+                "b" => false.into(),
+                _ => continue,
+            };
+            out.insert(field.name.to_owned(), zero);
+        }
+        for sent in Fields(bytes) {
+            let (number, wire) = sent?;
+            if let Some(field) = fields.iter().find(|field| field.number == number) {
+                self.field(field, wire, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn field(
+        &self,
+        field: &Field,
+        wire: Wire<'_>,
+        out: &mut Map<String, Value>,
+    ) -> Result<(), Error> {
+        let name = field.name;
+        if name == "." {
+            let Wire::Bytes(bytes) = wire else { return Err(Error::WrongType(name)) };
+            let fields = self.types.get(field.form).ok_or(Error::WrongType(name))?;
+            return self.message(fields, bytes, out);
+        }
+        if let Some(form) = inner(field.form, '[', ']') {
+            let list = out.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+            let Some(list) = list.as_array_mut() else { return Err(Error::WrongType(name)) };
+            match (form, wire) {
+                // Numbers may be packed into one field.
+                ("i", Wire::Bytes(mut packed)) => {
+                    while !packed.is_empty() {
+                        let number = wire::varint(&mut packed)?;
+                        list.push(wire::signed(number).into());
+                    }
+                }
+                _ => list.extend(self.value(form, wire, name)?),
+            }
+            return Ok(());
+        }
+        if let Some(form) = inner(field.form, '{', '}') {
+            let map = out.entry(name).or_insert_with(|| Value::Object(Map::new()));
+            let Some(map) = map.as_object_mut() else { return Err(Error::WrongType(name)) };
+            let (key, value) = self.map_entry(form, wire, name)?;
+            map.insert(key, value);
+            return Ok(());
+        }
+        if let Some(value) = self.value(field.form, wire, name)?
+            && !(field.presence == Presence::NonZero && is_zero(&value))
+        {
+            out.insert(name.to_owned(), value);
+        }
+        Ok(())
+    }
+
+    fn map_entry(
+        &self,
+        form: &str,
+        wire: Wire<'_>,
+        name: &'static str,
+    ) -> Result<(String, Value), Error> {
+        let Wire::Bytes(entry) = wire else { return Err(Error::WrongType(name)) };
+        let (mut key, mut value) = (String::new(), None);
+        for field in Fields(entry) {
+            match field? {
+                (1, Wire::Bytes(text)) => key = string(text),
+                (2, wire) => value = self.value(form, wire, name)?,
+                _ => {}
+            }
+        }
+        let absent = || if form == "q" { "0".into() } else { "".into() };
+        Ok((key, value.unwrap_or_else(absent)))
+    }
+
+    /// One value; `None` for a time that is not set.
+    fn value(
+        &self,
+        form: &str,
+        wire: Wire<'_>,
+        name: &'static str,
+    ) -> Result<Option<Value>, Error> {
+        Ok(Some(match (form, wire) {
+            ("i", Wire::Number(number)) => wire::signed(number).into(),
+            ("b", Wire::Number(number)) => (number != 0).into(),
+            ("s", Wire::Bytes(text)) => string(text).into(),
+            ("y", Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
+            ("t" | "m", Wire::Bytes(bytes)) => return time(bytes, form == "m", name),
+            ("q", Wire::Bytes(bytes)) => {
+                let text = first_text(bytes)?;
+                if text.is_empty() { "0".into() } else { text.into() }
+            }
+            ("f", Wire::Bytes(bytes)) => {
+                serde_json::from_str(&first_text(bytes)?).map_err(|_json| Error::WrongType(name))?
+            }
+            ("o", Wire::Bytes(bytes)) => integer_or_string(bytes)?,
+            (message, Wire::Bytes(bytes)) => {
+                let fields = self.types.get(message).ok_or(Error::WrongType(name))?;
+                let mut object = Map::new();
+                self.message(fields, bytes, &mut object)?;
+                Value::Object(object)
+            }
+            _ => return Err(Error::WrongType(name)),
+        }))
+    }
+}
+
+fn inner(form: &str, open: char, close: char) -> Option<&str> {
+    form.strip_prefix(open)?.strip_suffix(close)
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(_) => false,
+    }
+}
+
+/// Go's strings may hold anything; what is not UTF-8 is refused by validation later on.
+fn string(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The first field of messages that only wrap a text.
+fn first_text(bytes: &[u8]) -> Result<String, Error> {
+    let mut text = String::new();
+    for field in Fields(bytes) {
+        if let (1, Wire::Bytes(bytes)) = field? {
+            text = string(bytes);
+        }
+    }
+    Ok(text)
+}
+
+/// Seconds and nanoseconds since 1970; an empty message is no time.
+fn time(bytes: &[u8], micro: bool, name: &'static str) -> Result<Option<Value>, Error> {
+    let (mut seconds, mut nanoseconds) = (None, 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(number)) => seconds = Some(wire::signed(number)),
+            (2, Wire::Number(number)) => nanoseconds = wire::signed(number),
+            _ => {}
+        }
+    }
+    let Some(seconds) = seconds else { return Ok(None) };
+    let nanoseconds = i32::try_from(nanoseconds).map_err(|_range| Error::WrongType(name))?;
+    let time = Timestamp::new(seconds, nanoseconds).map_err(|_range| Error::WrongType(name))?;
+    let format = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
+    Ok(Some(time.strftime(format).to_string().into()))
+}
+
+/// `intstr.IntOrString`: which of both it is, the number, the text.
+fn integer_or_string(bytes: &[u8]) -> Result<Value, Error> {
+    let (mut is_text, mut number, mut text) = (false, 0, String::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(kind)) => is_text = kind == 1,
+            (2, Wire::Number(value)) => number = wire::signed(value),
+            (3, Wire::Bytes(bytes)) => text = string(bytes),
+            _ => {}
+        }
+    }
+    Ok(if is_text { text.into() } else { number.into() })
+}

@@ -1,0 +1,76 @@
+//! The wire format of protobuf: a message is a sequence of numbered fields.
+
+use crate::api::protobuf::Error;
+
+/// One value on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wire<'a> {
+    /// A varint.
+    Number(u64),
+    /// Text, bytes, a message, or packed numbers.
+    Bytes(&'a [u8]),
+    /// A fixed-width number, of which Kubernetes has none.
+    Fixed,
+}
+
+/// The fields of a message. Ends after the first error.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+const CONTINUES: u8 = 0x80;
+const VARINT_BITS_MAX: u32 = 64;
+
+/// Reads a varint off the front.
+pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Error> {
+    let mut number = 0_u64;
+    for shift in (0..VARINT_BITS_MAX).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(Error::Malformed)?;
+        *bytes = rest;
+        number |= u64::from(byte & !CONTINUES) << shift;
+        if byte & CONTINUES == 0 {
+            return Ok(number);
+        }
+    }
+    Err(Error::Malformed)
+}
+
+/// Signed numbers are sent in two's complement.
+pub(super) fn signed(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], Error> {
+    let length = usize::try_from(length).map_err(|_range| Error::Malformed)?;
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(Error::Malformed)?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>), Error> {
+    let tag = varint(bytes)?;
+    let wire = match tag & 7 {
+        0 => Wire::Number(varint(bytes)?),
+        1 => take(bytes, 8).map(|_eight| Wire::Fixed)?,
+        2 => {
+            let length = varint(bytes)?;
+            Wire::Bytes(take(bytes, length)?)
+        }
+        5 => take(bytes, 4).map(|_four| Wire::Fixed)?,
+        _ => return Err(Error::Malformed),
+    };
+    Ok((tag >> 3, wire))
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Wire<'a>), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let next = field(&mut self.0);
+        if next.is_err() {
+            self.0 = &[];
+        }
+        Some(next)
+    }
+}

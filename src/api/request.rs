@@ -1,0 +1,275 @@
+//! What a request asks for: the target that its path names, its query parameters, the form of the answer.
+
+use http::{HeaderMap, header};
+use serde::Deserialize;
+
+use crate::{
+    api::table::IncludeObject,
+    model::{FieldSelector, Kind, LabelSelector, ObjectKey, Status, kind},
+    registry::{FieldValidation, Propagation, WriteOptions},
+};
+
+/// The resource that a path names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) kind: &'static Kind,
+    /// Absent for cluster-scoped kinds and for lists over all namespaces.
+    pub(crate) namespace: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+}
+
+impl Target {
+    /// Reads `/api/v1/...` and `/apis/GROUP/VERSION/...`; `None` when the path names nothing that is served.
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let mut parts = path.trim_matches('/').split('/');
+        let (group, version) = match parts.next()? {
+            "api" => ("", parts.next()?),
+            "apis" => (parts.next()?, parts.next()?),
+            _ => return None,
+        };
+        let rest: Vec<&str> = parts.collect();
+        if rest.iter().any(|part| part.is_empty()) {
+            return None;
+        }
+        let (namespace, rest) = match rest.as_slice() {
+            ["namespaces", _, "status" | "finalize"] if group.is_empty() => (None, &rest[..]),
+            ["namespaces", namespace, _, ..] => (Some((*namespace).to_owned()), &rest[2..]),
+            _ => (None, &rest[..]),
+        };
+        let kind = kind::by_resource(group, rest.first()?).filter(|k| k.version == version)?;
+        let text = |index: usize| rest.get(index).map(|part| (*part).to_owned());
+        let (name, subresource) = (text(1), text(2));
+        let misplaced = if kind.namespaced {
+            namespace.is_none() && name.is_some()
+        } else {
+            namespace.is_some()
+        };
+        (!misplaced && rest.len() <= 3).then_some(Self { kind, namespace, name, subresource })
+    }
+
+    /// The key of the one named object.
+    pub(crate) fn key(&self) -> Result<ObjectKey, Status> {
+        let name = self.name.clone().ok_or_else(Status::method_not_allowed)?;
+        Ok(ObjectKey::new(self.kind, self.namespace.clone().unwrap_or_default(), name))
+    }
+}
+
+/// Query parameters of resource requests.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Query {
+    pub(crate) label_selector: String,
+    pub(crate) field_selector: String,
+    pub(crate) watch: String,
+    pub(crate) resource_version: String,
+    pub(crate) resource_version_match: String,
+    pub(crate) limit: Option<usize>,
+    pub(crate) r#continue: String,
+    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) allow_watch_bookmarks: String,
+    pub(crate) send_initial_events: String,
+    pub(crate) dry_run: String,
+    pub(crate) field_manager: String,
+    pub(crate) field_validation: String,
+    pub(crate) force: String,
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) propagation_policy: String,
+    pub(crate) include_object: String,
+    pub(crate) container: String,
+    pub(crate) follow: String,
+    pub(crate) tail_lines: Option<usize>,
+}
+
+/// Boolean query parameters are written in several ways.
+pub(crate) fn is_true(text: &str) -> bool {
+    matches!(text, "true" | "1" | "True" | "t")
+}
+
+impl Query {
+    /// The selectors of a list or watch, checked against what the kind supports.
+    pub(crate) fn selectors(&self, kind: &Kind) -> Result<Selectors, Status> {
+        let labels = LabelSelector::parse(&self.label_selector).map_err(Status::bad_request)?;
+        let fields = FieldSelector::parse(&self.field_selector).map_err(Status::bad_request)?;
+        for path in fields.paths() {
+            if !selectable_fields(kind).contains(&path) {
+                let text = format!("field label not supported: {path}");
+                return Err(Status::bad_request(text));
+            }
+        }
+        Ok(Selectors { labels, fields })
+    }
+
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
+        let field_validation = match self.field_validation.as_str() {
+            "" | "Warn" => FieldValidation::Warn,
+            "Strict" => FieldValidation::Strict,
+            "Ignore" => FieldValidation::Ignore,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
+                )));
+            }
+        };
+        let dry_run = match self.dry_run.as_str() {
+            "" => false,
+            "All" => true,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
+                )));
+            }
+        };
+        Ok(WriteOptions { dry_run, field_validation })
+    }
+}
+
+/// `propagationPolicy` as a query parameter or in DeleteOptions.
+pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
+    match text {
+        "" | "Background" => Ok(Propagation::Background),
+        "Foreground" => Ok(Propagation::Foreground),
+        "Orphan" => Ok(Propagation::Orphan),
+        other => Err(Status::bad_request(format!(
+            "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\""
+        ))),
+    }
+}
+
+/// Label and field selectors of one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selectors {
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selectors {
+    pub(crate) fn matches(&self, object: &crate::model::Object) -> bool {
+        if !self.labels.matches(&object.metadata.labels) {
+            return false;
+        }
+        if self.fields.is_empty() {
+            return true;
+        }
+        let needs_document = self.fields.paths().any(|path| !path.starts_with("metadata.name"));
+        let document: serde_json::Value =
+            if needs_document { object.parse().unwrap_or_default() } else { <_>::default() };
+        self.fields.matches(|path| match path {
+            "metadata.name" => object.key.name.as_str().into(),
+            "metadata.namespace" => object.key.namespace.as_str().into(),
+            path => match path.split('.').fold(&document, |value, part| &value[part]) {
+                serde_json::Value::String(text) => text.clone().into(),
+                serde_json::Value::Null if path == "spec.unschedulable" => "false".into(),
+                serde_json::Value::Null => "".into(),
+                other => other.to_string().into(),
+            },
+        })
+    }
+}
+
+/// The field labels that Kubernetes supports for each kind.
+fn selectable_fields(kind: &Kind) -> &'static [&'static str] {
+    match (kind.group, kind.kind) {
+        ("", "Pod") => &[
+            "metadata.name",
+            "metadata.namespace",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+        ("", "Event") => &[
+            "metadata.name",
+            "metadata.namespace",
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+        ("", "Namespace") => &["metadata.name", "status.phase"],
+        ("", "Node") => &["metadata.name", "spec.unschedulable"],
+        ("", "Secret") => &["metadata.name", "metadata.namespace", "type"],
+        ("", "Service") => &["metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"],
+        ("apps", "ReplicaSet") => &["metadata.name", "metadata.namespace", "status.replicas"],
+        _ => &["metadata.name", "metadata.namespace"],
+    }
+}
+
+/// The form in which a client wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Yaml,
+    Table(IncludeObject),
+    Metadata,
+}
+
+const SUPPORTED: &str = "application/json, application/yaml";
+
+impl Form {
+    /// Picks the first media type of `Accept` that can be produced. Protobuf is negotiated down to JSON when the
+    /// client lists JSON too.
+    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+        accept
+            .split(',')
+            .find_map(|range| Self::of_media_range(range, query))
+            .ok_or_else(|| Status::not_acceptable(SUPPORTED))
+    }
+
+    fn of_media_range(range: &str, query: &Query) -> Option<Self> {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next()?;
+        let parameters: Vec<&str> = parts.collect();
+        let wanted = parameters.iter().find_map(|p| p.strip_prefix("as="));
+        match (media, wanted) {
+            ("application/json" | "application/*" | "*/*" | "", None) => Some(Self::Json),
+            ("application/yaml", None) => Some(Self::Yaml),
+            ("application/json", Some("Table")) if parameters.contains(&"v=v1") => {
+                IncludeObject::parse(&query.include_object).ok().map(Self::Table)
+            }
+            ("application/json", Some("PartialObjectMetadata" | "PartialObjectMetadataList")) => {
+                Some(Self::Metadata)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        let check = |path: &str, expected: Option<(&str, Option<&str>, Option<&str>, Option<&str>)>| {
+            let target = Target::parse(path);
+            let found = target.as_ref().map(|t| {
+                (t.kind.plural, t.namespace.as_deref(), t.name.as_deref(), t.subresource.as_deref())
+            });
+            assert_eq!(found, expected, "{path}");
+        };
+        check("/api/v1/pods", Some(("pods", None, None, None)));
+        check("/api/v1/namespaces", Some(("namespaces", None, None, None)));
+        check("/api/v1/namespaces/a", Some(("namespaces", None, Some("a"), None)));
+        check("/api/v1/namespaces/a/status", Some(("namespaces", None, Some("a"), Some("status"))));
+        check("/api/v1/namespaces/a/pods/b/log", Some(("pods", Some("a"), Some("b"), Some("log"))));
+        check("/apis/apps/v1/namespaces/a/deployments", Some(("deployments", Some("a"), None, None)));
+        check("/apis/apps/v2/deployments", None);
+        check("/api/v1/pods/b", None);
+        check("/api/v1/namespaces/a/nodes", None);
+        check("/api/v1/nodes/n/x/y", None);
+        check("/", None);
+    }
+}

@@ -1,0 +1,508 @@
+//! Create, read, update, patch and delete of every kind. One entry, [`serve`]; subresources branch off to their files.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        Api, Caller, protobuf,
+        request::{Form, Query, Target, is_true, propagation},
+        subresources, table, watch,
+    },
+    model::{
+        Kind, Object, Status,
+        patch::{self, FieldManager, PatchType},
+    },
+    registry::{DeleteOptions, Part, View, Written},
+};
+
+/// One request about a resource.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) caller: Caller,
+}
+
+/// Views kept for clients that page through a list, so that all pages show one revision.
+const PAGED_VIEWS_MAX: usize = 16;
+
+/// Snapshots of lists that are being read page by page.
+#[derive(Default)]
+pub(crate) struct Pages(Mutex<VecDeque<View>>);
+
+/// Answers a request about a resource.
+pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
+    let Target { kind, name, subresource, .. } = &request.target;
+    if let Some(subresource) = subresource {
+        return subresources::serve(api, request, subresource).await;
+    }
+    match (&request.method, name) {
+        (&Method::GET, None) if is_true(&request.query.watch) => watch::serve(api, request),
+        (&Method::GET, None) => list(api, request),
+        (&Method::GET, Some(_)) => get(api, request),
+        (&Method::POST, None) => create(api, request).await,
+        (&Method::PUT, Some(_)) => replace(api, request, Part::Main).await,
+        (&Method::PATCH, Some(_)) => apply_patch(api, request, Part::Main).await,
+        (&Method::DELETE, Some(_)) => delete(api, request).await,
+        (&Method::DELETE, None) if kind.namespaced || request.target.namespace.is_none() => {
+            delete_collection(api, request).await
+        }
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// Reads one object.
+pub(crate) fn get(api: &Api, request: &Request) -> Result<Response, Status> {
+    let form = Form::negotiate(&request.headers, &request.query)?;
+    if is_true(&request.query.watch) {
+        return Err(Status::bad_request("watch needs a list request with a field selector"));
+    }
+    let object = api.registry.get(&request.target.key()?)?;
+    answer(&object, form, StatusCode::OK, &[])
+}
+
+async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
+    let form = Form::negotiate(&request.headers, &request.query)?;
+    let Target { kind, namespace, .. } = &request.target;
+    let mut document = request.document()?;
+    let namespace = match namespace {
+        None if kind.namespaced => return Err(Status::method_not_allowed()),
+        None => "",
+        Some(namespace) => namespace,
+    };
+    request.track(None, &mut document, Part::Main);
+    let options = request.query.write_options()?;
+    let written = api.registry.create(kind, namespace, document, &options).await?;
+    api.answer_write(written, form, StatusCode::CREATED).await
+}
+
+/// PUT of an object or its status.
+pub(crate) async fn replace(
+    api: &Api,
+    request: &Request,
+    part: Part,
+) -> Result<Response, Status> {
+    let form = Form::negotiate(&request.headers, &request.query)?;
+    let options = request.query.write_options()?;
+    let key = request.target.key()?;
+    let document = request.document()?;
+    if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+        return Err(Status::bad_request(
+            "the name of the object must be in the request body (metadata.name)",
+        ));
+    }
+    let written = api
+        .registry
+        .modify(&key, part, &options, |old| {
+            let mut document = document.clone();
+            request.track(Some(&parsed(old)?), &mut document, part);
+            Ok(document)
+        })
+        .await?;
+    api.answer_write(written, form, StatusCode::OK).await
+}
+
+/// PATCH of an object or its status; server-side apply may create.
+pub(crate) async fn apply_patch(
+    api: &Api,
+    request: &Request,
+    part: Part,
+) -> Result<Response, Status> {
+    let form = Form::negotiate(&request.headers, &request.query)?;
+    let options = request.query.write_options()?;
+    let key = request.target.key()?;
+    let patch = request.patch()?;
+    let missing = api.registry.view().get(&key).is_none();
+    if missing && patch.kind == PatchType::Apply && part == Part::Main {
+        let document = request.patched(&patch, None, part)?;
+        let written = api.registry.create(key.kind, &key.namespace, document, &options).await?;
+        return api.answer_write(written, form, StatusCode::CREATED).await;
+    }
+    let written = api
+        .registry
+        .modify(&key, part, &options, |old| request.patched(&patch, Some(&parsed(old)?), part))
+        .await?;
+    api.answer_write(written, form, StatusCode::OK).await
+}
+
+async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
+    let key = request.target.key()?;
+    let options = request.delete_options()?;
+    let (object, gone) = api.registry.delete(&key, &options).await?;
+    api.registry.wait_routed(object.revision).await;
+    if !gone {
+        let form = Form::negotiate(&request.headers, &request.query)?;
+        return answer(&object, form, StatusCode::OK, &[]);
+    }
+    let details = json!({"name": key.name, "group": key.kind.group, "kind": key.kind.plural,
+        "uid": object.metadata.uid});
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+        "details": details});
+    Ok(axum::Json(body).into_response())
+}
+
+async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Status> {
+    let selectors = request.query.selectors(request.target.kind)?;
+    let options = request.delete_options()?;
+    let view = api.registry.view();
+    let chosen: Vec<Arc<Object>> = selected(&view, &request.target, &selectors).cloned().collect();
+    for object in &chosen {
+        match api.registry.delete(&object.key, &options).await {
+            Err(status) if status.code != 404 => return Err(status),
+            _ => {}
+        }
+    }
+    render_list(request.target.kind, view.revision(), None, &chosen, Form::Json)
+}
+
+fn list(api: &Api, request: &Request) -> Result<Response, Status> {
+    let form = Form::negotiate(&request.headers, &request.query)?;
+    let query = &request.query;
+    let selectors = query.selectors(request.target.kind)?;
+    let (view, after) = match query.r#continue.as_str() {
+        "" => (api.registry.view(), None),
+        token => {
+            let token = ContinueToken::decode(token)?;
+            (api.pages.get(token.revision)?, Some(token.after))
+        }
+    };
+    check_list_version(query, view.revision())?;
+    let mut objects = selected(&view, &request.target, &selectors).skip_while(|object| {
+        after.as_ref().is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
+    });
+    let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    let page: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
+    let remaining = objects.count();
+    let more = page.last().filter(|_| remaining > 0).map(|last| {
+        let after = (last.key.namespace.clone(), last.key.name.clone());
+        (ContinueToken { revision: view.revision(), after }.encode(), remaining)
+    });
+    if more.is_some() {
+        api.pages.keep(&view);
+    }
+    render_list(request.target.kind, view.revision(), more, &page, form)
+}
+
+/// `resourceVersion` on a list: a revision in the future is waited for in vain, an exact one must be current.
+fn check_list_version(query: &Query, current: u64) -> Result<(), Status> {
+    let asked: u64 = match query.resource_version.as_str() {
+        "" | "0" => return Ok(()),
+        text => text.parse().map_err(|_number| {
+            Status::bad_request(format!("resourceVersion: Invalid value: \"{text}\": not a number"))
+        })?,
+    };
+    if asked > current {
+        return Err(Status::timeout(format!("Too large resource version: {asked}, current: {current}")));
+    }
+    if query.resource_version_match == "Exact" && asked != current {
+        return Err(Status::expired(asked, current));
+    }
+    Ok(())
+}
+
+/// The objects that a list or watch of this target shows, in order.
+pub(crate) fn selected<'a>(
+    view: &'a View,
+    target: &Target,
+    selectors: &'a crate::api::request::Selectors,
+) -> impl Iterator<Item = &'a Arc<Object>> {
+    view.list(target.kind, target.namespace.as_deref()).filter(|object| selectors.matches(object))
+}
+
+fn render_list(
+    kind: &Kind,
+    revision: u64,
+    more: Option<(String, usize)>,
+    objects: &[Arc<Object>],
+    form: Form,
+) -> Result<Response, Status> {
+    let mut metadata = json!({"resourceVersion": revision.to_string()});
+    if let Some((token, remaining)) = more {
+        metadata["continue"] = token.into();
+        metadata["remainingItemCount"] = remaining.into();
+    }
+    match form {
+        Form::Table(include) => {
+            let table = table::render(kind, objects, Timestamp::now(), include, metadata);
+            in_form(table.to_bytes(), Form::Json, StatusCode::OK)
+        }
+        Form::Metadata => {
+            let items: Vec<Bytes> = objects.iter().map(|object| table::partial(object)).collect();
+            let body = join_list("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, &items);
+            in_form(body, Form::Json, StatusCode::OK)
+        }
+        Form::Json | Form::Yaml => {
+            let items: Vec<Bytes> = objects.iter().map(|object| object.document().clone()).collect();
+            let list = format!("{}List", kind.kind);
+            let body = join_list(&list, &kind.api_version(), &metadata, &items);
+            in_form(body, form, StatusCode::OK)
+        }
+    }
+}
+
+/// A list document out of finished items, which are copied once and parsed never.
+fn join_list(kind: &str, api_version: &str, metadata: &Value, items: &[Bytes]) -> Bytes {
+    let head = format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    );
+    let length: usize = items.iter().map(|item| item.len() + 1).sum();
+    let mut body = Vec::with_capacity(head.len() + length + 2);
+    body.extend_from_slice(head.as_bytes());
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(item);
+    }
+    body.extend_from_slice(b"]}");
+    body.into()
+}
+
+/// One object as an answer.
+pub(crate) fn answer(
+    object: &Arc<Object>,
+    form: Form,
+    code: StatusCode,
+    warnings: &[String],
+) -> Result<Response, Status> {
+    let mut response = match form {
+        Form::Table(include) => {
+            let table = table::render_one(object, Timestamp::now(), include, true);
+            in_form(table.to_bytes(), Form::Json, code)?
+        }
+        Form::Metadata => in_form(table::partial(object), Form::Json, code)?,
+        Form::Json | Form::Yaml => in_form(object.document().clone(), form, code)?,
+    };
+    add_warnings(&mut response, warnings);
+    Ok(response)
+}
+
+/// JSON bytes as JSON or YAML.
+pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
+    let (body, media) = if form == Form::Yaml {
+        let value: Value = serde_json::from_slice(&json)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        let yaml =
+            serde_yaml::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
+        (Body::from(yaml), "application/yaml")
+    } else {
+        (Body::from(json), "application/json")
+    };
+    Ok((code, [(header::CONTENT_TYPE, HeaderValue::from_static(media))], body).into_response())
+}
+
+/// `Warning: 299 - "text"` headers, which kubectl shows.
+pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+impl Api {
+    /// Answers a write once proxy and DNS know of it.
+    pub(crate) async fn answer_write(
+        &self,
+        written: Written,
+        form: Form,
+        code: StatusCode,
+    ) -> Result<Response, Status> {
+        self.registry.wait_routed(written.object.revision).await;
+        answer(&written.object, form, code, &written.warnings)
+    }
+}
+
+impl Request {
+    /// The body as a document: JSON, YAML or (from typed clients) protobuf, by its content type.
+    pub(crate) fn document(&self) -> Result<Value, Status> {
+        match self.content_type() {
+            "" | "application/json" => parse_json(&self.body),
+            "application/yaml" | "application/x-yaml" | "text/yaml" => parse_yaml(&self.body),
+            protobuf::MEDIA_TYPE => protobuf::decode(&self.body),
+            other => Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format ({other}); accepted media types include: \
+                 application/json, application/yaml"
+            ))),
+        }
+    }
+
+    /// The kind of a PATCH, checked against the query.
+    pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
+        let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
+        let force = (!self.query.force.is_empty()).then(|| is_true(&self.query.force));
+        patch::check_options(kind, &self.query.field_manager, force)?;
+        Ok(Patch { kind, body: &self.body, force: force == Some(true) })
+    }
+
+    /// The document that a patch makes out of the old one.
+    pub(crate) fn patched(
+        &self,
+        patch: &Patch<'_>,
+        old: Option<&Value>,
+        part: Part,
+    ) -> Result<Value, Status> {
+        let kind = self.target.kind;
+        if patch.kind == PatchType::Apply {
+            let config = patch::decode_apply(patch.body)?;
+            let name = self.manager();
+            return patch::apply(kind, old, &config, &manager(&name, part), patch.force);
+        }
+        let mut document =
+            patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), patch.body)?;
+        self.track(old, &mut document, part);
+        Ok(document)
+    }
+
+    /// Records in `managedFields` who made the new document.
+    fn track(&self, old: Option<&Value>, document: &mut Value, part: Part) {
+        let name = self.manager();
+        patch::record_update(self.target.kind, old, document, &manager(&name, part));
+    }
+
+    fn content_type(&self) -> &str {
+        let text =
+            self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        text.split(';').next().unwrap_or_default().trim()
+    }
+
+    /// Who is written into `metadata.managedFields`: the query parameter, else the first word of the user agent.
+    pub(crate) fn manager(&self) -> String {
+        if !self.query.field_manager.is_empty() {
+            return self.query.field_manager.clone();
+        }
+        let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        agent.and_then(|text| text.split('/').next()).unwrap_or("unknown").to_owned()
+    }
+
+    fn delete_options(&self) -> Result<DeleteOptions, Status> {
+        let body: DeleteBody = if self.body.is_empty() {
+            DeleteBody::default()
+        } else {
+            serde_json::from_value(self.document()?)
+                .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?
+        };
+        let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
+        let mut policy = propagation(policy)?;
+        if body.orphan_dependents == Some(true) {
+            policy = crate::registry::Propagation::Orphan;
+        }
+        let preconditions = body.preconditions.unwrap_or_default();
+        let revision = preconditions
+            .resource_version
+            .map(|version| version.parse())
+            .transpose()
+            .map_err(|_number| Status::bad_request("preconditions.resourceVersion: not a number"))?;
+        Ok(DeleteOptions {
+            grace_seconds: body.grace_period_seconds.or(self.query.grace_period_seconds),
+            uid: preconditions.uid,
+            revision,
+            propagation: policy,
+            dry_run: self.query.write_options()?.dry_run || !body.dry_run.is_empty(),
+        })
+    }
+}
+
+/// A PATCH body and what it is.
+pub(crate) struct Patch<'a> {
+    kind: PatchType,
+    body: &'a [u8],
+    force: bool,
+}
+
+fn manager(name: &str, part: Part) -> FieldManager<'_> {
+    let subresource = if part == Part::Status { "status" } else { "" };
+    FieldManager { name, subresource, now: Timestamp::now() }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeleteBody {
+    grace_period_seconds: Option<i64>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<Preconditions>,
+    dry_run: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Preconditions {
+    uid: Option<String>,
+    resource_version: Option<String>,
+}
+
+fn parse_json(body: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("the request body is not valid JSON: {error}")))
+}
+
+/// YAML to JSON; a document with several parts is an error, as for Kubernetes.
+pub(crate) fn parse_yaml(body: &[u8]) -> Result<Value, Status> {
+    serde_yaml::from_slice(body)
+        .map_err(|error| Status::bad_request(format!("the request body is not valid YAML: {error}")))
+}
+
+/// Where a paged list goes on.
+struct ContinueToken {
+    revision: u64,
+    after: (String, String),
+}
+
+impl ContinueToken {
+    fn encode(&self) -> String {
+        let (namespace, name) = &self.after;
+        URL_SAFE_NO_PAD.encode(format!("{}/{namespace}/{name}", self.revision))
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| String::from_utf8(b).ok());
+        decoded
+            .and_then(|text| {
+                let mut parts = text.splitn(3, '/');
+                let revision = parts.next()?.parse().ok()?;
+                Some(Self { revision, after: (parts.next()?.to_owned(), parts.next()?.to_owned()) })
+            })
+            .ok_or_else(|| Status::bad_request("continue key is not valid"))
+    }
+}
+
+impl Pages {
+    fn keep(&self, view: &View) {
+        let mut views = self.0.lock();
+        views.retain(|kept| kept.revision() != view.revision());
+        views.push_back(view.clone());
+        if views.len() > PAGED_VIEWS_MAX {
+            views.pop_front();
+        }
+    }
+
+    fn get(&self, revision: u64) -> Result<View, Status> {
+        let views = self.0.lock();
+        let newest = views.back().map_or(revision, View::revision);
+        views
+            .iter()
+            .find(|view| view.revision() == revision)
+            .cloned()
+            .ok_or_else(|| Status::expired(revision, newest))
+    }
+}
+
+/// The document of a stored object.
+pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
+}

@@ -1,0 +1,44 @@
+//! Subresources: parts of objects with verbs of their own. One file each, `status` is the write path itself.
+
+mod binding;
+mod eviction;
+mod finalize;
+mod log;
+mod scale;
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::Method;
+
+use crate::{
+    api::{Api, resources, resources::Request},
+    model::Status,
+    registry::Part,
+};
+
+/// Answers a request about a subresource.
+pub(crate) async fn serve(
+    api: &Arc<Api>,
+    request: &Request,
+    subresource: &str,
+) -> Result<Response, Status> {
+    let kind = request.target.kind;
+    match (subresource, &request.method) {
+        ("status", &Method::GET) if kind.has_status => resources::get(api, request),
+        ("status", &Method::PUT) if kind.has_status => {
+            resources::replace(api, request, Part::Status).await
+        }
+        ("status", &Method::PATCH) if kind.has_status => {
+            resources::apply_patch(api, request, Part::Status).await
+        }
+        ("scale", _) if kind.has_scale => scale::serve(api, request).await,
+        ("log", &Method::GET) if kind.kind == "Pod" => log::serve(api, request).await,
+        ("binding", &Method::POST) if kind.kind == "Pod" => binding::serve(api, request).await,
+        ("eviction", &Method::POST) if kind.kind == "Pod" => eviction::serve(api, request).await,
+        ("finalize", &Method::PUT) if kind.kind == "Namespace" => {
+            finalize::serve(api, request).await
+        }
+        _ => Err(Status::no_such_path()),
+    }
+}

@@ -1,0 +1,70 @@
+//! `scale`: the replica count of a workload as an `autoscaling/v1` Scale.
+
+use axum::response::{IntoResponse, Response};
+use http::{Method, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{Api, resources::Request, resources::parsed},
+    model::{Object, Status},
+    registry::Part,
+};
+
+pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
+    let key = request.target.key()?;
+    if request.method == Method::GET {
+        return Ok(axum::Json(scale_of(&*api.registry.get(&key)?)?).into_response());
+    }
+    let options = request.query.write_options()?;
+    let written = api
+        .registry
+        .modify(&key, Part::Main, &options, |workload| {
+            let wanted = match request.method {
+                Method::PUT => request.document()?,
+                Method::PATCH => {
+                    let scale = scale_of(workload)?;
+                    request.patched(&request.patch()?, Some(&scale), Part::Main)?
+                }
+                _ => return Err(Status::method_not_allowed()),
+            };
+            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+            let mut workload = parsed(workload)?;
+            workload["spec"]["replicas"] = replicas.into();
+            if let Some(version) = wanted["metadata"]["resourceVersion"].as_str() {
+                workload["metadata"]["resourceVersion"] = version.into();
+            }
+            Ok(workload)
+        })
+        .await?;
+    api.registry.wait_routed(written.object.revision).await;
+    Ok((StatusCode::OK, axum::Json(scale_of(&written.object)?)).into_response())
+}
+
+fn scale_of(workload: &Object) -> Result<Value, Status> {
+    let document = parsed(workload)?;
+    let selector: Option<LabelSelector> =
+        serde_json::from_value(document["spec"]["selector"].clone()).unwrap_or_default();
+    let metadata = json!({"name": workload.key.name, "namespace": workload.key.namespace,
+        "uid": workload.metadata.uid, "resourceVersion": workload.revision.to_string(),
+        "creationTimestamp": workload.metadata.creation_timestamp});
+    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": document["spec"]["replicas"].as_i64().unwrap_or(0)},
+        "status": {"replicas": document["status"]["replicas"].as_i64().unwrap_or(0),
+                   "selector": selector.map(|s| selector_text(&s)).unwrap_or_default()}}))
+}
+
+/// A selector as text, the form that `labelSelector` takes.
+fn selector_text(selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let expressions = selector.match_expressions.iter().flatten().map(|expression| {
+        let values = expression.values.clone().unwrap_or_default().join(",");
+        match expression.operator.as_str() {
+            "In" => format!("{} in ({values})", expression.key),
+            "NotIn" => format!("{} notin ({values})", expression.key),
+            "DoesNotExist" => format!("!{}", expression.key),
+            _ => expression.key.clone(),
+        }
+    });
+    labels.chain(expressions).collect::<Vec<_>>().join(",")
+}

@@ -1,0 +1,409 @@
+//! The cells of each kind but pods, in the order of its columns.
+
+use std::{collections::BTreeMap, fmt::Display};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        coordination::v1::Lease,
+        core::v1::{
+            Endpoints, Event, Namespace, Node, PodTemplateSpec, Service, ServiceAccount,
+            ServicePort,
+        },
+        discovery::v1::EndpointSlice,
+        networking::v1::IPAddress,
+        node::v1::RuntimeClass,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
+
+use crate::{
+    api::table::{
+        age::{since, since_text},
+        pod,
+    },
+    model::{Object, object::Error},
+};
+
+/// Addresses or ports that are named before `+ n more...`.
+const LISTED_MAX: usize = 3;
+const NONE: &str = "<none>";
+const UNKNOWN: &str = "<unknown>";
+const ROLE_LABEL_PREFIX: &str = "node-role.kubernetes.io/";
+const ROLE_LABEL: &str = "kubernetes.io/role";
+
+/// All cells of a row.
+pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
+    Ok(match object.key.kind.kind {
+        "Pod" => pod::cells(object, &object.parse()?, now),
+        "Service" => service(object, &object.parse()?, now),
+        "Endpoints" => plain(object, now, [endpoints(&object.parse()?)]),
+        "EndpointSlice" => plain(object, now, endpoint_slice(&object.parse()?)),
+        "Deployment" => deployment(object, &object.parse()?, now),
+        "ReplicaSet" => replica_set(object, &object.parse()?, now),
+        "StatefulSet" => stateful_set(object, &object.parse()?, now),
+        "Node" => node(object, &object.parse()?, now),
+        "Namespace" => {
+            let phase = object.parse::<Namespace>()?.status.and_then(|status| status.phase);
+            plain(object, now, [phase.unwrap_or_default()])
+        }
+        "Event" => event(object, &object.parse()?, now),
+        "ConfigMap" => {
+            let Keys { data, binary_data, .. } = object.parse()?;
+            plain(object, now, [Value::from(count(data.as_ref()) + count(binary_data.as_ref()))])
+        }
+        "Secret" => {
+            let Keys { data, kind, .. } = object.parse()?;
+            plain(object, now, [Value::from(kind), count(data.as_ref()).into()])
+        }
+        "ServiceAccount" => {
+            let secrets = object.parse::<ServiceAccount>()?.secrets.unwrap_or_default();
+            plain(object, now, [secrets.len()])
+        }
+        "Lease" => {
+            let holder = object.parse::<Lease>()?.spec.and_then(|spec| spec.holder_identity);
+            plain(object, now, [holder.unwrap_or_default()])
+        }
+        "IPAddress" => vec![object.key.name.as_str().into(), ip_address(&object.parse()?).into()],
+        "RuntimeClass" => plain(object, now, [object.parse::<RuntimeClass>()?.handler]),
+        "LoadBalancerPolicy" => load_balancer_policy(object, &object.parse()?, now),
+        _ => plain::<Value, 0>(object, now, []),
+    })
+}
+
+/// Name, the cells, age: the form of most rows.
+fn plain<T: Into<Value>, const N: usize>(
+    object: &Object,
+    now: Timestamp,
+    cells: [T; N],
+) -> Vec<Value> {
+    let mut row = vec![Value::from(object.key.name.as_str())];
+    row.extend(cells.into_iter().map(Into::into));
+    row.push(age(object, now));
+    row
+}
+
+/// The age of an object.
+pub(super) fn age(object: &Object, now: Timestamp) -> Value {
+    since_text(object.metadata.creation_timestamp.as_deref(), now).into()
+}
+
+/// The keys of a ConfigMap or Secret, without decoding what they hold.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Keys {
+    data: Option<BTreeMap<String, IgnoredAny>>,
+    binary_data: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "type", default)]
+    kind: String,
+}
+
+fn count(data: Option<&BTreeMap<String, IgnoredAny>>) -> usize {
+    data.map_or(0, BTreeMap::len)
+}
+
+fn joined<T: Display>(parts: impl IntoIterator<Item = T>) -> String {
+    let parts: Vec<String> = parts.into_iter().map(|part| part.to_string()).collect();
+    parts.join(",")
+}
+
+/// The text, or what stands for none.
+fn or(text: String, instead: &str) -> String {
+    if text.is_empty() { instead.to_owned() } else { text }
+}
+
+/// The first three, and how many more there are.
+fn listed(parts: &[String]) -> String {
+    let shown = parts.iter().take(LISTED_MAX);
+    match parts.len().checked_sub(LISTED_MAX) {
+        None | Some(0) => joined(shown),
+        Some(more) => format!("{} + {more} more...", joined(shown)),
+    }
+}
+
+fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
+    or(joined(labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}"))), NONE)
+}
+
+/// As `kubectl -l` takes it, requirements in the order of their keys.
+fn selector(selector: &LabelSelector) -> String {
+    let mut parts: Vec<(String, String)> = Vec::new();
+    for (key, value) in selector.match_labels.iter().flatten() {
+        parts.push((key.clone(), format!("{key}={value}")));
+    }
+    for expression in selector.match_expressions.iter().flatten() {
+        let key = &expression.key;
+        let mut values = expression.values.clone().unwrap_or_default();
+        values.sort();
+        let text = match expression.operator.as_str() {
+            "In" => format!("{key} in ({})", joined(values)),
+            "NotIn" => format!("{key} notin ({})", joined(values)),
+            "Exists" => key.clone(),
+            "DoesNotExist" => format!("!{key}"),
+            _ => return "<invalid>".to_owned(),
+        };
+        parts.push((key.clone(), text));
+    }
+    parts.sort();
+    joined(parts.into_iter().map(|(_, text)| text))
+}
+
+/// Names and images of the containers.
+fn containers(template: Option<&PodTemplateSpec>) -> [Value; 2] {
+    let containers =
+        template.and_then(|t| t.spec.as_ref()).map_or(&[][..], |spec| spec.containers.as_slice());
+    let images = containers.iter().map(|c| c.image.as_deref().unwrap_or_default());
+    [joined(containers.iter().map(|c| &c.name)).into(), joined(images).into()]
+}
+
+fn service(object: &Object, service: &Service, now: Timestamp) -> Vec<Value> {
+    let spec = service.spec.clone().unwrap_or_default();
+    let cluster_ip = spec.cluster_ips.as_ref().and_then(|ips| ips.first().cloned());
+    let ports: Vec<String> = spec.ports.iter().flatten().map(service_port).collect();
+    let mut row = plain(
+        object,
+        now,
+        [
+            spec.type_.clone().unwrap_or_default(),
+            cluster_ip.unwrap_or_else(|| NONE.to_owned()),
+            external_ip(service),
+            or(joined(ports), NONE),
+        ],
+    );
+    row.push(labels(spec.selector.as_ref()).into());
+    row
+}
+
+fn service_port(port: &ServicePort) -> String {
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    match port.node_port {
+        Some(node_port) if node_port > 0 => format!("{}:{node_port}/{protocol}", port.port),
+        _ => format!("{}/{protocol}", port.port),
+    }
+}
+
+fn external_ip(service: &Service) -> String {
+    let Some(spec) = &service.spec else { return UNKNOWN.to_owned() };
+    let external = spec.external_ips.iter().flatten().cloned();
+    match spec.type_.as_deref() {
+        Some("ClusterIP" | "NodePort") => or(joined(external), NONE),
+        Some("LoadBalancer") => {
+            let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            let ingress = status.and_then(|status| status.ingress.as_ref());
+            let mut addresses: Vec<String> = ingress
+                .into_iter()
+                .flatten()
+                .filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()))
+                .collect();
+            addresses.sort();
+            addresses.dedup();
+            or(joined(addresses.into_iter().chain(external)), "<pending>")
+        }
+        Some("ExternalName") => spec.external_name.clone().unwrap_or_default(),
+        _ => UNKNOWN.to_owned(),
+    }
+}
+
+fn endpoints(endpoints: &Endpoints) -> String {
+    let Some(subsets) = endpoints.subsets.as_ref().filter(|subsets| !subsets.is_empty()) else {
+        return NONE.to_owned();
+    };
+    let mut all = Vec::new();
+    for subset in subsets {
+        let addresses = || subset.addresses.iter().flatten().map(|address| address.ip.as_str());
+        match subset.ports.as_deref().unwrap_or_default() {
+            [] => all.extend(addresses().map(str::to_owned)),
+            ports => {
+                for port in ports {
+                    all.extend(addresses().map(|ip| host_port(ip, port.port)));
+                }
+            }
+        }
+    }
+    listed(&all)
+}
+
+fn host_port(ip: &str, port: i32) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+}
+
+fn endpoint_slice(slice: &EndpointSlice) -> [String; 3] {
+    let ports: Vec<String> = slice
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| match (port.port, &port.name) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => "*".to_owned(),
+        })
+        .collect();
+    let addresses: Vec<String> =
+        slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+    let unset = |text| or(text, "<unset>");
+    [slice.address_type.clone(), unset(listed(&ports)), unset(listed(&addresses))]
+}
+
+fn deployment(object: &Object, deployment: &Deployment, now: Timestamp) -> Vec<Value> {
+    let (spec, status) = (deployment.spec.as_ref(), deployment.status.clone().unwrap_or_default());
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = format!("{}/{wanted}", status.ready_replicas.unwrap_or_default());
+    let mut row = plain(
+        object,
+        now,
+        [
+            Value::from(ready),
+            status.updated_replicas.unwrap_or_default().into(),
+            status.available_replicas.unwrap_or_default().into(),
+        ],
+    );
+    row.extend(containers(spec.map(|spec| &spec.template)));
+    row.push(spec.map(|spec| selector(&spec.selector)).unwrap_or_default().into());
+    row
+}
+
+fn replica_set(object: &Object, set: &ReplicaSet, now: Timestamp) -> Vec<Value> {
+    let (spec, status) = (set.spec.as_ref(), set.status.clone().unwrap_or_default());
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let mut row =
+        plain(object, now, [wanted, status.replicas, status.ready_replicas.unwrap_or_default()]);
+    row.extend(containers(spec.and_then(|spec| spec.template.as_ref())));
+    let selected = spec.map(|spec| selector(&spec.selector)).unwrap_or_default();
+    row.push(or(selected, NONE).into());
+    row
+}
+
+fn stateful_set(object: &Object, set: &StatefulSet, now: Timestamp) -> Vec<Value> {
+    let spec = set.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+    let mut row = plain(object, now, [format!("{ready}/{wanted}")]);
+    row.extend(containers(spec.map(|spec| &spec.template)));
+    row
+}
+
+fn node(object: &Object, node: &Node, now: Timestamp) -> Vec<Value> {
+    let status = node.status.clone().unwrap_or_default();
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    let mut states = vec![match ready.map(|condition| condition.status.as_str()) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }];
+    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+        states.push("SchedulingDisabled");
+    }
+    let mut roles: Vec<&str> = Vec::new();
+    for (key, value) in &object.metadata.labels {
+        let role = match key.strip_prefix(ROLE_LABEL_PREFIX) {
+            Some(role) => role,
+            None if key == ROLE_LABEL => value,
+            None => "",
+        };
+        roles.extend((!role.is_empty()).then_some(role));
+    }
+    roles.sort_unstable();
+    roles.dedup();
+    let info = status.node_info.unwrap_or_default();
+    let address = |kind: &str| {
+        let found = status.addresses.iter().flatten().find(|address| address.type_ == kind);
+        found.map_or_else(|| NONE.to_owned(), |address| address.address.clone())
+    };
+    let mut row = plain(object, now, [joined(states), or(joined(roles), NONE)]);
+    row.push(info.kubelet_version.into());
+    row.extend([address("InternalIP").into(), address("ExternalIP").into()]);
+    let software = [info.os_image, info.kernel_version, info.container_runtime_version];
+    row.extend(software.map(|text| Value::from(or(text, UNKNOWN))));
+    row
+}
+
+fn event(object: &Object, event: &Event, now: Timestamp) -> Vec<Value> {
+    let happened = event.event_time.as_ref().map(|time| time.0);
+    let first = since(event.first_timestamp.as_ref().map(|time| time.0).or(happened), now);
+    let last = match &event.last_timestamp {
+        Some(time) => since(Some(time.0), now),
+        None => first.clone(),
+    };
+    let (last, count) = match &event.series {
+        Some(series) => {
+            let observed = series.last_observed_time.as_ref().map(|time| time.0);
+            (since(observed, now), series.count.unwrap_or_default())
+        }
+        None => (last, event.count.filter(|count| *count != 0).unwrap_or(1)),
+    };
+    let involved = &event.involved_object;
+    let target = involved.kind.as_deref().unwrap_or_default().to_lowercase();
+    let target = match involved.name.as_deref() {
+        None | Some("") => target,
+        Some(name) => format!("{target}/{name}"),
+    };
+    vec![
+        last.into(),
+        event.type_.clone().unwrap_or_default().into(),
+        event.reason.clone().unwrap_or_default().into(),
+        target.into(),
+        involved.field_path.clone().unwrap_or_default().into(),
+        event_source(event).into(),
+        event.message.as_deref().unwrap_or_default().trim().into(),
+        first.into(),
+        count.into(),
+        object.key.name.as_str().into(),
+    ]
+}
+
+/// Component and host, from the old fields or else the new ones.
+fn event_source(event: &Event) -> String {
+    let source = event.source.clone().unwrap_or_default();
+    let first = |old: Option<String>, new: &Option<String>| {
+        old.filter(|text| !text.is_empty()).or_else(|| new.clone()).unwrap_or_default()
+    };
+    let component = first(source.component, &event.reporting_component);
+    let instance = first(source.host, &event.reporting_instance);
+    if instance.is_empty() { component } else { format!("{component}, {instance}") }
+}
+
+fn ip_address(address: &IPAddress) -> String {
+    let parent = &address.spec.parent_ref;
+    if parent.name.is_empty() {
+        return NONE.to_owned();
+    }
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut text = parent.resource.to_lowercase();
+    if let Some(group) = given(&parent.group) {
+        text += &format!(".{}", group.to_lowercase());
+    }
+    if let Some(namespace) = given(&parent.namespace) {
+        text += &format!("/{namespace}");
+    }
+    format!("{text}/{}", parent.name)
+}
+
+fn load_balancer_policy(object: &Object, policy: &Value, now: Timestamp) -> Vec<Value> {
+    let text = |path: &str| policy.pointer(path).and_then(Value::as_str);
+    let module = if let Some(name) = text("/spec/module/builtin") {
+        name.to_owned()
+    } else if let Some(path) = text("/spec/module/path") {
+        path.to_owned()
+    } else if let Some(name) = text("/spec/module/configMap/name") {
+        let namespace = text("/spec/module/configMap/namespace").unwrap_or_default();
+        let key = text("/spec/module/configMap/key").unwrap_or_default();
+        format!("configmap/{namespace}/{name}:{key}")
+    } else if text("/spec/module/inline").is_some() {
+        "<inline>".to_owned()
+    } else {
+        NONE.to_owned()
+    };
+    let conditions = policy.pointer("/status/conditions").and_then(Value::as_array);
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition["type"] == "Ready")
+        .and_then(|condition| condition["status"].as_str())
+        .unwrap_or("Unknown");
+    let mut row = plain(object, now, [module, ready.to_owned()]);
+    row.push(text("/status/digest").unwrap_or(NONE).into());
+    row
+}

@@ -1,0 +1,320 @@
+//! The composition root: builds everything in order, and takes it down in the reverse order.
+//!
+//! Enter at [`start`]. Every socket is bound first, so that a taken port stops the start before anything has happened;
+//! then store -> registry -> first objects -> nodes, controllers, routes -> proxy and DNS -> API and dashboard -> ready.
+
+mod bind;
+mod bootstrap;
+mod hosts;
+mod http;
+pub mod manifests;
+mod parts;
+mod tasks;
+mod traffic;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use serde::Serialize;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::certificates::{self, Authority},
+    app::{bind::Sockets, tasks::Tasks},
+    config::{Options, Store as StoreChoice},
+    controllers::{self, notices, policies, routes, runner},
+    node::{self, Nodes},
+    policy::library::{InstanceKey, Library},
+    proxy::{self, Proxy, dataplane::loopback::Loopback},
+    registry::{self, Registry},
+    route::{Notice, RouteTable, build, notice::NOTICES_MAX},
+    runtime::{PodRuntime, simulated::Simulated},
+    store::{Memory, Sled, Store},
+    telemetry::Metrics,
+};
+
+pub use bind::{DirectoryLock, data_directory};
+
+/// The parts of a cluster that can be exchanged.
+pub struct Seams {
+    /// Where objects are kept.
+    pub store: Arc<dyn Store>,
+    /// What stands behind pods.
+    pub runtime: Arc<dyn PodRuntime>,
+}
+
+/// Where everything is, as printed once it runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Addresses {
+    /// `https://...`
+    pub api: String,
+    /// `http://.../?token=...`
+    pub dashboard: String,
+    /// `IP:PORT`
+    pub dns: String,
+    /// `http://...`
+    pub metrics: String,
+    /// Path of the kubeconfig.
+    pub kubeconfig: PathBuf,
+    /// Of the process.
+    pub pid: u32,
+}
+
+/// A running cluster.
+pub struct Running {
+    /// Where everything is.
+    pub addresses: Addresses,
+    registry: Arc<Registry>,
+    proxy: Arc<Proxy>,
+    ready: watch::Sender<bool>,
+    tasks: Tasks,
+}
+
+/// Everything that tasks share while the cluster is put together.
+struct Cluster {
+    options: Options,
+    registry: Arc<Registry>,
+    runtime: Arc<dyn PodRuntime>,
+    library: Arc<Library>,
+    authority: Authority,
+    metrics: Metrics,
+    tasks: Tasks,
+}
+
+/// How long the start may take until existing Services have listeners and DNS answers.
+const START_MAX: Duration = Duration::from_secs(30);
+/// Open proxied connections may go on this long after Ctrl-C.
+const DRAIN: Duration = Duration::from_secs(1);
+/// As kube-controller-manager has it.
+const ENDPOINTS_PER_SLICE_MAX: usize = 100;
+/// As kube-apiserver has it.
+const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
+
+impl Seams {
+    /// The real parts that the options name.
+    pub async fn open(options: &Options) -> anyhow::Result<Self> {
+        let store: Arc<dyn Store> = match options.store {
+            StoreChoice::Memory => Arc::new(Memory::new()),
+            StoreChoice::Sled => {
+                let directory = options.data_dir.clone();
+                // Opening reads everything; that is no work for an async thread.
+                Arc::new(tokio::task::spawn_blocking(move || Sled::open(&directory)).await??)
+            }
+        };
+        Ok(Self { store, runtime: Arc::new(Simulated::new(CancellationToken::new())) })
+    }
+}
+
+/// Starts a cluster. On return the API is ready, and existing Services have listeners and DNS names.
+pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
+    let sockets = bind::all(&options).await?;
+    let authority = Authority::open(&options.data_dir.join("pki"))?;
+    let registry = Arc::new(Registry::open(seams.store, registry_options(&options)).await?);
+    let (notices, noticed) = mpsc::channel(NOTICES_MAX);
+    let library = Library::new(notices.clone())?;
+    let (metrics, tasks) = (Metrics::default(), Tasks::default());
+    let mut cluster =
+        Cluster { options, registry, runtime: seams.runtime, library, authority, metrics, tasks };
+    cluster.start_registry();
+    bootstrap::objects(&cluster.registry, &cluster.options, sockets.api.local_addr()?).await?;
+    let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
+    cluster.start_control(&sockets, noticed, tables).await?;
+    let proxy = cluster.start_proxy(notices, table.clone());
+    let addresses = cluster.addresses(&sockets)?;
+    let ready = watch::Sender::new(false);
+    let token = cluster.start_servers(sockets, table, &proxy, &ready)?;
+    let addresses =
+        Addresses { dashboard: format!("{}/?token={token}", addresses.dashboard), ..addresses };
+    let Cluster { registry, tasks, .. } = cluster;
+    let mut running = Running { addresses, registry, proxy, ready, tasks };
+    running.become_ready().await?;
+    Ok(running)
+}
+
+impl Running {
+    /// Applies manifests, in order; stops at the first that fails and says what was applied before.
+    pub async fn apply(&self, manifests: &[manifests::Manifest]) -> anyhow::Result<()> {
+        let mut applied = Vec::new();
+        for manifest in manifests {
+            match manifests::apply(&self.registry, manifest).await {
+                Ok(key) => applied.push(key.to_string()),
+                Err(error) if applied.is_empty() => return Err(error.context("nothing was applied")),
+                Err(error) => {
+                    let before = format!("applied before the error: {}", applied.join(", "));
+                    return Err(error.context(before));
+                }
+            }
+        }
+        let current = self.registry.view().revision();
+        self.served(current).await
+    }
+
+    /// Sends a little traffic to the services of a namespace, until the cluster stops.
+    pub fn generate_traffic(&mut self, namespace: &'static str) {
+        let registry = self.registry.clone();
+        self.tasks.begin_stage();
+        self.tasks.spawn("demo traffic", |token| async move {
+            traffic::run(registry, namespace, token).await;
+            Ok(())
+        });
+    }
+
+    /// Runs until the token is cancelled or a part fails, then stops everything: clients first, the store last.
+    pub async fn wait(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let result = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            error = self.tasks.ended_early() => Err(error),
+        };
+        self.ready.send_replace(false);
+        self.tasks.stop().await;
+        result
+    }
+
+    async fn become_ready(&mut self) -> anyhow::Result<()> {
+        let current = self.registry.view().revision();
+        self.served(current).await?;
+        self.ready.send_replace(true);
+        Ok(())
+    }
+
+    /// Waits until proxy and DNS work with a table that contains a revision.
+    async fn served(&self, revision: u64) -> anyhow::Result<()> {
+        let mut served = self.proxy.served_revision();
+        match tokio::time::timeout(START_MAX, served.wait_for(|now| *now >= revision)).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => bail!("the proxy did not take over the Services within {} s", START_MAX.as_secs()),
+        }
+    }
+}
+
+impl Cluster {
+    fn start_registry(&mut self) {
+        let registry = self.registry.clone();
+        self.tasks.begin_stage();
+        self.tasks.spawn("registry", |token| async move {
+            registry.run(token).await.context("the object store is lost")
+        });
+    }
+
+    /// Nodes, controllers, and what carries their results to the data half.
+    async fn start_control(
+        &mut self,
+        sockets: &Sockets,
+        noticed: mpsc::Receiver<Notice>,
+        tables: watch::Sender<Arc<RouteTable>>,
+    ) -> anyhow::Result<()> {
+        let parts = parts::all(&self.options, sockets);
+        let node_options = node::Options { nodes: self.options.nodes.clone(), parts };
+        let nodes =
+            Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
+        nodes.register().await.context("cannot register the nodes")?;
+        self.tasks.begin_stage();
+        let registry = self.registry.clone();
+        let options = build::Options { nodeport_listen: self.options.nodeport_listen };
+        self.tasks.spawn("routes", |token| async move {
+            routes::run(registry, options, tables, token).await;
+            Ok(())
+        });
+        let registry = self.registry.clone();
+        self.tasks.spawn("notices", |token| async move {
+            notices::run(registry, noticed, token).await;
+            Ok(())
+        });
+        let (registry, library) = (self.registry.clone(), self.library.clone());
+        let directory = self.options.data_dir.join("policies");
+        self.tasks.spawn("policies", |token| async move {
+            policies::run(registry, library, directory, token).await;
+            Ok(())
+        });
+        let registry = self.registry.clone();
+        let options = controllers::Options {
+            load_balancer_cidr: self.options.load_balancer_cidr,
+            cluster_ca: self.authority.certificate().to_owned(),
+            endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,
+        };
+        self.tasks.spawn("controllers", |token| async move {
+            runner::run(registry, controllers::all(), options, token).await;
+            Ok(())
+        });
+        self.tasks.spawn("nodes", |token| async move {
+            nodes.run(token).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn start_proxy(
+        &mut self,
+        notices: mpsc::Sender<Notice>,
+        table: watch::Receiver<Arc<RouteTable>>,
+    ) -> Arc<Proxy> {
+        let options = proxy::Options {
+            client_node: self.options.client_node.as_str().into(),
+            view: self.options.proxy_view,
+            timeouts: proxy::Timeouts::default(),
+            drain: DRAIN,
+        };
+        let (picking, forgetting) = (self.library.clone(), self.library.clone());
+        let proxy = Proxy::new(
+            options,
+            Arc::new(move |route, view, policy, generation, candidates, flow| {
+                let place = InstanceKey { route: route.clone(), view: view.clone() };
+                picking.pick(&place, policy, generation, candidates, flow)
+            }),
+            Arc::new(move |route| forgetting.forget(route)),
+            notices,
+        );
+        self.metrics.register(|registry| proxy.metrics().register(registry));
+        self.tasks.begin_stage();
+        let running = proxy.clone();
+        self.tasks.spawn("proxy", |token| async move {
+            running.run(&Loopback, table, token).await;
+            Ok(())
+        });
+        let (registry, mut served) = (self.registry.clone(), proxy.served_revision());
+        self.tasks.spawn("routed revisions", |token| async move {
+            loop {
+                let revision = *served.borrow_and_update();
+                registry.set_routed(revision);
+                tokio::select! {
+                    () = token.cancelled() => return Ok(()),
+                    changed = served.changed() => changed?,
+                }
+            }
+        });
+        proxy
+    }
+
+    /// Writes the kubeconfig and tells where everything is; the dashboard still without its token.
+    fn addresses(&self, sockets: &Sockets) -> anyhow::Result<Addresses> {
+        let reachable = |mut address: std::net::SocketAddr| {
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            address
+        };
+        let api = format!("https://{}", reachable(sockets.api.local_addr()?));
+        let administrator = self.authority.administrator()?;
+        let config = certificates::kubeconfig(&api, self.authority.certificate(), &administrator);
+        certificates::write_private(&self.options.kubeconfig, config.as_bytes())
+            .context("cannot write the kubeconfig; choose another place with --kubeconfig")?;
+        Ok(Addresses {
+            api,
+            dashboard: format!("http://{}", reachable(sockets.dashboard.local_addr()?)),
+            dns: reachable(sockets.dns.addresses()[0]).to_string(),
+            metrics: format!("http://{}", reachable(sockets.metrics.local_addr()?)),
+            kubeconfig: std::path::absolute(&self.options.kubeconfig)?,
+            pid: std::process::id(),
+        })
+    }
+}
+
+fn registry_options(options: &Options) -> registry::Options {
+    registry::Options {
+        service_cidrs: options.service_cidrs.clone(),
+        load_balancer_cidr: options.load_balancer_cidr,
+        node_ports: NODE_PORTS,
+        loopback_endpoints: true,
+    }
+}

@@ -1,0 +1,164 @@
+//! The objects that a cluster has from its start, as real ones do. What exists already is left as its users made it,
+//! except for what describes this very process (addresses of the API server).
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::{
+    config::Options,
+    model::{Kind, ObjectKey, kind},
+    registry::{Part, Registry, WriteOptions},
+};
+
+/// Offsets of well-known Services in the service range.
+const API_OFFSET: u32 = 1;
+const DNS_OFFSET: u32 = 10;
+
+/// Creates what is missing.
+pub(crate) async fn objects(
+    registry: &Registry,
+    options: &Options,
+    api: SocketAddr,
+) -> anyhow::Result<()> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        create(registry, &kind::NAMESPACE, "", json!({"metadata": {"name": name}})).await?;
+    }
+    let address = |offset| {
+        registry
+            .options()
+            .service_address(offset)
+            .map(|address| address.to_string())
+            .context("--service-cidr is too small: it needs at least 16 addresses")
+    };
+    create(registry, &kind::SERVICE, "default", api_service(&address(API_OFFSET)?)).await?;
+    create(registry, &kind::SERVICE, "kube-system", dns_service(&address(DNS_OFFSET)?)).await?;
+    let (slice, endpoints) = api_endpoints(api);
+    put(registry, &kind::ENDPOINT_SLICE, "default", slice).await?;
+    put(registry, &kind::ENDPOINTS, "default", endpoints).await?;
+    let corefile = corefile(&options.cluster_domain);
+    let coredns = json!({"metadata": {"name": "coredns"}, "data": {"Corefile": corefile}});
+    create(registry, &kind::CONFIG_MAP, "kube-system", coredns).await?;
+    let proxy = json!({"metadata": {"name": "kube-proxy", "labels": {"app": "kube-proxy"}},
+        "data": {"config.conf": KUBE_PROXY_CONFIGURATION}});
+    create(registry, &kind::CONFIG_MAP, "kube-system", proxy).await?;
+    let runtime = json!({"metadata": {"name": "simulated"}, "handler": "simulated"});
+    create(registry, &kind::RUNTIME_CLASS, "", runtime).await?;
+    for name in ["rr", "random", "p2c"] {
+        let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
+        create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
+    }
+    Ok(())
+}
+
+const KUBE_PROXY_CONFIGURATION: &str = "\
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: \"\"
+";
+
+/// kubeadm's default Corefile.
+fn corefile(domain: &str) -> String {
+    format!(
+        ".:53 {{
+    errors
+    health {{
+       lameduck 5s
+    }}
+    ready
+    kubernetes {domain} in-addr.arpa ip6.arpa {{
+       pods insecure
+       fallthrough in-addr.arpa ip6.arpa
+       ttl 30
+    }}
+    prometheus :9153
+    forward . /etc/resolv.conf {{
+       max_concurrent 1000
+    }}
+    cache 30 {{
+       disable success {domain}
+       disable denial {domain}
+    }}
+    loop
+    reload
+    loadbalance
+}}
+"
+    )
+}
+
+fn api_service(address: &str) -> Value {
+    json!({
+        "metadata": {"name": "kubernetes",
+                     "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+    })
+}
+
+fn dns_service(address: &str) -> Value {
+    json!({
+        "metadata": {"name": "kube-dns", "labels": {"k8s-app": "kube-dns",
+            "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "clusterIPs": [address],
+                 "selector": {"k8s-app": "kube-dns"},
+                 "ports": [{"name": "dns", "port": 53, "protocol": "UDP"},
+                           {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+                           {"name": "metrics", "port": 9153, "protocol": "TCP"}]},
+    })
+}
+
+/// The API server announces itself, as kube-apiserver's endpoint reconciler does.
+fn api_endpoints(api: SocketAddr) -> (Value, Value) {
+    let address = if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
+    let port = json!({"name": "https", "port": api.port(), "protocol": "TCP"});
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if api.is_ipv4() { "IPv4" } else { "IPv6" },
+        "ports": [port],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
+    });
+    let endpoints = json!({
+        "metadata": {"name": "kubernetes",
+                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
+    });
+    (slice, endpoints)
+}
+
+async fn create(
+    registry: &Registry,
+    kind: &'static Kind,
+    namespace: &str,
+    document: Value,
+) -> anyhow::Result<()> {
+    let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    if registry.view().get(&ObjectKey::new(kind, namespace, &name)).is_some() {
+        return Ok(());
+    }
+    registry
+        .create(kind, namespace, document, &WriteOptions::default())
+        .await
+        .map(drop)
+        .with_context(|| format!("cannot create {} {name}", kind.kind))
+}
+
+/// Creates an object or replaces what it says.
+async fn put(
+    registry: &Registry,
+    kind: &'static Kind,
+    namespace: &str,
+    document: Value,
+) -> anyhow::Result<()> {
+    let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let key = ObjectKey::new(kind, namespace, &name);
+    if registry.view().get(&key).is_none() {
+        return create(registry, kind, namespace, document).await;
+    }
+    registry
+        .update(&key, Part::Main, document, &WriteOptions::default())
+        .await
+        .map(drop)
+        .with_context(|| format!("cannot update {} {name}", kind.kind))
+}

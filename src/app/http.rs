@@ -1,0 +1,137 @@
+//! The servers that clients see: DNS, the API, the dashboard, metrics.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::{Router, middleware, routing::get};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Api, tls},
+    app::{Cluster, bind::Sockets, hosts},
+    dashboard::{
+        self,
+        views::{EndpointTraffic, RouteTraffic},
+    },
+    proxy::{Proxy, RouteStats},
+    route::RouteTable,
+    telemetry::Metrics,
+};
+
+impl Cluster {
+    /// Starts them all and returns the dashboard's token.
+    pub(crate) fn start_servers(
+        &mut self,
+        sockets: Sockets,
+        table: watch::Receiver<Arc<RouteTable>>,
+        proxy: &Arc<Proxy>,
+        ready: &watch::Sender<bool>,
+    ) -> anyhow::Result<String> {
+        self.metrics.register(|registry| sockets.dns.metrics().register(registry));
+        self.tasks.begin_stage();
+        self.tasks.spawn("dns", |token| async move { Ok(sockets.dns.run(table, token).await?) });
+        self.tasks.begin_stage();
+        self.start_api(sockets.api, ready)?;
+        let token = self.start_dashboard(sockets.dashboard, proxy)?;
+        for listener in std::iter::once(sockets.metrics).chain(sockets.dns_metrics) {
+            self.start_metrics(listener)?;
+        }
+        Ok(token)
+    }
+
+    fn start_api(
+        &mut self,
+        listener: TcpListener,
+        ready: &watch::Sender<bool>,
+    ) -> anyhow::Result<()> {
+        let address = listener.local_addr()?;
+        let domain = &self.options.cluster_domain;
+        let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let full = format!("kubernetes.default.svc.{domain}");
+        let names: Vec<String> =
+            names.into_iter().map(str::to_owned).chain([full]).collect();
+        let mut ips = vec![[127, 0, 0, 1].into(), address.ip()];
+        ips.extend(self.registry.options().service_address(1));
+        ips.dedup();
+        let identity = self.authority.server(&names, &ips)?;
+        let config = tls::configuration(self.authority.certificate(), &identity)?;
+        let runtime = self.runtime.clone();
+        let api = Api::new(
+            self.registry.clone(),
+            ready.subscribe(),
+            self.tasks.token(),
+            Arc::new(move |uid| runtime.logs(uid)),
+            address.to_string(),
+        );
+        let mut allowed = names;
+        allowed.extend(ips.iter().map(std::string::ToString::to_string));
+        allowed.extend(self.options.allowed_hosts.iter().cloned());
+        let router = guarded(api::router(Arc::new(api)), address, &allowed);
+        self.tasks.spawn("api", |token| async move {
+            tls::serve(listener, config, router, token).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn start_dashboard(
+        &mut self,
+        listener: TcpListener,
+        proxy: &Arc<Proxy>,
+    ) -> anyhow::Result<String> {
+        let options = dashboard::Options {
+            listen: listener.local_addr()?,
+            allowed_hosts: self.options.allowed_hosts.clone(),
+            token: dashboard::random_token(),
+            cluster_domain: self.options.cluster_domain.clone(),
+            kubeconfig: self.options.kubeconfig.display().to_string(),
+        };
+        let (token, proxy) = (options.token.clone(), proxy.clone());
+        let sources = dashboard::Sources::new(
+            self.registry.clone(),
+            move || proxy.snapshot().into_iter().map(traffic_of).collect(),
+            self.tasks.token(),
+        );
+        let router = dashboard::router(options, sources);
+        self.tasks.spawn("dashboard", |token| serve(listener, router, token));
+        Ok(token)
+    }
+
+    fn start_metrics(&mut self, listener: TcpListener) -> anyhow::Result<()> {
+        let address = listener.local_addr()?;
+        let metrics: Metrics = self.metrics.clone();
+        let router = Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
+        let router = guarded(router, address, &self.options.allowed_hosts);
+        self.tasks.spawn("metrics", |token| serve(listener, router, token));
+        Ok(())
+    }
+}
+
+/// What the dashboard shows of the proxy's figures.
+fn traffic_of(stats: RouteStats) -> RouteTraffic {
+    let endpoints = stats.endpoints.iter().map(|endpoint| EndpointTraffic {
+        address: endpoint.address,
+        active: endpoint.active,
+        failures: endpoint.failures,
+        latency_us: endpoint.latency_us,
+        picks: endpoint.picks,
+    });
+    RouteTraffic { route: stats.route, policy: None, endpoints: endpoints.collect() }
+}
+
+fn guarded(router: Router, address: std::net::SocketAddr, allowed: &[String]) -> Router {
+    let hosts = hosts::Hosts::new(address, allowed);
+    router.layer(middleware::from_fn_with_state(hosts, hosts::guard))
+}
+
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    axum::serve(listener, router)
+        .with_graceful_shutdown(token.cancelled_owned())
+        .await
+        .context("an HTTP server failed")
+}

@@ -1,0 +1,146 @@
+//! Manifests that `snowglobe up FILE...` applies from inside: read and checked as a whole first, then applied in order,
+//! each by server-side apply, as `kubectl apply --server-side` does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    model::{
+        Kind, ObjectKey, kind,
+        patch::{self, FieldManager},
+    },
+    registry::{FieldValidation, Part, Registry, WriteOptions},
+};
+
+/// Who owns the fields, in `metadata.managedFields`.
+const MANAGER: &str = "snowglobe-up";
+
+/// One document of a manifest file.
+pub struct Manifest {
+    /// Where it stands, for messages: `web.yaml, document 2`.
+    pub place: String,
+    kind: &'static Kind,
+    document: Value,
+}
+
+impl Manifest {
+    /// Which object it is; `default` is the namespace of those that name none.
+    pub fn key(&self, default: &str) -> ObjectKey {
+        let metadata = &self.document["metadata"];
+        let namespace = match metadata["namespace"].as_str() {
+            _ if !self.kind.namespaced => "",
+            None | Some("") => default,
+            Some(namespace) => namespace,
+        };
+        ObjectKey::new(self.kind, namespace, metadata["name"].as_str().unwrap_or_default())
+    }
+
+    /// The document.
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
+}
+
+/// Reads files, and the `.yaml`, `.yml` and `.json` files of directories in the order of their names.
+pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
+    let mut manifests = Vec::new();
+    for path in paths {
+        for file in files(path)? {
+            let text = std::fs::read_to_string(&file)
+                .with_context(|| format!("cannot read {}", file.display()))?;
+            parse(&file.display().to_string(), &text, &mut manifests)?;
+        }
+    }
+    Ok(manifests)
+}
+
+/// Reads the documents of one text.
+pub fn parse(name: &str, text: &str, manifests: &mut Vec<Manifest>) -> anyhow::Result<()> {
+    for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
+        let place = format!("{name}, document {}", index + 1);
+        let document = Value::deserialize(document)
+            .with_context(|| format!("{place}: this is not YAML"))?;
+        if document.is_null() {
+            continue;
+        }
+        let field = |field: &str| document[field].as_str().unwrap_or_default();
+        if field("kind") == "List" {
+            for item in document["items"].as_array().into_iter().flatten() {
+                manifests.push(manifest(place.clone(), item.clone())?);
+            }
+            continue;
+        }
+        manifests.push(manifest(place, document)?);
+    }
+    Ok(())
+}
+
+fn manifest(place: String, document: Value) -> anyhow::Result<Manifest> {
+    let field = |field: &str| document[field].as_str().unwrap_or_default();
+    let (api_version, name) = (field("apiVersion"), field("kind"));
+    if api_version.is_empty() || name.is_empty() {
+        bail!("{place}: apiVersion and kind are missing: this is no Kubernetes object");
+    }
+    let Some(kind) = kind::by_api_version(api_version, name) else {
+        bail!(
+            "{place}: kind {name} of {api_version} is not served; `kubectl api-resources` lists what is"
+        );
+    };
+    if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+        bail!("{place}: {name} has no metadata.name");
+    }
+    Ok(Manifest { place, kind, document })
+}
+
+fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries =
+        std::fs::read_dir(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry.with_context(|| format!("cannot read {}", path.display()))?.path();
+        let manifest = file.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        if manifest && file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        bail!("{} holds no .yaml, .yml or .json file", path.display());
+    }
+    Ok(files)
+}
+
+/// Applies one manifest and names the object.
+pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<ObjectKey> {
+    let Manifest { place, kind, document } = manifest;
+    let key = manifest.key("default");
+    let options =
+        WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
+    let apply = |old: Option<&Value>| {
+        let manager = FieldManager { name: MANAGER, subresource: "", now: Timestamp::now() };
+        patch::apply(kind, old, document, &manager, true)
+    };
+    let result = if registry.view().get(&key).is_none() {
+        match apply(None) {
+            Ok(document) => registry.create(kind, &key.namespace, document, &options).await,
+            Err(status) => Err(status),
+        }
+    } else {
+        let change = |old: &crate::model::Object| {
+            let old: Value = old
+                .parse()
+                .map_err(|error| crate::model::Status::internal(error.to_string()))?;
+            apply(Some(&old))
+        };
+        registry.modify(&key, Part::Main, &options, change).await
+    };
+    result.with_context(|| place.clone())?;
+    Ok(key)
+}

@@ -1,0 +1,40 @@
+//! The pods that stand for this process's DNS server and for each node's proxy.
+
+use serde_json::{Value, json};
+
+use crate::{app::bind::Sockets, config::Options, node::Part};
+
+/// One pod for DNS, on the first node, and one for the proxy of each node.
+pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<Part> {
+    let Some(first) = options.nodes.first() else { return Vec::new() };
+    let moved: serde_json::Map<String, Value> = sockets
+        .dns_pod_ports
+        .iter()
+        .filter(|moved| moved.declared != moved.bound)
+        .map(|moved| (format!("{}/{}", moved.declared, moved.protocol), moved.bound.into()))
+        .collect();
+    let dns = Part {
+        name: format!("coredns-{}", first.name),
+        app: "kube-dns",
+        node: first.clone(),
+        ip: sockets.dns_pod,
+        container: json!({"name": "coredns", "image": image(), "ports": [
+            {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+            {"name": "dns-tcp", "containerPort": 53, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": 9153, "protocol": "TCP"}]}),
+        bound_ports: Value::Object(moved),
+    };
+    let proxies = options.nodes.iter().map(|node| Part {
+        name: format!("kube-proxy-{}", node.name),
+        app: "kube-proxy",
+        node: node.clone(),
+        ip: node.address,
+        container: json!({"name": "kube-proxy", "image": image()}),
+        bound_ports: Value::Null,
+    });
+    std::iter::once(dns).chain(proxies).collect()
+}
+
+fn image() -> &'static str {
+    concat!("snowglobe:", env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,84 @@
+//! [`Tasks`]: the long-lived tasks of a cluster in stages. They end in the reverse order of their start; one that ends
+//! on its own ends the process, with its name.
+
+use std::{future::Future, task::Poll, time::Duration};
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long one stage may take to stop before the next one is told.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// All long-lived tasks.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    stages: Vec<Stage>,
+}
+
+struct Stage {
+    token: CancellationToken,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+}
+
+impl Tasks {
+    /// Begins a stage; what is spawned from now on stops before what is there already.
+    pub(crate) fn begin_stage(&mut self) {
+        self.stages.push(Stage { token: CancellationToken::new(), tasks: JoinSet::new() });
+    }
+
+    /// Spawns a task of the current stage; it must end soon after its token is cancelled.
+    pub(crate) fn spawn<F>(
+        &mut self,
+        name: &'static str,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let stage = self.stages.last_mut().expect("a stage was begun");
+        let task = task(stage.token.clone());
+        stage.tasks.spawn(async move { (name, task.await) });
+    }
+
+    /// The token of the current stage.
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.stages.last().expect("a stage was begun").token.clone()
+    }
+
+    /// Waits until any task ends, which none should, and says why it did.
+    pub(crate) async fn ended_early(&mut self) -> anyhow::Error {
+        let ended = std::future::poll_fn(|context| {
+            for stage in &mut self.stages {
+                if let Poll::Ready(Some(ended)) = stage.tasks.poll_join_next(context) {
+                    return Poll::Ready(ended);
+                }
+            }
+            Poll::Pending
+        });
+        reason(ended.await)
+    }
+
+    /// Stops everything, last stage first.
+    pub(crate) async fn stop(&mut self) {
+        for mut stage in self.stages.drain(..).rev() {
+            stage.token.cancel();
+            let all = async {
+                while let Some(ended) = stage.tasks.join_next().await {
+                    if !matches!(ended, Ok((_, Ok(())))) {
+                        tracing::warn!(reason = %reason(ended), "a part did not stop cleanly");
+                    }
+                }
+            };
+            if tokio::time::timeout(STOP_MAX, all).await.is_err() {
+                tracing::warn!("a part did not stop in time and was ended");
+            }
+        }
+    }
+}
+
+fn reason(ended: Result<(&'static str, anyhow::Result<()>), JoinError>) -> anyhow::Error {
+    match ended {
+        Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended although nobody stopped it"),
+        Ok((name, Err(error))) => error.context(format!("{name} failed")),
+        Err(error) => anyhow::Error::from(error).context("a part of the cluster panicked"),
+    }
+}

@@ -1,0 +1,117 @@
+//! How client commands reach the cluster: `--kubeconfig`, `$KUBECONFIG`, else the default data directory's.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use http::{Method, Request};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde_json::Value;
+
+use crate::{
+    config,
+    model::{Kind, kind},
+};
+
+/// Flags of every client command.
+#[derive(Args)]
+pub(super) struct Flags {
+    /// The cluster's kubeconfig [default: $KUBECONFIG, else DATA-DIR/kubeconfig]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The cluster's data directory
+    #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+/// A connection to the cluster's API.
+pub(super) struct Cluster {
+    client: Client,
+    server: String,
+    /// The namespace of the current context.
+    pub(super) namespace: String,
+}
+
+impl Flags {
+    /// Connects; the error says what to do when no cluster is there.
+    pub(super) async fn connect(&self) -> anyhow::Result<Cluster> {
+        let path = match (&self.kubeconfig, &self.data_dir, std::env::var_os("KUBECONFIG")) {
+            (Some(path), _, _) => path.clone(),
+            (None, None, Some(path)) if !path.is_empty() => path.into(),
+            _ => config::default_kubeconfig(self.data_dir.as_deref())?,
+        };
+        if !path.exists() {
+            bail!(
+                "there is no kubeconfig at {}: start a cluster with `snowglobe up`, or name one with --kubeconfig FILE",
+                path.display()
+            );
+        }
+        let kubeconfig = Kubeconfig::read_from(&path)
+            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
+        let (server, namespace) =
+            (config.cluster_url.to_string(), config.default_namespace.clone());
+        Ok(Cluster { client: Client::try_from(config)?, server, namespace })
+    }
+}
+
+impl Cluster {
+    /// One request; an API error becomes its message.
+    pub(super) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> anyhow::Result<Value> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        match self.client.request_text(request.body(body)?).await {
+            Ok(text) => Ok(serde_json::from_str(&text)?),
+            Err(kube::Error::Api(status)) => bail!("{}", status.message),
+            Err(error) => Err(error).with_context(|| {
+                format!(
+                    "no answer from {}: is the cluster running? Start it with `snowglobe up`",
+                    self.server
+                )
+            }),
+        }
+    }
+}
+
+/// A resource as people name it: plural, singular, short name, kind, or `plural.group`.
+pub(super) fn resource(name: &str) -> anyhow::Result<&'static Kind> {
+    let lower = name.to_ascii_lowercase();
+    let known = kind::KINDS.iter().copied().find(|kind| {
+        kind.plural == lower
+            || kind.singular == lower
+            || kind.short_names.contains(&lower.as_str())
+            || format!("{}.{}", kind.plural, kind.group) == lower
+    });
+    known.with_context(|| {
+        let all: Vec<&str> = kind::KINDS.iter().map(|kind| kind.plural).collect();
+        format!("there is no resource {name:?}; there are: {}", all.join(", "))
+    })
+}
+
+/// The path of a kind's list, or of one object.
+pub(super) fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> String {
+    let group = if kind.group.is_empty() {
+        "/api/v1".to_owned()
+    } else {
+        format!("/apis/{}/{}", kind.group, kind.version)
+    };
+    let namespace = match namespace {
+        Some(namespace) if kind.namespaced => format!("/namespaces/{namespace}"),
+        _ => String::new(),
+    };
+    let name = name.map(|name| format!("/{name}")).unwrap_or_default();
+    format!("{group}{namespace}/{}{name}", kind.plural)
+}

@@ -1,0 +1,129 @@
+//! `snowglobe get`: objects as kubectl shows them, for people without kubectl.
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::Value;
+
+use crate::cli::{
+    client::{self, Flags},
+    print,
+};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// What to show: pods, svc, deployments.apps, ...
+    resource: String,
+    /// Only this object
+    name: Option<String>,
+    /// Namespace [default: the context's]
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// All namespaces
+    #[arg(short = 'A', long, conflicts_with = "name")]
+    all_namespaces: bool,
+    /// Label selector
+    #[arg(short = 'l', long, default_value = "", conflicts_with = "name")]
+    selector: String,
+    /// Form of the output
+    #[arg(short, long)]
+    output: Option<Output>,
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Json,
+    Yaml,
+    Wide,
+}
+
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+/// Spaces between columns.
+const GAP: usize = 3;
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let kind = client::resource(&arguments.resource)?;
+    let cluster = arguments.cluster.connect().await?;
+    let namespace = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
+    let namespace = (!arguments.all_namespaces).then_some(namespace);
+    let mut path = client::path(kind, namespace, arguments.name.as_deref());
+    if !arguments.selector.is_empty() {
+        path.push_str("?labelSelector=");
+        path.push_str(&percent_encode(&arguments.selector));
+    }
+    let accept = match arguments.output {
+        Some(Output::Json | Output::Yaml) => "application/json",
+        Some(Output::Wide) | None => TABLE,
+    };
+    let answer = cluster.request(Method::GET, &path, &[("accept", accept)], Vec::new()).await?;
+    let text = match arguments.output {
+        Some(Output::Json) => format!("{answer:#}\n"),
+        Some(Output::Yaml) => serde_yaml::to_string(&answer)?,
+        wide => {
+            let with_namespace = arguments.all_namespaces && kind.namespaced;
+            table(&answer, wide == Some(Output::Wide), with_namespace)
+        }
+    };
+    if text.is_empty() {
+        let place = namespace.filter(|_| kind.namespaced);
+        let place = place.map(|name| format!(" in {name} namespace")).unwrap_or_default();
+        return print(&format!("No resources found{place}.\n"));
+    }
+    print(&text)
+}
+
+/// Percent-encodes everything but letters, digits and `-._`.
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+/// A server-side Table as aligned text; empty when it has no row.
+fn table(table: &Value, wide: bool, with_namespace: bool) -> String {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let columns: Vec<(usize, String)> = list(&table["columnDefinitions"])
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| wide || column["priority"].as_i64().unwrap_or(0) == 0)
+        .map(|(index, column)| (index, column["name"].as_str().unwrap_or("").to_uppercase()))
+        .collect();
+    let rows = list(&table["rows"]);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let first = |text: &str| with_namespace.then(|| text.to_owned()).into_iter();
+    let header = columns.iter().map(|(_, name)| name.clone());
+    let mut lines: Vec<Vec<String>> = vec![first("NAMESPACE").chain(header).collect()];
+    for row in &rows {
+        let namespace = row["object"]["metadata"]["namespace"].as_str().unwrap_or_default();
+        let cells = columns.iter().map(|(index, _)| match &row["cells"][*index] {
+            Value::String(text) => text.clone(),
+            Value::Null => "<none>".to_owned(),
+            other => other.to_string(),
+        });
+        lines.push(first(namespace).chain(cells).collect());
+    }
+    align(&lines)
+}
+
+fn align(lines: &[Vec<String>]) -> String {
+    let count = lines.first().map_or(0, Vec::len);
+    let widths: Vec<usize> = (0..count)
+        .map(|c| lines.iter().map(|line| line[c].chars().count()).max().unwrap_or(0) + GAP)
+        .collect();
+    let mut text = String::new();
+    for line in lines {
+        let padded: String =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(padded.trim_end());
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,95 @@
+//! The command line. `up` and `demo` start a cluster; every other command is a client of its API.
+
+mod apply;
+mod client;
+mod delete;
+mod get;
+mod status;
+mod up;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use tokio::time::Instant;
+
+use crate::config;
+
+/// A Kubernetes cluster's service discovery, whole and real, in one process.
+#[derive(Parser)]
+#[command(name = "snowglobe", version, about, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a cluster in the foreground, until Ctrl-C
+    Up(Box<up::Arguments>),
+    /// Start a cluster with an example shop and a little traffic to look at
+    Demo(Box<up::Arguments>),
+    /// Show objects, as kubectl get does
+    Get(get::Arguments),
+    /// Create or change objects from manifests
+    Apply(apply::Arguments),
+    /// Delete objects
+    Delete(delete::Arguments),
+    /// Tell whether the cluster runs and what is in it
+    Status(status::Arguments),
+    /// Print a shell completion script
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command that the arguments name. `started` is when the process began.
+pub async fn run(started: Instant) -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let command = match config::with_file(Arguments::command(), &arguments) {
+        Ok(command) => command,
+        Err(error) => return fail(&error),
+    };
+    // clap prints help, version and usage errors itself, with the right exit code.
+    let matches = command.get_matches_from(arguments);
+    let parsed = match Arguments::from_arg_matches(&matches) {
+        Ok(parsed) => parsed,
+        Err(error) => error.exit(),
+    };
+    let result = match parsed.command {
+        Command::Up(arguments) => up::run(*arguments, up::Mode::Up, started).await,
+        Command::Demo(arguments) => up::run(*arguments, up::Mode::Demo, started).await,
+        Command::Get(arguments) => get::run(arguments).await,
+        Command::Apply(arguments) => apply::run(arguments).await,
+        Command::Delete(arguments) => delete::run(arguments).await,
+        Command::Status(arguments) => status::run(arguments).await,
+        Command::Completion { shell } => completion(shell),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "snowglobe", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// Writes to stdout; a reader that went away is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// One line on stderr: what failed, and why, from the outside in.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let line = format!("snowglobe: {error:#}\n");
+    // Nothing is left to be done if even stderr is closed.
+    std::io::stderr().write_all(line.as_bytes()).ok();
+    ExitCode::FAILURE
+}

@@ -1,0 +1,50 @@
+//! `snowglobe status`: whether the cluster runs and what is in it.
+
+use clap::{Args, ValueEnum};
+use http::Method;
+use serde_json::{Map, json};
+
+use crate::{
+    cli::{
+        client::{self, Flags},
+        print,
+    },
+    model::kind::KINDS,
+};
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Form of the output
+    #[arg(short, long)]
+    output: Option<Output>,
+    #[command(flatten)]
+    cluster: Flags,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Json,
+}
+
+pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let cluster = arguments.cluster.connect().await?;
+    let get = async |path: &str| cluster.request(Method::GET, path, &[], Vec::new()).await;
+    let version = get("/version").await?;
+    let version = version["gitVersion"].as_str().unwrap_or_default();
+    let mut counts = Map::new();
+    for kind in KINDS {
+        let list = get(&client::path(kind, None, None)).await?;
+        let count = list["items"].as_array().map_or(0, Vec::len);
+        counts.insert(kind.plural.to_owned(), count.into());
+    }
+    let text = match arguments.output {
+        Some(Output::Json) => format!("{}\n", json!({"version": version, "objects": counts})),
+        None => {
+            let lines = counts.iter().filter(|(_, count)| **count != 0);
+            let lines: String =
+                lines.map(|(name, count)| format!("  {name:<22} {count}\n")).collect();
+            format!("running, {version}\n{lines}")
+        }
+    };
+    print(&text)
+}

@@ -1,0 +1,157 @@
+//! `snowglobe up` and `snowglobe demo`.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::{self, Addresses, Seams, manifests},
+    cli::print,
+    config::{Defaults, Flags},
+    telemetry,
+};
+
+/// Arguments of both commands.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Manifests to apply: files, or directories of them
+    #[arg(value_name = "FILE|DIR")]
+    manifests: Vec<PathBuf>,
+    /// How to say where everything is
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Output>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// One JSON line
+    Json,
+}
+
+/// Which of the two commands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mode {
+    Up,
+    Demo,
+}
+
+/// The example shop of the demo; ports above 1024, so that it works for everybody.
+const SHOP: &str = include_str!("shop.yaml");
+/// Its namespace.
+const SHOP_NAMESPACE: &str = "shop";
+
+pub(super) async fn run(
+    arguments: Arguments,
+    mode: Mode,
+    started: Instant,
+) -> anyhow::Result<()> {
+    telemetry::start(&arguments.flags.log).map_err(anyhow::Error::msg)?;
+    let defaults = if mode == Mode::Demo { Defaults::DEMO } else { Defaults::UP };
+    let options = arguments.flags.resolve(&defaults)?;
+    let mut manifests = Vec::new();
+    if mode == Mode::Demo {
+        manifests::parse("the example shop", SHOP, &mut manifests)?;
+    }
+    manifests.extend(manifests::read(&arguments.manifests)?);
+    let stop = stop_signal()?;
+    let directory = options.data_dir.clone();
+    let _lock = app::data_directory(&directory)?;
+    let seams = Seams::open(&options).await?;
+    let mut running = app::start(options, seams).await?;
+    if let Err(error) = running.apply(&manifests).await {
+        // Stop in order first, so that what was applied is kept.
+        let ended = CancellationToken::new();
+        ended.cancel();
+        running.wait(ended).await?;
+        return Err(error);
+    }
+    if mode == Mode::Demo {
+        running.generate_traffic(SHOP_NAMESPACE);
+    }
+    let ready_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match arguments.output {
+        Some(Output::Json) => print(&json_line(ready_ms, &running.addresses)?)?,
+        None => print(&greeting(ready_ms, &running.addresses, &directory, mode))?,
+    }
+    running.wait(stop).await
+}
+
+/// Cancelled by the first SIGINT or SIGTERM.
+fn stop_signal() -> anyhow::Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let token = CancellationToken::new();
+    let stop = token.clone();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the listener lives as long as the process and has no owner to join it"
+    )]
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(token)
+}
+
+fn json_line(ready_ms: u64, addresses: &Addresses) -> anyhow::Result<String> {
+    #[derive(Serialize)]
+    struct Line<'a> {
+        ready_ms: u64,
+        #[serde(flatten)]
+        addresses: &'a Addresses,
+    }
+    Ok(format!("{}\n", serde_json::to_string(&Line { ready_ms, addresses })?))
+}
+
+fn greeting(ready_ms: u64, addresses: &Addresses, data_dir: &Path, mode: Mode) -> String {
+    let Addresses { api, dashboard, dns, metrics, kubeconfig, .. } = addresses;
+    let mut text = format!(
+        "Snowglobe is ready after {ready_ms} ms.\n\n\
+         \x20 API        {api}\n\
+         \x20 DNS        {dns}\n\
+         \x20 Dashboard  {dashboard}\n\
+         \x20 Metrics    {metrics}/metrics\n\
+         \x20 Data       {}\n\n\
+         Use it:\n\n\
+         \x20 export KUBECONFIG={}\n\n\
+         Try it:\n\n",
+        data_dir.display(),
+        kubeconfig.display()
+    );
+    let (server, port) = dns.rsplit_once(':').unwrap_or((dns, "53"));
+    let commands = match mode {
+        Mode::Demo => [
+            format!("kubectl get services,endpointslices,pods -n {SHOP_NAMESPACE}"),
+            format!("dig +short @{server} -p {port} frontend.{SHOP_NAMESPACE}.svc.cluster.local"),
+            format!(
+                "curl http://$(kubectl get service frontend -n {SHOP_NAMESPACE} -o jsonpath='{{.spec.clusterIP}}'):8080/"
+            ),
+        ],
+        Mode::Up => [
+            "kubectl create deployment web --image=nginx --port=8080 --replicas=3".to_owned(),
+            "kubectl expose deployment web".to_owned(),
+            format!("dig +short @{server} -p {port} web.default.svc.cluster.local"),
+        ],
+    };
+    for command in commands {
+        // Writing to a String cannot fail.
+        writeln!(text, "  {command}").ok();
+    }
+    text.push_str("\nCtrl-C stops it.\n");
+    text
+}

@@ -1,0 +1,82 @@
+//! Writes what proxy and policies report ([`Notice`]) as Events on the objects concerned.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    model::{Kind, ObjectKey, kind},
+    registry::{Note, Registry},
+    route::{Notice, ServiceName},
+};
+
+const COMPONENT: &str = "kube-proxy";
+
+/// Reads notices until cancelled.
+pub async fn run(
+    registry: Arc<Registry>,
+    mut notices: mpsc::Receiver<Notice>,
+    token: CancellationToken,
+) {
+    loop {
+        let notice = tokio::select! {
+            () = token.cancelled() => return,
+            notice = notices.recv() => notice,
+        };
+        let Some(notice) = notice else { return };
+        let mut note = note_of(notice);
+        // An object that is gone needs no Event.
+        if let Some(object) = registry.view().get(&note.about) {
+            note.uid.clone_from(&object.metadata.uid);
+            registry.record(COMPONENT, &note).await;
+        }
+    }
+}
+
+fn note_of(notice: Notice) -> Note {
+    match notice {
+        Notice::PortNotBound { route, address, reason } => note(
+            service(&route.service),
+            true,
+            "PortNotBound",
+            format!("port {}/{} cannot be served at {address}: {reason}", route.port, route.protocol),
+        ),
+        Notice::ProtocolNotCarried { service: name, protocol } => note(
+            service(&name),
+            true,
+            "ProtocolNotCarried",
+            format!("{protocol} traffic is not carried; the port is answered by DNS only"),
+        ),
+        Notice::SourceRefused { route, source } => note(
+            service(&route.service),
+            true,
+            "SourceRefused",
+            format!("client {} is outside loadBalancerSourceRanges and was reset", source.ip()),
+        ),
+        Notice::PolicyFailed { policy, route, reason } => note(
+            cluster(&kind::LOAD_BALANCER_POLICY, policy),
+            true,
+            "PolicyFailed",
+            format!("the policy failed for service {}: {reason}", route.service),
+        ),
+        Notice::PolicyLog { policy, code, value } => note(
+            cluster(&kind::LOAD_BALANCER_POLICY, policy),
+            false,
+            "PolicyLog",
+            format!("the module logged code {code}, value {value}"),
+        ),
+    }
+}
+
+fn note(about: ObjectKey, warning: bool, reason: &'static str, message: String) -> Note {
+    Note { about, uid: String::new(), warning, reason, message }
+}
+
+fn service(name: &ServiceName) -> ObjectKey {
+    ObjectKey::new(&kind::SERVICE, &*name.namespace, &*name.name)
+}
+
+fn cluster(kind: &'static Kind, name: String) -> ObjectKey {
+    ObjectKey::cluster(kind, name)
+}

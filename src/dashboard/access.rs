@@ -1,0 +1,262 @@
+//! Who may look at the dashboard. Any web page that the user visits can make the browser send requests here, and
+//! any name can be made to resolve to 127.0.0.1, so being reachable only from this machine protects nothing.
+//!
+//! Three gates, in this order: the `Host` must be one of ours (DNS rebinding), the request must not come from
+//! another site's page (CSRF), and it must carry the session cookie or the token.
+
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode, header,
+        uri::{Authority, Uri},
+    },
+    middleware::Next,
+    response::{Html, IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use crate::dashboard::Options;
+
+/// What the answer to an unauthenticated request may use; it holds nothing about the cluster.
+const PUBLIC: &[&str] = &["/style.css", "/icon.svg"];
+
+const FETCH_SITE: &str = "sec-fetch-site";
+
+/// On every answer.
+const SECURITY: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+         img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+    ),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("referrer-policy", "no-referrer"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// The rules of one dashboard.
+pub(crate) struct Access {
+    hosts: BTreeSet<String>,
+    token: Secret,
+    /// Value of the cookie. Derived from the token, which the cookie therefore does not give away: browsers send
+    /// cookies of a host to all its ports.
+    session: String,
+    session_secret: Secret,
+}
+
+/// Why a request is not served, or not yet.
+enum Refusal {
+    Host(String),
+    OtherSite,
+    /// Neither session nor token; true when a page of another site led here.
+    Locked {
+        led_here: bool,
+    },
+    /// The token of another run.
+    WrongToken,
+    /// The token was right: keep the session, and take the token out of the address bar.
+    Welcome(Option<String>),
+}
+
+/// The middleware: lets a request through or answers in its place.
+pub(crate) async fn guard(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = match access.admit(request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.answer(request.uri().path()),
+    };
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY {
+        headers.insert(*name, HeaderValue::from_static(value));
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+impl Access {
+    pub(crate) fn new(options: &Options) -> Self {
+        let mut hosts: BTreeSet<String> =
+            ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into();
+        if !options.listen.ip().is_unspecified() {
+            hosts.insert(host_of(options.listen.ip()));
+        }
+        hosts.extend(options.allowed_hosts.iter().map(|host| {
+            host.parse().map_or_else(|_name| host.trim().to_ascii_lowercase(), host_of)
+        }));
+        let session = Sha256::digest(format!("snowglobe dashboard session {}", options.token));
+        let session: String = session.iter().map(|byte| format!("{byte:02x}")).collect();
+        let session_secret = Secret::new(&session);
+        Self { hosts, token: Secret::new(&options.token), session, session_secret }
+    }
+
+    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let host = self.check_host(uri, headers)?;
+        check_site(method, uri, headers, &host)?;
+        if PUBLIC.contains(&uri.path()) {
+            return Ok(());
+        }
+        let cookie = format!("snowglobe_{}", host.port_u16().unwrap_or(80));
+        let known = cookies(headers)
+            .any(|(name, value)| name == cookie && self.session_secret.is(value))
+            || bearer(headers).is_some_and(|token| self.token.is(token));
+        let offered = uri.query().filter(|_| uri.path() == "/").and_then(token_of);
+        match (offered, known) {
+            (Some(token), _) if self.token.is(token) => {
+                let attributes = "HttpOnly; SameSite=Strict; Path=/";
+                Err(Refusal::Welcome(Some(format!("{cookie}={}; {attributes}", self.session))))
+            }
+            (Some(_), true) => Err(Refusal::Welcome(None)),
+            (Some(_), false) => Err(Refusal::WrongToken),
+            (None, true) => Ok(()),
+            (None, false) => {
+                let led_here = text(headers, FETCH_SITE) == Some("cross-site");
+                Err(Refusal::Locked { led_here })
+            }
+        }
+    }
+
+    /// Every name that the request calls us by must be ours, and there must be one.
+    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
+        let refused = |name: &str| Refusal::Host(name.chars().take(100).collect());
+        let mut host = uri.authority().cloned();
+        for value in headers.get_all(header::HOST) {
+            let name = String::from_utf8_lossy(value.as_bytes());
+            let named: Authority = name.parse().map_err(|_invalid| refused(&name))?;
+            if host.as_ref().is_some_and(|other| *other != named) {
+                return Err(refused(&name));
+            }
+            host = Some(named);
+        }
+        let host = host.ok_or_else(|| refused(""))?;
+        let ours = self.hosts.contains(&host.host().to_ascii_lowercase());
+        if ours && !host.as_str().contains('@') { Ok(host) } else { Err(refused(host.as_str())) }
+    }
+}
+
+/// Something to be known. Digests are compared, so that the time it takes tells nothing.
+struct Secret([u8; 32]);
+
+impl Secret {
+    fn new(text: &str) -> Self {
+        Self(Sha256::digest(text).into())
+    }
+
+    fn is(&self, offered: &str) -> bool {
+        Self::new(offered).0 == self.0
+    }
+}
+
+fn host_of(address: IpAddr) -> String {
+    match address {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("[{v6}]"),
+    }
+}
+
+/// Refuses what another site's page asks for: everything but reading, and reading of data. (That such a page could
+/// not see the answer is the browser's rule; that it takes no place among the streams is ours.)
+fn check_site(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    host: &Authority,
+) -> Result<(), Refusal> {
+    if matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/") {
+        return Ok(());
+    }
+    let own_origin = text(headers, "origin").is_none_or(|origin| {
+        origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host.as_str()))
+    });
+    let own_site = matches!(text(headers, FETCH_SITE), None | Some("same-origin" | "none"));
+    if own_origin && own_site { Ok(()) } else { Err(Refusal::OtherSite) }
+}
+
+/// A header as text; one that is present but not text counts as foreign.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+}
+
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn token_of(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+impl Refusal {
+    fn answer(self, path: &str) -> Response {
+        match self {
+            Self::Host(name) => {
+                let text = format!(
+                    "403: this dashboard does not answer to the name '{name}'.\n\nIt answers to localhost, 127.0.0.1 and \
+                     [::1]. If you reach it by another name\non purpose, start Snowglobe with --allowed-hosts NAME.\n"
+                );
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
+            Self::OtherSite => {
+                let text = "403: this request came from another site's page.\n";
+                (StatusCode::FORBIDDEN, text).into_response()
+            }
+            Self::Locked { led_here } => {
+                let mut response = locked(path, "");
+                if led_here {
+                    // A Strict cookie is not sent when a link on another site leads here. Asking once more from
+                    // this very page sends it, if there is one.
+                    response
+                        .headers_mut()
+                        .insert(header::REFRESH, HeaderValue::from_static("0; url=/"));
+                }
+                response
+            }
+            Self::WrongToken => locked(
+                path,
+                "<p class=\"notice\">The token in this URL belongs to another run: each start makes a new one.</p>",
+            ),
+            Self::Welcome(cookie) => {
+                let mut response =
+                    (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
+                let cookie = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok());
+                if let Some(cookie) = cookie {
+                    response.headers_mut().insert(header::SET_COOKIE, cookie);
+                }
+                response
+            }
+        }
+    }
+}
+
+/// 401, as a page for people and as a line for programs.
+fn locked(path: &str, notice: &str) -> Response {
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer realm=\"snowglobe dashboard\"")];
+    if path != "/" {
+        let text = "401: open the URL with the token that Snowglobe printed when it started.\n";
+        return (StatusCode::UNAUTHORIZED, challenge, text).into_response();
+    }
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>Snowglobe: locked</title><link rel=\"icon\" href=\"/icon.svg\">\
+         <link rel=\"stylesheet\" href=\"/style.css\">\
+         <body class=\"locked\"><main><img src=\"/icon.svg\" alt=\"\" width=\"56\" height=\"56\">\
+         <h1>This dashboard is locked</h1>{notice}\
+         <p>It opens with the URL that <code>snowglobe up</code> or <code>snowglobe demo</code> printed when it \
+         started. It looks like this:</p>\
+         <pre><code>http://127.0.0.1:6480/?token=…</code></pre>\
+         <p>Look in the terminal where Snowglobe runs, or in <code>docker logs CONTAINER</code>. With \
+         <code>-o json</code> it is the field <code>dashboard</code>.</p></main></body></html>"
+    );
+    (StatusCode::UNAUTHORIZED, challenge, Html(page)).into_response()
+}

@@ -1,0 +1,62 @@
+//! The files of `web/`, embedded in the binary: the page needs no build step and no file beside the executable.
+
+use std::fmt::Write as _;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+/// The page itself.
+pub(crate) const INDEX: &str = "index.html";
+
+#[derive(rust_embed::Embed)]
+#[folder = "web/"]
+struct Files;
+
+/// One file; 304 when the client has it already. Clients ask each time (`no-cache`), so that a page never mixes
+/// the files of two versions.
+pub(crate) fn serve(path: &str, headers: &HeaderMap) -> Response {
+    let Some(file) = Files::get(path) else {
+        return (StatusCode::NOT_FOUND, "There is no such file in the dashboard.\n")
+            .into_response();
+    };
+    let tag = tag(&file.metadata.sha256_hash());
+    let caching = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "no-cache")];
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+    if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
+        return (StatusCode::NOT_MODIFIED, caching).into_response();
+    }
+    let content_type = [(header::CONTENT_TYPE, content_type(path))];
+    (caching, content_type, Body::from(file.data.into_owned())).into_response()
+}
+
+fn tag(hash: &[u8; 32]) -> String {
+    let mut tag = String::from("\"");
+    for byte in &hash[..16] {
+        write!(tag, "{byte:02x}").expect("writing to a string cannot fail");
+    }
+    tag.push('"');
+    tag
+}
+
+/// Browsers are told not to guess (`nosniff`), so a script without its type would not run.
+fn content_type(path: &str) -> &'static str {
+    match path.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("html") => "text/html; charset=utf-8",
+        Some("js") => "text/javascript; charset=utf-8",
+        Some("css") => "text/css; charset=utf-8",
+        Some("svg") => "image/svg+xml",
+        _ => "text/plain; charset=utf-8",
+    }
+}
+
+/// Every file as text.
+#[cfg(test)]
+pub(crate) fn all() -> impl Iterator<Item = (String, String)> {
+    Files::iter().filter_map(|name| {
+        let body = String::from_utf8(Files::get(&name)?.data.into_owned()).ok()?;
+        Some((name.into_owned(), body))
+    })
+}

@@ -1,0 +1,219 @@
+//! Server-side apply: a client states the fields that it wants, the server remembers whose they are, merges them
+//! and removes those that the client no longer states. The rules are those of Kubernetes' field management.
+
+use serde_json::{Value, json};
+
+use crate::model::{
+    Cause, Kind, Status,
+    patch::{
+        keys,
+        managers::{self, Entry, FieldManager},
+        paths::Paths,
+        walk::{self, Place},
+    },
+};
+
+/// What kubectl's client-side apply remembers, and its server-side apply takes over.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+const KUBECTL: &str = "kubectl";
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+
+/// Applies a configuration to the live object, or makes the first version of one.
+///
+/// The result carries the new `managedFields`. Equal to `live` when nothing changes, times included.
+///
+/// # Errors
+/// 400 for a configuration of another version or with `managedFields`, 409 with one cause per field for conflicts
+/// with other managers (unless `force`), 500 for keyed lists with duplicate or missing keys, as kube-apiserver.
+pub fn apply(
+    kind: &Kind,
+    live: Option<&Value>,
+    config: &Value,
+    manager: &FieldManager<'_>,
+    force: bool,
+) -> Result<Value, Status> {
+    let config = checked(kind, config)?;
+    let place = Place::root(keys::root(kind));
+    let mut entries = live.map_or_else(Vec::new, |live| managers::decode(kind, live));
+    let base = live.map_or_else(|| json!({}), managers::without_managers);
+    if let (true, Some(_)) = (entries.is_empty(), live) {
+        let first = FieldManager { name: BEFORE_FIRST_APPLY, ..*manager };
+        let change = managers::difference(kind, manager.subresource, &managers::skeleton(), &base);
+        entries = managers::moved(kind, Vec::new(), change, &first);
+    }
+
+    let mut own = Entry::new(kind, manager, true);
+    let last = entries.iter().position(|e| e.is_same(&own)).map(|at| entries.swap_remove(at));
+    let wanted = managers::in_reach(kind, manager.subresource, walk::field_set(&config, place));
+
+    let merged = walk::merge(Some(&base), Some(&config), place).unwrap_or_else(|| json!({}));
+    let mut merged = match &last {
+        Some(last) => pruned(&merged, &last.paths, &wanted, &entries, place),
+        None => merged,
+    };
+    let change = managers::difference(kind, manager.subresource, &base, &merged);
+    let taken = change.added.union(&change.modified);
+    let mut conflicts: Vec<(&Entry, Paths)> = entries
+        .iter()
+        .map(|entry| (entry, entry.paths.intersection(&taken)))
+        .filter(|(_, paths)| !paths.is_empty())
+        .collect();
+    if manager.name == KUBECTL
+        && let Some(known) = last_applied(kind, &base, place)
+    {
+        for (_, paths) in &mut conflicts {
+            *paths = paths.difference(&known);
+        }
+        conflicts.retain(|(_, paths)| !paths.is_empty());
+    }
+    if !force && !conflicts.is_empty() {
+        return Err(conflict(&conflicts));
+    }
+    for entry in &mut entries {
+        entry.paths = entry.paths.difference(&taken).difference(&change.removed);
+    }
+
+    own.paths = managers::without_system(&wanted);
+    if let Some(last) = last
+        && merged == base
+    {
+        own.time = last.time;
+    }
+    entries.push(own);
+    if manager.name == KUBECTL {
+        renew_last_applied(&mut merged, &config);
+    }
+    managers::encode(&mut merged, entries);
+    Ok(merged)
+}
+
+/// The configuration, if it is one for this kind, without what belongs to the server.
+fn checked(kind: &Kind, config: &Value) -> Result<Value, Status> {
+    let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
+    if !config.is_object() {
+        return Err(Status::bad_request(
+            "error decoding patch: the configuration is not an object",
+        ));
+    }
+    let (version, expected) = (text("apiVersion"), kind.api_version());
+    if version != expected {
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
+        )));
+    }
+    if text("kind") != kind.kind {
+        let (sent, served) = (text("kind"), kind.kind);
+        return Err(Status::bad_request(format!(
+            "{sent} in version \"{}\" cannot be handled as a {served}",
+            kind.version
+        )));
+    }
+    let mut config = config.clone();
+    if let Some(metadata) = config.get_mut("metadata").and_then(Value::as_object_mut) {
+        if metadata.get("managedFields").is_some_and(|fields| !fields.is_null()) {
+            return Err(Status::bad_request("metadata.managedFields must be nil"));
+        }
+        // Manifests made from Go structs carry `creationTimestamp: null`.
+        metadata.retain(|_, value| !value.is_null());
+    }
+    walk::check(&config, Place::root(keys::root(kind)), "").map_err(|problem| {
+        Status::internal(format!(
+            "failed to create typed patch object ({}/{}; {expected}, Kind={}): {}: {}",
+            config.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default(),
+            config.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
+            kind.kind,
+            problem.path,
+            problem.detail,
+        ))
+    })?;
+    Ok(config)
+}
+
+/// Removes what the manager applied last time, does not apply now, and nobody else owns.
+fn pruned(merged: &Value, last: &Paths, wanted: &Paths, others: &[Entry], place: Place) -> Value {
+    let without = |paths: &Paths| {
+        walk::remove(merged, paths, place).unwrap_or_else(|| Value::Object(<_>::default()))
+    };
+    let fields = |value: &Value| walk::field_set(value, place).with_parents();
+    let all = fields(merged);
+    let last = last.with_parents();
+    let owned = others.iter().fold(wanted.clone(), |all, entry| all.union(&entry.paths));
+    let kept = fields(&without(&last)).union(&owned.with_parents());
+    let owned_or_foreign = fields(&without(&all.difference(&kept)));
+    without(&all.difference(&owned_or_foreign).intersection(&last))
+}
+
+fn conflict(conflicts: &[(&Entry, Paths)]) -> Status {
+    let mut by_manager: Vec<(String, Vec<String>)> =
+        conflicts.iter().map(|(entry, paths)| (entry.print(), paths.to_strings())).collect();
+    by_manager.sort();
+    let count: usize = by_manager.iter().map(|(_, paths)| paths.len()).sum();
+    let message = match by_manager.as_slice() {
+        [(manager, paths)] if count == 1 => {
+            format!("Apply failed with 1 conflict: conflict with {manager}: {}", paths.concat())
+        }
+        many => {
+            let lines: Vec<String> = many
+                .iter()
+                .map(|(manager, paths)| {
+                    format!("conflicts with {manager}:\n- {}", paths.join("\n- "))
+                })
+                .collect();
+            format!("Apply failed with {count} conflicts: {}", lines.join("\n"))
+        }
+    };
+    let causes = by_manager
+        .iter()
+        .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
+        .map(|(manager, path)| Cause {
+            reason: "FieldManagerConflict",
+            field: path.clone(),
+            message: format!("conflict with {manager}"),
+        })
+        .collect();
+    Status {
+        code: 409,
+        reason: "Conflict",
+        message,
+        resource: String::new(),
+        group: String::new(),
+        name: String::new(),
+        causes,
+        retry_after_seconds: None,
+    }
+}
+
+/// The fields that kubectl's client-side apply set and that still have its values: its server-side apply may take
+/// them over.
+fn last_applied(kind: &Kind, live: &Value, place: Place) -> Option<Paths> {
+    let text = annotation(live)?.as_str()?;
+    let config: Value = serde_json::from_str(text).ok()?;
+    if config.get("apiVersion")?.as_str()? != kind.api_version() {
+        return None;
+    }
+    let change = walk::compare(&config, live, place);
+    Some(
+        walk::field_set(&config, place)
+            .difference(&change.modified)
+            .difference(&change.added)
+            .difference(&change.removed),
+    )
+}
+
+fn annotation(document: &Value) -> Option<&Value> {
+    document.get("metadata")?.get("annotations")?.get(LAST_APPLIED)
+}
+
+/// Keeps kubectl's own memory in step, so that one may go back to client-side apply.
+fn renew_last_applied(merged: &mut Value, config: &Value) {
+    if annotation(merged).and_then(Value::as_str).is_none_or(str::is_empty) {
+        return;
+    }
+    let mut config = config.clone();
+    if let Some(annotations) =
+        config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+    {
+        annotations.shift_remove(LAST_APPLIED);
+    }
+    merged["metadata"]["annotations"][LAST_APPLIED] = config.to_string().into();
+}

@@ -1,0 +1,97 @@
+//! Virtual nodes: what a kubelet does. They register, beat, and run the pods that are bound to them.
+//!
+//! Enter at [`Nodes`]. It reads and writes objects through the registry and starts pods through
+//! [`crate::runtime::PodRuntime`]; it must never know the proxy or DNS.
+
+mod addresses;
+mod parts;
+mod pods;
+mod register;
+mod status;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use parts::Part;
+
+use crate::{model::Status, registry::Registry, runtime::PodRuntime};
+
+/// The nodes of this process.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// One entry per node.
+    pub nodes: Vec<NodeOptions>,
+    /// Pods that stand for parts of this process.
+    pub parts: Vec<Part>,
+}
+
+/// One virtual node.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Name, `node-1`.
+    pub name: String,
+    /// Its own address.
+    pub address: IpAddr,
+    /// Where its pods' addresses come from.
+    pub pod_cidr: IpNet,
+    /// `topology.kubernetes.io/zone`.
+    pub zone: Option<String>,
+}
+
+/// Kubelets renew their lease this often.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// The virtual nodes of this process and what runs on them.
+pub struct Nodes {
+    registry: Arc<Registry>,
+    runtime: Arc<dyn PodRuntime>,
+    options: Options,
+}
+
+impl Nodes {
+    /// Puts them together; nothing happens yet.
+    pub fn new(registry: Arc<Registry>, runtime: Arc<dyn PodRuntime>, options: Options) -> Self {
+        Self { registry, runtime, options }
+    }
+
+    /// Creates or refreshes the Node objects and the pods of this process's parts.
+    pub async fn register(&self) -> Result<(), Status> {
+        for node in &self.options.nodes {
+            register::node(&self.registry, node).await?;
+        }
+        for part in &self.options.parts {
+            parts::ensure(&self.registry, part).await?;
+        }
+        Ok(())
+    }
+
+    /// Beats, and keeps the bound pods running, until cancelled.
+    pub async fn run(self: Arc<Self>, token: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Self::beat(self.clone(), token.clone()));
+        tasks.spawn(pods::run(
+            self.registry.clone(),
+            self.runtime.clone(),
+            self.options.clone(),
+            token,
+        ));
+        while tasks.join_next().await.is_some() {}
+    }
+
+    async fn beat(self: Arc<Self>, token: CancellationToken) {
+        loop {
+            for node in &self.options.nodes {
+                if let Err(status) = register::renew_lease(&self.registry, node).await {
+                    tracing::warn!(node = %node.name, error = %status, "cannot renew the node's lease");
+                }
+            }
+            tokio::select! {
+                () = token.cancelled() => return,
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+        }
+    }
+}

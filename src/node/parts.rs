@@ -1,0 +1,83 @@
+//! Pods that stand for parts of this process (the DNS server, each node's proxy), like a kubelet's mirror pods: they are
+//! not run, they come back when deleted, and their status is that of the part.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::{
+    model::{ObjectKey, Status, kind},
+    node::{NodeOptions, pods::PART_ANNOTATION, status},
+    registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
+    runtime::PodState,
+};
+
+const NAMESPACE: &str = "kube-system";
+
+/// One part of this process that is shown as a pod.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Pod name.
+    pub name: String,
+    /// Label `k8s-app`.
+    pub app: &'static str,
+    /// The node that it is on.
+    pub node: NodeOptions,
+    /// The pod's address.
+    pub ip: IpAddr,
+    /// Its one container, with ports.
+    pub container: Value,
+    /// Where ports are bound when not as declared, `{"53/UDP": 6453}`.
+    pub bound_ports: Value,
+}
+
+/// Creates or refreshes the pod of a part, Ready.
+pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Status> {
+    let key = key(part);
+    let options = WriteOptions::default();
+    if let Some(old) = registry.view().get(&key) {
+        // Its spec is immutable; what an earlier run wrote may have had other ports.
+        let gone = DeleteOptions {
+            grace_seconds: Some(0),
+            uid: Some(old.metadata.uid.clone()),
+            ..DeleteOptions::default()
+        };
+        match registry.delete(&key, &gone).await {
+            Err(status) if status.code != 404 => return Err(status),
+            _ => {}
+        }
+    }
+    registry.create(&kind::POD, NAMESPACE, document(part), &options).await?;
+    registry
+        .modify(&key, Section::Status, &options, |pod| {
+            let internal = |error: crate::model::object::Error| Status::internal(error.to_string());
+            let typed: Pod = pod.parse().map_err(internal)?;
+            let mut document: Value = pod.parse().map_err(internal)?;
+            let state = PodState { ready: true, moved: Vec::new(), failed: Vec::new() };
+            let now = Timestamp::now();
+            document["status"] = json!(status::running(&typed, part.ip, &part.node, &state, now));
+            Ok(document)
+        })
+        .await?;
+    Ok(())
+}
+
+pub(crate) fn key(part: &Part) -> ObjectKey {
+    ObjectKey::new(&kind::POD, NAMESPACE, &part.name)
+}
+
+fn document(part: &Part) -> Value {
+    let mut annotations = json!({PART_ANNOTATION: part.app});
+    if part.bound_ports.as_object().is_some_and(|ports| !ports.is_empty()) {
+        annotations["snowglobe.dev/bound-ports"] = part.bound_ports.to_string().into();
+    }
+    json!({
+        "metadata": {"name": part.name, "namespace": NAMESPACE, "labels": {"k8s-app": part.app},
+                     "annotations": annotations},
+        "spec": {"nodeName": part.node.name, "hostNetwork": part.ip == part.node.address,
+                 "priorityClassName": "", "tolerations": [{"operator": "Exists"}],
+                 "containers": [part.container]},
+    })
+}

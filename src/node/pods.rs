@@ -1,0 +1,552 @@
+//! The sync loop: every pod that is bound to one of our nodes runs as its object says, and its status tells so.
+//!
+//! One task owns all state. Writes run beside it, one at a time per pod, so that many pods start at once while each
+//! pod's statuses stay in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::{Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    model::{LabelSelector, Object, ObjectKey, Status, kind},
+    node::{NodeOptions, Options, addresses::Addresses, parts::{self, Part}, status},
+    registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
+    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Port},
+};
+
+/// `"false"` keeps a pod from being ready.
+const READY_ANNOTATION: &str = "snowglobe.dev/ready";
+/// Where the ports of a pod really are when they could not be bound as they are: `{"80/TCP": 41234}`.
+const BOUND_PORTS_ANNOTATION: &str = "snowglobe.dev/bound-ports";
+/// Marks pods that stand for a part of this process; they are not run.
+pub(crate) const PART_ANNOTATION: &str = "snowglobe.dev/part";
+/// Who the Events come from.
+const COMPONENT: &str = "kubelet";
+/// A terminating pod stops accepting once no EndpointSlice calls it ready, or after this.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+
+struct Sync {
+    registry: Arc<Registry>,
+    runtime: Arc<dyn PodRuntime>,
+    options: Options,
+    addresses: BTreeMap<String, Addresses>,
+    /// Addresses that pods had when this loop began: pods of an earlier run, and parts of this process.
+    reserved: BTreeSet<IpAddr>,
+    running: BTreeMap<String, Running>,
+    parts: BTreeMap<ObjectKey, Part>,
+    /// Status writes; each gives the uid of its pod.
+    writes: JoinSet<String>,
+    /// Ends of terminating pods.
+    stops: JoinSet<String>,
+}
+
+/// One pod that runs here.
+struct Running {
+    key: ObjectKey,
+    node: NodeOptions,
+    spec: PodSpec,
+    state: Option<PodState>,
+    /// A status write is under way.
+    writing: bool,
+    /// `state` changed since the last write began.
+    unwritten: bool,
+    stopping: bool,
+}
+
+pub(crate) async fn run(
+    registry: Arc<Registry>,
+    runtime: Arc<dyn PodRuntime>,
+    options: Options,
+    token: CancellationToken,
+) {
+    let view = registry.view();
+    let mut changes = registry.subscribe(&[&kind::POD, &kind::SERVICE], view.revision());
+    let mut events = runtime.events();
+    let addresses = options
+        .nodes
+        .iter()
+        .map(|node| (node.name.clone(), Addresses::new(node.pod_cidr)))
+        .collect();
+    let reserved = view.list(&kind::POD, None).filter_map(|pod| {
+        let pod: Pod = pod.parse().ok()?;
+        pod.status?.pod_ip?.parse().ok()
+    });
+    let reserved = reserved.collect();
+    let parts = options.parts.iter().map(|part| (parts::key(part), part.clone())).collect();
+    let (running, writes, stops) = (BTreeMap::new(), JoinSet::new(), JoinSet::new());
+    let mut sync = Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
+    sync.sync_all(&view).await;
+    loop {
+        tokio::select! {
+            () = token.cancelled() => break,
+            batch = changes.next() => match batch {
+                Ok(batch) => sync.objects_changed(&batch).await,
+                Err(_behind) => {
+                    let view = sync.registry.view();
+                    changes = sync.registry.subscribe(&[&kind::POD, &kind::SERVICE], view.revision());
+                    sync.sync_all(&view).await;
+                }
+            },
+            Some(event) = events.next() => sync.pod_changed(event),
+            Some(done) = sync.writes.join_next() => sync.written(done.ok()),
+            Some(done) = sync.stops.join_next() => {
+                if let Ok(uid) = done {
+                    sync.running.remove(&uid);
+                }
+            }
+        }
+    }
+    sync.stops.abort_all();
+    sync.writes.abort_all();
+    for uid in sync.running.keys() {
+        sync.runtime.stop(uid, Duration::ZERO).await;
+    }
+}
+
+impl Sync {
+    async fn sync_all(&mut self, view: &View) {
+        let keys: BTreeSet<ObjectKey> =
+            view.list(&kind::POD, None).map(|pod| pod.key.clone()).collect();
+        let gone = self.running.values().map(|r| r.key.clone()).filter(|key| !keys.contains(key));
+        let all: BTreeSet<ObjectKey> = gone.chain(keys.iter().cloned()).collect();
+        self.sync_pods(view, &all).await;
+    }
+
+    async fn objects_changed(&mut self, batch: &[Arc<Event>]) {
+        let view = self.registry.view();
+        let mut pods = BTreeSet::new();
+        let mut namespaces = BTreeSet::new();
+        for event in batch {
+            let key = &event.object.key;
+            if *key.kind == kind::POD {
+                pods.insert(key.clone());
+            } else {
+                namespaces.insert(key.namespace.clone());
+            }
+        }
+        // A Service changes where the pods that it selects must listen.
+        let affected = self.running.values().filter(|r| namespaces.contains(&r.key.namespace));
+        pods.extend(affected.map(|running| running.key.clone()));
+        self.sync_pods(&view, &pods).await;
+    }
+
+    async fn sync_pods(&mut self, view: &View, keys: &BTreeSet<ObjectKey>) {
+        let mut services: BTreeMap<&str, Vec<Service>> = BTreeMap::new();
+        for key in keys {
+            let services =
+                services.entry(&key.namespace).or_insert_with(|| services_in(view, &key.namespace));
+            self.sync_pod(view, key, services).await;
+        }
+    }
+
+    async fn sync_pod(&mut self, view: &View, key: &ObjectKey, services: &[Service]) {
+        let object = view.get(key);
+        let uid = object.map(|object| object.metadata.uid.as_str());
+        let stale: Vec<String> = self
+            .running
+            .iter()
+            .filter(|(known, r)| r.key == *key && Some(known.as_str()) != uid && !r.stopping)
+            .map(|(known, _)| known.clone())
+            .collect();
+        for uid in stale {
+            self.runtime.stop(&uid, Duration::ZERO).await;
+            self.running.remove(&uid);
+        }
+        if let Some(part) = self.parts.get(key) {
+            if object.is_none_or(|object| object.is_terminating()) {
+                self.restore(part.clone());
+            }
+            return;
+        }
+        let Some(object) = object else { return };
+        let Ok(pod) = object.parse::<Pod>() else { return };
+        let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
+        let Some(node) = self.options.nodes.iter().find(|n| Some(n.name.as_str()) == node_name)
+        else {
+            return;
+        };
+        let node = node.clone();
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        if matches!(phase, Some("Succeeded" | "Failed")) {
+            return;
+        }
+        if object.is_terminating() {
+            self.stop_pod(object, &pod);
+        } else {
+            self.ensure_pod(object, &pod, node, services).await;
+        }
+    }
+
+    async fn ensure_pod(
+        &mut self,
+        object: &Object,
+        pod: &Pod,
+        node: NodeOptions,
+        services: &[Service],
+    ) {
+        let uid = &object.metadata.uid;
+        let known_ip = self.running.get(uid).map(|running| running.spec.ip);
+        let ip = known_ip.or_else(|| self.address_for(pod, &node));
+        let Some(ip) = ip else {
+            let text = format!("node {} has no free pod address in {}", node.name, node.pod_cidr);
+            self.record(object, true, "FailedCreatePodSandBox", text);
+            return;
+        };
+        let spec = PodSpec {
+            uid: uid.clone(),
+            namespace: object.key.namespace.clone(),
+            name: object.key.name.clone(),
+            node: node.name.clone(),
+            zone: node.zone.clone().unwrap_or_default(),
+            ip,
+            ports: ports(pod, object, services),
+            wants_ready: object.metadata.annotations.get(READY_ANNOTATION).map(String::as_str)
+                != Some("false"),
+        };
+        if self.running.get(uid).is_some_and(|running| running.spec == spec) {
+            return;
+        }
+        if known_ip.is_none() {
+            self.announce(object, pod, &spec);
+        }
+        let key = object.key.clone();
+        let running = self.running.entry(uid.clone()).or_insert_with(|| Running {
+            key,
+            node,
+            spec: spec.clone(),
+            state: None,
+            writing: false,
+            unwritten: false,
+            stopping: false,
+        });
+        running.spec = spec.clone();
+        self.runtime.ensure(spec).await;
+    }
+
+    /// Brings the pod of a part of this process back.
+    fn restore(&mut self, part: Part) {
+        let registry = self.registry.clone();
+        self.writes.spawn(async move {
+            if let Err(status) = parts::ensure(&registry, &part).await {
+                tracing::warn!(pod = %part.name, error = %status, "cannot restore a part's pod");
+            }
+            String::new()
+        });
+    }
+
+    /// The address that a pod has already, its node's for host networking, else a new one.
+    fn address_for(&mut self, pod: &Pod, node: &NodeOptions) -> Option<IpAddr> {
+        if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
+            return Some(node.address);
+        }
+        let mut used: BTreeSet<IpAddr> = self.running.values().map(|r| r.spec.ip).collect();
+        let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
+        if let Some(ip) = given.and_then(|ip| ip.parse().ok())
+            && node.pod_cidr.contains(&ip)
+            && !used.contains(&ip)
+        {
+            return Some(ip);
+        }
+        used.extend(&self.reserved);
+        self.addresses.get_mut(&node.name)?.next(&used)
+    }
+
+    /// Says that the image is not run, and what answers instead.
+    fn announce(&mut self, object: &Object, pod: &Pod, spec: &PodSpec) {
+        if pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
+            return;
+        }
+        let containers = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
+        let images: Vec<&str> = containers.iter().filter_map(|c| c.image.as_deref()).collect();
+        let ports: Vec<String> = spec.ports.iter().map(port_name).collect();
+        let listening = if ports.is_empty() {
+            "it listens nowhere, since it declares no port and no Service selects it".to_owned()
+        } else {
+            format!("on {} it answers HTTP with JSON about itself and echoes other TCP and UDP", ports.join(", "))
+        };
+        let text = format!(
+            "image {} is not run: the pod is simulated at {}; {listening}",
+            images.join(", "),
+            spec.ip
+        );
+        self.record(object, false, "Simulated", text);
+    }
+
+    fn record(&mut self, object: &Object, warning: bool, reason: &'static str, message: String) {
+        let note = Note {
+            about: object.key.clone(),
+            uid: object.metadata.uid.clone(),
+            warning,
+            reason,
+            message,
+        };
+        let registry = self.registry.clone();
+        self.writes.spawn(async move {
+            registry.record(COMPONENT, &note).await;
+            String::new()
+        });
+    }
+
+    fn stop_pod(&mut self, object: &Object, pod: &Pod) {
+        let uid = object.metadata.uid.clone();
+        if let Some(running) = self.running.get_mut(&uid) {
+            if running.stopping {
+                return;
+            }
+            running.stopping = true;
+        }
+        let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
+        let key = object.key.clone();
+        self.stops.spawn(async move {
+            if let Some(ip) = ip {
+                let drained = tokio::time::timeout(DRAIN_MAX, drained(&registry, &key, &ip)).await;
+                if drained.is_err() {
+                    tracing::debug!(%key, "a terminating pod is still called ready by some slice");
+                }
+            }
+            runtime.stop(&uid, grace).await;
+            let options =
+                DeleteOptions { grace_seconds: Some(0), uid: Some(uid.clone()), ..<_>::default() };
+            if let Err(status) = registry.delete(&key, &options).await
+                && status.code != 404
+                && status.code != 409
+            {
+                tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
+            }
+            uid
+        });
+    }
+
+    fn pod_changed(&mut self, event: PodEvent) {
+        let Some(running) = self.running.get_mut(&event.uid) else { return };
+        if running.stopping || running.state.as_ref() == Some(&event.state) {
+            return;
+        }
+        running.state = Some(event.state);
+        running.unwritten = true;
+        self.write(&event.uid);
+    }
+
+    /// Begins a status write unless one is under way.
+    fn write(&mut self, uid: &str) {
+        let Some(running) = self.running.get_mut(uid) else { return };
+        let Some(state) = running.state.clone() else { return };
+        if running.writing || !running.unwritten || running.stopping {
+            return;
+        }
+        (running.writing, running.unwritten) = (true, false);
+        let (registry, key, node) = (self.registry.clone(), running.key.clone(), running.node.clone());
+        let (spec, uid) = (running.spec.clone(), uid.to_owned());
+        self.writes.spawn(async move {
+            match write_status(&registry, &key, &node, &spec, &state).await {
+                Err(status) if status.code != 404 => {
+                    tracing::warn!(%key, error = %status, "cannot write a pod's status");
+                }
+                _ => {}
+            }
+            uid
+        });
+    }
+
+    fn written(&mut self, uid: Option<String>) {
+        let Some(uid) = uid else { return };
+        if let Some(running) = self.running.get_mut(&uid) {
+            running.writing = false;
+            self.write(&uid);
+        }
+    }
+}
+
+async fn write_status(
+    registry: &Registry,
+    key: &ObjectKey,
+    node: &NodeOptions,
+    spec: &PodSpec,
+    state: &PodState,
+) -> Result<(), Status> {
+    let options = WriteOptions::default();
+    let own = |pod: &Object| {
+        if pod.metadata.uid == spec.uid { Ok(()) } else { Err(Status::not_found(key)) }
+    };
+    let moved: BTreeMap<String, u16> =
+        state.moved.iter().map(|moved| (port_name(&moved.port), moved.bound)).collect();
+    let wanted = (!moved.is_empty()).then(|| json!(moved).to_string());
+    let object = registry.get(key)?;
+    if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
+        registry
+            .modify(key, Section::Main, &options, |pod| {
+                own(pod)?;
+                let mut document: Value = parse(pod)?;
+                match &wanted {
+                    Some(text) => {
+                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] = text.as_str().into();
+                    }
+                    None => {
+                        if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
+                            all.remove(BOUND_PORTS_ANNOTATION);
+                        }
+                    }
+                }
+                Ok(document)
+            })
+            .await?;
+    }
+    registry
+        .modify(key, Section::Status, &options, |pod| {
+            own(pod)?;
+            let typed: Pod = parse(pod)?;
+            let mut document: Value = parse(pod)?;
+            let status = status::running(&typed, spec.ip, node, state, Timestamp::now());
+            document["status"] = json!(status);
+            Ok(document)
+        })
+        .await?;
+    for (reason, message) in port_notes(state, spec) {
+        let note = Note {
+            about: key.clone(),
+            uid: spec.uid.clone(),
+            warning: reason == "PortNotBound",
+            reason,
+            message,
+        };
+        registry.record(COMPONENT, &note).await;
+    }
+    Ok(())
+}
+
+/// What a user should know about ports that are not where they were declared.
+fn port_notes(state: &PodState, spec: &PodSpec) -> Vec<(&'static str, String)> {
+    let moved = state.moved.iter().map(|moved| {
+        let text = format!(
+            "port {} is served at {}:{} ({}); Services reach it, clients that dial the pod's own address must use that port",
+            port_name(&moved.port),
+            spec.ip,
+            moved.bound,
+            moved.reason
+        );
+        ("PortMoved", text)
+    });
+    let failed = state.failed.iter().map(|(port, reason)| {
+        ("PortNotBound", format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip))
+    });
+    moved.chain(failed).collect()
+}
+
+fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Result<T, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
+}
+
+fn port_name(port: &Port) -> String {
+    format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
+}
+
+fn services_in(view: &View, namespace: &str) -> Vec<Service> {
+    view.list(&kind::SERVICE, Some(namespace)).filter_map(|object| object.parse().ok()).collect()
+}
+
+/// Declared container ports and numeric target ports of the Services that select the pod.
+fn ports(pod: &Pod, object: &Object, services: &[Service]) -> Vec<Port> {
+    let mut ports = BTreeSet::new();
+    let mut add = |number: i32, protocol: Option<&str>| {
+        let udp = match protocol.unwrap_or("TCP") {
+            "TCP" => false,
+            "UDP" => true,
+            _ => return,
+        };
+        if let Ok(number) = u16::try_from(number)
+            && number > 0
+        {
+            ports.insert(Port { number, udp });
+        }
+    };
+    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    for port in containers.iter().flat_map(|c| c.ports.iter().flatten()) {
+        add(port.container_port, port.protocol.as_deref());
+    }
+    for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
+        let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else {
+            continue;
+        };
+        if spec.type_.as_deref() == Some("ExternalName")
+            || !LabelSelector::from_map(selector).matches(&object.metadata.labels)
+        {
+            continue;
+        }
+        for port in spec.ports.iter().flatten() {
+            match &port.target_port {
+                None => add(port.port, port.protocol.as_deref()),
+                Some(IntOrString::Int(0)) => add(port.port, port.protocol.as_deref()),
+                Some(IntOrString::Int(number)) => add(*number, port.protocol.as_deref()),
+                Some(IntOrString::String(_named)) => {}
+            }
+        }
+    }
+    ports.into_iter().collect()
+}
+
+/// Waits until no EndpointSlice of the namespace calls this address ready, and the data half knows.
+async fn drained(registry: &Registry, key: &ObjectKey, ip: &str) {
+    let mut revisions = registry.revisions();
+    loop {
+        let view = registry.view();
+        let called_ready = view.list(&kind::ENDPOINT_SLICE, Some(&key.namespace)).any(|slice| {
+            let slice: Option<EndpointSlice> = slice.parse().ok();
+            slice.is_some_and(|slice| {
+                slice.endpoints.iter().flatten().any(|endpoint| {
+                    endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false)
+                        && endpoint.addresses.iter().any(|address| address == ip)
+                })
+            })
+        });
+        if !called_ready {
+            registry.wait_routed(view.revision()).await;
+            return;
+        }
+        if revisions.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_come_from_containers_and_services() {
+        let pod = json!({"metadata": {"name": "a", "labels": {"app": "web"}}, "spec": {"containers": [
+            {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]}});
+        let key = ObjectKey::new(&kind::POD, "default", "a");
+        let stored = crate::model::object::to_stored(&kind::POD, pod);
+        let object = Object::from_stored(key, 1, &stored).unwrap();
+        let service = |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
+        let services = [
+            service(json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]})),
+            service(json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]})),
+            service(json!({"selector": {"app": "other"}, "ports": [{"port": 7}]})),
+            service(json!({"ports": [{"port": 8}]})),
+        ];
+        let found = ports(&object.parse().unwrap(), &object, &services);
+        let found: Vec<String> = found.iter().map(port_name).collect();
+        assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Node objects and their leases.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::{
+    model::{ObjectKey, Status, kind},
+    node::NodeOptions,
+    registry::{Part, Registry, WriteOptions},
+};
+
+/// The Kubernetes version whose behaviour is served, which `kubectl get nodes` shows.
+const KUBELET_VERSION: &str = "v1.36.0";
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+const LEASE_SECONDS: i32 = 40;
+/// kubelet's default.
+const PODS_MAX: u32 = 110;
+
+/// Creates the Node object, or brings what this process owns of it up to date; labels and taints that others set stay.
+pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), Status> {
+    let key = ObjectKey::cluster(&kind::NODE, &node.name);
+    let options = WriteOptions::default();
+    let labels = labels(node);
+    if registry.view().get(&key).is_none() {
+        let document = json!({"metadata": {"name": node.name, "labels": labels},
+            "spec": {"podCIDR": node.pod_cidr.to_string(), "podCIDRs": [node.pod_cidr.to_string()],
+                     "providerID": format!("snowglobe://{}", node.name)}});
+        registry.create(&kind::NODE, "", document, &options).await?;
+    } else {
+        registry
+            .modify(&key, Part::Main, &options, |object| {
+                let mut document: Value = parse(object)?;
+                for (label, value) in labels.as_object().into_iter().flatten() {
+                    document["metadata"]["labels"][label] = value.clone();
+                }
+                Ok(document)
+            })
+            .await?;
+    }
+    registry
+        .modify(&key, Part::Status, &options, |object| {
+            let mut document: Value = parse(object)?;
+            document["status"] = status(node, Timestamp::now());
+            Ok(document)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Shows that the node lives.
+pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Result<(), Status> {
+    let key = ObjectKey::new(&kind::LEASE, LEASE_NAMESPACE, &node.name);
+    let options = WriteOptions::default();
+    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+    if let Some(object) = registry.view().get(&ObjectKey::cluster(&kind::NODE, &node.name))
+        && registry.view().get(&key).is_none()
+    {
+        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name,
+            "uid": object.metadata.uid}]);
+        let document = json!({"metadata": {"name": node.name, "ownerReferences": owner},
+            "spec": {"holderIdentity": node.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
+        registry.create(&kind::LEASE, LEASE_NAMESPACE, document, &options).await?;
+        return Ok(());
+    }
+    registry
+        .modify(&key, Part::Main, &options, |object| {
+            let mut document: Value = parse(object)?;
+            document["spec"]["renewTime"] = now.as_str().into();
+            Ok(document)
+        })
+        .await?;
+    Ok(())
+}
+
+fn parse(object: &crate::model::Object) -> Result<Value, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
+}
+
+fn labels(node: &NodeOptions) -> Value {
+    let architecture = architecture();
+    let mut labels = json!({
+        "kubernetes.io/hostname": node.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": architecture,
+        "beta.kubernetes.io/os": "linux",
+        "beta.kubernetes.io/arch": architecture,
+    });
+    if let Some(zone) = &node.zone {
+        labels["topology.kubernetes.io/zone"] = zone.as_str().into();
+    }
+    labels
+}
+
+/// Go's name of this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn status(node: &NodeOptions, now: Timestamp) -> Value {
+    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let resources = json!({"cpu": cores.to_string(), "memory": memory(), "pods": PODS_MAX.to_string(),
+        "ephemeral-storage": "100Gi"});
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({"type": kind, "status": status, "reason": reason, "message": message,
+            "lastHeartbeatTime": now, "lastTransitionTime": now})
+    };
+    let kernel = rustix::system::uname();
+    json!({
+        "addresses": [{"type": "InternalIP", "address": node.address.to_string()},
+                      {"type": "Hostname", "address": node.name}],
+        "capacity": resources,
+        "allocatable": resources,
+        "conditions": [
+            condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "the node has sufficient memory available"),
+            condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
+            condition("PIDPressure", "False", "KubeletHasSufficientPID", "the node has sufficient process ids available"),
+            condition("Ready", "True", "KubeletReady", "the virtual node runs pods"),
+        ],
+        "nodeInfo": {
+            "architecture": architecture(), "operatingSystem": "linux", "osImage": "Snowglobe virtual node",
+            "kernelVersion": kernel.release().to_string_lossy(), "kubeletVersion": KUBELET_VERSION,
+            "kubeProxyVersion": "", "containerRuntimeVersion": concat!("snowglobe://", env!("CARGO_PKG_VERSION")),
+            "machineID": "", "systemUUID": "", "bootID": "",
+        },
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
+    })
+}
+
+/// This machine's memory as a quantity; every virtual node claims all of it, as nothing is really limited.
+fn memory() -> String {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = total.and_then(|rest| rest.split_whitespace().next()).unwrap_or("8388608");
+    format!("{kibibytes}Ki")
+}

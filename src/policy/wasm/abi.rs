@@ -1,0 +1,350 @@
+//! The host's side of the ABI: what a guest sees ([`Host`]), how much it may use, and which versions there are.
+//! The specification is `policies/policy.wit`, whose interface is implemented here once, for core modules and
+//! components alike.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
+use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
+
+use crate::policy::{
+    Candidate, Candidates, Failure, Flow, Refusal,
+    wasm::{component::host::Host as Functions, epochs::TICK},
+};
+
+/// The ABI that this host speaks.
+pub const ABI: &str = "snowglobe:policy@0.1.0";
+
+/// The interface that guests import, up to its version.
+const INTERFACE: &str = "snowglobe:policy/host";
+
+/// Versions of [`INTERFACE`] that guests may import, newest first.
+const VERSIONS: &[&str] = &["0.1.0"];
+
+/// The functions of [`INTERFACE`].
+pub(super) const FUNCTIONS: &[&str] = &[
+    "zone",
+    "node",
+    "weight",
+    "active",
+    "failures",
+    "latency",
+    "identity",
+    "flow-hash",
+    "now",
+    "random",
+    "config-length",
+    "config-byte",
+    "log",
+];
+
+/// CPU time that a call may still use once its deadline has passed. A thread that the system did not let run would
+/// otherwise be taken for a loop.
+const GRACE_MICROSECONDS: i64 = 2_000;
+
+/// Characters of a reason that are kept: a guest chooses the names in it.
+const REASON_CHARACTERS_MAX: usize = 300;
+
+/// Where `log` of a guest goes.
+pub type Log = Arc<dyn Fn(u32, u64) + Send + Sync>;
+
+/// Where a guest's time and chance come from.
+#[derive(Clone, Debug)]
+pub enum Environment {
+    /// The machine's clock and random numbers. Holds the moment that `now` counts from.
+    Live(Instant),
+    /// A simulation: its clock in microseconds, and what the random numbers are made from.
+    Simulated {
+        /// `now`.
+        clock: Arc<AtomicU64>,
+        /// The same seed gives the same numbers.
+        seed: u64,
+    },
+}
+
+/// What one guest instance may see and use.
+pub(super) struct Host {
+    /// The endpoints of the last `configure`.
+    pub(super) candidates: Candidates,
+    /// The connection, during `pick`.
+    pub(super) flow: Option<Flow>,
+    /// Ticks that the current call may take.
+    ticks: u64,
+    /// This thread's CPU time in microseconds when those had passed.
+    deadline_passed: Option<i64>,
+    config: Arc<str>,
+    environment: Environment,
+    random: u64,
+    log: Log,
+    limits: Limits,
+}
+
+impl Host {
+    pub(super) fn new(
+        config: Arc<str>,
+        environment: Environment,
+        log: Log,
+        limits: Limits,
+    ) -> Self {
+        let random = match &environment {
+            Environment::Live(_) => rand::random(),
+            Environment::Simulated { seed, .. } => *seed,
+        };
+        let candidates = Candidates::from([]);
+        let (flow, ticks, deadline_passed) = (None, 0, None);
+        Self { candidates, flow, ticks, deadline_passed, config, environment, random, log, limits }
+    }
+
+    /// Opens the time of one call.
+    pub(super) fn enter(&mut self, ticks: u64) {
+        self.ticks = ticks;
+        self.deadline_passed = None;
+    }
+
+    pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
+        &mut self.limits
+    }
+
+    /// The deadline of the current call is over: goes on only as long as the thread hardly ran since.
+    pub(super) fn deadline(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
+        let passed = *self.deadline_passed.get_or_insert(used);
+        if used - passed >= GRACE_MICROSECONDS {
+            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
+        }
+        Ok(UpdateDeadline::Continue(1))
+    }
+
+    fn candidate(&self, i: u32) -> wasmtime::Result<&Candidate> {
+        let count = self.candidates.len();
+        match usize::try_from(i).ok().and_then(|i| self.candidates.get(i)) {
+            Some(candidate) => Ok(candidate),
+            None => bail!("asked for endpoint {i} of {count}"),
+        }
+    }
+}
+
+impl Functions for Host {
+    fn zone(&mut self, i: u32) -> wasmtime::Result<u32> {
+        Ok(self.candidate(i)?.zone)
+    }
+
+    fn node(&mut self, i: u32) -> wasmtime::Result<u32> {
+        Ok(self.candidate(i)?.node)
+    }
+
+    fn weight(&mut self, i: u32) -> wasmtime::Result<u32> {
+        Ok(self.candidate(i)?.weight)
+    }
+
+    fn active(&mut self, i: u32) -> wasmtime::Result<u32> {
+        Ok(self.candidate(i)?.load.active.load(Ordering::Relaxed))
+    }
+
+    fn failures(&mut self, i: u32) -> wasmtime::Result<u32> {
+        Ok(self.candidate(i)?.load.failures.load(Ordering::Relaxed))
+    }
+
+    fn latency(&mut self, i: u32) -> wasmtime::Result<u32> {
+        let latency = self.candidate(i)?.load.latency.load(Ordering::Relaxed);
+        Ok(u32::try_from(latency).unwrap_or(u32::MAX))
+    }
+
+    fn identity(&mut self, i: u32) -> wasmtime::Result<u64> {
+        Ok(self.candidate(i)?.identity)
+    }
+
+    fn flow_hash(&mut self, fields: u32) -> wasmtime::Result<u64> {
+        match &self.flow {
+            Some(flow) => Ok(flow.hash(fields)),
+            None => bail!("asked for flow-hash outside pick, where there is no connection"),
+        }
+    }
+
+    fn now(&mut self) -> wasmtime::Result<u64> {
+        Ok(match &self.environment {
+            Environment::Live(start) => {
+                u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+            }
+            Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
+        })
+    }
+
+    /// SplitMix64: a nanosecond, and the same everywhere.
+    fn random(&mut self) -> wasmtime::Result<u64> {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        Ok(mixed ^ (mixed >> 31))
+    }
+
+    fn config_length(&mut self) -> wasmtime::Result<u32> {
+        Ok(u32::try_from(self.config.len())?)
+    }
+
+    fn config_byte(&mut self, i: u32) -> wasmtime::Result<u32> {
+        let length = self.config.len();
+        match usize::try_from(i).ok().and_then(|i| self.config.as_bytes().get(i)) {
+            Some(byte) => Ok(u32::from(*byte)),
+            None => bail!("asked for config byte {i} of {length}"),
+        }
+    }
+
+    fn log(&mut self, code: u32, value: u64) -> wasmtime::Result<()> {
+        (self.log)(code, value);
+        Ok(())
+    }
+}
+
+/// A linker with the host's functions for core modules.
+pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
+    type Guest<'a> = Caller<'a, Host>;
+    let module = &format!("{INTERFACE}@{}", VERSIONS[0]);
+    let mut linker = Linker::new(engine);
+    linker
+        .func_wrap(module, "zone", |mut guest: Guest<'_>, i: u32| guest.data_mut().zone(i))?
+        .func_wrap(module, "node", |mut guest: Guest<'_>, i: u32| guest.data_mut().node(i))?
+        .func_wrap(module, "weight", |mut guest: Guest<'_>, i: u32| guest.data_mut().weight(i))?
+        .func_wrap(module, "active", |mut guest: Guest<'_>, i: u32| guest.data_mut().active(i))?
+        .func_wrap(module, "failures", |mut guest: Guest<'_>, i: u32| guest.data_mut().failures(i))?
+        .func_wrap(module, "latency", |mut guest: Guest<'_>, i: u32| guest.data_mut().latency(i))?
+        .func_wrap(module, "identity", |mut guest: Guest<'_>, i: u32| guest.data_mut().identity(i))?
+        .func_wrap(module, "flow-hash", |mut guest: Guest<'_>, fields: u32| {
+            guest.data_mut().flow_hash(fields)
+        })?
+        .func_wrap(module, "now", |mut guest: Guest<'_>| guest.data_mut().now())?
+        .func_wrap(module, "random", |mut guest: Guest<'_>| guest.data_mut().random())?
+        .func_wrap(module, "config-length", |mut guest: Guest<'_>| {
+            guest.data_mut().config_length()
+        })?
+        .func_wrap(module, "config-byte", |mut guest: Guest<'_>, i: u32| {
+            guest.data_mut().config_byte(i)
+        })?
+        .func_wrap(module, "log", |mut guest: Guest<'_>, code: u32, value: u64| {
+            guest.data_mut().log(code, value)
+        })?;
+    Ok(linker)
+}
+
+/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks.
+pub(super) fn check_interface(name: &str) -> Result<(), Refusal> {
+    let supported = VERSIONS.join(", ");
+    let (interface, version) = name.split_once('@').unwrap_or((name, ""));
+    if interface != INTERFACE {
+        let text = format!("imports `{name}`; there is only `{INTERFACE}@{}`", VERSIONS[0]);
+        return Err(Refusal(shortened(&text)));
+    }
+    if VERSIONS.contains(&version) {
+        return Ok(());
+    }
+    let text = match version {
+        "" => format!("imports `{name}` without a version; supported are {supported}"),
+        _ => format!("imports version {version} of `{INTERFACE}`; supported are {supported}"),
+    };
+    Err(Refusal(shortened(&text)))
+}
+
+/// Refuses a function that [`INTERFACE`] does not have.
+pub(super) fn check_function(name: &str) -> Result<(), Refusal> {
+    if FUNCTIONS.contains(&name) {
+        return Ok(());
+    }
+    let text = format!("imports `{name}`, but `{INTERFACE}` has only {}", FUNCTIONS.join(", "));
+    Err(Refusal(shortened(&text)))
+}
+
+/// In the engine's words.
+impl From<wasmtime::Error> for Refusal {
+    fn from(error: wasmtime::Error) -> Self {
+        Self(shortened(&format!("{error:#}")))
+    }
+}
+
+/// Why a call failed, in the engine's or the host function's words.
+pub(super) fn failure(doing: &str, error: &wasmtime::Error) -> Failure {
+    Failure(shortened(&format!("{doing}: {}", error.root_cause())))
+}
+
+fn shortened(text: &str) -> String {
+    match text.char_indices().nth(REASON_CHARACTERS_MAX) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// What one instance may allocate.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    memory_bytes: usize,
+    table_elements: usize,
+    instances: usize,
+    memories: usize,
+    tables: usize,
+}
+
+impl Limits {
+    /// A core module: 16 MiB.
+    pub(super) const CORE: Self = Self {
+        memory_bytes: 16 << 20,
+        table_elements: 10_000,
+        instances: 1,
+        memories: 1,
+        tables: 4,
+    };
+    /// A component, which may bring a language's runtime: 64 MiB. Of memories, each of which reserves 4 GiB of
+    /// address space, only as many as thousands of instances can have.
+    pub(super) const COMPONENT: Self = Self {
+        memory_bytes: 64 << 20,
+        table_elements: 100_000,
+        instances: 256,
+        memories: 2,
+        tables: 32,
+    };
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.memory_bytes, current, desired, maximum))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.table_elements, current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.tables
+    }
+
+    fn memories(&self) -> usize {
+        self.memories
+    }
+}
+
+/// Takes a growth from what is left for all memories (or tables) of an instance together.
+fn take(left: &mut usize, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+    let growth = desired.saturating_sub(current);
+    let fits = growth <= *left && maximum.is_none_or(|maximum| desired <= maximum);
+    if fits {
+        *left -= growth;
+    }
+    fits
+}

@@ -1,0 +1,52 @@
+//! Component guests: checked and linked against the world `load-balancer` of `policies/policy.wit`.
+
+use wasmtime::component::{Component, HasSelf, Linker, types::ComponentItem};
+
+use crate::policy::{
+    Refusal,
+    wasm::abi::{self, Host},
+};
+
+pub(super) use generated::{LoadBalancer, LoadBalancerPre, snowglobe::policy::host};
+
+mod generated {
+    wasmtime::component::bindgen!({
+        path: "policies/policy.wit",
+        world: "load-balancer",
+        imports: { default: trappable },
+    });
+}
+
+/// WASI interfaces are in this namespace. They are there to link against and trap when called.
+const DENIED: &str = "wasi:";
+
+/// A linker with the host's functions.
+pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
+    let mut linker = Linker::new(engine);
+    LoadBalancer::add_to_linker::<_, HasSelf<Host>>(&mut linker, |host| host)?;
+    Ok(linker)
+}
+
+/// Checks what a component imports and exports.
+pub(super) fn link(
+    linker: &Linker<Host>,
+    component: &Component,
+) -> Result<LoadBalancerPre<Host>, Refusal> {
+    let engine = linker.engine();
+    for (name, import) in component.component_type().imports(engine) {
+        if name.starts_with(DENIED) {
+            continue;
+        }
+        abi::check_interface(name)?;
+        let ComponentItem::ComponentInstance(interface) = import.ty else {
+            return Err(Refusal(format!("imports `{name}`, which is no interface")));
+        };
+        for (function, _) in interface.exports(engine) {
+            abi::check_function(function)?;
+        }
+    }
+    let mut linker = linker.clone();
+    linker.define_unknown_imports_as_traps(component)?;
+    let pre = linker.instantiate_pre(component)?;
+    Ok(LoadBalancerPre::new(pre)?)
+}

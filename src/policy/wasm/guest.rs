@@ -1,0 +1,155 @@
+//! One running guest, core module or component, behind the trait [`Picker`].
+
+use std::sync::Arc;
+
+use wasmtime::{
+    AsContextMut, ExternType, FuncType, InstancePre, Linker, Module, Store, TypedFunc,
+    ValType::{I32, I64},
+};
+
+use crate::policy::{
+    Candidates, Failure, Flow, Picker, Refusal, flow_hash,
+    wasm::{
+        Engine,
+        abi::{self, Host},
+        component::{LoadBalancer, LoadBalancerPre},
+        epochs::{CALL_TICKS, INSTANTIATE_COMPONENT_TICKS},
+    },
+};
+
+/// The guest's answer for "no opinion".
+const NO_OPINION: u32 = u32::MAX;
+
+/// What languages with a runtime export to be set up (Go, C++): run once, before anything else.
+const INITIALIZE: &str = "_initialize";
+
+/// Checked and linked code, ready to make guests.
+pub(super) enum Code {
+    Core(InstancePre<Host>),
+    Component(LoadBalancerPre<Host>),
+}
+
+/// One instance with its store. Of no use after its first failure.
+pub(super) struct Guest {
+    store: Store<Host>,
+    exports: Exports,
+    engine: Arc<Engine>,
+}
+
+enum Exports {
+    Core {
+        /// A guest without state needs none.
+        configure: Option<TypedFunc<(u64, u32), ()>>,
+        pick: TypedFunc<(u64, u32, u32), u32>,
+    },
+    Component(LoadBalancer),
+}
+
+/// Checks what a core module imports and exports.
+pub(super) fn link_core(
+    linker: &Linker<Host>,
+    module: &Module,
+) -> Result<InstancePre<Host>, Refusal> {
+    for import in module.imports() {
+        abi::check_interface(import.module())?;
+        abi::check_function(import.name())?;
+    }
+    let engine = linker.engine();
+    let export = |name: &str, params: &[wasmtime::ValType], results: &[wasmtime::ValType]| {
+        let wanted = FuncType::new(engine, params.iter().cloned(), results.iter().cloned());
+        match module.get_export(name) {
+            None => Ok(false),
+            Some(ExternType::Func(found)) if FuncType::eq(&found, &wanted) => Ok(true),
+            Some(ExternType::Func(found)) => {
+                Err(Refusal(format!("exports `{name}` as {found}, must be {wanted}")))
+            }
+            Some(_) => Err(Refusal(format!("exports `{name}`, but not as a function"))),
+        }
+    };
+    if !export("pick", &[I64, I32, I32], &[I32])? {
+        return Err(Refusal(match module.get_export("score") {
+            Some(_) => "exports `score` and not `pick`: a topology policy, no load balancer".into(),
+            None => "does not export `pick`".into(),
+        }));
+    }
+    export("configure", &[I64, I32], &[])?;
+    export(INITIALIZE, &[], &[])?;
+    Ok(linker.instantiate_pre(module)?)
+}
+
+impl Guest {
+    /// A new instance that no `configure` has reached.
+    pub(super) fn start(engine: &Arc<Engine>, code: &Code, host: Host) -> Result<Self, Failure> {
+        let mut store = Store::new(engine.wasmtime(), host);
+        store.limiter(Host::limits);
+        let clock = Arc::clone(engine);
+        store.epoch_deadline_callback(move |mut store| {
+            clock.guest_called();
+            store.data_mut().deadline()
+        });
+        let exports = match code {
+            Code::Core(pre) => start_core(engine, &mut store, pre),
+            Code::Component(pre) => {
+                engine.enter(&mut store, INSTANTIATE_COMPONENT_TICKS);
+                pre.instantiate(&mut store).map(Exports::Component)
+            }
+        };
+        let exports = exports.map_err(|error| abi::failure("start", &error))?;
+        Ok(Self { store, exports, engine: Arc::clone(engine) })
+    }
+}
+
+fn start_core(
+    engine: &Engine,
+    store: &mut Store<Host>,
+    pre: &InstancePre<Host>,
+) -> wasmtime::Result<Exports> {
+    engine.enter(store, CALL_TICKS);
+    let instance = pre.instantiate(store.as_context_mut())?;
+    if let Ok(initialize) = instance.get_typed_func::<(), ()>(store.as_context_mut(), INITIALIZE) {
+        initialize.call(store.as_context_mut(), ())?;
+    }
+    Ok(Exports::Core {
+        configure: instance.get_typed_func(store.as_context_mut(), "configure").ok(),
+        pick: instance.get_typed_func(store, "pick")?,
+    })
+}
+
+impl Picker for Guest {
+    fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure> {
+        let count = u32::try_from(candidates.len())
+            .map_err(|error| Failure(format!("{} endpoints: {error}", candidates.len())))?;
+        let host = self.store.data_mut();
+        host.candidates = Arc::clone(candidates);
+        host.flow = None;
+        self.engine.enter(&mut self.store, CALL_TICKS);
+        match &self.exports {
+            Exports::Core { configure: None, .. } => Ok(()),
+            Exports::Core { configure: Some(configure), .. } => {
+                configure.call(&mut self.store, (generation, count))
+            }
+            Exports::Component(guest) => guest.call_configure(&mut self.store, generation, count),
+        }
+        .map_err(|error| abi::failure("configure", &error))
+    }
+
+    fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure> {
+        self.store.data_mut().flow = Some(*flow);
+        self.engine.enter(&mut self.store, CALL_TICKS);
+        let (hash, zone, node) =
+            (flow.hash(flow_hash::SOURCE_ADDRESS), flow.client_zone, flow.client_node);
+        let picked = match &self.exports {
+            Exports::Core { pick, .. } => pick.call(&mut self.store, (hash, zone, node)),
+            Exports::Component(guest) => guest.call_pick(&mut self.store, hash, zone, node),
+        };
+        let index = picked.map_err(|error| abi::failure("pick", &error))?;
+        if index == NO_OPINION {
+            return Ok(None);
+        }
+        let count = self.store.data().candidates.len();
+        match usize::try_from(index) {
+            Ok(index) if index < count => Ok(Some(index)),
+            _ => Err(Failure(format!("pick: chose endpoint {index} of {count}"))),
+        }
+    }
+}

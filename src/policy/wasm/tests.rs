@@ -1,0 +1,416 @@
+//! The ABI as guests see it, and guests that mean no good.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+
+use super::{Engine, Environment, Log, WasmPolicy, abi, extra_flow, extras};
+use crate::policy::{Candidates, Failure, Policy, Refusal, UNKNOWN, flow_hash, identity};
+
+const CONFIG: &str = "ab";
+const NOW: u64 = 1_234;
+
+/// SplitMix64's first number from seed 0, as its authors give it.
+const FIRST_RANDOM: u64 = 0xe220_a839_7b1d_cdaf;
+
+/// Three endpoints; number 1 has a value of its own for everything.
+fn candidates() -> Candidates {
+    let mut candidates = extras(3).to_vec();
+    let one = &mut candidates[1];
+    (one.zone, one.node, one.weight) = (11, UNKNOWN, 13);
+    one.load.active.store(14, Ordering::Relaxed);
+    one.load.failures.store(15, Ordering::Relaxed);
+    one.load.latency.store(u64::MAX, Ordering::Relaxed);
+    candidates.into()
+}
+
+/// One host function: name, parameters in WIT types, result, the call's arguments and what it must return.
+type Row = (&'static str, &'static [&'static str], &'static str, &'static str, u64);
+
+fn table() -> Vec<Row> {
+    let one = extras(3)[1].address;
+    let hash = |fields| extra_flow(40_000).hash(fields);
+    let (i, fields) = (&["u32"], &["u32"]);
+    vec![
+        ("zone", i, "u32", "(i32.const 1)", 11),
+        ("node", i, "u32", "(i32.const 1)", u64::from(UNKNOWN)),
+        ("weight", i, "u32", "(i32.const 1)", 13),
+        ("weight", i, "u32", "(i32.const 0)", 1),
+        ("active", i, "u32", "(i32.const 1)", 14),
+        ("failures", i, "u32", "(i32.const 1)", 15),
+        ("latency", i, "u32", "(i32.const 1)", u64::from(u32::MAX)),
+        ("latency", i, "u32", "(i32.const 0)", 0),
+        ("identity", i, "u64", "(i32.const 1)", identity(one)),
+        ("flow-hash", fields, "u64", "(i32.const 1)", hash(flow_hash::SOURCE_ADDRESS)),
+        ("flow-hash", fields, "u64", "(i32.const 31)", hash(31)),
+        ("now", &[], "u64", "", NOW),
+        ("random", &[], "u64", "", FIRST_RANDOM),
+        ("config-length", &[], "u32", "", 2),
+        ("config-byte", i, "u32", "(i32.const 1)", u64::from(b'b')),
+    ]
+}
+
+fn core_type(wit: &str) -> &'static str {
+    if wit == "u64" { "i64" } else { "i32" }
+}
+
+/// The body of a `pick` that answers 1 if the call returns what it must, else 0.
+fn checking_pick(row: &Row) -> String {
+    let (_, _, result, arguments, expected) = row;
+    let result = core_type(result);
+    format!(
+        r#"(func (export "pick") (param i64 i32 i32) (result i32)
+             ({result}.eq (call $f {arguments}) ({result}.const {expected})))"#
+    )
+}
+
+fn core_import(row: &Row) -> String {
+    let (name, parameters, result, ..) = row;
+    let parameters = parameters.iter().map(|wit| core_type(wit)).collect::<Vec<_>>().join(" ");
+    let result = core_type(result);
+    format!(r#""{name}" (func $f (param {parameters}) (result {result}))"#)
+}
+
+fn core_guest(row: &Row) -> String {
+    let (import, pick) = (core_import(row), checking_pick(row));
+    format!(r#"(module (import "snowglobe:policy/host@0.1.0" {import}) {pick})"#)
+}
+
+fn component_guest(row: &Row) -> String {
+    let (name, parameters, result, ..) = row;
+    let parameters =
+        parameters.iter().map(|wit| format!(r#"(param "i" {wit})"#)).collect::<String>();
+    let core = format!(
+        r#"(import "host" {}) {} (func (export "configure") (param i64 i32))"#,
+        core_import(row),
+        checking_pick(row)
+    );
+    let host = format!(
+        r#"(import "snowglobe:policy/host@0.1.0" (instance $host
+             (export "{name}" (func {parameters} (result {result})))))
+           (core func $f (canon lower (func $host "{name}")))
+           (core instance $needs (export "{name}" (func $f)))"#
+    );
+    component(&host, "(with \"host\" (instance $needs))", &core)
+}
+
+/// A component around a core module, following the world.
+fn component(imports: &str, with: &str, core: &str) -> String {
+    format!(
+        r#"(component
+             {imports}
+             (core module $code {core})
+             (core instance $guest (instantiate $code {with}))
+             (func (export "configure") (param "generation" u64) (param "count" u32)
+               (canon lift (core func $guest "configure")))
+             (func (export "pick")
+               (param "source-hash" u64) (param "client-zone" u32) (param "client-node" u32)
+               (result u32)
+               (canon lift (core func $guest "pick"))))"#
+    )
+}
+
+fn policy(source: &str, log: Log) -> Result<WasmPolicy, Refusal> {
+    let engine = Engine::new().unwrap();
+    let program = Arc::new(engine.compile(source.as_bytes())?);
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let policy = WasmPolicy::new(&engine, program, Arc::from(CONFIG), Arc::clone(&log));
+    Ok(policy.in_environment(Environment::Simulated { clock, seed: 0 }, log))
+}
+
+fn silent() -> Log {
+    Arc::new(|_, _| ())
+}
+
+fn picked(source: &str) -> Result<Option<usize>, Failure> {
+    let mut guest = policy(source, silent()).expect(source).instance()?;
+    guest.configure(1, &candidates())?;
+    guest.pick(&extra_flow(40_000))
+}
+
+#[test]
+fn host_functions_return_real_values() {
+    for row in table() {
+        assert_eq!(picked(&core_guest(&row)), Ok(Some(1)), "core {row:?}");
+        assert_eq!(picked(&component_guest(&row)), Ok(Some(1)), "component {row:?}");
+    }
+}
+
+#[test]
+fn the_table_has_every_host_function() {
+    let mut tested = table().iter().map(|row| row.0).collect::<BTreeSet<_>>();
+    tested.insert("log");
+    assert_eq!(tested, abi::FUNCTIONS.iter().copied().collect());
+}
+
+#[test]
+fn an_index_out_of_range_traps() {
+    for (name, parameters, result, arguments, _) in table() {
+        if arguments != "(i32.const 1)" || name == "flow-hash" {
+            continue;
+        }
+        let row = (name, parameters, result, "(i32.const 3)", 0);
+        for guest in [core_guest(&row), component_guest(&row)] {
+            let Failure(reason) = picked(&guest).unwrap_err();
+            let expected =
+                if name == "config-byte" { "config byte 3 of 2" } else { "endpoint 3 of 3" };
+            assert_eq!(reason, format!("pick: asked for {expected}"), "{name}");
+        }
+    }
+}
+
+#[test]
+fn log_reaches_the_host() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log: Log = {
+        let seen = Arc::clone(&seen);
+        Arc::new(move |code, value| seen.lock().push((code, value)))
+    };
+    let source = r#"(module
+        (import "snowglobe:policy/host@0.1.0" "log" (func $log (param i32 i64)))
+        (func (export "pick") (param i64 i32 i32) (result i32)
+          (call $log (i32.const 7) (local.get 0)) (i32.const 0)))"#;
+    let mut guest = policy(source, log).unwrap().instance().unwrap();
+    guest.configure(1, &candidates()).unwrap();
+    let flow = extra_flow(40_000);
+    guest.pick(&flow).unwrap();
+    assert_eq!(*seen.lock(), [(7, flow.hash(flow_hash::SOURCE_ADDRESS))]);
+}
+
+#[test]
+fn configure_and_pick_get_their_arguments() {
+    let core = r#"
+        (global $sum (mut i64) (i64.const 0))
+        (func (export "configure") (param i64 i32)
+          (global.set $sum (i64.add (local.get 0) (i64.extend_i32_u (local.get 1)))))
+        (func (export "pick") (param i64 i32 i32) (result i32)
+          (i32.and
+            (i64.eq (global.get $sum) (i64.const 45))
+            (i32.and (i32.eq (local.get 1) (i32.const 5)) (i32.eq (local.get 2) (i32.const 6)))))"#;
+    for source in [format!("(module {core})"), component("", "", core)] {
+        let mut guest = policy(&source, silent()).unwrap().instance().unwrap();
+        guest.configure(42, &candidates()).unwrap();
+        let mut flow = extra_flow(40_000);
+        (flow.client_zone, flow.client_node) = (5, 6);
+        assert_eq!(guest.pick(&flow), Ok(Some(1)));
+    }
+}
+
+#[test]
+fn no_opinion_is_no_failure() {
+    assert_eq!(picked(&pick("(i32.const -1)")), Ok(None));
+}
+
+#[test]
+fn initialize_runs_first() {
+    let source = r#"(module (global $ready (mut i32) (i32.const 0))
+        (func (export "_initialize") (global.set $ready (i32.const 1)))
+        (func (export "pick") (param i64 i32 i32) (result i32) (global.get $ready)))"#;
+    assert_eq!(picked(source), Ok(Some(1)));
+}
+
+#[test]
+fn wasi_is_there_and_traps_when_called() {
+    let imports = r#"
+        (import "wasi:random/random@0.2.0" (instance $wasi
+          (export "get-random-u64" (func (result u64)))))
+        (core func $f (canon lower (func $wasi "get-random-u64")))
+        (core instance $needs (export "f" (func $f)))"#;
+    let guest = |pick: &str| {
+        let core = format!(
+            r#"(import "wasi" "f" (func $f (result i64))) (func (export "configure") (param i64 i32))
+               (func (export "pick") (param i64 i32 i32) (result i32) {pick})"#
+        );
+        component(imports, "(with \"wasi\" (instance $needs))", &core)
+    };
+    assert_eq!(picked(&guest("(i32.const 2)")), Ok(Some(2)));
+    let Failure(reason) = picked(&guest("(i32.wrap_i64 (call $f))")).unwrap_err();
+    assert!(reason.contains("wasi:random/random@0.2.0#get-random-u64"), "{reason}");
+}
+
+#[test]
+fn memory_ends_at_the_limit() {
+    let core = |pages: u32| {
+        format!(
+            r#"(memory 1) (func (export "configure") (param i64 i32))
+               (func (export "pick") (param i64 i32 i32) (result i32)
+                 (loop $more
+                   (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+                 (i32.eq (memory.size) (i32.const {pages})))"#
+        )
+    };
+    assert_eq!(picked(&format!("(module {})", core(256))), Ok(Some(1)), "16 MiB");
+    assert_eq!(picked(&component("", "", &core(1024))), Ok(Some(1)), "64 MiB");
+}
+
+/// A module with only a `pick` of that body.
+fn pick(body: &str) -> String {
+    format!(r#"(module (func (export "pick") (param i64 i32 i32) (result i32) {body}))"#)
+}
+
+#[test]
+fn modules_that_do_not_fit_are_refused() {
+    let import = |module: &str, name: &str, kind: &str| {
+        let pick = r#"(func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
+        format!(r#"(module (import "{module}" "{name}" {kind}) {pick})"#)
+    };
+    let host = "snowglobe:policy/host@0.1.0";
+    let missing_export = r#"(component (core module $code (func (export "configure") (param i64 i32)))
+        (core instance $guest (instantiate $code))
+        (func (export "configure") (param "generation" u64) (param "count" u32)
+          (canon lift (core func $guest "configure"))))"#;
+    let new_component = component(
+        r#"(import "snowglobe:policy/host@9.9.9" (instance))"#,
+        "",
+        r#"(func (export "configure") (param i64 i32))
+           (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#,
+    );
+    let unknown_component = new_component.replace("snowglobe:policy/host@9.9.9", "evil:net/tcp");
+    let rows: &[(&str, &str)] = &[
+        ("", "the module is empty"),
+        (";; nothing", "expected at least one module field"),
+        ("\0asm garbage", "unknown binary version"),
+        ("\u{7f}ELF", "unexpected character"),
+        ("(module", "expected `)`"),
+        ("(module)", "does not export `pick`"),
+        ("(component)", "no export `configure` found"),
+        (
+            r#"(module (func (export "score") (param i32 i32 i32) (result i32) (i32.const 0)))"#,
+            "a topology policy",
+        ),
+        (r#"(module (func (export "pick") (result i32) (i32.const 0)))"#, "exports `pick` as"),
+        (r#"(module (memory (export "pick") 1))"#, "not as a function"),
+        (
+            &import("snowglobe:policy/host@9.9.9", "now", "(func (result i64))"),
+            "imports version 9.9.9 of `snowglobe:policy/host`; supported are 0.1.0",
+        ),
+        (
+            &import("snowglobe:policy/host", "now", "(func (result i64))"),
+            "without a version; supported are 0.1.0",
+        ),
+        (&import(host, "shutdown", "(func)"), "imports `shutdown`, but"),
+        (&import(host, "now", "(func (result i32))"), "incompatible import type"),
+        (&import(host, "now", "(memory 1)"), "incompatible import type"),
+        (
+            &import("wasi_snapshot_preview1", "fd_write", "(func)"),
+            "imports `wasi_snapshot_preview1`",
+        ),
+        (missing_export, "no export `pick` found"),
+        (&new_component, "imports version 9.9.9 of `snowglobe:policy/host`; supported are 0.1.0"),
+        (&unknown_component, "imports `evil:net/tcp`"),
+    ];
+    for (source, expected) in rows {
+        let Err(Refusal(reason)) = policy(source, silent()) else { panic!("accepted: {source}") };
+        assert!(reason.contains(expected), "{source}\n  got {reason}");
+    }
+}
+
+#[test]
+fn modules_that_misbehave_fail_when_tried() {
+    let never = "(loop $forever (br $forever))";
+    let with = |more: &str| {
+        let pick = r#"(func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
+        format!("(module {more} {pick})")
+    };
+    let configure = format!(r#"(func (export "configure") (param i64 i32) {never})"#);
+    let grow = "(loop $more (drop (memory.grow (i32.const 1))) (br $more))";
+    let flow_hash = r#"(import "snowglobe:policy/host@0.1.0" "flow-hash" (func $hash (param i32) (result i64)))
+        (func (export "configure") (param i64 i32) (drop (call $hash (i32.const 1))))"#;
+    let too_early = r#"(import "snowglobe:policy/host@0.1.0" "zone" (func $zone (param i32) (result i32)))
+        (start $start) (func $start (drop (call $zone (i32.const 0))))"#;
+    let slow_component = component(
+        "",
+        "",
+        &format!(
+            r#"(func (export "configure") (param i64 i32))
+               (func (export "pick") (param i64 i32 i32) (result i32) {never} (i32.const 0))"#
+        ),
+    );
+    let rows: &[(&str, &str)] = &[
+        (&pick(&format!("{never} (i32.const 0)")), "pick: ran longer than 20 ms"),
+        (&with(&configure), "configure: ran longer than 20 ms"),
+        (&with(&format!("(start $s) (func $s {never})")), "start: ran longer than 20 ms"),
+        (
+            &with(&format!(r#"(func (export "_initialize") {never})"#)),
+            "start: ran longer than 20 ms",
+        ),
+        (&slow_component, "pick: ran longer than 20 ms"),
+        (
+            &with(&format!(r#"(memory 1) (func (export "configure") (param i64 i32) {grow})"#)),
+            "configure: ran longer",
+        ),
+        (&with("(memory 257)"), "memory minimum size of 257 pages exceeds memory limits"),
+        (&with("(memory 1) (memory 1)"), "memory"),
+        (&with("(table 100000 funcref)"), "exceeds table limits"),
+        (&with("(start $s) (func $s (call $s))"), "call stack exhausted"),
+        (&with(too_early), "start: asked for endpoint 0 of 0"),
+        (&with(flow_hash), "configure: asked for flow-hash outside pick"),
+        (&pick("unreachable"), "pick: wasm trap: wasm `unreachable` instruction executed"),
+        (&pick("(i32.div_u (i32.const 1) (i32.const 0))"), "integer divide by zero"),
+        (&pick("(i32.const 3)"), "pick: chose endpoint 3 of 3"),
+        (&pick("(i32.const -2)"), "pick: chose endpoint 4294967294 of 3"),
+    ];
+    for (source, expected) in rows {
+        let Err(Refusal(reason)) = policy(source, silent()).unwrap().rehearse() else {
+            panic!("accepted: {source}")
+        };
+        assert!(reason.contains(expected), "{source}\n  got {reason}");
+    }
+}
+
+#[test]
+fn a_component_has_two_seconds_to_start() {
+    let core = r#"(start $s) (func $s (loop $forever (br $forever)))
+        (func (export "configure") (param i64 i32))
+        (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
+    let Err(Failure(reason)) =
+        policy(&component("", "", core), silent()).unwrap().instance().map(drop)
+    else {
+        panic!("it started")
+    };
+    assert_eq!(reason, "start: ran longer than 2000 ms");
+}
+
+#[test]
+fn builtins_pass_their_rehearsal() {
+    let engine = Engine::new().unwrap();
+    for name in Engine::builtins() {
+        let program = Arc::new(engine.builtin(name).unwrap());
+        WasmPolicy::new(&engine, program, Arc::from(""), silent()).rehearse().expect(name);
+    }
+    assert!(engine.builtin("best").is_err());
+}
+
+#[test]
+fn text_is_recognised() {
+    let rows = [
+        ("(component)", true),
+        (" ;; note (module)\n(; one (module) ;) (component)", true),
+        ("(module) ;; (component)", false),
+        ("\0asm\u{d}\0\u{1}\0", true),
+        ("\0asm\u{1}\0\0\0", false),
+        ("", false),
+    ];
+    for (source, expected) in rows {
+        assert_eq!(super::is_component(source.as_bytes()), expected, "{source}");
+    }
+}
+
+#[test]
+fn a_simulation_repeats_itself_and_its_instances_differ() {
+    let source = core_guest(&("random", &[], "u64", "", FIRST_RANDOM));
+    let policy = policy(&source, silent()).unwrap();
+    let first_pick = || {
+        let mut guest = policy.instance().unwrap();
+        guest.configure(1, &candidates()).unwrap();
+        guest.pick(&extra_flow(40_000)).unwrap()
+    };
+    assert_eq!(first_pick(), Some(1));
+    assert_eq!(first_pick(), Some(0), "the second instance has another seed");
+}

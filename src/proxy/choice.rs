@@ -1,0 +1,67 @@
+//! Choosing one endpoint of a view: affinity first, then the policy, then, after a failed connect, whatever is left.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{
+    policy::Flow,
+    proxy::{
+        Pick,
+        live::{Active, Live},
+        views::View,
+    },
+};
+
+/// Chooses through a policy.
+pub(crate) struct Chooser {
+    pick: Pick,
+}
+
+/// An endpoint that was given a connection.
+pub(crate) struct Chosen {
+    /// Its place among the candidates.
+    pub(crate) index: usize,
+    /// Where to connect.
+    pub(crate) target: SocketAddr,
+    /// Its figures.
+    pub(crate) live: Arc<Live>,
+    /// Counts as open while held.
+    pub(crate) active: Active,
+}
+
+impl Chooser {
+    pub(crate) fn new(pick: Pick) -> Self {
+        Self { pick }
+    }
+
+    /// An endpoint that is not among `tried`; `None` when the policy refuses or all were tried.
+    pub(crate) fn choose(&self, view: &View, flow: &Flow, tried: &[usize]) -> Option<Chosen> {
+        let remembered = if tried.is_empty() { remembered(view, flow) } else { None };
+        let index = match remembered {
+            Some(index) => index,
+            None => self.untried(view, flow, tried)?,
+        };
+        let (target, live) = view.targets.get(index)?;
+        Some(Chosen { index, target: *target, live: Arc::clone(live), active: live.picked() })
+    }
+
+    fn untried(&self, view: &View, flow: &Flow, tried: &[usize]) -> Option<usize> {
+        let policy = view.route.policy.as_deref();
+        let View { label, generation, candidates, .. } = view;
+        let picked = (self.pick)(&view.route.name, label, policy, *generation, candidates, flow)?;
+        let count = candidates.len();
+        (0..count).map(|step| (picked + step) % count).find(|index| !tried.contains(index))
+    }
+}
+
+/// The endpoint of the client's last connection, if affinity is on and the endpoint may still be used.
+fn remembered(view: &View, flow: &Flow) -> Option<usize> {
+    let endpoint = view.affinity.endpoint(flow.source.ip(), view.route.affinity?)?;
+    view.candidates.iter().position(|candidate| candidate.address == endpoint)
+}
+
+/// The client's next connection goes to the same endpoint, if affinity is on.
+pub(crate) fn remember(view: &View, flow: &Flow, live: &Live) {
+    if view.route.affinity.is_some() {
+        view.affinity.remember(flow.source.ip(), live.address);
+    }
+}

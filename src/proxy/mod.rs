@@ -1,0 +1,341 @@
+//! The proxy: carries connections to service addresses to the endpoints that policies pick.
+//!
+//! A [`dataplane::DataPlane`] listens and hands over what arrives; `views` says which endpoints this client may use;
+//! the [`Pick`] chooses one; `tcp` and `udp` carry. Enter at [`Proxy`]. Nothing here knows Kubernetes: the
+//! [`RouteTable`] is all that it follows.
+//!
+//! Where this proxy does more than kube-proxy can: a connect that an endpoint refuses is tried on another endpoint
+//! before the client notices, and a client whose view is empty gets a reset instead of silence.
+
+mod affinity;
+mod choice;
+pub mod dataplane;
+mod live;
+mod metrics;
+mod stats;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod views;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    policy::{Candidates, Flow},
+    proxy::{
+        choice::Chooser,
+        dataplane::{Connection, DataPlane, Deliver, Duty, Incoming},
+        metrics::Refusal,
+        udp::Sessions,
+        views::{Changes, Dialled, Views},
+    },
+    route::{Notice, Protocol, Route, RouteName, RouteTable, notice},
+};
+
+pub use metrics::{Metrics, Totals};
+pub use stats::{EndpointStats, RouteStats};
+
+/// Connections carried at one time, if the process may have enough descriptors; one costs two of them and 32 KiB. Past
+/// it, clients are reset.
+const CONNECTIONS_MAX: usize = 16_384;
+/// UDP sessions alive at one time, likewise; one costs a descriptor. Past it, the longest unused ones end.
+const SESSIONS_MAX: usize = 8192;
+/// At most one complaint about the bound in this time.
+const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Picks the index of a candidate for a connection: service port, view, policy (`None` for the default), generation
+/// of the candidates, candidates, flow. `None` refuses the connection.
+pub type Pick = Arc<
+    dyn Fn(&RouteName, &Arc<str>, Option<&str>, u64, &Candidates, &Flow) -> Option<usize>
+        + Send
+        + Sync,
+>;
+
+/// Told when a service port is gone, so that whoever picks may forget it.
+pub type Forget = Arc<dyn Fn(&RouteName) + Send + Sync>;
+
+/// How the proxy behaves.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The node of clients that are on none.
+    pub client_node: Arc<str>,
+    /// Whose state is shared.
+    pub view: ProxyView,
+    /// When silent connections end.
+    pub timeouts: Timeouts,
+    /// How long open connections may go on after the proxy was told to stop.
+    pub drain: Duration,
+}
+
+/// Whose picks, affinity and figures are shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyView {
+    /// Each node has its own, as each node has its own kube-proxy.
+    #[default]
+    PerNode,
+    /// All nodes share one. What is restricted to a node's own endpoints still has a view per node.
+    Global,
+}
+
+/// When silence ends a connection; kube-proxy's `conntrack` settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// TCP connections on which nothing moves.
+    pub tcp: Duration,
+    /// UDP sessions that were not answered, or at once and never used again (`udpTimeout`).
+    pub udp: Duration,
+    /// UDP sessions used for longer (`udpStreamTimeout`).
+    pub udp_stream: Duration,
+}
+
+/// How much is carried at one time.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    connections: usize,
+    sessions: usize,
+}
+
+impl Default for Timeouts {
+    /// As conntrack has them (`nf_conntrack_udp_timeout`, `_stream`) and kube-proxy (`tcpEstablishedTimeout`).
+    fn default() -> Self {
+        Self {
+            tcp: Duration::from_secs(24 * 3600),
+            udp: Duration::from_secs(30),
+            udp_stream: Duration::from_secs(180),
+        }
+    }
+}
+
+/// The proxy of all nodes of this process.
+pub struct Proxy {
+    chooser: Chooser,
+    views: Views,
+    sessions: Sessions,
+    metrics: Metrics,
+    timeouts: Mutex<Timeouts>,
+    drain: Duration,
+    forget: Forget,
+    notices: notice::Sender,
+    served: watch::Sender<u64>,
+    connections: TaskTracker,
+    permits: Arc<Semaphore>,
+    bounds: Bounds,
+    /// Ends what is open.
+    end: CancellationToken,
+    bound_reported_at: Mutex<Option<Instant>>,
+}
+
+impl Proxy {
+    /// A proxy that carries nothing yet. Its bounds follow the descriptors that the process may have now.
+    pub fn new(options: Options, pick: Pick, forget: Forget, notices: notice::Sender) -> Arc<Self> {
+        Self::bounded(options, pick, forget, notices, Bounds::of_this_process())
+    }
+
+    fn bounded(
+        options: Options,
+        pick: Pick,
+        forget: Forget,
+        notices: notice::Sender,
+        bounds: Bounds,
+    ) -> Arc<Self> {
+        let metrics = Metrics::default();
+        Arc::new(Self {
+            chooser: Chooser::new(pick),
+            views: Views::new(options.client_node, options.view, metrics.clone()),
+            sessions: Sessions::new(metrics.sessions.clone(), bounds.sessions),
+            metrics,
+            timeouts: Mutex::new(options.timeouts),
+            drain: options.drain,
+            forget,
+            notices,
+            served: watch::Sender::new(0),
+            connections: TaskTracker::new(),
+            permits: Arc::new(Semaphore::new(bounds.connections)),
+            bounds,
+            end: CancellationToken::new(),
+            bound_reported_at: Mutex::new(None),
+        })
+    }
+
+    /// Carries traffic as the table says until cancelled; then stops accepting, lets open connections go on for the
+    /// drain time, resets the rest and returns.
+    pub async fn run(
+        self: Arc<Self>,
+        plane: &dyn DataPlane,
+        table: watch::Receiver<Arc<RouteTable>>,
+        token: CancellationToken,
+    ) {
+        let first = Arc::clone(&table.borrow());
+        self.apply(Arc::clone(&first));
+        let planes_table = watch::Sender::new(first);
+        let deliver: Deliver = {
+            let proxy = Arc::clone(&self);
+            Arc::new(move |incoming| proxy.take(incoming))
+        };
+        let duty = Duty {
+            table: planes_table.subscribe(),
+            deliver,
+            served: self.served.clone(),
+            notices: self.notices.clone(),
+            token: token.clone(),
+        };
+        tokio::join!(plane.run(duty), self.follow(table, &planes_table, &token));
+        self.connections.close();
+        if tokio::time::timeout(self.drain, self.connections.wait()).await.is_err() {
+            tracing::info!(open = self.connections.len(), "connections reset after the drain time");
+        }
+        self.end.cancel();
+        self.connections.wait().await;
+        self.sessions.end_all().await;
+    }
+
+    /// The revision of the table whose listeners are in place.
+    pub fn served_revision(&self) -> watch::Receiver<u64> {
+        self.served.subscribe()
+    }
+
+    /// The figures of every service port and view now.
+    pub fn snapshot(&self) -> Vec<RouteStats> {
+        self.views.all().iter().map(|view| stats::of(view)).collect()
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Changes the timeouts; open TCP connections keep theirs.
+    pub fn set_timeouts(&self, timeouts: Timeouts) {
+        *self.timeouts.lock() = timeouts;
+    }
+
+    fn timeouts(&self) -> Timeouts {
+        *self.timeouts.lock()
+    }
+
+    /// Hands each table to the plane after it is known here, so that nothing arrives for a route that is not.
+    async fn follow(
+        &self,
+        mut table: watch::Receiver<Arc<RouteTable>>,
+        plane: &watch::Sender<Arc<RouteTable>>,
+        token: &CancellationToken,
+    ) {
+        let mut served = self.served.subscribe();
+        let mut handed_over = Some(Instant::now());
+        loop {
+            tokio::select! {
+                changed = table.changed() => {
+                    if changed.is_err() {
+                        return token.cancelled().await;
+                    }
+                    let next = Arc::clone(&table.borrow_and_update());
+                    self.apply(Arc::clone(&next));
+                    handed_over.get_or_insert_with(Instant::now);
+                    plane.send_replace(next);
+                }
+                _ = served.changed() => if let Some(at) = handed_over.take() {
+                    self.metrics.synced(at.elapsed());
+                },
+                () = token.cancelled() => return,
+            }
+        }
+    }
+
+    fn apply(&self, table: Arc<RouteTable>) {
+        let Changes { removed, updated, added } = self.views.follow(table);
+        for route in &removed {
+            self.sessions.end_orphans(route, &[]);
+            self.metrics.forget(&route.name);
+            (self.forget)(&route.name);
+        }
+        for (before, now) in &updated {
+            self.sessions.end_orphans(before, &now.endpoints);
+        }
+        let not_carried = |route: &&Arc<Route>| route.name.protocol == Protocol::Sctp;
+        for route in added.iter().filter(not_carried) {
+            let service = route.name.service.clone();
+            self.notify(Notice::ProtocolNotCarried { service, protocol: Protocol::Sctp });
+        }
+    }
+
+    fn take(self: &Arc<Self>, incoming: Incoming<'_>) {
+        let Incoming { connection, source, destination, route, frontend } = incoming;
+        let dialled = |protocol| Dialled { protocol, source, destination, route, frontend };
+        match connection {
+            Connection::Tcp(stream) => self.take_connection(stream, dialled(Protocol::Tcp)),
+            Connection::Udp { socket, payload } => {
+                self.take_datagram(socket, payload, dialled(Protocol::Udp));
+            }
+        }
+    }
+
+    fn take_connection(self: &Arc<Self>, client: TcpStream, dialled: Dialled<'_>) {
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            self.refuse(dialled.route, dialled.source, Refusal::Bound);
+            return tcp::reset(client);
+        };
+        match self.views.resolve(dialled) {
+            Ok((view, flow)) => {
+                let proxy = Arc::clone(self);
+                self.connections.spawn(async move {
+                    proxy.carry(client, &view, &flow).await;
+                    drop(permit);
+                });
+            }
+            Err(refusal) => {
+                self.refuse(dialled.route, dialled.source, refusal);
+                tcp::reset(client);
+            }
+        }
+    }
+
+    /// Counts a refusal and says so where a user would want to know.
+    fn refuse(&self, route: &RouteName, source: SocketAddr, refusal: Refusal) {
+        tracing::debug!(%route, %source, ?refusal, "refused");
+        self.metrics.refused(route, refusal);
+        match refusal {
+            Refusal::Source if self.views.first_refusal(route, source.ip()) => {
+                self.notify(Notice::SourceRefused { route: route.clone(), source });
+            }
+            Refusal::Bound => {
+                let mut reported_at = self.bound_reported_at.lock();
+                if reported_at.is_none_or(|at| at.elapsed() >= BOUND_REPORT_PAUSE) {
+                    *reported_at = Some(Instant::now());
+                    tracing::warn!(
+                        bound = self.bounds.connections,
+                        "connections reset at the bound"
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Advice: a full channel drops it.
+    fn notify(&self, notice: Notice) {
+        if self.notices.try_send(notice).is_err() {
+            tracing::debug!("notice dropped");
+        }
+    }
+}
+
+impl Bounds {
+    /// Half of the descriptors for connections, a part for sessions; listeners and everybody else have the rest.
+    fn of_this_process() -> Self {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let descriptors = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        Self {
+            connections: (descriptors / 4).clamp(1, CONNECTIONS_MAX),
+            sessions: (descriptors / 8).clamp(1, SESSIONS_MAX),
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! TCP: connect to an endpoint, copy both ways, measure.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    policy::Flow,
+    proxy::{Proxy, choice, live::Live, metrics::Refusal, views::View},
+};
+
+/// How long one endpoint may take to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Endpoints tried for one connection: enough to step over one that just died, few enough that a dead service is
+/// known as dead quickly.
+const ATTEMPTS_MAX: usize = 3;
+/// Per direction.
+const COPY_BUFFER_BYTES: usize = 16 * 1024;
+
+impl Proxy {
+    /// Carries one accepted connection to its end.
+    pub(crate) async fn carry(&self, client: TcpStream, view: &View, flow: &Flow) {
+        let mut tried = Vec::new();
+        while tried.len() < ATTEMPTS_MAX
+            && let Some(chosen) = self.chooser.choose(view, flow, &tried)
+        {
+            let started = Instant::now();
+            match connect(flow.source.ip(), chosen.target).await {
+                Ok(upstream) => {
+                    chosen.live.connected(started.elapsed());
+                    choice::remember(view, flow, &chosen.live);
+                    view.counters.carried();
+                    self.metrics.open.inc();
+                    let (sent, received) = self.relay(client, upstream, &chosen.live).await;
+                    self.metrics.open.dec();
+                    view.counters.moved(sent, received);
+                    drop(chosen.active);
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(route = %view.route.name, endpoint = %chosen.target, %error, "connect failed");
+                    chosen.live.failed();
+                    view.counters.connect_failed();
+                    tried.push(chosen.index);
+                }
+            }
+        }
+        self.refuse(&view.route.name, flow.source, Refusal::NotConnected);
+        reset(client);
+    }
+
+    /// Copies both ways until both sides are done; each side's end of data is passed on as such, and a reset as a
+    /// reset. Returns the bytes that went up and came down.
+    async fn relay(&self, mut client: TcpStream, upstream: TcpStream, live: &Live) -> (u64, u64) {
+        client.set_nodelay(true).ok();
+        let meter = Meter::default();
+        let mut upstream =
+            Metered { inner: upstream, meter: &meter, live, asked_at: None, asked: false };
+        let copied = tokio::select! {
+            copied = tokio::io::copy_bidirectional_with_sizes(
+                &mut client, &mut upstream, COPY_BUFFER_BYTES, COPY_BUFFER_BYTES,
+            ) => copied.map(drop),
+            () = meter.silence(self.timeouts().tcp) => Err(io::ErrorKind::TimedOut.into()),
+            () = self.end.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
+        };
+        if copied.is_err() {
+            reset(upstream.inner);
+            reset(client);
+        }
+        (meter.sent.load(Relaxed), meter.received.load(Relaxed))
+    }
+}
+
+/// Closes a connection so that the other side sees a reset.
+pub(crate) fn reset(stream: TcpStream) {
+    stream.set_zero_linger().ok();
+    drop(stream);
+}
+
+/// Connects from the client's own address where that is possible, so that the endpoint sees its real client.
+async fn connect(client: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if may_come_from(client, target.ip()) {
+        // The port is chosen at connect, so that one address may have one per endpoint. An address that is not of
+        // this machine cannot be bound; the endpoint then sees ours.
+        setsockopt(&socket, IpBindAddressNoPort, &true).ok();
+        socket.bind(SocketAddr::new(client, 0)).ok();
+    }
+    socket.set_nodelay(true)?;
+    let stream = timeout(CONNECT_TIMEOUT, socket.connect(target)).await??;
+    if stream.local_addr()? == stream.peer_addr()? {
+        // Nobody listens, and the kernel gave us the very port that we dial: we are talking to ourselves.
+        reset(stream);
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    Ok(stream)
+}
+
+/// A loopback address is a valid source towards loopback addresses only.
+pub(crate) fn may_come_from(client: IpAddr, target: IpAddr) -> bool {
+    client.is_ipv4() == target.is_ipv4() && (target.is_loopback() || !client.is_loopback())
+}
+
+/// Bytes moved by one connection.
+#[derive(Default)]
+struct Meter {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Meter {
+    /// Returns when nothing has moved for this long (and at most twice as long).
+    async fn silence(&self, limit: Duration) {
+        let moved = || (self.sent.load(Relaxed), self.received.load(Relaxed));
+        loop {
+            let before = moved();
+            sleep(limit).await;
+            if moved() == before {
+                return;
+            }
+        }
+    }
+}
+
+/// The connection to an endpoint, counted and timed.
+struct Metered<'a> {
+    inner: TcpStream,
+    meter: &'a Meter,
+    live: &'a Live,
+    /// The first bytes went up then, and no answer has come.
+    asked_at: Option<Instant>,
+    asked: bool,
+}
+
+impl Metered<'_> {
+    fn sent(&mut self, bytes: usize) {
+        self.meter.sent.fetch_add(bytes as u64, Relaxed);
+        if !self.asked && bytes > 0 {
+            self.asked = true;
+            self.asked_at = Some(Instant::now());
+        }
+    }
+}
+
+impl AsyncRead for Metered<'_> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+        let received = buffer.filled().len() - before;
+        self.meter.received.fetch_add(received as u64, Relaxed);
+        if received > 0
+            && let Some(asked_at) = self.asked_at.take()
+        {
+            self.live.answered(asked_at.elapsed());
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Metered<'_> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let sent = ready!(Pin::new(&mut self.inner).poll_write(context, data))?;
+        self.sent(sent);
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,170 @@
+//! Who sees what: views over tables, without a socket.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::*;
+use crate::proxy::views::View;
+
+const VIP: &str = "127.253.1.1:80";
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn views(mode: ProxyView) -> Views {
+    Views::new(Arc::from("node-1"), mode, Metrics::default())
+}
+
+fn resolve(
+    views: &Views,
+    route: &Route,
+    source: &str,
+    frontend: Frontend,
+) -> Result<(Arc<View>, Flow), Refusal> {
+    views.resolve(Dialled {
+        protocol: Protocol::Tcp,
+        source: SocketAddr::new(source.parse::<IpAddr>().unwrap(), 4000),
+        destination: frontend.address,
+        route: &route.name,
+        frontend: frontend.kind,
+    })
+}
+
+fn three_nodes() -> Route {
+    let endpoints = ["127.252.1.1:80", "127.252.2.1:80", "127.252.2.2:80"];
+    let endpoints: Vec<_> = endpoints.iter().map(|text| endpoint(address(text))).collect();
+    let mut route = route(Protocol::Tcp, address(VIP), &endpoints);
+    let more = [
+        (FrontendKind::NodePort, "127.252.2.254:30080"),
+        (FrontendKind::NodePort, "127.252.3.254:30080"),
+        (FrontendKind::NodePort, "127.0.0.1:30080"),
+        (FrontendKind::LoadBalancer, "127.100.0.1:80"),
+    ];
+    let more = more.map(|(kind, text)| Frontend { kind, address: address(text) });
+    route.frontends.extend(more);
+    route
+}
+
+/// Source, which frontend, and what it sees: view and number of candidates, `None` when it is empty.
+type Case<'a> = (&'a str, usize, Option<(&'a str, usize)>);
+
+fn check(mode: ProxyView, route: &Route, cases: &[Case<'_>]) {
+    let views = views(mode);
+    views.follow(Arc::new(table(1, std::slice::from_ref(route))));
+    for (source, frontend, expected) in cases {
+        let resolved = resolve(&views, route, source, route.frontends[*frontend]);
+        let found = resolved.map(|(view, _)| (String::from(&*view.label), view.candidates.len()));
+        let expected = expected.map(|(label, count)| (label.to_owned(), count));
+        assert_eq!(found.ok(), expected, "{source} to {frontend}");
+    }
+}
+
+#[test]
+fn the_view_is_the_clients_node() {
+    let route = three_nodes();
+    let cases = [
+        ("127.0.0.1", 0, Some(("node-1", 3))),
+        ("127.252.3.5", 0, Some(("node-3", 3))),
+        ("127.252.3.254", 0, Some(("node-3", 3))),
+        ("127.0.0.1", 1, Some(("node-2", 3))),
+        ("127.252.3.5", 1, Some(("node-2", 3))),
+        ("127.252.3.5", 3, Some(("node-3", 3))),
+        ("127.0.0.1", 3, Some(("node-1", 3))),
+        ("127.0.0.1", 4, Some(("node-1", 3))),
+    ];
+    check(ProxyView::PerNode, &route, &cases);
+    check(ProxyView::Global, &route, &cases.map(|(s, f, _)| (s, f, Some(("", 3)))));
+}
+
+#[test]
+fn local_policies_restrict_to_the_views_node() {
+    let internal = Route { internal_local: true, ..three_nodes() };
+    let external = Route { external_local: true, ..three_nodes() };
+    for mode in [ProxyView::PerNode, ProxyView::Global] {
+        let shared = |node| if mode == ProxyView::Global { "" } else { node };
+        check(
+            mode,
+            &internal,
+            &[
+                ("127.0.0.1", 0, Some(("node-1/local", 1))),
+                ("127.252.2.5", 0, Some(("node-2/local", 2))),
+                ("127.252.3.5", 0, None),
+                ("127.0.0.1", 2, Some((shared("node-3"), 3))),
+            ],
+        );
+        check(
+            mode,
+            &external,
+            &[
+                ("127.0.0.1", 0, Some((shared("node-1"), 3))),
+                ("127.0.0.1", 1, Some(("node-2/local", 2))),
+                ("127.252.1.5", 1, Some(("node-2/local", 2))),
+                ("127.0.0.1", 2, None),
+                ("127.0.0.1", 4, Some(("node-1/local", 1))),
+                ("127.0.0.1", 4, Some(("node-2/local", 2))),
+                ("127.0.0.1", 4, Some(("node-1/local", 1))),
+                // Within the cluster the load balancer's address always has Cluster semantics.
+                ("127.252.3.5", 4, Some((shared("node-3"), 3))),
+            ],
+        );
+    }
+}
+
+#[test]
+fn flows_carry_stable_ids_of_the_clients_place() {
+    let (views, route) = (views(ProxyView::Global), three_nodes());
+    views.follow(Arc::new(table(1, std::slice::from_ref(&route))));
+    let place = |source| {
+        let flow = resolve(&views, &route, source, route.frontends[0]).unwrap().1;
+        (flow.client_zone, flow.client_node)
+    };
+    let (one, two, three) = (place("127.252.1.5"), place("127.252.2.5"), place("127.252.3.5"));
+    assert!(one.0 != two.0 && two.0 == three.0 && two.1 != three.1);
+    let (view, _) = resolve(&views, &route, "127.0.0.1", route.frontends[0]).unwrap();
+    assert_eq!(view.candidates.iter().map(|c| c.node).collect::<Vec<_>>(), [one.1, two.1, two.1]);
+    assert_eq!(place("127.252.1.6"), one);
+}
+
+#[test]
+fn figures_last_while_the_endpoint_stays_and_generations_rise_with_change() {
+    let (views, full) = (views(ProxyView::PerNode), three_nodes());
+    let seen = |revision, route: &Route| {
+        views.follow(Arc::new(table(revision, std::slice::from_ref(route))));
+        resolve(&views, route, "127.0.0.1", route.frontends[0]).unwrap().0
+    };
+    let loads = |view: &View| -> BTreeMap<_, _> {
+        view.candidates.iter().map(|c| (c.address, Arc::as_ptr(&c.load) as usize)).collect()
+    };
+    let first = seen(1, &full);
+    let renamed = Route { port_name: Arc::from("http"), ..full.clone() };
+    let second = seen(2, &renamed);
+    assert_eq!((second.generation, loads(&second)), (first.generation, loads(&first)));
+    assert!(Arc::ptr_eq(&first.candidates, &second.candidates));
+    let mut endpoints = full.endpoints.to_vec();
+    endpoints[0].ready = false;
+    let third = seen(3, &Route { endpoints: endpoints.clone().into(), ..full.clone() });
+    assert_eq!((third.generation, third.candidates.len()), (second.generation + 1, 2));
+    let fourth = seen(4, &full);
+    assert_eq!(fourth.generation, third.generation + 1);
+    assert_eq!(loads(&fourth), loads(&first), "an endpoint that was not ready is the same one");
+    seen(5, &Route { endpoints: endpoints[1..].into(), ..full.clone() });
+    assert_ne!(loads(&seen(6, &full)), loads(&first), "one that was gone is a new one");
+}
+
+#[test]
+fn an_address_in_two_slices_is_one_candidate() {
+    let mut route = three_nodes();
+    route.endpoints = route.endpoints.iter().chain(route.endpoints.iter()).cloned().collect();
+    check(ProxyView::PerNode, &route, &[("127.0.0.1", 0, Some(("node-1", 3)))]);
+}
+
+#[test]
+fn a_service_port_that_is_gone_is_no_route() {
+    let (views, route) = (views(ProxyView::PerNode), three_nodes());
+    views.follow(Arc::new(table(1, std::slice::from_ref(&route))));
+    assert_eq!(views.all().len(), 1);
+    let changes = views.follow(Arc::new(table(2, &[])));
+    assert_eq!(changes.removed.len(), 1);
+    let gone = resolve(&views, &route, "127.0.0.1", route.frontends[0]);
+    assert_eq!(gone.err(), Some(Refusal::NoRoute));
+}

@@ -1,0 +1,299 @@
+//! UDP: a session per client and service address, each with a socket of its own towards one endpoint.
+//!
+//! Datagrams up are sent where they are received, without a task in between; each session's task waits for answers
+//! and for its end. All sends are direct non-blocking system calls: a full socket buffer drops the datagram, as
+//! networks do.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::{io::Interest, net::UdpSocket, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    policy::Flow,
+    proxy::{
+        Proxy, Timeouts,
+        choice::{self, Chosen},
+        metrics::{Refusal, RouteCounters},
+        tcp::may_come_from,
+        views::{Dialled, View},
+    },
+    route::{Endpoint, Route},
+};
+
+/// A session that is used for longer than this, both ways, is a stream and kept for longer (as conntrack decides).
+const STREAM_AFTER: Duration = Duration::from_secs(2);
+/// Part of the sessions that end at once at the bound, so that finding the longest unused ones is paid for rarely.
+const EVICTED_FRACTION: usize = 8;
+/// The largest datagram.
+const DATAGRAM_MAX: usize = 65_536;
+/// Answers passed on before others get their turn.
+const DATAGRAMS_PER_TURN: usize = 64;
+
+/// All sessions.
+pub(crate) struct Sessions {
+    by_key: Mutex<BTreeMap<Key, Arc<Session>>>,
+    tasks: TaskTracker,
+    started: Instant,
+    count: Gauge,
+    /// Sessions alive at one time. Past it the longest unused ones end.
+    bound: usize,
+}
+
+/// Service address first, so that one address's sessions are neighbours.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    destination: SocketAddr,
+    client: SocketAddr,
+}
+
+struct Session {
+    key: Key,
+    upstream: UdpSocket,
+    /// The socket that the client dialled.
+    downstream: Arc<UdpSocket>,
+    chosen: Chosen,
+    counters: RouteCounters,
+    begun_at: Instant,
+    /// Milliseconds since the start of [`Sessions`].
+    used_at_ms: AtomicU64,
+    replied: AtomicBool,
+    end: CancellationToken,
+}
+
+impl Proxy {
+    /// Sends a client's datagram on, in its session or a new one.
+    pub(crate) fn take_datagram(
+        self: &Arc<Self>,
+        downstream: &Arc<UdpSocket>,
+        payload: &[u8],
+        dialled: Dialled<'_>,
+    ) {
+        let key = Key { destination: dialled.destination, client: dialled.source };
+        if let Some(session) = self.sessions.find(key) {
+            if self.sessions.send(&session, payload) {
+                return;
+            }
+            self.sessions.end(&session);
+        }
+        let session = match self.begin(downstream, key, dialled) {
+            Ok(session) => session,
+            Err(refusal) => return self.refuse(dialled.route, dialled.source, refusal),
+        };
+        self.sessions.send(&session, payload);
+        self.sessions.insert(Arc::clone(&session));
+        let proxy = Arc::clone(self);
+        self.sessions.tasks.spawn(async move { proxy.answer(&session).await });
+    }
+
+    fn begin(
+        &self,
+        downstream: &Arc<UdpSocket>,
+        key: Key,
+        dialled: Dialled<'_>,
+    ) -> Result<Arc<Session>, Refusal> {
+        let (view, flow) = self.views.resolve(dialled)?;
+        let chosen = self.chooser.choose(&view, &flow, &[]).ok_or(Refusal::NotConnected)?;
+        let upstream = match connect(key.client, chosen.target) {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                tracing::debug!(route = %view.route.name, endpoint = %chosen.target, %error, "connect failed");
+                chosen.live.failed();
+                view.counters.connect_failed();
+                return Err(Refusal::NotConnected);
+            }
+        };
+        note_begin(&view, &flow, &chosen);
+        Ok(Arc::new(Session {
+            key,
+            upstream,
+            downstream: Arc::clone(downstream),
+            chosen,
+            counters: view.counters.clone(),
+            begun_at: Instant::now(),
+            used_at_ms: AtomicU64::new(self.sessions.now_ms()),
+            replied: AtomicBool::new(false),
+            end: self.end.child_token(),
+        }))
+    }
+
+    /// Passes answers back until the session ends.
+    async fn answer(&self, session: &Arc<Session>) {
+        loop {
+            let limit = session.limit(self.timeouts(), self.sessions.used_at(session));
+            let expires_at = self.sessions.used_at(session) + limit;
+            let answered = tokio::select! {
+                answered = self.sessions.receive(session) => answered,
+                () = tokio::time::sleep_until(expires_at) => {
+                    if self.sessions.used_at(session).elapsed() >= limit {
+                        break;
+                    }
+                    Ok(())
+                }
+                () = session.end.cancelled() => break,
+            };
+            if let Err(error) = answered {
+                // The endpoint's port is closed; the client's next datagram begins a new session.
+                tracing::debug!(endpoint = %session.chosen.target, %error, "session ended");
+                session.chosen.live.failed();
+                session.counters.connect_failed();
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        self.sessions.end(session);
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(count: Gauge, bound: usize) -> Self {
+        let (by_key, tasks, started) = (Mutex::default(), TaskTracker::new(), Instant::now());
+        Self { by_key, tasks, started, count, bound }
+    }
+
+    /// Ends the sessions of a service port whose endpoint is not among those that still serve.
+    pub(crate) fn end_orphans(&self, route: &Route, endpoints: &[Endpoint]) {
+        let serves = |session: &Session| {
+            let same = |e: &&Endpoint| {
+                e.address == session.chosen.live.address && e.target == session.chosen.target
+            };
+            endpoints.iter().filter(same).any(|endpoint| endpoint.ready || endpoint.serving)
+        };
+        let by_key = self.by_key.lock();
+        for frontend in &route.frontends {
+            by_key
+                .range(Key::first(frontend.address)..)
+                .map(|(_, session)| session)
+                .take_while(|session| session.key.destination == frontend.address)
+                .filter(|session| !serves(session))
+                .for_each(|session| session.end.cancel());
+        }
+    }
+
+    /// Ends them all.
+    pub(crate) async fn end_all(&self) {
+        self.by_key.lock().values().for_each(|session| session.end.cancel());
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The session that is alive.
+    fn find(&self, key: Key) -> Option<Arc<Session>> {
+        self.by_key.lock().get(&key).filter(|session| !session.end.is_cancelled()).cloned()
+    }
+
+    fn insert(&self, session: Arc<Session>) {
+        let mut by_key = self.by_key.lock();
+        if by_key.len() >= self.bound {
+            let mut oldest: Vec<_> =
+                by_key.values().map(|s| (s.used_at_ms.load(Relaxed), s.key)).collect();
+            let (_, last, _) = oldest.select_nth_unstable(self.bound / EVICTED_FRACTION);
+            let last = *last;
+            for (_, key) in oldest.iter().filter(|session| **session <= last) {
+                by_key.remove(key).inspect(|session| session.end.cancel());
+            }
+        }
+        by_key.insert(session.key, session);
+        self.count.set(i64::try_from(by_key.len()).unwrap_or(i64::MAX));
+    }
+
+    fn end(&self, session: &Arc<Session>) {
+        session.end.cancel();
+        let mut by_key = self.by_key.lock();
+        if by_key.get(&session.key).is_some_and(|known| Arc::ptr_eq(known, session)) {
+            by_key.remove(&session.key);
+        }
+        self.count.set(i64::try_from(by_key.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Sends a datagram up; false when the endpoint's port turned out to be closed.
+    fn send(&self, session: &Session, payload: &[u8]) -> bool {
+        session.used_at_ms.store(self.now_ms(), Relaxed);
+        match SockRef::from(&session.upstream).send(payload) {
+            Ok(sent) => session.counters.moved(sent as u64, 0),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return false,
+            Err(error) => tracing::debug!(%error, "datagram dropped"),
+        }
+        true
+    }
+
+    /// Waits for answers and passes them back from the address that the client dialled.
+    async fn receive(&self, session: &Session) -> io::Result<()> {
+        let ready = session.upstream.ready(Interest::READABLE | Interest::ERROR).await?;
+        if ready.is_error() {
+            let error = session.upstream.take_error()?;
+            return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
+        }
+        let client = session.key.client.into();
+        let mut payload = Vec::with_capacity(DATAGRAM_MAX);
+        for _ in 0..DATAGRAMS_PER_TURN {
+            payload.clear();
+            match session.upstream.try_recv_buf(&mut payload) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+            session.used_at_ms.store(self.now_ms(), Relaxed);
+            if !session.replied.swap(true, Relaxed) {
+                session.chosen.live.answered(session.begun_at.elapsed());
+            }
+            session.counters.moved(0, payload.len() as u64);
+            if let Err(error) = SockRef::from(&*session.downstream).send_to(&payload, &client) {
+                tracing::debug!(%error, "answer dropped");
+            }
+        }
+        Ok(())
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn used_at(&self, session: &Session) -> Instant {
+        self.started + Duration::from_millis(session.used_at_ms.load(Relaxed))
+    }
+}
+
+impl Session {
+    /// How long it may be silent.
+    fn limit(&self, timeouts: Timeouts, used_at: Instant) -> Duration {
+        let stream = self.replied.load(Relaxed) && used_at > self.begun_at + STREAM_AFTER;
+        if stream { timeouts.udp_stream } else { timeouts.udp }
+    }
+}
+
+impl Key {
+    /// The least key of a service address.
+    fn first(destination: SocketAddr) -> Self {
+        Self { destination, client: SocketAddr::from(([0, 0, 0, 0], 0)) }
+    }
+}
+
+fn note_begin(view: &View, flow: &Flow, chosen: &Chosen) {
+    choice::remember(view, flow, &chosen.live);
+    view.counters.carried();
+}
+
+/// A socket towards the endpoint, from the client's own address where that is possible.
+fn connect(client: SocketAddr, target: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(target), Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    if may_come_from(client.ip(), target.ip()) {
+        // An address that is not of this machine cannot be bound; the endpoint then sees ours.
+        socket.bind(&SocketAddr::new(client.ip(), 0).into()).ok();
+    }
+    socket.connect(&target.into())?;
+    UdpSocket::from_std(socket.into())
+}

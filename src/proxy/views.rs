@@ -1,0 +1,368 @@
+//! Which endpoints a client may use: whose view of the service it has, and what that view contains now.
+//!
+//! [`Views`] is the one cell that holds the current table and everything derived from it. A [`View`] is an immutable
+//! snapshot; the next one inherits the figures of the endpoints that stay, and the affinity.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use imbl::ordmap::DiffItem;
+use parking_lot::Mutex;
+
+use crate::{
+    policy::{Candidate, Candidates, Flow, UNKNOWN},
+    proxy::{
+        ProxyView,
+        affinity::Affinity,
+        live::Live,
+        metrics::{Metrics, Refusal, RouteCounters},
+    },
+    route::{Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable},
+};
+
+/// Refused sources remembered per service port, so that each is reported once. Past it none is reported.
+const REFUSED_SOURCES_MAX: usize = 256;
+
+/// One service port as the clients of one node see it.
+pub(crate) struct View {
+    /// The service port.
+    pub(crate) route: Arc<Route>,
+    /// The node's name; empty when all share one view; `NODE/local` for a view of that node's own endpoints only.
+    pub(crate) label: Arc<str>,
+    /// Rises with each change of the candidates.
+    pub(crate) generation: u64,
+    /// What may be picked; may be empty.
+    pub(crate) candidates: Candidates,
+    /// For each candidate where to connect, and its figures.
+    pub(crate) targets: Vec<(SocketAddr, Arc<Live>)>,
+    /// Every endpoint that could become a candidate, by address.
+    pub(crate) endpoints: BTreeMap<SocketAddr, Arc<Live>>,
+    /// Which endpoint a client had last.
+    pub(crate) affinity: Arc<Affinity>,
+    /// What is counted.
+    pub(crate) counters: RouteCounters,
+}
+
+/// One client's connection, as it dialled.
+#[derive(Clone, Copy)]
+pub(crate) struct Dialled<'a> {
+    pub(crate) protocol: Protocol,
+    pub(crate) source: SocketAddr,
+    pub(crate) destination: SocketAddr,
+    pub(crate) route: &'a RouteName,
+    pub(crate) frontend: FrontendKind,
+}
+
+/// What a new table changed.
+#[derive(Default)]
+pub(crate) struct Changes {
+    pub(crate) removed: Vec<Arc<Route>>,
+    /// Before and after.
+    pub(crate) updated: Vec<(Arc<Route>, Arc<Route>)>,
+    pub(crate) added: Vec<Arc<Route>>,
+}
+
+/// The current table and the views of it.
+pub(crate) struct Views {
+    client_node: Arc<str>,
+    mode: ProxyView,
+    metrics: Metrics,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    table: Arc<RouteTable>,
+    routes: BTreeMap<RouteName, RouteViews>,
+    zones: Ids,
+    nodes: Ids,
+}
+
+#[derive(Default)]
+struct RouteViews {
+    views: BTreeMap<ViewName, Arc<View>>,
+    /// Whose turn it is among the nodes with local endpoints.
+    turn: usize,
+    refused: BTreeSet<IpAddr>,
+}
+
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct ViewName {
+    node: Arc<str>,
+    /// Only that node's endpoints.
+    local: bool,
+}
+
+/// Names to small numbers, for good.
+#[derive(Default)]
+struct Ids(BTreeMap<Arc<str>, u32>);
+
+impl Views {
+    pub(crate) fn new(client_node: Arc<str>, mode: ProxyView, metrics: Metrics) -> Self {
+        Self { client_node, mode, metrics, state: Mutex::default() }
+    }
+
+    /// Makes this the current table. Costs what changed.
+    pub(crate) fn follow(&self, table: Arc<RouteTable>) -> Changes {
+        let mut state = self.state.lock();
+        let State { table: current, routes, zones, nodes } = &mut *state;
+        let mut changes = Changes::default();
+        for change in current.routes.diff(&table.routes) {
+            match change {
+                DiffItem::Add(_, route) => changes.added.push(Arc::clone(route)),
+                DiffItem::Remove(name, route) => {
+                    routes.remove(name);
+                    changes.removed.push(Arc::clone(route));
+                }
+                DiffItem::Update { old: (name, old), new: (_, new) } => {
+                    for (view, known) in
+                        routes.get_mut(name).into_iter().flat_map(|r| r.views.iter_mut())
+                    {
+                        *known = Arc::new(known.next(Arc::clone(new), view, zones, nodes));
+                    }
+                    changes.updated.push((Arc::clone(old), Arc::clone(new)));
+                }
+            }
+        }
+        if !current.nodes.ptr_eq(&table.nodes) {
+            let stays = |view: &ViewName| {
+                view.node.is_empty()
+                    || view.node == self.client_node
+                    || table.nodes.contains_key(&view.node)
+            };
+            routes.values_mut().for_each(|route| route.views.retain(|view, _| stays(view)));
+        }
+        *current = table;
+        changes
+    }
+
+    /// The view and the flow of a connection.
+    pub(crate) fn resolve(&self, dialled: Dialled<'_>) -> Result<(Arc<View>, Flow), Refusal> {
+        let mut state = self.state.lock();
+        let State { table, routes, zones, nodes } = &mut *state;
+        let route = table.routes.get(dialled.route).ok_or(Refusal::NoRoute)?;
+        if !source_allowed(route, dialled.frontend, dialled.source.ip()) {
+            return Err(Refusal::Source);
+        }
+        if !routes.contains_key(dialled.route) {
+            routes.insert(dialled.route.clone(), RouteViews::default());
+        }
+        let known = routes.get_mut(dialled.route).ok_or(Refusal::NoRoute)?;
+        let (node, local) = self.place(table, route, dialled, &mut known.turn);
+        let zone = table.nodes.get(&node).and_then(|node| node.zone.as_ref());
+        let flow = Flow {
+            protocol: dialled.protocol,
+            source: dialled.source,
+            destination: dialled.destination,
+            client_zone: zones.id(zone),
+            client_node: nodes.id(Some(&node)),
+        };
+        let shared = !local && self.mode == ProxyView::Global;
+        let name = ViewName { node: if shared { Arc::from("") } else { node }, local };
+        let view = match known.views.get(&name) {
+            Some(view) => Arc::clone(view),
+            None => {
+                let counters = self.metrics.route(&route.name);
+                let view = Arc::new(View::empty(route, &name, counters));
+                let view = Arc::new(view.next(Arc::clone(route), &name, zones, nodes));
+                known.views.insert(name, Arc::clone(&view));
+                view
+            }
+        };
+        if view.candidates.is_empty() { Err(Refusal::NoEndpoint) } else { Ok((view, flow)) }
+    }
+
+    /// True the first time that this service port refuses this source.
+    pub(crate) fn first_refusal(&self, route: &RouteName, source: IpAddr) -> bool {
+        let mut state = self.state.lock();
+        if !state.table.routes.contains_key(route) {
+            return false;
+        }
+        let refused = &mut state.routes.entry(route.clone()).or_default().refused;
+        refused.len() < REFUSED_SOURCES_MAX && refused.insert(source)
+    }
+
+    /// Every view in use, and for a service port without one the default client's, untouched.
+    pub(crate) fn all(&self) -> Vec<Arc<View>> {
+        let mut state = self.state.lock();
+        let State { table, routes, zones, nodes } = &mut *state;
+        let mut all = Vec::new();
+        for (name, route) in &table.routes {
+            let used = routes.get(name).into_iter().flat_map(|known| known.views.values());
+            let before = all.len();
+            all.extend(used.cloned());
+            if all.len() == before {
+                let node = match self.mode {
+                    ProxyView::PerNode => Arc::clone(&self.client_node),
+                    ProxyView::Global => Arc::from(""),
+                };
+                let view = ViewName { node, local: false };
+                let empty = View::empty(route, &view, self.metrics.route(name));
+                all.push(Arc::new(empty.next(Arc::clone(route), &view, zones, nodes)));
+            }
+        }
+        all
+    }
+
+    /// On which node the client is, and whether it may use that node's endpoints only.
+    ///
+    /// `externalTrafficPolicy: Local` does not bind a client within the cluster that dials the load balancer's
+    /// address ("will always get Cluster semantics", field documentation of the Service).
+    fn place(
+        &self,
+        table: &RouteTable,
+        route: &Route,
+        dialled: Dialled<'_>,
+        turn: &mut usize,
+    ) -> (Arc<str>, bool) {
+        let inside = table.places.get(&dialled.source.ip());
+        let local = match dialled.frontend {
+            FrontendKind::ClusterIp => route.internal_local,
+            FrontendKind::NodePort => route.external_local,
+            FrontendKind::LoadBalancer => route.external_local && inside.is_none(),
+        };
+        let node = match dialled.frontend {
+            FrontendKind::ClusterIp => None,
+            FrontendKind::NodePort => table.places.get(&dialled.destination.ip()).cloned(),
+            FrontendKind::LoadBalancer if local => next_local_node(route, turn),
+            FrontendKind::LoadBalancer => None,
+        };
+        let node = node.or_else(|| inside.cloned());
+        (node.unwrap_or_else(|| Arc::clone(&self.client_node)), local)
+    }
+}
+
+impl View {
+    fn empty(route: &Arc<Route>, name: &ViewName, counters: RouteCounters) -> Self {
+        let label = if name.local {
+            Arc::from(format!("{}/local", name.node))
+        } else {
+            Arc::clone(&name.node)
+        };
+        Self {
+            route: Arc::clone(route),
+            label,
+            generation: 0,
+            candidates: Arc::new([]),
+            targets: Vec::new(),
+            endpoints: BTreeMap::new(),
+            affinity: Arc::default(),
+            counters,
+        }
+    }
+
+    /// This view of the changed service port.
+    fn next(&self, route: Arc<Route>, name: &ViewName, zones: &mut Ids, nodes: &mut Ids) -> Self {
+        let node = name.local.then_some(&*name.node);
+        let mut endpoints = BTreeMap::new();
+        for endpoint in route.endpoints.iter().filter(|endpoint| is_on(endpoint, node)) {
+            endpoints.entry(endpoint.address).or_insert_with(|| {
+                let known = self.endpoints.get(&endpoint.address);
+                known.map_or_else(|| Arc::new(Live::new(endpoint.address)), Arc::clone)
+            });
+        }
+        let mut seen = BTreeSet::new();
+        let mut candidates = Vec::new();
+        let mut targets = Vec::new();
+        for endpoint in usable(&route.endpoints, node) {
+            let Some(live) =
+                endpoints.get(&endpoint.address).filter(|_| seen.insert(endpoint.address))
+            else {
+                continue;
+            };
+            candidates.push(Candidate {
+                address: endpoint.address,
+                zone: zones.id(endpoint.zone.as_ref()),
+                node: nodes.id(endpoint.node.as_ref()),
+                weight: endpoint.weight,
+                identity: live.identity,
+                load: Arc::clone(&live.load),
+            });
+            targets.push((endpoint.target, Arc::clone(live)));
+        }
+        let unchanged = self.candidates.len() == candidates.len()
+            && self.candidates.iter().zip(&candidates).all(|(before, now)| same(before, now));
+        let affinity =
+            if route.affinity.is_some() { Arc::clone(&self.affinity) } else { Arc::default() };
+        Self {
+            route,
+            label: Arc::clone(&self.label),
+            generation: self.generation + u64::from(!unchanged),
+            candidates: if unchanged { Arc::clone(&self.candidates) } else { candidates.into() },
+            targets,
+            endpoints,
+            affinity,
+            counters: self.counters.clone(),
+        }
+    }
+}
+
+impl Ids {
+    fn id(&mut self, name: Option<&Arc<str>>) -> u32 {
+        let Some(name) = name else { return UNKNOWN };
+        if let Some(id) = self.0.get(name) {
+            return *id;
+        }
+        let id = u32::try_from(self.0.len()).unwrap_or(UNKNOWN);
+        self.0.insert(Arc::clone(name), id);
+        id
+    }
+}
+
+/// Whether some client could be served through a frontend of this kind; if not, nothing listens there.
+pub(crate) fn is_served(route: &Route, kind: FrontendKind) -> bool {
+    let local = match kind {
+        FrontendKind::ClusterIp => route.internal_local,
+        FrontendKind::NodePort => route.external_local,
+        FrontendKind::LoadBalancer => false,
+    };
+    let may_serve = |e: &Endpoint| e.ready || (e.serving && e.terminating);
+    route.endpoints.iter().any(|e| may_serve(e) && (!local || e.node.is_some()))
+}
+
+fn is_on(endpoint: &Endpoint, node: Option<&str>) -> bool {
+    node.is_none_or(|node| endpoint.node.as_deref() == Some(node))
+}
+
+/// Ready endpoints; if there is none, those that still serve while they terminate (KEP-1669).
+fn usable<'a>(
+    endpoints: &'a [Endpoint],
+    node: Option<&'a str>,
+) -> impl Iterator<Item = &'a Endpoint> {
+    let any_ready = endpoints.iter().any(|endpoint| endpoint.ready && is_on(endpoint, node));
+    endpoints.iter().filter(move |endpoint| {
+        let usable =
+            if any_ready { endpoint.ready } else { endpoint.serving && endpoint.terminating };
+        usable && is_on(endpoint, node)
+    })
+}
+
+/// A load balancer sends to the nodes that have endpoints of their own, in turn.
+fn next_local_node(route: &Route, turn: &mut usize) -> Option<Arc<str>> {
+    let may_serve = |e: &&Endpoint| e.ready || (e.serving && e.terminating);
+    let nodes: BTreeSet<&Arc<str>> =
+        route.endpoints.iter().filter(may_serve).filter_map(|e| e.node.as_ref()).collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let index = *turn % nodes.len();
+    *turn = turn.wrapping_add(1);
+    nodes.into_iter().nth(index).cloned()
+}
+
+fn source_allowed(route: &Route, kind: FrontendKind, source: IpAddr) -> bool {
+    kind != FrontendKind::LoadBalancer
+        || route.source_ranges.is_empty()
+        || route.source_ranges.iter().any(|range| range.contains(&source))
+}
+
+fn same(before: &Candidate, now: &Candidate) -> bool {
+    before.address == now.address
+        && before.zone == now.zone
+        && before.node == now.node
+        && before.weight == now.weight
+        && Arc::ptr_eq(&before.load, &now.load)
+}

@@ -1,0 +1,45 @@
+//! Leases: positive durations.
+
+use k8s_openapi::api::coordination::v1::Lease;
+
+use crate::{
+    model::Cause,
+    registry::strategy::{Context, Rules, checks},
+};
+
+pub(super) static RULES: Rules<Lease> = Rules { validate, ..Rules::STORED };
+
+fn validate(new: &Lease, _old: Option<&Lease>, _context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(spec) = &new.spec else { return causes };
+    if let Some(seconds) = spec.lease_duration_seconds.filter(|seconds| *seconds <= 0) {
+        causes.push(Cause::invalid("spec.leaseDurationSeconds", seconds, "must be greater than 0"));
+    }
+    checks::not_negative(&mut causes, "spec.leaseTransitions", spec.lease_transitions);
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::{
+        Part, View,
+        strategy::checks::testing::{context, lines, object, options},
+    };
+
+    #[test]
+    fn rules() {
+        let (view, options) = (View::default(), options());
+        let lease = object(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": "a"}, "spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}}));
+        assert_eq!(
+            lines(&validate(&lease, None, &context(&view, &options, Part::Main))),
+            [
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+            ]
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! Namespaces: their own name as a label, the `kubernetes` finalizer that empties them first, their phase.
+
+use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, checks,
+            fields::{fill_text, items, text},
+            metadata::NameForm,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<Namespace> =
+    Rules { default, validate, name: NameForm::Label, ..Rules::STORED };
+
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+const FINALIZER: &str = "kubernetes";
+/// Finalizers without a domain that Kubernetes knows.
+const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
+
+fn default(new: &mut Namespace, old: Option<&Namespace>, _context: &Context<'_>) {
+    if let Some(name) = new.metadata.name.clone() {
+        new.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
+    }
+    let finalizers = new.spec.get_or_insert_default().finalizers.get_or_insert_default();
+    match old {
+        None => {
+            if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+                finalizers.push(FINALIZER.to_owned());
+            }
+            let phase = Some("Active".to_owned());
+            new.status = Some(NamespaceStatus { phase, ..NamespaceStatus::default() });
+        }
+        Some(old) => {
+            let held = old.spec.as_ref().map(|spec| items(&spec.finalizers)).unwrap_or_default();
+            if old.metadata.deletion_timestamp.is_some() {
+                // The finalize subresource: what is done is taken away, nothing is added.
+                finalizers.retain(|finalizer| held.contains(finalizer));
+            } else {
+                *finalizers = held.to_vec();
+            }
+            fill_text(&mut new.status.get_or_insert_default().phase, "Active");
+        }
+    }
+}
+
+fn validate(new: &Namespace, _old: Option<&Namespace>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if context.part == Part::Status {
+        let phase = new.status.as_ref().map(|status| text(&status.phase)).unwrap_or_default();
+        let (expected, state) = match new.metadata.deletion_timestamp {
+            None => ("Active", "empty"),
+            Some(_) => ("Terminating", "not empty"),
+        };
+        if phase != expected {
+            let rule = format!("may only be '{expected}' if `deletionTimestamp` is {state}");
+            causes.push(Cause::invalid("status.Phase", phase, &rule));
+        }
+        return causes;
+    }
+    for finalizer in new.spec.iter().flat_map(|spec| items(&spec.finalizers)) {
+        checks::qualified_name(&mut causes, "spec.finalizers", finalizer);
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer.as_str()) {
+            let rule = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid("spec.finalizers", finalizer.as_str(), rule));
+        }
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::{
+            shown,
+            testing::{context, lines, merged, object, options},
+        },
+    };
+
+    fn admit(change: &Value, old: Option<&Namespace>, part: Part) -> (Vec<String>, Namespace) {
+        let base = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, part);
+        let mut new: Namespace = object(merged(base, change));
+        default(&mut new, old, &context);
+        (lines(&validate(&new, old, &context)), new)
+    }
+
+    #[test]
+    fn a_new_namespace() {
+        let (faults, new) = admit(&json!({}), None, Part::Main);
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(
+            shown(&new),
+            json!({"apiVersion": "v1", "kind": "Namespace",
+                "metadata": {"name": "shop", "labels": {"kubernetes.io/metadata.name": "shop"}},
+                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+        );
+        let change = json!({"spec": {"finalizers": ["mine"]}});
+        assert_eq!(
+            admit(&change, None, Part::Main).0,
+            [
+                "spec.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified"
+            ]
+        );
+    }
+
+    #[test]
+    fn finalizers_go_only_while_terminating() {
+        let (_, mut old) = admit(&json!({}), None, Part::Main);
+        let without = json!({"spec": {"finalizers": []}});
+        let kept = |old: &Namespace| {
+            admit(&without, Some(old), Part::Main).1.spec.unwrap().finalizers.unwrap()
+        };
+        assert_eq!(kept(&old), ["kubernetes"]);
+        old.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
+        assert_eq!(kept(&old), [""; 0]);
+    }
+
+    #[test]
+    fn the_phase_follows_deletion() {
+        let (_, old) = admit(&json!({}), None, Part::Main);
+        let change = json!({"status": {"phase": "Terminating"}});
+        assert_eq!(
+            admit(&change, Some(&old), Part::Status).0,
+            [
+                "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+            ]
+        );
+    }
+}

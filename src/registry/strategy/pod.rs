@@ -1,0 +1,235 @@
+//! Pods: defaults that admission adds on real clusters, quality of service, and which fields an update may change.
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, address, checks,
+            fields::{fill, fill_text, is_empty, items, text},
+            pod_defaults::{self, all_containers},
+            pod_validation::{self, Place},
+            quantity,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<Pod> = Rules { default, validate, grace_seconds, ..Rules::STORED };
+
+/// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
+const TOLERATION_SECONDS: i64 = 300;
+const NODE_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const GRACE_SECONDS: i64 = 30;
+/// The words of kube-apiserver about what an update may touch.
+const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
+    `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
+    tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+/// The classes that every cluster has (admission plugin Priority).
+const PRIORITY_CLASSES: [(&str, i32); 2] =
+    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
+
+fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    pod_defaults::default_spec(spec);
+    pod_defaults::default_pod_only(spec);
+    if old.is_some() {
+        return;
+    }
+    admit(spec);
+    let qos_class = Some(qos_class(spec).to_owned());
+    new.status =
+        Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
+}
+
+/// What the admission plugins of a real cluster add to a new pod.
+fn admit(spec: &mut PodSpec) {
+    fill_text(&mut spec.service_account_name, "default");
+    pod_defaults::copy_service_account(spec);
+    let class = text(&spec.priority_class_name);
+    let class = PRIORITY_CLASSES.iter().find(|(name, _)| *name == class);
+    spec.priority = Some(class.map_or(0, |(_, value)| *value));
+    fill(&mut spec.preemption_policy, "PreemptLowerPriority".to_owned());
+    let tolerations = spec.tolerations.get_or_insert_default();
+    for taint in NODE_TAINTS {
+        if !tolerations.iter().any(|toleration| is_tolerated(toleration, taint)) {
+            tolerations.push(Toleration {
+                key: Some(taint.to_owned()),
+                operator: Some("Exists".to_owned()),
+                effect: Some("NoExecute".to_owned()),
+                toleration_seconds: Some(TOLERATION_SECONDS),
+                value: None,
+            });
+        }
+    }
+}
+
+fn is_tolerated(toleration: &Toleration, taint: &str) -> bool {
+    let (key, effect) = (text(&toleration.key), text(&toleration.effect));
+    (key == taint || key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
+}
+
+/// `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory of all containers.
+fn qos_class(spec: &PodSpec) -> &'static str {
+    let (mut any, mut guaranteed) = (false, true);
+    for container in all_containers(spec) {
+        for resource in ["cpu", "memory"] {
+            let amount = |limits: bool| {
+                let resources = container.resources.as_ref()?;
+                let map = if limits { &resources.limits } else { &resources.requests };
+                quantity::parse(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
+            };
+            let (request, limit) = (amount(false), amount(true));
+            any |= request.is_some() || limit.is_some();
+            guaranteed &= limit.is_some() && request == limit;
+        }
+    }
+    match (any, guaranteed) {
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+        (false, _) => "BestEffort",
+    }
+}
+
+fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(spec) = &new.spec else { return causes };
+    if context.part == Part::Status {
+        if let Some(status) = &new.status {
+            validate_status(&mut causes, status, old.and_then(|old| old.status.as_ref()));
+        }
+        return causes;
+    }
+    pod_validation::validate(&mut causes, "spec", spec, Place::Pod);
+    match old.and_then(|old| old.spec.as_ref()) {
+        Some(old) => validate_update(&mut causes, spec, old),
+        None => {
+            if !is_empty(&spec.ephemeral_containers) {
+                causes
+                    .push(Cause::forbidden("spec.ephemeralContainers", "cannot be set on create"));
+            }
+            if !text(&spec.node_name).is_empty() && !is_empty(&spec.scheduling_gates) {
+                let rule = "cannot be set until all schedulingGates have been cleared";
+                causes.push(Cause::forbidden("spec.nodeName", rule));
+            }
+        }
+    }
+    causes
+}
+
+fn validate_status(causes: &mut Vec<Cause>, new: &PodStatus, old: Option<&PodStatus>) {
+    if let Some(class) = old.and_then(|old| old.qos_class.as_ref()) {
+        checks::immutable(causes, "status.qosClass", &new.qos_class, &Some(class.clone()));
+    }
+    for (i, ip) in items(&new.pod_ips).iter().enumerate() {
+        address::ip(causes, &format!("status.podIPs[{i}]"), &ip.ip);
+    }
+    for (i, ip) in items(&new.host_ips).iter().enumerate() {
+        address::ip(causes, &format!("status.hostIPs[{i}]"), &ip.ip);
+    }
+}
+
+fn validate_update(causes: &mut Vec<Cause>, new: &PodSpec, old: &PodSpec) {
+    for (field, new, old) in [
+        ("spec.containers", new.containers.len(), old.containers.len()),
+        (
+            "spec.initContainers",
+            items(&new.init_containers).len(),
+            items(&old.init_containers).len(),
+        ),
+    ] {
+        if new != old {
+            causes.push(Cause::forbidden(field, "pod updates may not add or remove containers"));
+            return;
+        }
+    }
+    active_deadline(causes, new.active_deadline_seconds, old.active_deadline_seconds);
+    tolerations(causes, items(&new.tolerations), items(&old.tolerations));
+    let gates = items(&old.scheduling_gates);
+    for (i, gate) in items(&new.scheduling_gates).iter().enumerate() {
+        if !gates.contains(gate) {
+            let rule =
+                format!("only deletion is allowed, but found new scheduling gate '{}'", gate.name);
+            causes.push(Cause::forbidden(format!("spec.schedulingGates[{i}].name"), &rule));
+        }
+    }
+    let allowed = with_allowed_changes(new, old);
+    if allowed != *old {
+        let rule = format!("{UPDATABLE}\n{}", changed_fields(&allowed, old).join(", "));
+        causes.push(Cause::forbidden("spec", &rule));
+    }
+}
+
+fn active_deadline(causes: &mut Vec<Cause>, new: Option<i64>, old: Option<i64>) {
+    let rule = match (new, old) {
+        (Some(new), Some(old)) if new > old => "must be less than or equal to previous value",
+        (None, Some(_)) => "must not update from a positive integer to nil value",
+        _ => return,
+    };
+    causes.push(Cause::invalid("spec.activeDeadlineSeconds", new, rule));
+}
+
+fn tolerations(causes: &mut Vec<Cause>, new: &[Toleration], old: &[Toleration]) {
+    let same = |a: &Toleration, b: &Toleration| {
+        let toleration_seconds = b.toleration_seconds;
+        Toleration { toleration_seconds, ..a.clone() } == *b
+    };
+    if !old.iter().all(|old| new.iter().any(|new| same(old, new))) {
+        let rule = "existing toleration can not be modified except its tolerationSeconds";
+        causes.push(Cause::forbidden("spec.tolerations", rule));
+    }
+}
+
+/// The old spec with those changes of the new one that an update may make. Binding (`nodeName`, once) is among them:
+/// the binding subresource and the scheduler write it so.
+fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
+    let mut spec = new.clone();
+    for (new, old) in spec.containers.iter_mut().zip(&old.containers) {
+        new.image.clone_from(&old.image);
+    }
+    for (new, old) in spec.init_containers.iter_mut().flatten().zip(items(&old.init_containers)) {
+        new.image.clone_from(&old.image);
+    }
+    spec.active_deadline_seconds = old.active_deadline_seconds;
+    spec.scheduling_gates.clone_from(&old.scheduling_gates);
+    spec.tolerations.clone_from(&old.tolerations);
+    if old.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0)
+        && spec.termination_grace_period_seconds == Some(1)
+    {
+        spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
+    }
+    if text(&old.node_name).is_empty() {
+        spec.node_name.clone_from(&old.node_name);
+    }
+    if !is_empty(&old.scheduling_gates) {
+        let kept = old.node_selector.iter().flatten();
+        let selector = spec.node_selector.as_ref();
+        if kept.into_iter().all(|(key, value)| selector.and_then(|s| s.get(key)) == Some(value)) {
+            spec.node_selector.clone_from(&old.node_selector);
+        }
+    }
+    spec
+}
+
+/// The names of the spec's fields that differ, for people who wonder what they changed.
+fn changed_fields(new: &PodSpec, old: &PodSpec) -> Vec<String> {
+    let (new, old) = (checks::shown(new), checks::shown(old));
+    let names = new.as_object().into_iter().chain(old.as_object()).flat_map(|fields| fields.keys());
+    let mut changed: Vec<String> =
+        names.filter(|name| new[*name] != old[*name]).map(|name| format!("spec.{name}")).collect();
+    changed.sort();
+    changed.dedup();
+    changed
+}
+
+/// A pod on a node ends there, in its own time; one that never ran, or is done, goes at once.
+fn grace_seconds(pod: &Pod) -> Option<i64> {
+    let spec = pod.spec.as_ref()?;
+    let phase = pod.status.as_ref().map(|status| text(&status.phase)).unwrap_or_default();
+    let runs = !text(&spec.node_name).is_empty() && !matches!(phase, "Succeeded" | "Failed");
+    runs.then(|| spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! ReplicaSets: defaults, immutable selector.
+
+use k8s_openapi::api::{
+    apps::v1::{ReplicaSet, ReplicaSetStatus},
+    core::v1::PodTemplateSpec,
+};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{Context, Rules, checks, fields::fill, workload},
+    },
+};
+
+pub(super) static RULES: Rules<ReplicaSet> = Rules { default, validate, ..Rules::STORED };
+
+fn default(new: &mut ReplicaSet, old: Option<&ReplicaSet>, _context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    fill(&mut spec.replicas, 1);
+    workload::default_template(spec.template.get_or_insert_default());
+    if old.is_none() {
+        new.status = Some(ReplicaSetStatus::default());
+    }
+}
+
+fn validate(new: &ReplicaSet, old: Option<&ReplicaSet>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(spec) = &new.spec else { return causes };
+    if context.part == Part::Status {
+        if let Some(status) = &new.status {
+            workload::validate_counts(
+                &mut causes,
+                &[
+                    ("replicas", Some(status.replicas)),
+                    ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                    ("readyReplicas", status.ready_replicas),
+                    ("availableReplicas", status.available_replicas),
+                ],
+            );
+        }
+        return causes;
+    }
+    checks::not_negative(&mut causes, "spec.replicas", spec.replicas);
+    checks::not_negative(&mut causes, "spec.minReadySeconds", spec.min_ready_seconds);
+    let empty = PodTemplateSpec::default();
+    let template = spec.template.as_ref().unwrap_or(&empty);
+    workload::selector_and_template(&mut causes, &spec.selector, template, "ReplicaSet");
+    if let Some(old) = old.and_then(|old| old.spec.as_ref()) {
+        checks::immutable(&mut causes, "spec.selector", &spec.selector, &old.selector);
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, merged, object, options},
+    };
+
+    fn base() -> Value {
+        json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}},
+                         "spec": {"containers": [{"name": "a", "image": "a:1"}]}}}})
+    }
+
+    #[test]
+    fn defaults_and_rules() {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let check = |change: Value, old: Option<&ReplicaSet>| {
+            let mut new: ReplicaSet = object(merged(base(), &change));
+            default(&mut new, old, &context);
+            (lines(&validate(&new, old, &context)), new)
+        };
+        let (faults, first) = check(json!({}), None);
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(first.spec.as_ref().unwrap().replicas, Some(1));
+        assert_eq!(first.status.as_ref().unwrap().replicas, 0);
+        assert_eq!(
+            check(json!({"spec": {"replicas": -1, "minReadySeconds": -2}}), None).0,
+            [
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+                "spec.minReadySeconds: Invalid value: -2: must be greater than or equal to 0",
+            ]
+        );
+        let other = json!({"spec": {"selector": {"matchLabels": {"app": null, "x": "y"}},
+            "template": {"metadata": {"labels": {"x": "y"}}}}});
+        assert_eq!(
+            check(other, Some(&first)).0,
+            ["spec.selector: Invalid value: {\"matchLabels\":{\"x\":\"y\"}}: field is immutable"]
+        );
+    }
+}

@@ -1,0 +1,50 @@
+//! RuntimeClasses: the handler is a label and stays what it was.
+
+use k8s_openapi::api::node::v1::RuntimeClass;
+
+use crate::{
+    model::Cause,
+    registry::strategy::{Context, Rules, checks},
+};
+
+pub(super) static RULES: Rules<RuntimeClass> = Rules { validate, ..Rules::STORED };
+
+fn validate(new: &RuntimeClass, old: Option<&RuntimeClass>, _context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if let Some(old) = old {
+        checks::immutable(&mut causes, "handler", &new.handler, &old.handler);
+    } else {
+        checks::label(&mut causes, "handler", &new.handler);
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::{
+        Part, View,
+        strategy::checks::testing::{context, lines, object, options},
+    };
+
+    #[test]
+    fn rules() {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let class = |handler: &str| {
+            object::<RuntimeClass>(json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
+                "metadata": {"name": "a"}, "handler": handler}))
+        };
+        assert_eq!(lines(&validate(&class("process"), None, &context)), [""; 0]);
+        assert!(
+            lines(&validate(&class(""), None, &context))[0]
+                .starts_with("handler: Invalid value: \"\": a lowercase RFC 1123 label must")
+        );
+        assert_eq!(
+            lines(&validate(&class("b"), Some(&class("a")), &context)),
+            ["handler: Invalid value: \"b\": field is immutable"]
+        );
+    }
+}

@@ -1,0 +1,70 @@
+//! What Deployments, ReplicaSets and StatefulSets share: the pod template, its selector, and status counts.
+
+use k8s_openapi::{
+    api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+
+use crate::{
+    model::Cause,
+    registry::strategy::{
+        checks,
+        fields::{is_empty, text},
+        pod_defaults, pod_validation,
+    },
+};
+
+/// Defaults of `spec.template`.
+pub(super) fn default_template(template: &mut PodTemplateSpec) {
+    pod_defaults::default_spec(template.spec.get_or_insert_default());
+}
+
+/// `spec.selector` and `spec.template`, which must fit together.
+pub(super) fn selector_and_template(
+    causes: &mut Vec<Cause>,
+    selector: &LabelSelector,
+    template: &PodTemplateSpec,
+    kind: &str,
+) {
+    const TEMPLATE: &str = "spec.template";
+    if selector.match_labels.as_ref().is_none_or(|labels| labels.is_empty())
+        && is_empty(&selector.match_expressions)
+    {
+        causes.push(Cause::required("spec.selector", ""));
+    }
+    checks::selector(causes, "spec.selector", selector);
+    pod_validation::template(causes, TEMPLATE, template, selector);
+    let deadline = template.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
+    if deadline.is_some() {
+        // kube-apiserver speaks of ReplicaSets when it means Deployments.
+        let kind = if kind == "StatefulSet" { kind } else { "ReplicaSet" };
+        let rule = format!("activeDeadlineSeconds in {kind} is not Supported");
+        let field = format!("{TEMPLATE}.spec.activeDeadlineSeconds");
+        causes.push(Cause::forbidden(field, &rule));
+    }
+}
+
+/// Counts in a status are not negative, and no part is larger than `replicas`, the first of them.
+pub(super) fn validate_counts(causes: &mut Vec<Cause>, counts: &[(&str, Option<i32>)]) {
+    for (field, count) in counts {
+        checks::not_negative(causes, &format!("status.{field}"), *count);
+    }
+    let all = counts.first().and_then(|(_, count)| *count).unwrap_or_default();
+    for (field, count) in counts.iter().filter(|(field, _)| {
+        matches!(
+            *field,
+            "updatedReplicas" | "readyReplicas" | "availableReplicas" | "fullyLabeledReplicas"
+        )
+    }) {
+        if let Some(count) = count.filter(|count| *count > all) {
+            let rule = "cannot be greater than status.replicas";
+            causes.push(Cause::invalid(format!("status.{field}"), count, rule));
+        }
+    }
+}
+
+/// A `spec.serviceName`, when there is one.
+pub(super) fn service_name(causes: &mut Vec<Cause>, name: &Option<String>) {
+    if !text(name).is_empty() {
+        checks::label(causes, "spec.serviceName", text(name));
+    }
+}

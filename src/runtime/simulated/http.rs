@@ -1,0 +1,173 @@
+//! HTTP of a simulated pod. Every path answers who answered and what was asked, as JSON; `/status/N` with that
+//! status, `/delay/MS` after that time.
+
+use std::{convert::Infallible, io::Cursor, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use serde_json::json;
+use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::runtime::{
+    Port,
+    simulated::{pod::Pod, tcp::IDLE},
+};
+
+/// Longest `/delay`.
+const DELAY_MAX: Duration = Duration::from_secs(60);
+/// Bytes of a request's body that are read (and thrown away).
+const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a request's head, and of what is buffered of its body.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Requests at a time on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 100;
+/// Characters of a path that go to the log.
+const LOGGED_PATH_MAX: usize = 200;
+
+/// Serves one connection whose first bytes were read already.
+pub(super) async fn serve(
+    pod: Arc<Pod>,
+    port: Port,
+    stream: TcpStream,
+    client: SocketAddr,
+    first: Bytes,
+) {
+    let (read, write) = stream.into_split();
+    let replayed = tokio::io::join(Cursor::new(first).chain(read), write);
+    let mut server = auto::Builder::new(Streams { tasks: pod.tasks.clone(), end: pod.end.clone() });
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(IDLE)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(true);
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    let answer = service_fn(|request| {
+        let pod = Arc::clone(&pod);
+        async move { Ok::<_, Infallible>(respond(&pod, port, client, request).await) }
+    });
+    if let Err(error) = server.serve_connection(TokioIo::new(replayed), answer).await {
+        pod.write(&format!("{client} HTTP ended: {error}"));
+    }
+}
+
+/// Runs the streams of HTTP/2 connections among the pod's tasks.
+#[derive(Clone)]
+struct Streams {
+    tasks: TaskTracker,
+    end: CancellationToken,
+}
+
+impl<F> hyper::rt::Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move { end.run_until_cancelled(stream).await.unwrap_or(()) });
+    }
+}
+
+/// What a path asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    status: StatusCode,
+    delay: Duration,
+}
+
+async fn respond(
+    pod: &Pod,
+    port: Port,
+    client: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let drained = drain(body).await;
+    let Asked { status, delay } = asked(head.uri.path());
+    let status = if drained { status } else { StatusCode::PAYLOAD_TOO_LARGE };
+    tokio::time::sleep(delay).await;
+    let path: String = head.uri.path().chars().take(LOGGED_PATH_MAX).collect();
+    pod.write(&format!("{client} {} {path} {}", head.method, status.as_u16()));
+    let spec = pod.spec();
+    let who = json!({
+        "pod": spec.name, "namespace": spec.namespace, "node": spec.node, "zone": spec.zone,
+        "ip": spec.ip, "port": port.number, "client": client,
+        "method": head.method.as_str(), "path": head.uri.path(),
+    });
+    let mut response = Response::new(Full::from(format!("{who}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let leaving = pod.stopping.is_cancelled() || !drained;
+    if leaving && head.version != Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Reads a body to its end; false if it is larger than allowed, broken or stuck.
+async fn drain(mut body: Incoming) -> bool {
+    let mut left = BODY_BYTES_MAX;
+    while let Ok(frame) = timeout(IDLE, body.frame()).await {
+        let bytes = match frame {
+            None => return true,
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) => return false,
+        };
+        let Some(rest) = left.checked_sub(bytes) else { return false };
+        left = rest;
+    }
+    false
+}
+
+/// `/status/503`, `/delay/250`; a status that cannot be a final answer is a bad request.
+fn asked(path: &str) -> Asked {
+    let mut asked = Asked { status: StatusCode::OK, delay: Duration::ZERO };
+    if let Some(status) = path.strip_prefix("/status/") {
+        let status = status.parse().ok().filter(|status| (200..=599).contains(status));
+        let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+        asked.status = status.unwrap_or(StatusCode::BAD_REQUEST);
+    } else if let Some(delay) = path.strip_prefix("/delay/") {
+        match delay.parse() {
+            Ok(delay_ms) => asked.delay = Duration::from_millis(delay_ms).min(DELAY_MAX),
+            Err(_) => asked.status = StatusCode::BAD_REQUEST,
+        }
+    }
+    asked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_ask_for_status_and_delay() {
+        for (path, status, delay_ms) in [
+            ("/", 200, 0),
+            ("/any/path", 200, 0),
+            ("/status/503", 503, 0),
+            ("/status/99", 400, 0),
+            ("/status/101", 400, 0),
+            ("/status/x", 400, 0),
+            ("/delay/250", 200, 250),
+            ("/delay/99999999", 200, 60_000),
+            ("/delay/-1", 400, 0),
+        ] {
+            let expected = Asked {
+                status: StatusCode::from_u16(status).unwrap(),
+                delay: Duration::from_millis(delay_ms),
+            };
+            assert_eq!(asked(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! One simulated pod: its listeners, its state and its log.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use parking_lot::{Mutex, RwLock};
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::runtime::{
+    MovedPort, PodSpec, PodState, Port,
+    simulated::{News, port},
+};
+
+/// Connections that one pod serves at a time; further ones are reset.
+const CONNECTIONS_MAX: usize = 1024;
+/// Lines kept per pod: a screen or two of history, at most about 60 KiB.
+const LOG_LINES_MAX: usize = 500;
+
+/// A running pod.
+pub(super) struct Pod {
+    spec: RwLock<Arc<PodSpec>>,
+    /// A task per port. Held while listeners come and go.
+    listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
+    status: Mutex<Status>,
+    log: Mutex<VecDeque<String>>,
+    news: Arc<News>,
+    /// Bounds the open connections.
+    pub(super) permits: Arc<Semaphore>,
+    /// Everything that runs for this pod.
+    pub(super) tasks: TaskTracker,
+    /// The pod is on its way out: answer what is open, begin nothing.
+    pub(super) stopping: CancellationToken,
+    /// Nothing of it may go on.
+    pub(super) end: CancellationToken,
+}
+
+/// How a port is served.
+pub(super) enum PortStatus {
+    Served,
+    Moved(MovedPort),
+    Failed(String),
+}
+
+#[derive(Default)]
+struct Status {
+    ports: BTreeMap<Port, PortStatus>,
+    /// What was told last.
+    told: Option<PodState>,
+}
+
+impl Pod {
+    pub(super) fn new(spec: PodSpec, news: Arc<News>, token: &CancellationToken) -> Self {
+        Self {
+            spec: RwLock::new(Arc::new(spec)),
+            listeners: tokio::sync::Mutex::default(),
+            status: Mutex::default(),
+            log: Mutex::default(),
+            news,
+            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            end: token.child_token(),
+        }
+    }
+
+    /// The description now.
+    pub(super) fn spec(&self) -> Arc<PodSpec> {
+        Arc::clone(&self.spec.read())
+    }
+
+    /// Makes the listeners those of the description; others and open connections are left alone.
+    pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
+        let mut listeners = self.listeners.lock().await;
+        if self.stopping.is_cancelled() {
+            return;
+        }
+        let moved_house = self.spec().ip != spec.ip;
+        let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
+        *self.spec.write() = Arc::new(spec);
+        close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
+        self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
+        for port in wanted {
+            listeners.entry(port).or_insert_with(|| {
+                let first = port::bind(self, port);
+                let serve = port::serve(Arc::clone(self), port, first);
+                let end = self.end.clone();
+                self.tasks.spawn(async move { end.run_until_cancelled(serve).await.unwrap_or(()) })
+            });
+        }
+        self.tell();
+    }
+
+    /// Closes the listeners, waits for what is open, and ends it when the grace is over.
+    pub(super) async fn stop(&self, grace: Duration) {
+        self.stopping.cancel();
+        close(std::mem::take(&mut *self.listeners.lock().await)).await;
+        self.news.forget(&self.spec().uid);
+        self.tasks.close();
+        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
+            self.end.cancel();
+            self.tasks.wait().await;
+        }
+    }
+
+    /// Notes how a port is served.
+    pub(super) fn note(&self, port: Port, status: PortStatus) {
+        self.status.lock().ports.insert(port, status);
+    }
+
+    /// Tells the state if it is new.
+    pub(super) fn tell(&self) {
+        if self.stopping.is_cancelled() {
+            return;
+        }
+        let spec = self.spec();
+        let mut status = self.status.lock();
+        let state = status.state(spec.wants_ready);
+        if status.told.as_ref() != Some(&state) {
+            status.told = Some(state.clone());
+            drop(status);
+            self.news.tell(&spec.uid, state);
+        }
+    }
+
+    /// Writes a line: the time, then what happened.
+    pub(super) fn write(&self, line: &str) {
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let mut log = self.log.lock();
+        if log.len() == LOG_LINES_MAX {
+            log.pop_front();
+        }
+        log.push_back(format!("{now} {line}"));
+    }
+
+    /// What it has written, oldest first.
+    pub(super) fn log(&self) -> Vec<String> {
+        self.log.lock().iter().cloned().collect()
+    }
+}
+
+impl Status {
+    fn state(&self, wants_ready: bool) -> PodState {
+        let mut moved = Vec::new();
+        let mut failed = Vec::new();
+        for (port, status) in &self.ports {
+            match status {
+                PortStatus::Served => {}
+                PortStatus::Moved(to) => moved.push(to.clone()),
+                PortStatus::Failed(reason) => failed.push((*port, reason.clone())),
+            }
+        }
+        PodState { ready: wants_ready && failed.is_empty(), moved, failed }
+    }
+}
+
+/// Closes listeners; on return their ports are free.
+async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
+    let aborted: Vec<_> =
+        listeners.into_iter().map(|(_, task)| task).inspect(JoinHandle::abort).collect();
+    // Aborted, so how they ended says nothing.
+    futures::future::join_all(aborted).await;
+}

@@ -1,0 +1,93 @@
+//! One port of a pod: binding it, elsewhere if need be, and trying again until that works.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UdpSocket};
+
+use crate::runtime::{
+    MovedPort, Port,
+    simulated::{
+        pod::{Pod, PortStatus},
+        tcp, udp,
+    },
+};
+
+/// First pause before a failed bind is tried again; doubled each time.
+const RETRY_MIN: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 256;
+
+/// A bound port.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Udp(UdpSocket),
+}
+
+/// Serves a port for as long as the task is left alone; `first` is the result of the first try to bind it.
+pub(super) async fn serve(pod: Arc<Pod>, port: Port, first: Option<Listener>) {
+    let mut bound = first;
+    let mut pause = RETRY_MIN;
+    let listener = loop {
+        match bound {
+            Some(listener) => break listener,
+            None => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(RETRY_MAX);
+        bound = bind(&pod, port);
+        pod.tell();
+    };
+    match listener {
+        Listener::Tcp(listener) => tcp::accept(&pod, port, &listener).await,
+        Listener::Udp(socket) => udp::echo(&pod, &socket).await,
+    }
+}
+
+/// Binds a port and notes how that went. A port that only privileged users may bind is served on a free port of the
+/// same address.
+pub(super) fn bind(pod: &Pod, port: Port) -> Option<Listener> {
+    let ip = pod.spec().ip;
+    let number = port.number;
+    let (listener, status) = match listen(SocketAddr::new(ip, number), port.udp) {
+        Ok((listener, _)) => (Some(listener), PortStatus::Served),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            match listen(SocketAddr::new(ip, 0), port.udp) {
+                Ok((listener, bound)) => {
+                    let reason = format!(
+                        "port {number} of {ip} is below 1024 and needs a privilege; \
+                         listening on port {bound} instead"
+                    );
+                    (Some(listener), PortStatus::Moved(MovedPort { port, bound, reason }))
+                }
+                Err(error) => (None, PortStatus::Failed(format!("a free port of {ip}: {error}"))),
+            }
+        }
+        Err(error) => (None, PortStatus::Failed(format!("port {number} of {ip}: {error}"))),
+    };
+    pod.note(port, status);
+    listener
+}
+
+/// Listens; returns the port number too.
+fn listen(address: SocketAddr, udp: bool) -> io::Result<(Listener, u16)> {
+    let (kind, protocol) =
+        if udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    // Connections of an earlier listener in TIME_WAIT are no reason to wait.
+    socket.set_reuse_address(!udp)?;
+    socket.bind(&address.into())?;
+    let listener = if udp {
+        Listener::Udp(UdpSocket::from_std(socket.into())?)
+    } else {
+        socket.listen(BACKLOG)?;
+        Listener::Tcp(TcpListener::from_std(socket.into())?)
+    };
+    let bound = match &listener {
+        Listener::Tcp(listener) => listener.local_addr()?,
+        Listener::Udp(socket) => socket.local_addr()?,
+    };
+    Ok((listener, bound.port()))
+}

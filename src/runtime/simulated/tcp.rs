@@ -1,0 +1,168 @@
+//! TCP of a simulated pod: accepts, listens to the first bytes, and echoes what is not HTTP.
+//!
+//! A client that says nothing waits as long as it likes (up to the idle timeout): protocols where the server speaks
+//! first are common, and resetting their clients would be a lie about the network.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::runtime::{
+    Port,
+    simulated::{http, pod::Pod},
+};
+
+/// A silent connection is closed after this time.
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
+/// How long a few bytes that could become a request wait for the rest, before they are echoed.
+const UNCLEAR: Duration = Duration::from_secs(1);
+/// Pause after a failed accept: mostly no file descriptor is left, and that takes a moment.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Read at once. Small, because it is held by each open connection.
+const BUFFER_BYTES: usize = 4096;
+/// How the first line of a request begins, and what may follow; see [`speech`].
+const METHODS: [&str; 9] =
+    ["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT "];
+/// HTTP/2 with prior knowledge (RFC 9113, section 3.4).
+const PREFACE: &str = "PRI * HTTP/2.0\r\n";
+
+/// What the first bytes of a connection are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Speech {
+    Http,
+    Other,
+    /// Too few to tell.
+    Unclear,
+}
+
+/// Accepts for ever.
+pub(super) async fn accept(pod: &Arc<Pod>, port: Port, listener: &TcpListener) {
+    loop {
+        let (stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!(%error, "connection not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&pod.permits).try_acquire_owned() else {
+            pod.write(&format!("{client} reset: too many connections"));
+            reset(stream);
+            continue;
+        };
+        let pod_of_connection = Arc::clone(pod);
+        pod.tasks.spawn(async move {
+            serve(pod_of_connection, port, stream, client).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve(pod: Arc<Pod>, port: Port, mut stream: TcpStream, client: SocketAddr) {
+    stream.set_nodelay(true).ok();
+    let mut first = BytesMut::with_capacity(BUFFER_BYTES);
+    let end = pod.end.clone();
+    match end.run_until_cancelled(listen_to(&mut stream, &mut first)).await {
+        Some(Ok(Speech::Http)) => {
+            let http = http::serve(Arc::clone(&pod), port, stream, client, first.freeze());
+            end.run_until_cancelled(http).await.unwrap_or(());
+        }
+        Some(Ok(_)) => match end.run_until_cancelled(echo(&mut stream, first)).await {
+            Some(Ok(bytes)) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
+            Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
+            None => reset(stream),
+        },
+        Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
+        None => reset(stream),
+    }
+}
+
+/// Reads until it is clear what the client speaks. Silence and an early end of data are no HTTP.
+async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Speech> {
+    let mut patience = IDLE;
+    loop {
+        match timeout(patience, stream.read_buf(first)).await {
+            Ok(Ok(0)) => return Ok(Speech::Other),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) if first.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
+            Err(_) => return Ok(Speech::Other),
+        }
+        match speech(first) {
+            Speech::Unclear => patience = UNCLEAR,
+            clear => return Ok(clear),
+        }
+    }
+}
+
+/// Sends back what comes, until the client's end of data. Returns how much that was.
+async fn echo(stream: &mut TcpStream, mut buffer: BytesMut) -> io::Result<u64> {
+    let mut echoed = 0;
+    loop {
+        echoed += buffer.len() as u64;
+        stream.write_all(&buffer).await?;
+        buffer.clear();
+        if timeout(IDLE, stream.read_buf(&mut buffer)).await?? == 0 {
+            break;
+        }
+    }
+    stream.shutdown().await?;
+    Ok(echoed)
+}
+
+/// A method, a space and what a request target begins with (RFC 9112, section 3.2). `GET key` of some line
+/// protocol is none.
+fn speech(first: &[u8]) -> Speech {
+    if first.starts_with(PREFACE.as_bytes()) {
+        return Speech::Http;
+    }
+    for method in METHODS {
+        if let Some(target) = first.strip_prefix(method.as_bytes()) {
+            return match target.first() {
+                None => Speech::Unclear,
+                Some(b'/' | b'*') => Speech::Http,
+                Some(b'h' | b'H') => Speech::Http,
+                Some(_) if method == "CONNECT " => Speech::Http,
+                Some(_) => Speech::Other,
+            };
+        }
+    }
+    let begins = |text: &&str| text.as_bytes().starts_with(first);
+    if METHODS.iter().chain([&PREFACE]).any(begins) { Speech::Unclear } else { Speech::Other }
+}
+
+fn reset(stream: TcpStream) {
+    stream.set_zero_linger().ok();
+    drop(stream);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_http_from_other_protocols() {
+        for (first, expected) in [
+            ("GET / HTTP/1.1\r\n", Speech::Http),
+            ("OPTIONS * HTTP/1.1\r\n", Speech::Http),
+            ("GET http://web/ HTTP/1.1\r\n", Speech::Http),
+            ("CONNECT web:80 HTTP/1.1\r\n", Speech::Http),
+            ("PRI * HTTP/2.0\r\n\r\nSM", Speech::Http),
+            ("G", Speech::Unclear),
+            ("GET ", Speech::Unclear),
+            ("PRI * H", Speech::Unclear),
+            ("GET key\n", Speech::Other),
+            ("get / HTTP/1.1\r\n", Speech::Other),
+            ("hello\n", Speech::Other),
+            ("\u{16}\u{3}\u{1}", Speech::Other),
+        ] {
+            assert_eq!(speech(first.as_bytes()), expected, "{first:?}");
+        }
+    }
+}

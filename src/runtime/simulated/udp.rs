@@ -1,0 +1,51 @@
+//! UDP of a simulated pod: sends each datagram back with the pod's name in front, `web-1: hello`.
+
+use std::{io, time::Duration};
+
+use socket2::SockRef;
+use tokio::net::UdpSocket;
+
+use crate::runtime::simulated::pod::Pod;
+
+/// The largest datagram.
+const DATAGRAM_MAX: usize = 65_536;
+/// The most that fits into one over IPv4; an answer is cut to it.
+const ANSWER_MAX: usize = 65_507;
+/// Datagrams answered before others get their turn.
+const DATAGRAMS_PER_TURN: usize = 64;
+/// Pause after a failed receive.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Echoes for ever.
+pub(super) async fn echo(pod: &Pod, socket: &UdpSocket) {
+    loop {
+        if let Err(error) = echo_some(pod, socket).await {
+            tracing::debug!(%error, "datagram not received");
+            tokio::time::sleep(PAUSE).await;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The buffer lives only while there is something to read.
+async fn echo_some(pod: &Pod, socket: &UdpSocket) -> io::Result<()> {
+    socket.readable().await?;
+    let name = format!("{}: ", pod.spec().name).into_bytes();
+    let mut datagram = Vec::with_capacity(name.len() + DATAGRAM_MAX);
+    for _ in 0..DATAGRAMS_PER_TURN {
+        datagram.clear();
+        datagram.extend_from_slice(&name);
+        let (bytes, client) = match socket.try_recv_buf_from(&mut datagram) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        };
+        datagram.truncate(ANSWER_MAX);
+        pod.write(&format!("{client} UDP echoed {bytes} bytes"));
+        // Not through the runtime's readiness: a full socket drops the answer, as networks do.
+        if let Err(error) = SockRef::from(socket).send_to(&datagram, &client.into()) {
+            tracing::debug!(%client, %error, "answer dropped");
+        }
+    }
+    Ok(())
+}

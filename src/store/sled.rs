@@ -1,2 +1,0 @@
-//! To come.
-pub struct Sled;

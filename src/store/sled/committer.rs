@@ -1,0 +1,509 @@
+//! The one thread that writes: it gives commits their revisions, makes them durable and publishes them.
+//!
+//! The order is the whole point. A group of commits is checked against the index, written as one atomic batch,
+//! flushed and synced; the high-water mark is raised; then the index is told, and the callers. A process that dies
+//! in between leaves a batch that nobody was told of, whole or not at all.
+
+use std::{collections::BTreeMap, fs, io, mem, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{
+    Commit, Error, Revision, Write,
+    index::{self, Garbage, Image, Index, Limits},
+    sled::{
+        directory::Directory,
+        generation::{Contents, Generation, damaged},
+        high_water::HighWater,
+        record::{self, Compaction, Group, Stored},
+    },
+};
+
+/// A group is cut at so many bytes: enough to share one sync, little enough to stay well within the reserve.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// A group's size is a 16-bit number on disk; beyond this more commits per sync gain nothing.
+const GROUP_COMMITS_MAX: usize = 1024;
+/// Chunks that one batch removes at most, so that a commit does not wait for a big clean-up.
+const SWEEP_CHUNKS_MAX: usize = 1024;
+/// Versions that must have gathered before a commit's batch removes them along; an idle store removes the rest.
+const SWEEP_VERSIONS_MIN: usize = 256;
+/// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
+const RESUME_BYTES: usize = 1024 * 1024;
+/// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
+const IDLE: Duration = Duration::from_millis(250);
+const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
+/// sled's file grows to nine times its data under churn: above this factor the data moves to a new one.
+const RENEW_FACTOR: u64 = 3;
+/// A fresh file has about twice its data. It must grow by a half, and so must one that could not be moved, before
+/// the next move.
+const RENEW_GROWTH_DIVISOR: u64 = 2;
+
+/// What tests change.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tuning {
+    /// How much history is kept.
+    pub(super) limits: Limits,
+    /// A database file below this size is never moved: so much is not worth the work.
+    pub(super) renew_bytes_min: u64,
+    /// Whether space is reserved ahead; without it, sled meets the full disk.
+    pub(super) reserve: bool,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { limits: Limits::default(), renew_bytes_min: 64 * 1024 * 1024, reserve: true }
+    }
+}
+
+/// A commit that waits for its turn; its writes are valid.
+pub(super) struct Request {
+    pub(super) writes: Vec<Write>,
+    pub(super) reply: oneshot::Sender<Result<Revision, Error>>,
+}
+
+/// The state of the committer thread.
+pub(super) struct Committer {
+    tuning: Tuning,
+    index: Arc<Index>,
+    high_water: HighWater,
+    high_water_synced: Instant,
+    /// `None` after the disk was full in the middle of a batch, until it could be opened again.
+    generation: Option<Generation>,
+    number: u64,
+    /// What the database says about its own compaction.
+    compaction: Compaction,
+    /// What can be removed from the database.
+    garbage: Garbage,
+    /// The file size from which on a new generation is considered.
+    renew_at: u64,
+    /// Why nothing can be written any more.
+    failed: Option<Error>,
+    full: bool,
+    /// The last field: its lock is given back after the database is closed.
+    directory: Directory,
+}
+
+impl Committer {
+    /// Opens or makes the store below a data directory.
+    pub(super) fn open(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
+        let directory = Directory::lock(dir)?;
+        let path = directory.high_water();
+        let mark = match HighWater::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(|e| directory.failure("opening", &path, e))?),
+        };
+        let mut committer = match (directory.current()?, mark) {
+            (Some(number), Some(Some(mark))) => Self::load(directory, tuning, number, mark)?,
+            (Some(_), Some(None)) => return Err(damaged(&path, "it cannot be read")),
+            (Some(_), None) => return Err(damaged(&path, "the file is missing")),
+            (None, mark) => {
+                let unused = mark.flatten().is_some_and(|mark| mark.revision() == Revision(0));
+                if !unused && !directory.generations()?.is_empty() {
+                    let path = directory.root.join("CURRENT");
+                    return Err(damaged(&path, "the file is missing, but data is there"));
+                }
+                Self::make(directory, tuning)?
+            }
+        };
+        committer.directory.remove_others(committer.number);
+        committer.renew();
+        Ok(committer)
+    }
+
+    /// Makes an empty store. The mark comes first and `CURRENT` last: a database without `CURRENT` beside a mark
+    /// of zero was never finished, any other was.
+    fn make(directory: Directory, tuning: Tuning) -> Result<Self, Error> {
+        let path = directory.high_water();
+        let mark = HighWater::create(&path)
+            .and_then(|mark| fs::File::open(&directory.root)?.sync_all().map(|()| mark))
+            .map_err(|e| directory.failure("creating", &path, e))?;
+        let index = Index::restore(tuning.limits, Revision(0), Vec::new(), Vec::new());
+        let (generation, compaction) =
+            Generation::create(&directory.root, &directory.dir, 1, &index.image())?;
+        directory.prepare_current(1)?;
+        directory.switch_current()?;
+        Ok(Self::new(directory, tuning, index, mark, (generation, compaction)))
+    }
+
+    fn load(
+        directory: Directory,
+        tuning: Tuning,
+        number: u64,
+        mut mark: HighWater,
+    ) -> Result<Self, Error> {
+        let generation = Generation::open(&directory.root, &directory.dir, number)?;
+        let contents = generation.contents(mark.revision())?;
+        let compaction = contents.compaction;
+        let index = restore(tuning.limits, contents);
+        if mark.revision() < index.revision() {
+            let raised = mark.write(index.revision()).and_then(|()| mark.sync());
+            raised.map_err(|e| directory.failure("writing", &directory.high_water(), e))?;
+        }
+        Ok(Self::new(directory, tuning, index, mark, (generation, compaction)))
+    }
+
+    fn new(
+        directory: Directory,
+        tuning: Tuning,
+        index: Index,
+        high_water: HighWater,
+        (generation, compaction): (Generation, Compaction),
+    ) -> Self {
+        Self {
+            directory,
+            tuning,
+            index: Arc::new(index),
+            high_water,
+            high_water_synced: Instant::now(),
+            number: generation.number(),
+            generation: Some(generation),
+            compaction,
+            garbage: Garbage { compacted: compaction.revision, ..Garbage::default() },
+            renew_at: tuning.renew_bytes_min,
+            failed: None,
+            full: false,
+        }
+    }
+
+    /// The index that this thread feeds.
+    pub(super) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Serves commits until the store is closed and its queue is empty.
+    pub(super) async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Request>,
+        closing: CancellationToken,
+    ) {
+        loop {
+            // Both are cancel-safe: `recv` loses nothing, `sleep` starts anew.
+            let request = select! {
+                biased;
+                () = closing.cancelled(), if !queue.is_closed() => {
+                    queue.close();
+                    continue;
+                }
+                request = queue.recv() => request,
+                () = sleep(IDLE) => {
+                    self.idle();
+                    continue;
+                }
+            };
+            let Some(first) = request else {
+                break;
+            };
+            self.commit(gather(first, &mut queue));
+            self.sync_high_water(HIGH_WATER_SYNC);
+            self.renew();
+        }
+        self.sync_high_water(Duration::ZERO);
+    }
+
+    fn commit(&mut self, group: Vec<Request>) {
+        let mut staged = BTreeMap::new();
+        let mut commits: Vec<Commit> = Vec::new();
+        let mut answers = Vec::new();
+        let mut revision = self.index.revision();
+        for Request { writes, reply } in group {
+            // A caller that has gone wants nothing written.
+            if reply.is_closed() {
+                continue;
+            }
+            let checked = self.index.check(&writes, &staged);
+            let answer = checked.map(|()| {
+                revision = revision.next();
+                let commit = index::changes(writes, revision);
+                stage(&mut staged, &commit);
+                commits.push(commit);
+                revision
+            });
+            answers.push((reply, answer));
+        }
+        let stored = if commits.is_empty() { Ok(()) } else { self.store(&commits) };
+        if stored.is_ok() && !commits.is_empty() {
+            self.index.publish(commits);
+        }
+        for (reply, answer) in answers {
+            // The caller may have gone meanwhile; the commit stands.
+            drop(reply.send(stored.clone().and(answer)));
+        }
+    }
+
+    /// Makes commits durable.
+    fn store(&mut self, commits: &[Commit]) -> Result<(), Error> {
+        let count = u16::try_from(commits.len()).expect("a group is bounded");
+        let mut pairs = Vec::new();
+        for (commit, nth) in commits.iter().zip(0..count) {
+            record::encode(commit, Group { nth, commits: count }, &mut pairs);
+        }
+        self.write(pairs, SWEEP_VERSIONS_MIN)?;
+        let last = commits.last().and_then(|commit| commit.first());
+        match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
+            Ok(()) => Ok(()),
+            Err(error) => match self.high_water_failure(error) {
+                // The commits are durable; the next batch waits until the mark is raised.
+                Error::Full(_) => Ok(()),
+                other => Err(self.fail(other)),
+            },
+        }
+    }
+
+    /// Writes one batch, and removes garbage with it when so many versions have gathered.
+    fn write(&mut self, mut pairs: Vec<record::Pair>, sweep_min: usize) -> Result<(), Error> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        if self.generation.is_none() {
+            self.reopen()?;
+        }
+        self.take_garbage();
+        let mut removed = Vec::new();
+        let mut swept = 0;
+        let mut compaction = self.compaction;
+        if self.garbage.versions.len() >= sweep_min {
+            for version in &self.garbage.versions {
+                if removed.len() >= SWEEP_CHUNKS_MAX {
+                    break;
+                }
+                removed.extend(record::keys(*version));
+                swept += 1;
+            }
+            let gone = u64::try_from(swept).unwrap_or(u64::MAX);
+            compaction.revision = self.garbage.compacted;
+            compaction.versions = (compaction.versions + self.garbage.passed).saturating_sub(gone);
+            pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
+        }
+        let result = self.write_batch(&pairs, &removed);
+        self.note_space(&result);
+        result?;
+        if self.compaction != compaction {
+            self.compaction = compaction;
+            self.garbage.passed = 0;
+            self.garbage.versions.drain(..swept);
+        }
+        Ok(())
+    }
+
+    fn write_batch(&mut self, pairs: &[record::Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        let revision = self.index.revision();
+        if self.high_water.revision() < revision
+            && let Err(error) = self.high_water.write(revision)
+        {
+            return Err(self.high_water_failure(error));
+        }
+        let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
+            + removed.iter().map(Vec::len).sum::<usize>();
+        let generation = self.generation.as_ref().expect("write has opened it");
+        if self.tuning.reserve {
+            generation.reserve(if self.full { bytes + RESUME_BYTES } else { bytes })?;
+        }
+        match generation.apply(pairs, removed) {
+            Err(Error::Full(dir)) => {
+                self.generation = None;
+                // Only once the batch is known to be gone may the caller hear that it was not written.
+                match self.reopen() {
+                    Ok(()) => Err(Error::Full(dir)),
+                    Err(error) => Err(Error::Failed {
+                        context: format!("no space was left in {dir} while a batch was written"),
+                        source: Arc::new(error),
+                    }),
+                }
+            }
+            Err(error) => Err(self.fail(error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Opens the database again after a full disk broke off a batch, and removes what there is of that batch.
+    fn reopen(&mut self) -> Result<(), Error> {
+        let Directory { root, dir, .. } = &self.directory;
+        let published = self.index.revision();
+        let reopened = Generation::open(root, dir, self.number).and_then(|generation| {
+            let mut contents = generation.contents(published)?;
+            let acknowledged = contents.stored.partition_point(|s| s.change.revision <= published);
+            if acknowledged < contents.stored.len() {
+                generation.remove(&contents.stored[acknowledged..])?;
+                contents.stored.truncate(acknowledged);
+            }
+            Ok((generation, contents))
+        });
+        match reopened {
+            Ok((generation, contents)) => {
+                self.compaction = contents.compaction;
+                self.garbage =
+                    Garbage { compacted: self.compaction.revision, ..Garbage::default() };
+                self.index.replace(restore(self.tuning.limits, contents));
+                self.generation = Some(generation);
+                Ok(())
+            }
+            Err(error @ Error::Full(_)) => Err(error),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Stops writing for good; reads go on.
+    fn fail(&mut self, error: Error) -> Error {
+        tracing::error!(%error, "the object store takes no more writes");
+        self.index.end(error.clone());
+        self.failed = Some(error.clone());
+        error
+    }
+
+    fn high_water_failure(&self, error: io::Error) -> Error {
+        self.directory.failure("writing", &self.directory.high_water(), error)
+    }
+
+    fn note_space(&mut self, result: &Result<(), Error>) {
+        let full = matches!(result, Err(Error::Full(_)));
+        if full && !self.full {
+            tracing::error!(dir = %self.directory.dir, "the disk is full: the object store is read-only");
+        } else if self.full && result.is_ok() {
+            tracing::info!(dir = %self.directory.dir, "the object store takes writes again");
+        }
+        self.full = full;
+    }
+
+    fn take_garbage(&mut self) {
+        let room = SWEEP_CHUNKS_MAX.saturating_sub(self.garbage.versions.len());
+        let taken = self.index.take_garbage(room);
+        self.add_garbage(taken);
+    }
+
+    fn add_garbage(&mut self, garbage: Garbage) {
+        let Garbage { compacted, passed, versions } = garbage;
+        self.garbage.compacted = compacted;
+        self.garbage.passed += passed;
+        self.garbage.versions.extend(versions);
+    }
+
+    /// Cleans up while nothing else is to be done.
+    fn idle(&mut self) {
+        self.sync_high_water(HIGH_WATER_SYNC);
+        self.index.trim();
+        self.take_garbage();
+        let due = !self.garbage.versions.is_empty() && self.failed.is_none() && !self.full;
+        if due && let Err(error) = self.write(Vec::new(), 1) {
+            tracing::warn!(%error, "superseded versions were not removed");
+        }
+        self.renew();
+    }
+
+    fn sync_high_water(&mut self, age: Duration) {
+        if self.high_water_synced.elapsed() < age || self.failed.is_some() {
+            return;
+        }
+        self.high_water_synced = Instant::now();
+        if let Err(error) = self.high_water.sync() {
+            let error = self.high_water_failure(error);
+            if !matches!(error, Error::Full(_)) {
+                self.fail(error);
+            }
+        }
+    }
+
+    /// Moves the data to a new generation when the database file has grown far beyond it.
+    fn renew(&mut self) {
+        let Some(generation) = self.generation.as_ref().filter(|_| self.failed.is_none()) else {
+            return;
+        };
+        let size = generation.size();
+        let live = u64::try_from(self.index.bytes()).unwrap_or(u64::MAX);
+        if size < self.renew_at || size < live.saturating_mul(RENEW_FACTOR) {
+            return;
+        }
+        let moved = generation
+            .require_free(live.saturating_mul(RENEW_FACTOR))
+            .and_then(|()| self.move_data(self.number + 1));
+        let after = match moved {
+            Ok(after) => {
+                tracing::info!(before = size, after, "the object store moved to a smaller file");
+                after
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the object store could not move to a smaller file");
+                size
+            }
+        };
+        let grown = after.saturating_add(after / RENEW_GROWTH_DIVISOR);
+        self.renew_at = self.tuning.renew_bytes_min.max(grown);
+    }
+
+    fn move_data(&mut self, number: u64) -> Result<u64, Error> {
+        let mut image = self.index.image();
+        let garbage = mem::take(&mut image.garbage);
+        self.add_garbage(garbage);
+        let (generation, compaction) = self.create(number, &image)?;
+        let size = generation.size();
+        self.directory.prepare_current(number)?;
+        if let Err(error) = self.directory.switch_current() {
+            // Which of the two is the current one is unknown now.
+            return Err(self.fail(error));
+        }
+        self.generation = Some(generation);
+        self.number = number;
+        self.compaction = compaction;
+        self.garbage = Garbage { compacted: compaction.revision, ..Garbage::default() };
+        self.directory.remove_others(number);
+        Ok(size)
+    }
+
+    fn create(&self, number: u64, image: &Image) -> Result<(Generation, Compaction), Error> {
+        let Directory { root, dir, .. } = &self.directory;
+        Generation::create(root, dir, number, image)
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.index.end(Error::Closed);
+    }
+}
+
+/// Takes what else waits in the queue, up to the bounds of a group.
+fn gather(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+    let mut bytes = first.bytes();
+    let mut group = vec![first];
+    while bytes < GROUP_BYTES_MAX && group.len() < GROUP_COMMITS_MAX {
+        let Ok(request) = queue.try_recv() else {
+            break;
+        };
+        bytes += request.bytes();
+        group.push(request);
+    }
+    group
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        self.writes.iter().map(|w| w.key.len() + w.value.as_ref().map_or(0, Bytes::len)).sum()
+    }
+}
+
+fn stage(staged: &mut BTreeMap<Bytes, Option<Revision>>, commit: &Commit) {
+    for change in commit.iter() {
+        staged.insert(change.key.clone(), change.value.as_ref().map(|_| change.revision));
+    }
+}
+
+/// An index of what a database holds; it is complete (see [`record::verify`]).
+fn restore(limits: Limits, contents: Contents) -> Index {
+    let Contents { compaction, mut stored, settled } = contents;
+    let later = stored.split_off(settled);
+    let settled = stored.into_iter().map(|Stored { change, place, .. }| (change, place)).collect();
+    let mut history: Vec<Commit> = Vec::new();
+    let mut commit = Vec::new();
+    for Stored { change, place, changes, .. } in later {
+        commit.push(change);
+        if place + 1 == changes {
+            history.push(mem::take(&mut commit).into());
+        }
+    }
+    Index::restore(limits, compaction.revision, settled, history)
+}

@@ -1,0 +1,366 @@
+//! One database directory `gen-N/`, and the only file that calls sled.
+//!
+//! sled 0.34 is used by three rules, without which it loses acknowledged writes at power loss: each flush is
+//! followed by an `fdatasync` of its file through a descriptor of our own; everything is synced once after open;
+//! no page grows into a blob (see `record`). It may panic on bytes that it does not expect: nothing gets out of here.
+
+use std::{
+    any::Any,
+    cell::Cell,
+    fs::{self, File, OpenOptions},
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use crate::store::{
+    Error, Revision,
+    index::Image,
+    sled::{
+        record::{self, Compaction, Pair, Reader, Stored, Verdict},
+        space,
+    },
+};
+
+/// sled's page cache. The index has every value, so pages are read again only when something on them is removed.
+const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+/// How much of a new generation is given to sled at once.
+const COPY_BATCH_BYTES: usize = 1024 * 1024;
+/// After closing, sled's own threads may hold its lock for a moment.
+const LOCK_RETRIES: u32 = 100;
+const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// What remains to be done when data is lost.
+const REMEDY: &str = "restore it with `snowglobe snapshot restore`";
+
+/// An open database.
+pub(super) struct Generation {
+    number: u64,
+    path: PathBuf,
+    /// The data directory, for errors.
+    dir: String,
+    /// `None` only while it is dropped.
+    db: Option<sled::Db>,
+    file: File,
+    /// Whether sled panicked: closing the database could then wait for ever.
+    broken: Cell<bool>,
+}
+
+/// What a generation holds.
+pub(super) struct Contents {
+    pub(super) compaction: Compaction,
+    pub(super) stored: Vec<Stored>,
+    /// How many of `stored` lie at or before the compaction point.
+    pub(super) settled: usize,
+}
+
+impl Generation {
+    /// The directory of a generation.
+    pub(super) fn path(root: &Path, number: u64) -> PathBuf {
+        root.join(format!("gen-{number}"))
+    }
+
+    /// Makes a durable database that holds an image. What an interrupted attempt left is removed first.
+    pub(super) fn create(
+        root: &Path,
+        dir: &str,
+        number: u64,
+        image: &Image,
+    ) -> Result<(Self, Compaction), Error> {
+        let path = Self::path(root, number);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failure(dir, format!("removing {}", path.display()), error));
+            }
+            _ => {}
+        }
+        let generation = Self::open_files(path, dir, number)?;
+        let versions = u64::try_from(image.settled.len()).unwrap_or(u64::MAX);
+        let compaction = Compaction { revision: image.compacted, versions };
+        generation.fill(image, compaction)?;
+        Ok((generation, compaction))
+    }
+
+    fn fill(&self, image: &Image, compaction: Compaction) -> Result<(), Error> {
+        let mut batch = vec![
+            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
+            (record::COMPACTION_KEY.to_vec(), compaction.encode()),
+        ];
+        let mut bytes = 0;
+        let mut result = Ok(());
+        record::encode_image(image, |pairs| {
+            bytes += pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+            batch.extend(pairs);
+            if bytes >= COPY_BATCH_BYTES && result.is_ok() {
+                result = self.write(&mem::take(&mut batch), &[]);
+                bytes = 0;
+            }
+        });
+        result?;
+        self.write(&batch, &[])?;
+        self.sync_all()
+    }
+
+    /// Opens an existing database and makes all of it durable.
+    pub(super) fn open(root: &Path, dir: &str, number: u64) -> Result<Self, Error> {
+        let path = Self::path(root, number);
+        let existing = fs::metadata(path.join("db")).map(|status| status.len()).unwrap_or(0);
+        if existing == 0 {
+            return Err(damaged(&path, "its file `db` is missing or empty"));
+        }
+        let generation = Self::open_files(path, dir, number)?;
+        generation.sync_all()?;
+        Ok(generation)
+    }
+
+    fn open_files(path: PathBuf, dir: &str, number: u64) -> Result<Self, Error> {
+        let db = Some(open_database(&path, dir)?);
+        let file = OpenOptions::new().read(true).write(true).open(path.join("db"));
+        let file = file.map_err(|e| failure(dir, format!("opening {}", path.display()), e))?;
+        Ok(Self { number, path, dir: dir.to_owned(), db, file, broken: Cell::new(false) })
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("open until dropped")
+    }
+
+    /// Which generation it is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Bytes of the database file.
+    pub(super) fn size(&self) -> u64 {
+        self.file.metadata().map(|status| status.len()).unwrap_or(0)
+    }
+
+    /// Makes sure that a batch of so many bytes finds room.
+    pub(super) fn reserve(&self, batch_bytes: usize) -> Result<(), Error> {
+        space::reserve(&self.file, batch_bytes).map_err(|e| self.failure("reserving space", e))
+    }
+
+    /// Whether so many bytes are free on the disk.
+    pub(super) fn require_free(&self, bytes: u64) -> Result<(), Error> {
+        space::require_free(&self.file, bytes).map_err(|e| self.failure("asking for free space", e))
+    }
+
+    /// Writes and removes atomically; durable when this returns. After [`Error::Full`] the database must be opened
+    /// anew, after any other error it must not be used.
+    pub(super) fn apply(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        self.write(pairs, removed)?;
+        self.file.sync_data().map_err(|e| self.failure("syncing", e))
+    }
+
+    fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        let mut batch = sled::Batch::default();
+        for key in removed {
+            batch.remove(key.as_slice());
+        }
+        for (key, value) in pairs {
+            batch.insert(key.as_slice(), value.as_slice());
+        }
+        guarded(|| {
+            self.db().apply_batch(batch)?;
+            self.db().flush()
+        })
+        .map(|_bytes| ())
+        .map_err(|cause| match cause {
+            Cause::Sled(sled::Error::Io(error)) => self.failure("writing", error),
+            other => {
+                self.broken.set(true);
+                self.failure("writing", io::Error::other(other))
+            }
+        })
+    }
+
+    /// Reads everything and checks that it is complete, given the last acknowledged revision. A batch at the end
+    /// that was cut off is removed.
+    pub(super) fn contents(&self, acknowledged: Revision) -> Result<Contents, Error> {
+        let (compaction, mut stored) = self.scan()?;
+        let Verdict { settled, whole } = record::verify(&stored, compaction, acknowledged)
+            .map_err(|what| self.damaged(&what))?;
+        if whole < stored.len() {
+            self.remove(&stored[whole..])?;
+            stored.truncate(whole);
+        }
+        Ok(Contents { compaction, stored, settled })
+    }
+
+    /// Removes versions, durably.
+    pub(super) fn remove(&self, stored: &[Stored]) -> Result<(), Error> {
+        let keys: Vec<_> = stored.iter().flat_map(|s| record::keys(s.version())).collect();
+        self.apply(&[], &keys)
+    }
+
+    fn scan(&self) -> Result<(Compaction, Vec<Stored>), Error> {
+        let (format, compaction) = self.read(|| {
+            Ok((self.db().get(record::FORMAT_KEY)?, self.db().get(record::COMPACTION_KEY)?))
+        })?;
+        let format = format.ok_or_else(|| self.damaged("the name of its format is missing"))?;
+        if format != record::FORMAT {
+            let name = String::from_utf8_lossy(&format);
+            return Err(Error::Unsupported(format!(
+                "{} has format {name}, this version reads format {}; use the version that wrote it",
+                self.path.display(),
+                String::from_utf8_lossy(record::FORMAT)
+            )));
+        }
+        let compaction = compaction.ok_or_else(|| "the compaction point is missing".to_owned());
+        let compaction = compaction
+            .and_then(|value| Compaction::decode(&value))
+            .map_err(|what| self.damaged(&what))?;
+        let stored = self.read(|| {
+            let mut reader = Reader::default();
+            for pair in self.db().scan_prefix(record::RECORD_PREFIX) {
+                let (key, value) = pair?;
+                if let Err(what) = reader.feed(&key, &value) {
+                    return Ok(Err(what));
+                }
+            }
+            Ok(reader.into_stored())
+        })?;
+        Ok((compaction, stored.map_err(|what| self.damaged(&what))?))
+    }
+
+    fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
+        guarded(work).map_err(|cause| unreadable(&self.path, &self.dir, cause))
+    }
+
+    fn sync_all(&self) -> Result<(), Error> {
+        let root = self.path.parent().expect("a generation lies in the store's directory");
+        sync_tree(&self.path).and_then(|()| sync_file(root)).map_err(|e| self.failure("syncing", e))
+    }
+
+    fn failure(&self, action: &str, error: io::Error) -> Error {
+        failure(&self.dir, format!("{action} {}", self.path.display()), error)
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        damaged(&self.path, what)
+    }
+}
+
+impl Drop for Generation {
+    /// Closes the database and gives back the lock on its files.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        if self.broken.get() {
+            mem::forget(db);
+        } else if guarded(|| {
+            drop(db);
+            Ok(())
+        })
+        .is_err()
+        {
+            tracing::warn!(path = %self.path.display(), "the database did not close cleanly");
+        }
+    }
+}
+
+/// An I/O error as one of the store: a full disk has its own.
+pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
+    if space::is_full(&error) {
+        return Error::Full(dir.to_owned());
+    }
+    Error::Failed { context, source: Arc::new(error) }
+}
+
+/// Damage to something below the store's directory.
+pub(super) fn damaged(path: &Path, what: &str) -> Error {
+    Error::Damaged(format!("{}: {what}; {REMEDY}", path.display()))
+}
+
+/// Syncs one file or directory.
+pub(super) fn sync_file(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn sync_tree(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        for entry in fs::read_dir(path)? {
+            sync_tree(&entry?.path())?;
+        }
+    }
+    sync_file(path)
+}
+
+/// sled takes a snapshot of its page table that was only half written, when a process or a full disk broke that
+/// off, for the newest one, and calls the database corrupt. The one before it is still there.
+fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {
+    remove_unfinished_snapshots(path)
+        .map_err(|e| failure(dir, format!("clearing {}", path.display()), e))?;
+    let mut retries = LOCK_RETRIES;
+    loop {
+        // No thread of sled's: nothing is written but what a batch writes.
+        let config =
+            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        match guarded(|| config.open()) {
+            Ok(db) => return Ok(db),
+            Err(Cause::Sled(error)) if is_locked(&error) && retries > 0 => {
+                retries -= 1;
+                thread::park_timeout(LOCK_RETRY_PAUSE);
+            }
+            Err(Cause::Sled(error)) if is_locked(&error) => {
+                return Err(Error::InUse(dir.to_owned()));
+            }
+            Err(cause) => return Err(unreadable(path, dir, cause)),
+        }
+    }
+}
+
+/// sled names a held lock only in the text of its error.
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
+}
+
+/// Why sled could not read: an I/O error is one, whatever else it trips over is damage.
+fn unreadable(path: &Path, dir: &str, cause: Cause) -> Error {
+    match cause {
+        Cause::Sled(sled::Error::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            failure(dir, format!("reading {}", path.display()), error)
+        }
+        other => damaged(path, &other.to_string()),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Cause {
+    #[error("{0}")]
+    Sled(sled::Error),
+    #[error("sled panicked: {0}")]
+    Panic(String),
+}
+
+/// Runs work inside sled and turns a panic into an error.
+fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Cause> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(Cause::Sled),
+        Err(panic) => Err(Cause::Panic(text(&*panic))),
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()))
+        .unwrap_or_else(|| "no message".to_owned())
+}

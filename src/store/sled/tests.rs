@@ -1,0 +1,205 @@
+//! What only a store on disk can do: be opened again, be killed, be damaged, be full.
+
+mod crash;
+mod damage;
+
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+
+use bytes::Bytes;
+use futures::{StreamExt, future::join_all};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tempfile::TempDir;
+
+use crate::store::{Change, Commit, Error, Expect, Record, Revision, Store, Write, index::Limits};
+
+use super::{Sled, committer::Tuning};
+
+/// Little of everything, so that short tests compact, sweep and move.
+const SMALL: Tuning = Tuning {
+    limits: Limits {
+        age: Duration::from_secs(300),
+        revisions_min: 20,
+        revisions_max: 100,
+        bytes_max: 1024 * 1024,
+    },
+    renew_bytes_min: 2 * 1024 * 1024,
+    reserve: true,
+};
+
+fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {
+    let expect = at.map_or(Expect::Absent, Expect::At);
+    Write { key: Bytes::copy_from_slice(key.as_bytes()), expect, value: value.map(Bytes::from) }
+}
+
+/// Creates or overwrites keys, in one commit.
+async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Error> {
+    let mut writes = Vec::new();
+    for key in keys {
+        let at = store.get(key.as_bytes()).await.unwrap().map(|r| r.revision);
+        writes.push(write(key, at, Some(value.to_vec())));
+    }
+    store.commit(writes).await
+}
+
+/// Everything that can be read: current records, the revision, and the kept history.
+async fn everything(store: &Sled) -> (Vec<Record>, Revision, Vec<Commit>) {
+    let (records, revision) = store.list(b"").await.unwrap();
+    let from = match store.watch(Revision(0)).await {
+        Ok(_) => Revision(0),
+        Err(Error::Compacted { oldest }) => oldest,
+        Err(other) => panic!("{other}"),
+    };
+    let count = usize::try_from(revision.0 - from.0).unwrap();
+    let watch = store.watch(from).await.unwrap();
+    let history: Vec<_> = watch.take(count).map(Result::unwrap).collect().await;
+    for (commit, expected) in history.iter().zip(from.0 + 1..) {
+        assert!(commit.iter().all(|change| change.revision == Revision(expected)));
+    }
+    (records, revision, history)
+}
+
+fn open_error(dir: &Path) -> Error {
+    match Sled::open(dir) {
+        Ok(_) => panic!("the store was opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn reopening_keeps_everything() {
+    let dir = TempDir::new().unwrap();
+    let mut before = (Vec::new(), Revision(0), Vec::new());
+    for round in 0..4_u8 {
+        let store = Sled::open(dir.path()).unwrap();
+        assert_eq!(everything(&store).await, before, "round {round}");
+        put(&store, &["a", "b"], &[round]).await.unwrap();
+        put(&store, &[&format!("large/{round}")], &vec![round; 1_500_000]).await.unwrap();
+        let gone = put(&store, &["gone"], b"x").await.unwrap();
+        store.commit(vec![write("gone", Some(gone), None)]).await.unwrap();
+        before = everything(&store).await;
+        assert_eq!(before.1, Revision(u64::from(round + 1) * 4));
+        assert_eq!(before.2.len(), usize::from(round + 1) * 4);
+    }
+    let blobs = dir.path().join("store/gen-1/blobs");
+    assert_eq!(fs::read_dir(blobs).unwrap().count(), 0, "no page became a blob");
+}
+
+#[tokio::test]
+async fn closing_answers_what_waits() {
+    let dir = TempDir::new().unwrap();
+    let store = Sled::open(dir.path()).unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    put(&store, &["a"], b"1").await.unwrap();
+    store.close();
+    assert!(matches!(put(&store, &["b"], b"1").await, Err(Error::Closed)));
+    assert_eq!(store.list(b"").await.unwrap().0.len(), 1, "reads go on");
+    assert_eq!(watch.next().await.unwrap().unwrap()[0].key, "a");
+    assert!(matches!(watch.next().await, Some(Err(Error::Closed))));
+    let again = Sled::open(dir.path()).unwrap();
+    assert_eq!(again.current(), Revision(1));
+}
+
+#[tokio::test]
+async fn one_process_at_a_time() {
+    let dir = TempDir::new().unwrap();
+    let store = Sled::open(dir.path()).unwrap();
+    let error = open_error(dir.path());
+    assert!(matches!(error, Error::InUse(_)), "{error}");
+    assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    put(&store, &["a"], b"1").await.unwrap();
+    drop(store);
+    Sled::open(dir.path()).unwrap();
+}
+
+/// Random commits against a model, with history compacted, garbage swept and data moved many times.
+#[tokio::test]
+async fn churn_matches_a_model() {
+    let dir = TempDir::new().unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let mut model: BTreeMap<String, (Vec<u8>, Revision)> = BTreeMap::new();
+    let mut last_history: Vec<Commit> = Vec::new();
+    for round in 0..8 {
+        let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+        for _ in 0..30 {
+            let mut batches = Vec::new();
+            for worker in 0..40 {
+                let mut writes = Vec::new();
+                for _ in 0..random.random_range(1..4) {
+                    let key = format!("{worker:02}/{}", random.random_range(0..12));
+                    if writes.iter().any(|w: &Write| w.key == key) {
+                        continue;
+                    }
+                    let at = model.get(&key).map(|(_, revision)| *revision);
+                    let size = if random.random_ratio(1, 20) { 20_000 } else { 300 };
+                    let value = vec![random.random(); random.random_range(0..size)];
+                    let value = (at.is_none() || random.random_ratio(3, 4)).then_some(value);
+                    writes.push(write(&key, at, value));
+                }
+                batches.push(writes);
+            }
+            let revisions = join_all(batches.iter().map(|b| store.commit(b.clone()))).await;
+            for (writes, revision) in batches.into_iter().zip(revisions) {
+                let revision = revision.unwrap();
+                for Write { key, value, .. } in writes {
+                    let key = String::from_utf8(key.to_vec()).unwrap();
+                    match value {
+                        Some(value) => model.insert(key, (value.to_vec(), revision)),
+                        None => model.remove(&key),
+                    };
+                }
+            }
+        }
+        if round == 5 {
+            store.compact(store.current()).await.unwrap();
+        }
+        drop(store);
+        let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+        let (records, revision, history) = everything(&store).await;
+        assert_eq!(revision, Revision((round + 1) * 30 * 40));
+        let read: BTreeMap<_, _> = records
+            .into_iter()
+            .map(|r| (String::from_utf8(r.key.to_vec()).unwrap(), (r.value.to_vec(), r.revision)))
+            .collect();
+        assert!(read == model, "round {round}");
+        assert!(history.len() <= 100 && !history.is_empty());
+        assert!(
+            history.first().unwrap()[0].revision
+                > last_history.last().map_or(Revision(0), |c| c[0].revision)
+        );
+        last_history = history;
+    }
+    let generations: Vec<_> = fs::read_dir(dir.path().join("store"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with("gen-"))
+        .collect();
+    assert_eq!(generations.len(), 1, "old generations are removed");
+    assert_ne!(generations, ["gen-1"], "the data has moved");
+    let size =
+        fs::metadata(dir.path().join("store").join(&generations[0]).join("db")).unwrap().len();
+    assert!(size < 16 * 1024 * 1024, "the file has {size} bytes");
+}
+
+/// Superseded versions leave the disk while nothing is written.
+#[tokio::test]
+async fn an_idle_store_sweeps() {
+    let dir = TempDir::new().unwrap();
+    let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+    for i in 0..50_u8 {
+        put(&store, &["a"], &[i]).await.unwrap();
+    }
+    store.compact(Revision(50)).await.unwrap();
+    let index = std::sync::Arc::clone(&store.index);
+    let emptied = async {
+        while index.garbage_len() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), emptied).await.unwrap();
+    drop(store);
+    let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+    let (records, revision, history) = everything(&store).await;
+    assert_eq!((records.len(), revision, history.len()), (1, Revision(50), 1));
+    let expected = Change { revision, key: Bytes::from_static(b"a"), value: Some(vec![49].into()) };
+    assert_eq!(*history[0], [expected]);
+}

@@ -1,0 +1,41 @@
+//! Logs (stderr, human-readable) and the registry of metrics.
+
+use std::{io, sync::Arc};
+
+use parking_lot::Mutex;
+use prometheus_client::{encoding::text::encode, registry::Registry};
+use tracing_subscriber::EnvFilter;
+
+/// Chatty dependencies are quiet unless asked for by name.
+const DEFAULT_FILTER: &str = "warn,snowglobe=info,sled=error,hickory_proto=error";
+
+/// Sends logs to stderr. `filter` is in the syntax of `RUST_LOG`; empty means warnings, and our own lifecycle.
+/// A broken filter is an error that says where.
+pub fn start(filter: &str) -> Result<(), String> {
+    let text = if filter.is_empty() { DEFAULT_FILTER } else { filter };
+    let filter = EnvFilter::try_new(text).map_err(|error| format!("log filter {text:?}: {error}"))?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_target(false)
+        .try_init()
+        .map_err(|error| error.to_string())
+}
+
+/// All metrics of this process, in Prometheus' text format.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Registry>>);
+
+impl Metrics {
+    /// Adds the metrics of a subsystem.
+    pub fn register(&self, add: impl FnOnce(&mut Registry)) {
+        add(&mut self.0.lock());
+    }
+
+    /// The text of `/metrics`.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.0.lock()).expect("writing to a string cannot fail");
+        text
+    }
+}

@@ -1,0 +1,82 @@
+// What the page knows, and the stream that keeps it current.
+
+import { Rates } from "./rates.js";
+
+/** States of the connection: connecting, live, lost (tried again), full, locked. */
+export class Store {
+  cluster = null;
+  traffic = {};
+  rates = new Rates();
+  connection = "connecting";
+  /** When the last frame came. */
+  updated = null;
+
+  #onChange;
+  #source = null;
+  #retry = 0;
+  #timer = 0;
+
+  constructor(onChange) {
+    this.#onChange = onChange;
+  }
+
+  /** Opens the stream. */
+  open() {
+    this.close();
+    // What happened while nobody watched must not look like a burst.
+    this.rates = new Rates();
+    const source = new EventSource("/api/stream");
+    source.addEventListener("cluster", (event) => {
+      this.cluster = JSON.parse(event.data);
+      this.#live();
+    });
+    source.addEventListener("traffic", (event) => {
+      this.#count(JSON.parse(event.data));
+      this.#live();
+    });
+    source.addEventListener("error", () => this.#failed(source));
+    this.#source = source;
+  }
+
+  /** Closes the stream: a page that nobody sees costs the cluster nothing. */
+  close() {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #live() {
+    this.connection = "live";
+    this.updated = Date.now();
+    this.#retry = 0;
+    this.#onChange();
+  }
+
+  /** Frames hold the service ports that changed; a new stream begins with all of them. */
+  #count(ports) {
+    const now = performance.now();
+    this.traffic = { ...this.traffic, ...ports };
+    for (const [port, { endpoints }] of Object.entries(ports)) {
+      for (const [address, { picks }] of Object.entries(endpoints)) {
+        this.rates.record(`${port} ${address}`, picks, now);
+      }
+    }
+  }
+
+  /** The browser tells nothing about why, and gives up after an HTTP error; so ask, and try again. */
+  async #failed(source) {
+    if (source !== this.#source) return;
+    this.close();
+    this.connection = "lost";
+    this.#onChange();
+    const answer = await fetch("/api/state", { method: "HEAD" }).catch(() => null);
+    if (answer?.status === 401) {
+      this.connection = "locked";
+      this.#onChange();
+      return;
+    }
+    const seconds = Math.min(8, 2 ** this.#retry);
+    this.#retry += 1;
+    this.#timer = setTimeout(() => this.open(), seconds * 1000);
+  }
+}
