@@ -106,7 +106,7 @@ pub(crate) fn reconcile(
     for new in written.iter_mut().filter(|slice| slice.object.is_none()) {
         new.object = deleted.pop();
     }
-    let mut steps: Vec<_> = written.into_iter().map(|slice| write(slice, template)).collect();
+    let mut steps: Vec<_> = written.into_iter().map(|slice| write(&slice, template)).collect();
     steps.extend(deleted.into_iter().map(|object| Step::delete(object)));
     steps
 }
@@ -191,7 +191,7 @@ fn take_roomy<'a>(
     Some(slices.swap_remove(index))
 }
 
-fn write(slice: Written<'_>, template: &Template) -> Step {
+fn write(slice: &Written<'_>, template: &Template) -> Step {
     let mut document = match slice.object {
         Some(object) => document(object),
         None => json!({

@@ -77,10 +77,15 @@ impl Queue {
         }
     }
 
-    /// Gives a key back.
-    pub(crate) fn done(&self, key: &ObjectKey, outcome: Outcome) {
-        self.state.lock().done(key, outcome, Instant::now());
+    /// Gives a key back. Returns how often in a row it has failed.
+    pub(crate) fn done(&self, key: &ObjectKey, outcome: Outcome) -> u32 {
+        let failures = {
+            let mut state = self.state.lock();
+            state.done(key, outcome, Instant::now());
+            state.failures.get(key).copied().unwrap_or(0)
+        };
         self.changed.notify_one();
+        failures
     }
 }
 

@@ -46,7 +46,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         if active.len() < wanted {
             steps = create(world, object, spec, wanted - active.len());
         } else if active.len() > wanted {
-            steps = delete(world, object, active, wanted);
+            steps = delete(world, object, &active, wanted);
         }
     }
     let status = status(world, object, &set, spec, &pods);
@@ -77,7 +77,7 @@ fn create(world: &World<'_>, object: &Object, spec: &ReplicaSetSpec, count: usiz
     vec![Step::All(pods), Step::All(notes)]
 }
 
-fn delete(world: &World<'_>, object: &Object, active: Vec<Pod<'_>>, wanted: usize) -> Vec<Step> {
+fn delete(world: &World<'_>, object: &Object, active: &[Pod<'_>], wanted: usize) -> Vec<Step> {
     let count = (active.len() - wanted).min(BURST);
     let neighbours = pods_per_node(world.view, object);
     let mut ranked: Vec<_> =
@@ -276,7 +276,7 @@ spec:
             pod["status"]["conditions"][0]["lastTransitionTime"] = "2025-12-31T23:59:00Z".into();
         });
         pod(&mut cluster, "unready", |pod| {
-            pod["status"]["conditions"][0]["status"] = "False".into()
+            pod["status"]["conditions"][0]["status"] = "False".into();
         });
         pod(&mut cluster, "unbound", |pod| pod["spec"] = json!({}));
         let plan = cluster.plan(&CONTROLLER, &key());

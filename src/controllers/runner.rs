@@ -5,6 +5,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
+    time::Duration,
 };
 
 use futures::{
@@ -29,6 +30,8 @@ use crate::{
 const WORKERS: usize = 4;
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
 const SIDE_BY_SIDE: usize = 32;
+/// Failures in a row from which on they are worth a warning.
+const FAILURES_TOLD: u32 = 3;
 
 struct Runner {
     registry: Arc<Registry>,
@@ -130,34 +133,40 @@ impl Runner {
                 key = queue.next() => key,
             };
             let attempt = AssertUnwindSafe(self.plan_and_execute(controller, &key)).catch_unwind();
-            let outcome = match attempt.await {
-                Ok(outcome) => outcome,
+            match attempt.await {
+                Ok(Ok(requeue)) => drop(queue.done(&key, Outcome::Planned(requeue))),
+                Ok(Err(Failure::Conflict)) => drop(queue.done(&key, Outcome::Conflict)),
+                Ok(Err(Failure::Refused(status))) => {
+                    let failures = queue.done(&key, Outcome::Failed);
+                    // Once may be a race for a name or an address.
+                    if failures >= FAILURES_TOLD {
+                        tracing::warn!(%key, %status, failures, "a plan cannot be carried out");
+                    } else {
+                        tracing::debug!(%key, %status, "a plan could not be carried out");
+                    }
+                }
                 Err(_panic) => {
                     tracing::error!(%key, "a controller panicked; this is a bug");
-                    Outcome::Failed
+                    queue.done(&key, Outcome::Failed);
                 }
-            };
-            queue.done(&key, outcome);
+            }
         }
     }
 
-    async fn plan_and_execute(&self, controller: &Controller, key: &ObjectKey) -> Outcome {
+    async fn plan_and_execute(
+        &self,
+        controller: &Controller,
+        key: &ObjectKey,
+    ) -> Result<Option<Duration>, Failure> {
         let Plan { steps, requeue } = {
             let view = self.registry.view();
             let world = World { view: &view, now: Timestamp::now(), options: &self.options };
             (controller.plan)(&world, key)
         };
         for step in steps {
-            match self.execute(controller, key, step).await {
-                Ok(()) => {}
-                Err(Failure::Conflict) => return Outcome::Conflict,
-                Err(Failure::Refused(status)) => {
-                    tracing::warn!(%key, %status, "a plan could not be carried out; trying again later");
-                    return Outcome::Failed;
-                }
-            }
+            self.execute(controller, key, step).await?;
         }
-        Outcome::Planned(requeue)
+        Ok(requeue)
     }
 
     fn execute<'a>(

@@ -19,7 +19,7 @@ spec:
 ";
 
 fn pod(name: &str, port: i32, ready: bool) -> Value {
-    let address = format!("10.1.0.{}", name.len() * 10 + port as usize % 10);
+    let address = format!("10.1.0.{}", name.len() * 10);
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "web"}},
         "spec": {"nodeName": "n1", "hostname": name, "subdomain": "web",

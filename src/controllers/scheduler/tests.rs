@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::testing::Cluster;
 
-fn node(name: &str, zone: &str, spec: Value, allocatable: Value) -> Value {
+fn node(name: &str, zone: &str, spec: &Value, allocatable: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Node",
         "metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": zone, "disk": name}},
         "spec": spec, "status": {"allocatable": allocatable}})
@@ -27,7 +27,7 @@ fn placed(cluster: &Cluster) -> BTreeMap<String, usize> {
 fn pods_spread_over_zones_then_nodes() {
     let mut cluster = Cluster::default();
     for (name, zone) in [("n1", "a"), ("n2", "a"), ("n3", "b")] {
-        cluster.insert(&node(name, zone, json!({}), json!({"pods": "110"})));
+        cluster.insert(&node(name, zone, &json!({}), &json!({"pods": "110"})));
     }
     for n in 0..8 {
         cluster.insert(&pod(&format!("p{n}"), &json!({})));
@@ -46,7 +46,7 @@ fn pods_spread_over_zones_then_nodes() {
 #[test]
 fn more_than_one_batch() {
     let mut cluster = Cluster::default();
-    cluster.insert(&node("n1", "a", json!({}), json!({"pods": "1000"})));
+    cluster.insert(&node("n1", "a", &json!({}), &json!({"pods": "1000"})));
     for n in 0..600 {
         cluster.insert(&pod(&format!("p{n}"), &json!({})));
     }
@@ -100,7 +100,7 @@ fn what_does_not_fit_is_told() {
         ),
     ] {
         let mut cluster = Cluster::default();
-        cluster.insert(&node("n1", "a", node_spec, json!({"pods": "1", "cpu": "2"})));
+        cluster.insert(&node("n1", "a", &node_spec, &json!({"pods": "1", "cpu": "2"})));
         cluster.insert(&pod("p", &spec));
         cluster.settle(&[&CONTROLLER], |_| {});
         let pod = cluster.get(&ObjectKey::new(&kind::POD, "default", "p"));
@@ -115,7 +115,7 @@ fn what_does_not_fit_is_told() {
 #[test]
 fn a_full_node_takes_no_more_until_a_pod_ends() {
     let mut cluster = Cluster::default();
-    cluster.insert(&node("n1", "a", json!({}), json!({"pods": "1"})));
+    cluster.insert(&node("n1", "a", &json!({}), &json!({"pods": "1"})));
     cluster.insert(&pod("p1", &json!({})));
     cluster.settle(&[&CONTROLLER], |_| {});
     cluster.insert(&pod("p2", &json!({})));
