@@ -63,10 +63,11 @@ impl Browser {
         browser
     }
 
-    /// Evaluates an expression in the page.
+    /// Evaluates an expression in the page; null while there is none.
     pub(crate) fn evaluate(&mut self, expression: &str) -> Value {
         let parameters = json!({"expression": expression, "returnByValue": true});
-        self.call("Runtime.evaluate", &parameters)["result"]["value"].clone()
+        let answer = self.send("Runtime.evaluate", &parameters);
+        answer["result"]["result"]["value"].clone()
     }
 
     /// Waits until the page's text is as wanted.
@@ -86,6 +87,12 @@ impl Browser {
     }
 
     fn call(&mut self, method: &str, parameters: &Value) -> Value {
+        let answer = self.send(method, parameters);
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        answer["result"].clone()
+    }
+
+    fn send(&mut self, method: &str, parameters: &Value) -> Value {
         self.last_id += 1;
         let mut message = json!({"id": self.last_id, "method": method, "params": parameters});
         if !self.session.is_empty() {
@@ -95,8 +102,7 @@ impl Browser {
         loop {
             let answer = self.messages.recv_timeout(ANSWER_MAX).expect("the browser answers");
             if answer["id"] == self.last_id {
-                assert!(answer["error"].is_null(), "{method}: {answer}");
-                return answer["result"].clone();
+                return answer;
             }
         }
     }

@@ -126,7 +126,9 @@ impl Cluster {
 
     #[track_caller]
     pub(crate) fn try_apply(&self, manifest: &str) -> Ran {
-        tools::run_with_input(self.kubectl_command(&["apply", "-f", "-"]), manifest)
+        // What begins with a brace would be taken for JSON.
+        let input = format!("---\n{manifest}");
+        tools::run_with_input(self.kubectl_command(&["apply", "-f", "-"]), &input)
     }
 
     /// `kubectl ... -o json`.

@@ -150,30 +150,18 @@ fn flags_that_do_not_fit_together() {
         (&["--client-node=node-9"], &["node-9", "node-1"]),
         (&["--cluster-domain=a..b"], &["--cluster-domain", "a..b"]),
     ] {
-        fails_with(last_wins(&place, arguments), parts);
+        fails_with(up(&place, arguments), parts);
     }
     let overlap = format!("--node-cidr={}/24", place.address(0, 0));
-    fails_with(last_wins(&place, &[&overlap]), &["--node-cidr", "--service-cidr", "overlap"]);
+    fails_with(up(&place, &[&overlap]), &["--node-cidr", "--service-cidr", "overlap"]);
     // What clap refuses, it refuses in its own words and with its own code.
     for argument in ["--nodes=0", "--nodes=many", "--store=oracle", "--api-listen=here", "--gizmo"]
     {
-        let ran = tools::run(last_wins(&place, &[argument]));
+        let ran = tools::run(up(&place, &[argument]));
         assert_eq!(ran.code, Some(2), "{argument}: {}", ran.stderr);
         let name = argument.split('=').next().expect("a flag");
         assert!(ran.stderr.contains(name), "{argument}: {}", ran.stderr);
     }
-}
-
-/// `up` with flags that its place sets too: those are left out then.
-fn last_wins(place: &Place, arguments: &[&str]) -> Command {
-    let own = place.snowglobe("up");
-    let flag = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
-    let given: Vec<String> = arguments.iter().map(|argument| flag(argument)).collect();
-    let kept =
-        own.get_args().filter(|argument| !given.contains(&flag(&argument.to_string_lossy())));
-    let mut up = tools::snowglobe();
-    up.args(kept).arg("--store=memory").args(arguments);
-    up
 }
 
 #[test]

@@ -74,22 +74,21 @@ impl Place {
         self.address(128, number)
     }
 
-    /// `snowglobe COMMAND` with port 0 everywhere, this range and this data directory.
+    /// `snowglobe COMMAND` with port 0 everywhere, this range and this data directory. They are set in the
+    /// environment, which every flag beats.
     pub(crate) fn snowglobe(&self, command: &str) -> Command {
         let mut snowglobe = tools::snowglobe();
         snowglobe.arg(command).env("HOME", self.home()).env_remove("XDG_STATE_HOME");
-        snowglobe.arg("--data-dir").arg(self.data());
-        for flag in ["api", "dashboard", "dns", "metrics"] {
-            snowglobe.arg(format!("--{flag}-listen=127.0.0.1:0"));
+        snowglobe.env("SNOWGLOBE_DATA_DIR", self.data());
+        for listener in ["API", "DASHBOARD", "DNS", "METRICS"] {
+            snowglobe.env(format!("SNOWGLOBE_{listener}_LISTEN"), "127.0.0.1:0");
         }
-        snowglobe.arg(format!("--nodeport-listen={}", self.nodeport_address()));
-        for (flag, range) in [
-            ("service", "0.0/18"),
-            ("pod", "64.0/18"),
-            ("node", "128.0/24"),
-            ("load-balancer", "129.0/24"),
-        ] {
-            snowglobe.arg(format!("--{flag}-cidr=127.{}.{range}", self.octet));
+        snowglobe.env("SNOWGLOBE_NODEPORT_LISTEN", self.nodeport_address().to_string());
+        for (of, third, length) in
+            [("SERVICE", 0, 18), ("POD", 64, 18), ("NODE", 128, 24), ("LOAD_BALANCER", 129, 24)]
+        {
+            let range = format!("{}/{length}", self.address(third, 0));
+            snowglobe.env(format!("SNOWGLOBE_{of}_CIDR"), range);
         }
         snowglobe
     }
