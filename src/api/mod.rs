@@ -29,6 +29,7 @@ use axum::{
     routing::get,
 };
 use http::Method;
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 
@@ -47,8 +48,16 @@ const REQUESTS_MAX: usize = 600;
 /// Watches in flight; each costs a task and two channel positions.
 const WATCHES_MAX: usize = 10_000;
 
-/// Gives the log of a pod, by uid; `None` for one that does not run here.
-pub type Logs = Arc<dyn Fn(&str) -> Option<Vec<String>> + Send + Sync>;
+/// Gives what a pod (by uid) has written after its first so many lines; `None` for one that does not run here.
+pub type Logs = Arc<dyn Fn(&str, u64) -> Option<Log> + Send + Sync>;
+
+/// A part of a pod's log.
+pub struct Log {
+    /// When each line was written, and the line; oldest first.
+    pub lines: Vec<(Timestamp, String)>,
+    /// How many lines were ever written: where the next part begins.
+    pub written: u64,
+}
 
 /// What the API server works on.
 pub struct Api {
