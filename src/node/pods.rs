@@ -465,10 +465,6 @@ fn port_notes(state: &PodState, spec: &PodSpec) -> Vec<(&'static str, String)> {
     moved.chain(failed).collect()
 }
 
-fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Result<T, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
-}
-
 fn port_name(port: &Port) -> String {
     format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
 }
