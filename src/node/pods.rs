@@ -28,6 +28,7 @@ use crate::{
     node::{
         NodeOptions, Options,
         addresses::Addresses,
+        parse,
         parts::{self, Part},
         status,
     },
