@@ -282,3 +282,6 @@ impl From<Status> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
