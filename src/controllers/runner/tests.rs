@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    controllers::{Trigger, itself, testing::Cluster},
+    controllers::{Trigger, WORKERS, itself, testing::Cluster},
     registry,
     store::Memory,
 };
@@ -83,6 +83,7 @@ impl Running {
 /// What a node does, for tests: bound pods turn ready, terminating ones go.
 static NODE: Controller = Controller {
     name: "node",
+    workers: WORKERS,
     triggers: &[Trigger { kind: &kind::POD, keys: itself }],
     plan: |world, key| {
         let Some(object) = world.view.get(key) else { return Plan::nothing() };
@@ -214,6 +215,7 @@ async fn load_balancer_addresses_are_never_given_twice() {
 async fn a_panic_stays_in_its_key() {
     static FRAGILE: Controller = Controller {
         name: "fragile",
+        workers: WORKERS,
         triggers: &[Trigger { kind: &kind::CONFIG_MAP, keys: itself }],
         plan: |world, key| {
             assert_ne!(key.name, "bad", "as told");
@@ -239,6 +241,7 @@ async fn a_panic_stays_in_its_key() {
 async fn a_pod_that_cannot_be_made_is_told() {
     static REFUSED: Controller = Controller {
         name: "refused",
+        workers: WORKERS,
         triggers: &[Trigger { kind: &kind::CONFIG_MAP, keys: itself }],
         plan: |_, _| {
             let pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": []}});
