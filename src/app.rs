@@ -27,7 +27,7 @@ use crate::{
     node::{self, Nodes},
     policy::library::{InstanceKey, Library},
     proxy::{self, Proxy, dataplane::loopback::Loopback},
-    registry::{self, Registry},
+    registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
     runtime::{PodRuntime, simulated::Simulated},
     store::{Memory, Sled, Store},
@@ -139,15 +139,16 @@ impl Running {
         for manifest in manifests {
             match manifests::apply(&self.registry, manifest).await {
                 Ok(key) => applied.push(key.to_string()),
-                Err(error) if applied.is_empty() => return Err(error.context("nothing was applied")),
+                Err(error) if applied.is_empty() => {
+                    return Err(error.context("nothing was applied"));
+                }
                 Err(error) => {
                     let before = format!("applied before the error: {}", applied.join(", "));
                     return Err(error.context(before));
                 }
             }
         }
-        let current = self.registry.view().revision();
-        self.served(current).await
+        self.served().await
     }
 
     /// Sends a little traffic to the services of a namespace, until the cluster stops.
@@ -172,14 +173,16 @@ impl Running {
     }
 
     async fn become_ready(&mut self) -> anyhow::Result<()> {
-        let current = self.registry.view().revision();
-        self.served(current).await?;
+        self.served().await?;
         self.ready.send_replace(true);
         Ok(())
     }
 
-    /// Waits until proxy and DNS work with a table that contains a revision.
-    async fn served(&self, revision: u64) -> anyhow::Result<()> {
+    /// Waits until proxy and DNS work with a table that contains all objects that are there now.
+    async fn served(&self) -> anyhow::Result<()> {
+        let view = self.registry.view();
+        let routed = ROUTED.iter().flat_map(|kind| view.list(kind, None));
+        let revision = routed.map(|object| object.revision).max().unwrap_or(0);
         let mut served = self.proxy.served_revision();
         match tokio::time::timeout(START_MAX, served.wait_for(|now| *now >= revision)).await {
             Ok(Ok(_)) => Ok(()),
@@ -206,8 +209,7 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         let parts = parts::all(&self.options, sockets);
         let node_options = node::Options { nodes: self.options.nodes.clone(), parts };
-        let nodes =
-            Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
+        let nodes = Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
         nodes.register().await.context("cannot register the nodes")?;
         self.tasks.begin_stage();
         let registry = self.registry.clone();

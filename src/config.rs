@@ -28,16 +28,36 @@ pub struct Flags {
     #[arg(long, env = "SNOWGLOBE_STORE")]
     pub store: Option<Store>,
     /// Kubernetes API (HTTPS); port 0 is any free port, here and below
-    #[arg(long, env = "SNOWGLOBE_API_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:6443")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_API_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:6443"
+    )]
     pub api_listen: SocketAddr,
     /// Dashboard (HTTP)
-    #[arg(long, env = "SNOWGLOBE_DASHBOARD_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:6480")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_DASHBOARD_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:6480"
+    )]
     pub dashboard_listen: SocketAddr,
     /// Cluster DNS (UDP and TCP), besides port 53 of the DNS Service
-    #[arg(long, env = "SNOWGLOBE_DNS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:6453")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_DNS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:6453"
+    )]
     pub dns_listen: SocketAddr,
     /// Prometheus metrics (HTTP)
-    #[arg(long, env = "SNOWGLOBE_METRICS_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:6490")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_METRICS_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:6490"
+    )]
     pub metrics_listen: SocketAddr,
     /// Where node ports listen, besides every node's address
     #[arg(long, env = "SNOWGLOBE_NODEPORT_LISTEN", value_name = "IP", default_value = "127.0.0.1")]
@@ -52,19 +72,41 @@ pub struct Flags {
     #[arg(long, env = "SNOWGLOBE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// Addresses of Services
-    #[arg(long, env = "SNOWGLOBE_SERVICE_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "127.96.0.0/16")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_SERVICE_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "127.96.0.0/16"
+    )]
     pub service_cidr: Vec<IpNet>,
     /// Addresses of Pods; each node in turn owns a /24
-    #[arg(long, env = "SNOWGLOBE_POD_CIDR", value_name = "CIDR", value_delimiter = ',', default_value = "127.244.0.0/16")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_POD_CIDR",
+        value_name = "CIDR",
+        value_delimiter = ',',
+        default_value = "127.244.0.0/16"
+    )]
     pub pod_cidr: Vec<IpNet>,
     /// Addresses of nodes, in order
     #[arg(long, env = "SNOWGLOBE_NODE_CIDR", value_name = "CIDR", default_value = "127.64.0.0/24")]
     pub node_cidr: IpNet,
     /// Addresses of load balancers
-    #[arg(long, env = "SNOWGLOBE_LOAD_BALANCER_CIDR", value_name = "CIDR", default_value = "127.100.0.0/24")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_LOAD_BALANCER_CIDR",
+        value_name = "CIDR",
+        default_value = "127.100.0.0/24"
+    )]
     pub load_balancer_cidr: IpNet,
     /// DNS domain of the cluster
-    #[arg(long, env = "SNOWGLOBE_CLUSTER_DOMAIN", value_name = "NAME", default_value = "cluster.local")]
+    #[arg(
+        long,
+        env = "SNOWGLOBE_CLUSTER_DOMAIN",
+        value_name = "NAME",
+        default_value = "cluster.local"
+    )]
     pub cluster_domain: String,
     /// How many virtual nodes [default: 1, demo: 3]
     #[arg(long, env = "SNOWGLOBE_NODES", value_name = "N", value_parser = clap::value_parser!(u8).range(1..=NODES_MAX))]
@@ -131,8 +173,7 @@ pub struct Defaults {
 
 impl Defaults {
     /// `snowglobe up`.
-    pub const UP: Self =
-        Self { data_dir: "snowglobe", store: Store::Sled, nodes: 1, zones: &[] };
+    pub const UP: Self = Self { data_dir: "snowglobe", store: Store::Sled, nodes: 1, zones: &[] };
     /// `snowglobe demo`.
     pub const DEMO: Self = Self {
         data_dir: "snowglobe-demo",
@@ -265,8 +306,9 @@ pub fn with_file(mut command: Command, arguments: &[OsString]) -> anyhow::Result
                 bail!("{}: there is no flag {name:?}; see `snowglobe up --help`", path.display());
             }
             let (id, text) = (name.replace('-', "_"), text.clone());
-            command = command
-                .mut_subcommand(subcommand, |c| c.mut_arg(id, |argument| argument.default_value(text)));
+            command = command.mut_subcommand(subcommand, |c| {
+                c.mut_arg(id, |argument| argument.default_value(text))
+            });
         }
     }
     Ok(command)
@@ -302,7 +344,8 @@ fn scalar(value: &serde_yaml::Value) -> anyhow::Result<String> {
 
 /// `$XDG_STATE_HOME`, else `~/.local/state`.
 pub fn state_directory() -> anyhow::Result<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_STATE_HOME")
         .or_else(|| Some(absolute("HOME")?.join(".local/state")))
         .context("there is neither $XDG_STATE_HOME nor $HOME to keep data in: give --data-dir DIR")
@@ -335,7 +378,9 @@ fn check_ranges(ranges: &[(&str, IpNet)]) -> anyhow::Result<()> {
         }
         for (other_flag, other) in &ranges[..index] {
             if range.contains(&other.network()) || other.contains(&range.network()) {
-                bail!("--{flag} {range} and --{other_flag} {other} overlap: choose separate ranges");
+                bail!(
+                    "--{flag} {range} and --{other_flag} {other} overlap: choose separate ranges"
+                );
             }
         }
     }
@@ -363,8 +408,8 @@ fn nodes(
             let address = hosts.next().with_context(|| {
                 format!("--node-cidr {addresses} has no address left for node {number}")
             })?;
-            let zone = (!zones.is_empty())
-                .then(|| zones[usize::from(number - 1) % zones.len()].clone());
+            let zone =
+                (!zones.is_empty()).then(|| zones[usize::from(number - 1) % zones.len()].clone());
             let pod_cidr = ranges.remove(0);
             Ok(NodeOptions { name: format!("node-{number}"), address, pod_cidr, zone })
         })

@@ -13,7 +13,8 @@ const DEFAULT_FILTER: &str = "warn,snowglobe=info,sled=error,hickory_proto=error
 /// A broken filter is an error that says where.
 pub fn start(filter: &str) -> Result<(), String> {
     let text = if filter.is_empty() { DEFAULT_FILTER } else { filter };
-    let filter = EnvFilter::try_new(text).map_err(|error| format!("log filter {text:?}: {error}"))?;
+    let filter =
+        EnvFilter::try_new(text).map_err(|error| format!("log filter {text:?}: {error}"))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -51,7 +51,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A certificate or key could not be made or read.
-    #[error("cannot make or read the certificates in {path}; remove that directory to get new ones")]
+    #[error(
+        "cannot make or read the certificates in {path}; remove that directory to get new ones"
+    )]
     Certificate {
         /// Where.
         path: PathBuf,

@@ -79,6 +79,9 @@ pub(crate) struct Query {
     pub(crate) container: String,
     pub(crate) follow: String,
     pub(crate) tail_lines: Option<usize>,
+    pub(crate) since_seconds: Option<i64>,
+    pub(crate) timestamps: String,
+    pub(crate) limit_bytes: Option<usize>,
 }
 
 /// Boolean query parameters are written in several ways.
@@ -253,19 +256,28 @@ mod tests {
 
     #[test]
     fn paths() {
-        let check = |path: &str, expected: Option<(&str, Option<&str>, Option<&str>, Option<&str>)>| {
-            let target = Target::parse(path);
-            let found = target.as_ref().map(|t| {
-                (t.kind.plural, t.namespace.as_deref(), t.name.as_deref(), t.subresource.as_deref())
-            });
-            assert_eq!(found, expected, "{path}");
-        };
+        let check =
+            |path: &str, expected: Option<(&str, Option<&str>, Option<&str>, Option<&str>)>| {
+                let target = Target::parse(path);
+                let found = target.as_ref().map(|t| {
+                    (
+                        t.kind.plural,
+                        t.namespace.as_deref(),
+                        t.name.as_deref(),
+                        t.subresource.as_deref(),
+                    )
+                });
+                assert_eq!(found, expected, "{path}");
+            };
         check("/api/v1/pods", Some(("pods", None, None, None)));
         check("/api/v1/namespaces", Some(("namespaces", None, None, None)));
         check("/api/v1/namespaces/a", Some(("namespaces", None, Some("a"), None)));
         check("/api/v1/namespaces/a/status", Some(("namespaces", None, Some("a"), Some("status"))));
         check("/api/v1/namespaces/a/pods/b/log", Some(("pods", Some("a"), Some("b"), Some("log"))));
-        check("/apis/apps/v1/namespaces/a/deployments", Some(("deployments", Some("a"), None, None)));
+        check(
+            "/apis/apps/v1/namespaces/a/deployments",
+            Some(("deployments", Some("a"), None, None)),
+        );
         check("/apis/apps/v2/deployments", None);
         check("/api/v1/pods/b", None);
         check("/api/v1/namespaces/a/nodes", None);

@@ -90,11 +90,7 @@ async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
 }
 
 /// PUT of an object or its status.
-pub(crate) async fn replace(
-    api: &Api,
-    request: &Request,
-    part: Part,
-) -> Result<Response, Status> {
+pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
     let options = request.query.write_options()?;
     let key = request.target.key()?;
@@ -142,7 +138,7 @@ async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
     let key = request.target.key()?;
     let options = request.delete_options()?;
     let (object, gone) = api.registry.delete(&key, &options).await?;
-    api.registry.wait_routed(object.revision).await;
+    api.registry.wait_routed(key.kind, object.revision).await;
     if !gone {
         let form = Form::negotiate(&request.headers, &request.query)?;
         return answer(&object, form, StatusCode::OK, &[]);
@@ -181,7 +177,9 @@ fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     };
     check_list_version(query, view.revision())?;
     let mut objects = selected(&view, &request.target, &selectors).skip_while(|object| {
-        after.as_ref().is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
+        after
+            .as_ref()
+            .is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
     });
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     let page: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
@@ -205,7 +203,9 @@ fn check_list_version(query: &Query, current: u64) -> Result<(), Status> {
         })?,
     };
     if asked > current {
-        return Err(Status::timeout(format!("Too large resource version: {asked}, current: {current}")));
+        return Err(Status::timeout(format!(
+            "Too large resource version: {asked}, current: {current}"
+        )));
     }
     if query.resource_version_match == "Exact" && asked != current {
         return Err(Status::expired(asked, current));
@@ -245,7 +245,8 @@ fn render_list(
             in_form(body, Form::Json, StatusCode::OK)
         }
         Form::Json | Form::Yaml => {
-            let items: Vec<Bytes> = objects.iter().map(|object| object.document().clone()).collect();
+            let items: Vec<Bytes> =
+                objects.iter().map(|object| object.document().clone()).collect();
             let list = format!("{}List", kind.kind);
             let body = join_list(&list, &kind.api_version(), &metadata, &items);
             in_form(body, form, StatusCode::OK)
@@ -293,8 +294,8 @@ pub(crate) fn answer(
 /// JSON bytes as JSON or YAML.
 pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
     let (body, media) = if form == Form::Yaml {
-        let value: Value = serde_json::from_slice(&json)
-            .map_err(|error| Status::internal(error.to_string()))?;
+        let value: Value =
+            serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
         let yaml =
             serde_yaml::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
         (Body::from(yaml), "application/yaml")
@@ -322,7 +323,7 @@ impl Api {
         form: Form,
         code: StatusCode,
     ) -> Result<Response, Status> {
-        self.registry.wait_routed(written.object.revision).await;
+        self.registry.wait_routed(written.object.key.kind, written.object.revision).await;
         answer(&written.object, form, code, &written.warnings)
     }
 }
@@ -402,11 +403,10 @@ impl Request {
             policy = crate::registry::Propagation::Orphan;
         }
         let preconditions = body.preconditions.unwrap_or_default();
-        let revision = preconditions
-            .resource_version
-            .map(|version| version.parse())
-            .transpose()
-            .map_err(|_number| Status::bad_request("preconditions.resourceVersion: not a number"))?;
+        let revision =
+            preconditions.resource_version.map(|version| version.parse()).transpose().map_err(
+                |_number| Status::bad_request("preconditions.resourceVersion: not a number"),
+            )?;
         Ok(DeleteOptions {
             grace_seconds: body.grace_period_seconds.or(self.query.grace_period_seconds),
             uid: preconditions.uid,
@@ -447,14 +447,16 @@ struct Preconditions {
 }
 
 fn parse_json(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("the request body is not valid JSON: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Status::bad_request(format!("the request body is not valid JSON: {error}"))
+    })
 }
 
 /// YAML to JSON; a document with several parts is an error, as for Kubernetes.
 pub(crate) fn parse_yaml(body: &[u8]) -> Result<Value, Status> {
-    serde_yaml::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("the request body is not valid YAML: {error}")))
+    serde_yaml::from_slice(body).map_err(|error| {
+        Status::bad_request(format!("the request body is not valid YAML: {error}"))
+    })
 }
 
 /// Where a paged list goes on.

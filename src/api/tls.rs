@@ -32,15 +32,28 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Pause after a failed accept (out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Why certificates cannot be used for TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not PEM.
+    #[error("a certificate or key is not PEM")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The authority cannot verify clients.
+    #[error("the certificate authority cannot verify clients")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// Refused by the TLS library.
+    #[error("the certificates cannot be used for TLS")]
+    Tls(#[from] rustls::Error),
+}
+
 /// TLS settings: this identity, and clients that show a certificate of the authority, or none.
-pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig, anyhow::Error> {
+pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
     let chain = vec![CertificateDer::from_pem_slice(server.certificate.as_bytes())?];
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes())?;
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -67,8 +80,11 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _peer)) if connections.len() < CONNECTIONS_MAX => {
-                let connection =
-                    Connection { acceptor: acceptor.clone(), router: router.clone(), token: token.clone() };
+                let connection = Connection {
+                    acceptor: acceptor.clone(),
+                    router: router.clone(),
+                    token: token.clone(),
+                };
                 connections.spawn(connection.run(stream));
             }
             Ok(_too_many) => tracing::warn!("too many API connections; one was closed"),

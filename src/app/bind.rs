@@ -95,9 +95,7 @@ fn dns_on_pod(server: &mut dns::Server, pod: IpAddr) -> Vec<PodPort> {
         return Vec::new();
     }
     let port = server.addresses().last().map_or(DNS_PORT, SocketAddr::port);
-    ["UDP", "TCP"]
-        .map(|protocol| PodPort { declared: DNS_PORT, protocol, bound: port })
-        .into()
+    ["UDP", "TCP"].map(|protocol| PodPort { declared: DNS_PORT, protocol, bound: port }).into()
 }
 
 async fn tcp(flag: &str, what: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -130,12 +128,18 @@ pub struct DirectoryLock {
 /// Makes the data directory and claims it for this process.
 pub fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
     std::fs::create_dir_all(directory).with_context(|| {
-        format!("cannot make the data directory {}; choose another with --data-dir", directory.display())
+        format!(
+            "cannot make the data directory {}; choose another with --data-dir",
+            directory.display()
+        )
     })?;
     let path = directory.join("lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = open(&path, flags, Mode::RUSR | Mode::WUSR).with_context(|| {
-        format!("cannot write in the data directory {}; choose another with --data-dir", directory.display())
+        format!(
+            "cannot write in the data directory {}; choose another with --data-dir",
+            directory.display()
+        )
     })?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(DirectoryLock { _file: file }),

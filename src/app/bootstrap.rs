@@ -111,7 +111,8 @@ fn dns_service(address: &str) -> Value {
 
 /// The API server announces itself, as kube-apiserver's endpoint reconciler does.
 fn api_endpoints(api: SocketAddr) -> (Value, Value) {
-    let address = if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
+    let address =
+        if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
     let port = json!({"name": "https", "port": api.port(), "protocol": "TCP"});
     let slice = json!({
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},

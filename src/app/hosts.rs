@@ -61,9 +61,7 @@ impl Hosts {
 /// The middleware.
 pub(crate) async fn guard(State(hosts): State<Hosts>, request: Request, next: Next) -> Response {
     match hosts.refusal(request.method(), request.uri(), request.headers()) {
-        Some(reason) => {
-            (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response()
-        }
+        Some(reason) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
         None => next.run(request).await,
     }
 }
@@ -79,7 +77,10 @@ mod tests {
             let map: HeaderMap = headers
                 .iter()
                 .map(|(k, v)| {
-                    (k.parse::<header::HeaderName>().unwrap(), v.parse::<http::HeaderValue>().unwrap())
+                    (
+                        k.parse::<header::HeaderName>().unwrap(),
+                        v.parse::<http::HeaderValue>().unwrap(),
+                    )
                 })
                 .collect();
             hosts.refusal(&method, &Uri::from_static("/x"), &map).is_none()

@@ -1,6 +1,6 @@
 //! The servers that clients see: DNS, the API, the dashboard, metrics.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{Router, middleware, routing::get};
@@ -49,9 +49,8 @@ impl Cluster {
         let domain = &self.options.cluster_domain;
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let full = format!("kubernetes.default.svc.{domain}");
-        let names: Vec<String> =
-            names.into_iter().map(str::to_owned).chain([full]).collect();
-        let mut ips = vec![[127, 0, 0, 1].into(), address.ip()];
+        let names: Vec<String> = names.into_iter().map(str::to_owned).chain([full]).collect();
+        let mut ips: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), address.ip()];
         ips.extend(self.registry.options().service_address(1));
         ips.dedup();
         let identity = self.authority.server(&names, &ips)?;
@@ -61,11 +60,14 @@ impl Cluster {
             self.registry.clone(),
             ready.subscribe(),
             self.tasks.token(),
-            Arc::new(move |uid| runtime.logs(uid)),
+            Arc::new(move |uid, after| {
+                let log = runtime.logs(uid, after)?;
+                Some(api::Log { lines: log.lines, written: log.written })
+            }),
             address.to_string(),
         );
         let mut allowed = names;
-        allowed.extend(ips.iter().map(std::string::ToString::to_string));
+        allowed.extend(ips.iter().map(IpAddr::to_string));
         allowed.extend(self.options.allowed_hosts.iter().cloned());
         let router = guarded(api::router(Arc::new(api)), address, &allowed);
         self.tasks.spawn("api", |token| async move {
@@ -101,7 +103,8 @@ impl Cluster {
     fn start_metrics(&mut self, listener: TcpListener) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         let metrics: Metrics = self.metrics.clone();
-        let router = Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
+        let router =
+            Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
         let router = guarded(router, address, &self.options.allowed_hosts);
         self.tasks.spawn("metrics", |token| serve(listener, router, token));
         Ok(())

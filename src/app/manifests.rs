@@ -62,8 +62,8 @@ pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
 pub fn parse(name: &str, text: &str, manifests: &mut Vec<Manifest>) -> anyhow::Result<()> {
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         let place = format!("{name}, document {}", index + 1);
-        let document = Value::deserialize(document)
-            .with_context(|| format!("{place}: this is not YAML"))?;
+        let document =
+            Value::deserialize(document).with_context(|| format!("{place}: this is not YAML"))?;
         if document.is_null() {
             continue;
         }
@@ -134,9 +134,8 @@ pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<O
         }
     } else {
         let change = |old: &crate::model::Object| {
-            let old: Value = old
-                .parse()
-                .map_err(|error| crate::model::Status::internal(error.to_string()))?;
+            let old: Value =
+                old.parse().map_err(|error| crate::model::Status::internal(error.to_string()))?;
             apply(Some(&old))
         };
         registry.modify(&key, Part::Main, &options, change).await

@@ -27,11 +27,8 @@ impl Tasks {
     }
 
     /// Spawns a task of the current stage; it must end soon after its token is cancelled.
-    pub(crate) fn spawn<F>(
-        &mut self,
-        name: &'static str,
-        task: impl FnOnce(CancellationToken) -> F,
-    ) where
+    pub(crate) fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
+    where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let stage = self.stages.last_mut().expect("a stage was begun");

@@ -52,11 +52,7 @@ const SHOP: &str = include_str!("shop.yaml");
 /// Its namespace.
 const SHOP_NAMESPACE: &str = "shop";
 
-pub(super) async fn run(
-    arguments: Arguments,
-    mode: Mode,
-    started: Instant,
-) -> anyhow::Result<()> {
+pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> anyhow::Result<()> {
     telemetry::start(&arguments.flags.log).map_err(anyhow::Error::msg)?;
     let defaults = if mode == Mode::Demo { Defaults::DEMO } else { Defaults::UP };
     let options = arguments.flags.resolve(&defaults)?;

@@ -40,7 +40,10 @@ fn note_of(notice: Notice) -> Note {
             service(&route.service),
             true,
             "PortNotBound",
-            format!("port {}/{} cannot be served at {address}: {reason}", route.port, route.protocol),
+            format!(
+                "port {}/{} cannot be served at {address}: {reason}",
+                route.port, route.protocol
+            ),
         ),
         Notice::ProtocolNotCarried { service: name, protocol } => note(
             service(&name),

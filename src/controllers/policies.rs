@@ -148,9 +148,8 @@ impl Policies {
             Wanted::Reject => OnFailure::Reject,
             Wanted::LastGood => OnFailure::LastGood,
         };
-        let compiled = tokio::task::spawn_blocking(move || {
-            library.compile(&name, source, config, on_failure)
-        });
+        let compiled =
+            tokio::task::spawn_blocking(move || library.compile(&name, source, config, on_failure));
         match compiled.await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(refusal)) => Err(refusal.to_string()),

@@ -7,14 +7,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, kind},
-    registry::{EventKind, Registry},
+    model::{Object, ObjectKey},
+    registry::{EventKind, ROUTED, Registry},
     route::{RouteTable, build},
 };
-
-/// What routing depends on.
-const KINDS: &[&Kind] =
-    &[&kind::NAMESPACE, &kind::NODE, &kind::POD, &kind::SERVICE, &kind::ENDPOINT_SLICE];
 
 /// Builds the first table, then a new one for each batch of changes, until cancelled.
 pub async fn run(
@@ -25,9 +21,9 @@ pub async fn run(
 ) {
     loop {
         let view = registry.view();
-        let mut changes = registry.subscribe(KINDS, view.revision());
+        let mut changes = registry.subscribe(ROUTED, view.revision());
         let mut builder = build::Builder::new(options.clone());
-        for object in KINDS.iter().flat_map(|kind| view.list(kind, None)) {
+        for object in ROUTED.iter().flat_map(|kind| view.list(kind, None)) {
             builder.apply(&object.key, Some(object));
         }
         tables.send_replace(builder.table(view.revision(), Timestamp::now()));

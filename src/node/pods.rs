@@ -25,7 +25,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{LabelSelector, Object, ObjectKey, Status, kind},
-    node::{NodeOptions, Options, addresses::Addresses, parts::{self, Part}, status},
+    node::{
+        NodeOptions, Options,
+        addresses::Addresses,
+        parse,
+        parts::{self, Part},
+        status,
+    },
     registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
     runtime::{PodEvent, PodRuntime, PodSpec, PodState, Port},
 };
@@ -90,7 +96,8 @@ pub(crate) async fn run(
     let reserved = reserved.collect();
     let parts = options.parts.iter().map(|part| (parts::key(part), part.clone())).collect();
     let (running, writes, stops) = (BTreeMap::new(), JoinSet::new(), JoinSet::new());
-    let mut sync = Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
+    let mut sync =
+        Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
     sync.sync_all(&view).await;
     loop {
         tokio::select! {
@@ -278,7 +285,10 @@ impl Sync {
         let listening = if ports.is_empty() {
             "it listens nowhere, since it declares no port and no Service selects it".to_owned()
         } else {
-            format!("on {} it answers HTTP with JSON about itself and echoes other TCP and UDP", ports.join(", "))
+            format!(
+                "on {} it answers HTTP with JSON about itself and echoes other TCP and UDP",
+                ports.join(", ")
+            )
         };
         let text = format!(
             "image {} is not run: the pod is simulated at {}; {listening}",
@@ -354,7 +364,8 @@ impl Sync {
             return;
         }
         (running.writing, running.unwritten) = (true, false);
-        let (registry, key, node) = (self.registry.clone(), running.key.clone(), running.node.clone());
+        let (registry, key, node) =
+            (self.registry.clone(), running.key.clone(), running.node.clone());
         let (spec, uid) = (running.spec.clone(), uid.to_owned());
         self.writes.spawn(async move {
             match write_status(&registry, &key, &node, &spec, &state).await {
@@ -398,7 +409,8 @@ async fn write_status(
                 let mut document: Value = parse(pod)?;
                 match &wanted {
                     Some(text) => {
-                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] = text.as_str().into();
+                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] =
+                            text.as_str().into();
                     }
                     None => {
                         if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
@@ -446,13 +458,12 @@ fn port_notes(state: &PodState, spec: &PodSpec) -> Vec<(&'static str, String)> {
         ("PortMoved", text)
     });
     let failed = state.failed.iter().map(|(port, reason)| {
-        ("PortNotBound", format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip))
+        (
+            "PortNotBound",
+            format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip),
+        )
     });
     moved.chain(failed).collect()
-}
-
-fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Result<T, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
 }
 
 fn port_name(port: &Port) -> String {
@@ -518,7 +529,9 @@ async fn drained(registry: &Registry, key: &ObjectKey, ip: &str) {
             })
         });
         if !called_ready {
-            registry.wait_routed(view.revision()).await;
+            let slices = view.list(&kind::ENDPOINT_SLICE, Some(&key.namespace));
+            let newest = slices.map(|slice| slice.revision).max().unwrap_or(0);
+            registry.wait_routed(&kind::ENDPOINT_SLICE, newest).await;
             return;
         }
         if revisions.changed().await.is_err() {
@@ -538,10 +551,15 @@ mod tests {
         let key = ObjectKey::new(&kind::POD, "default", "a");
         let stored = crate::model::object::to_stored(&kind::POD, pod);
         let object = Object::from_stored(key, 1, &stored).unwrap();
-        let service = |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
+        let service =
+            |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
         let services = [
-            service(json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]})),
-            service(json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]})),
+            service(
+                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]}),
+            ),
+            service(
+                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]}),
+            ),
             service(json!({"selector": {"app": "other"}, "ports": [{"port": 7}]})),
             service(json!({"ports": [{"port": 8}]})),
         ];

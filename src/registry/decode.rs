@@ -17,23 +17,21 @@ pub enum FieldValidation {
     Strict,
 }
 
-/// A document that has its kind's types, without what the kind does not know.
-pub(crate) struct Decoded<T> {
-    pub(crate) object: T,
-    /// Paths of dropped fields, `spec.foo`.
-    pub(crate) unknown: Vec<String>,
-}
-
-/// Reads a document as `T`. The error names the path of the first field of a wrong type.
+/// Reads a document as `T`, which drops what `T` does not know; gives the warnings about that. The error names the
+/// path of the first field of a wrong type, or the unknown fields if the client wants it so.
 pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     kind: &Kind,
     document: &Value,
-) -> Result<Decoded<T>, Status> {
+    validation: FieldValidation,
+) -> Result<(T, Vec<String>), Status> {
     let object: T = typed(kind, document)?;
-    let known = encode(&object);
+    if validation == FieldValidation::Ignore {
+        return Ok((object, Vec::new()));
+    }
     let mut unknown = Vec::new();
-    find_dropped(document, &known, "", &mut unknown);
-    Ok(Decoded { object, unknown })
+    find_dropped(document, &encode(&object), "", &mut unknown);
+    let warnings = judge_unknown(&unknown, validation)?;
+    Ok((object, warnings))
 }
 
 /// Reads a document as `T`, without a look at what `T` does not know.
@@ -56,10 +54,7 @@ pub(crate) fn encode<T: Serialize>(object: &T) -> Value {
 }
 
 /// Applies the client's wish about unknown fields: an error, or the warnings to send along.
-pub(crate) fn judge_unknown(
-    unknown: &[String],
-    validation: FieldValidation,
-) -> Result<Vec<String>, Status> {
+fn judge_unknown(unknown: &[String], validation: FieldValidation) -> Result<Vec<String>, Status> {
     let lines: Vec<String> =
         unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
     match validation {
@@ -105,17 +100,20 @@ mod tests {
     fn unknown_fields_are_found_by_path() {
         let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "x": 1},
             "spec": {"ports": [{"port": 80, "targetprot": 1}], "selector": null}});
-        let decoded = decode::<Service>(&kind::SERVICE, &document).unwrap();
-        assert_eq!(decoded.unknown, ["metadata.x", "spec.ports[0].targetprot"]);
-        assert!(judge_unknown(&decoded.unknown, FieldValidation::Strict).is_err());
-        assert_eq!(judge_unknown(&decoded.unknown, FieldValidation::Warn).unwrap().len(), 2);
+        let decode = |validation| decode::<Service>(&kind::SERVICE, &document, validation);
+        let unknown = ["metadata.x", "spec.ports[0].targetprot"];
+        let lines = unknown.map(|path| format!("unknown field \"{path}\""));
+        assert_eq!(decode(FieldValidation::Warn).unwrap().1, lines);
+        assert_eq!(decode(FieldValidation::Ignore).unwrap().1, [""; 0]);
+        let strict = decode(FieldValidation::Strict).err().unwrap();
+        assert_eq!(strict.message, format!("strict decoding error: {}", lines.join(", ")));
     }
 
     #[test]
     fn wrong_types_name_the_field() {
         let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {},
             "spec": {"ports": [{"port": "eighty"}]}});
-        let error = decode::<Service>(&kind::SERVICE, &document).err().unwrap();
+        let error = typed::<Service>(&kind::SERVICE, &document).err().unwrap();
         assert!(error.message.contains("spec.ports[0].port"), "{}", error.message);
     }
 }

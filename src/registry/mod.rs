@@ -21,7 +21,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status},
+    model::{Kind, Object, ObjectKey, Status, kind},
     store::{self, Store},
 };
 
@@ -62,6 +62,10 @@ pub struct Registry {
     routed: channel::Sender<u64>,
     recorder: record::Recorder,
 }
+
+/// The kinds that routing depends on.
+pub static ROUTED: &[&Kind] =
+    &[&kind::NAMESPACE, &kind::NODE, &kind::POD, &kind::SERVICE, &kind::ENDPOINT_SLICE];
 
 /// How long a write waits until the data half has its revision (conventions, section 3).
 const ROUTED_WAIT: Duration = Duration::from_millis(50);
@@ -109,9 +113,12 @@ impl Registry {
         self.routed.send_replace(revision);
     }
 
-    /// Waits until proxy and DNS have taken over a revision, so that the very next query or connection is right.
-    /// Gives up after 50 ms and tells whether it came in time.
-    pub async fn wait_routed(&self, revision: u64) -> bool {
+    /// Waits until proxy and DNS have taken over a write of a routed kind, so that the very next query or connection
+    /// is right. Gives up after 50 ms and tells whether it came in time.
+    pub async fn wait_routed(&self, kind: &Kind, revision: u64) -> bool {
+        if !ROUTED.contains(&kind) {
+            return true;
+        }
         let mut routed = self.routed.subscribe();
         tokio::time::timeout(ROUTED_WAIT, routed.wait_for(|now| *now >= revision)).await.is_ok()
     }

@@ -37,7 +37,6 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
             Ok(workload)
         })
         .await?;
-    api.registry.wait_routed(written.object.revision).await;
     Ok((StatusCode::OK, axum::Json(scale_of(&written.object)?)).into_response())
 }
 
@@ -56,7 +55,8 @@ fn scale_of(workload: &Object) -> Result<Value, Status> {
 
 /// A selector as text, the form that `labelSelector` takes.
 fn selector_text(selector: &LabelSelector) -> String {
-    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let labels =
+        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
     let expressions = selector.match_expressions.iter().flatten().map(|expression| {
         let values = expression.values.clone().unwrap_or_default().join(",");
         match expression.operator.as_str() {

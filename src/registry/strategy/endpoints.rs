@@ -86,7 +86,7 @@ mod tests {
         strategy::checks::testing::{context, lines, object, options},
     };
 
-    fn check(subsets: Value, options: &Options) -> Vec<String> {
+    fn check(subsets: &Value, options: &Options) -> Vec<String> {
         let view = View::default();
         let context = context(&view, options, Part::Main);
         let mut new: Endpoints = object(json!({"apiVersion": "v1", "kind": "Endpoints",
@@ -100,9 +100,9 @@ mod tests {
         let loopback = options();
         let elsewhere = Options { loopback_endpoints: false, ..options() };
         let local = json!([{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 3000}]}]);
-        assert_eq!(check(local.clone(), &loopback), [""; 0]);
+        assert_eq!(check(&local, &loopback), [""; 0]);
         assert_eq!(
-            check(local, &elsewhere),
+            check(&local, &elsewhere),
             [
                 "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"
             ]
@@ -126,7 +126,7 @@ mod tests {
                 "subsets[0].ports[0].port: Invalid value: 70000: must be between 1 and 65535, inclusive",
             ),
         ] {
-            assert_eq!(check(json!([subset]), &loopback), [expected]);
+            assert_eq!(check(&json!([subset]), &loopback), [expected]);
         }
     }
 }

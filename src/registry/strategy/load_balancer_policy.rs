@@ -109,7 +109,7 @@ mod tests {
         strategy::checks::testing::{context, lines, object, options},
     };
 
-    fn check(spec: Value) -> (Vec<String>, LoadBalancerPolicy) {
+    fn check(spec: &Value) -> (Vec<String>, LoadBalancerPolicy) {
         let (view, options) = (View::default(), options());
         let context = context(&view, &options, Part::Main);
         let mut new: LoadBalancerPolicy =
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let (faults, policy) = check(json!({"module": {"builtin": "rr"}}));
+        let (faults, policy) = check(&json!({"module": {"builtin": "rr"}}));
         assert_eq!(faults, [""; 0]);
         assert_eq!(policy.spec.on_failure.as_deref(), Some("Fallback"));
     }
@@ -158,7 +158,7 @@ mod tests {
                 vec!["spec.onFailure: Unsupported value: \"Panic\": supported values: \"Fallback\", \"Reject\", \"LastGood\"".to_owned()],
             ),
         ] {
-            assert_eq!(check(spec).0, expected);
+            assert_eq!(check(&spec).0, expected);
         }
     }
 }

@@ -36,11 +36,7 @@ use serde_json::Value;
 
 use crate::{
     model::{Cause, Kind, Status},
-    registry::{
-        FieldValidation, Options, Part, View,
-        alloc::Claim,
-        decode::{self, Decoded},
-    },
+    registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
 };
 
 /// What a rule may look at besides the object itself.
@@ -123,8 +119,8 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        let Decoded { object: mut new, unknown } = decode::decode::<T>(kind, document)?;
-        let mut warnings = decode::judge_unknown(&unknown, context.field_validation)?;
+        let (mut new, mut warnings) =
+            decode::decode::<T>(kind, document, context.field_validation)?;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
         let mut causes = metadata::validate(document, self.name);
@@ -173,3 +169,6 @@ pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
         _ => &Rules::<Value>::STORED,
     }
 }
+
+#[cfg(test)]
+mod tests;

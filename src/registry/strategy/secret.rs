@@ -63,15 +63,11 @@ fn validate_type(causes: &mut Vec<Cause>, secret: &Secret) {
         "kubernetes.io/dockerconfigjson" => {
             json_object(causes, ".dockerconfigjson", data(".dockerconfigjson"));
         }
-        "kubernetes.io/basic-auth" => {
-            if data("username").is_none() && data("password").is_none() {
-                causes.extend([required("username"), required("password")]);
-            }
+        "kubernetes.io/basic-auth" if data("username").or(data("password")).is_none() => {
+            causes.extend([required("username"), required("password")]);
         }
-        "kubernetes.io/ssh-auth" => {
-            if data("ssh-privatekey").is_none_or(|key| key.0.is_empty()) {
-                causes.push(required("ssh-privatekey"));
-            }
+        "kubernetes.io/ssh-auth" if data("ssh-privatekey").is_none_or(|key| key.0.is_empty()) => {
+            causes.push(required("ssh-privatekey"));
         }
         "kubernetes.io/tls" => {
             let missing = ["tls.crt", "tls.key"].into_iter().filter(|key| data(key).is_none());

@@ -282,4 +282,4 @@ fn ignored(field: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

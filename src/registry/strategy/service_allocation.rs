@@ -344,3 +344,6 @@ fn choose_health_check_port(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

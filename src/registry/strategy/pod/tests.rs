@@ -1,1 +1,288 @@
+use serde_json::{Value, json};
 
+use super::*;
+use crate::registry::{
+    View,
+    strategy::checks::{
+        shown,
+        testing::{context, lines, merged, object, options},
+    },
+};
+
+fn admit(spec: &Value, old: Option<&Pod>) -> (Vec<String>, Pod) {
+    let base = json!({"containers": [{"name": "a", "image": "a:1"}]});
+    let (view, options) = (View::default(), options());
+    let context = context(&view, &options, Part::Main);
+    let mut new: Pod =
+        object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
+        "spec": merged(base, spec)}));
+    new.status = old.and_then(|old| old.status.clone());
+    default(&mut new, old, &context);
+    (lines(&validate(&new, old, &context)), new)
+}
+
+#[test]
+fn admission() {
+    let (faults, pod) = admit(&json!({}), None);
+    assert_eq!(faults, [""; 0]);
+    let spec = shown(&pod.spec);
+    for (path, expected) in [
+        ("/enableServiceLinks", json!(true)),
+        ("/serviceAccountName", json!("default")),
+        ("/serviceAccount", json!("default")),
+        ("/priority", json!(0)),
+        ("/preemptionPolicy", json!("PreemptLowerPriority")),
+        (
+            "/tolerations",
+            json!([
+                {"effect": "NoExecute", "key": "node.kubernetes.io/not-ready", "operator": "Exists",
+                 "tolerationSeconds": 300},
+                {"effect": "NoExecute", "key": "node.kubernetes.io/unreachable", "operator": "Exists",
+                 "tolerationSeconds": 300},
+            ]),
+        ),
+    ] {
+        assert_eq!(spec.pointer(path), Some(&expected), "{path}");
+    }
+    assert_eq!(shown(&pod.status), json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    let (_, all) = admit(&json!({"tolerations": [{"operator": "Exists"}]}), None);
+    assert_eq!(items(&all.spec.unwrap().tolerations).len(), 1);
+}
+
+#[test]
+fn quality_of_service() {
+    for (resources, expected) in [
+        (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed"),
+        (
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m"}}),
+            "Guaranteed",
+        ),
+        (
+            json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}}),
+            "Burstable",
+        ),
+        (json!({"requests": {"cpu": "500m"}}), "Burstable"),
+        (json!({"limits": {"cpu": "0"}}), "BestEffort"),
+    ] {
+        let spec = json!({"containers": [{"name": "a", "image": "a:1", "resources": resources}]});
+        let (faults, pod) = admit(&spec, None);
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(pod.status.unwrap().qos_class.as_deref(), Some(expected), "{resources}");
+    }
+}
+
+fn refused(cases: &[(Value, &[&str])]) {
+    for (spec, expected) in cases {
+        assert_eq!(admit(spec, None).0, *expected, "{spec}");
+    }
+}
+
+/// A spec with one container that has these fields too.
+fn container(fields: &Value) -> Value {
+    json!({"containers": [merged(json!({"name": "a", "image": "a:1"}), fields)]})
+}
+
+#[test]
+fn container_rules() {
+    refused(&[
+        (json!({"containers": []}), &["spec.containers: Required value"]),
+        (
+            json!({"containers": [{}]}),
+            &[
+                "spec.containers[0].name: Required value",
+                "spec.containers[0].image: Required value",
+            ],
+        ),
+        (
+            json!({"containers": [{"name": "a", "image": "a"}, {"name": "a", "image": " a"}]}),
+            &[
+                "spec.containers[1].name: Duplicate value: \"a\"",
+                "spec.containers[1].image: Invalid value: \" a\": must not have leading or trailing whitespace",
+            ],
+        ),
+        (
+            container(
+                &json!({"ports": [{"containerPort": 0}, {"containerPort": 70000, "name": "p"},
+                                       {"containerPort": 1, "name": "p"}]}),
+            ),
+            &[
+                "spec.containers[0].ports[0].containerPort: Required value",
+                "spec.containers[0].ports[1].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+                "spec.containers[0].ports[2].name: Duplicate value: \"p\"",
+            ],
+        ),
+        (
+            container(&json!({"env": [{"name": ""}, {"name": "A=B"}]})),
+            &[
+                "spec.containers[0].env[0].name: Required value",
+                "spec.containers[0].env[1].name: Invalid value: \"A=B\": a valid environment variable name must consist only of printable ASCII characters other than '='",
+            ],
+        ),
+        (
+            container(&json!({"volumeMounts": [{"name": "x", "mountPath": ""}]})),
+            &[
+                "spec.containers[0].volumeMounts[0].name: Not found: \"x\"",
+                "spec.containers[0].volumeMounts[0].mountPath: Required value",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn probe_and_resource_rules() {
+    refused(&[
+        (
+            container(&json!({"readinessProbe": {"periodSeconds": 5}})),
+            &["spec.containers[0].readinessProbe: Required value: must specify a handler type"],
+        ),
+        (
+            container(
+                &json!({"livenessProbe": {"exec": {"command": ["x"]}, "tcpSocket": {"port": 1},
+                                               "successThreshold": 2}}),
+            ),
+            &[
+                "spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+                "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            ],
+        ),
+        (
+            container(&json!({"lifecycle": {"preStop": {"sleep": {"seconds": 31}}}})),
+            &[
+                "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
+            ],
+        ),
+        (
+            container(&json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})),
+            &[
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ],
+        ),
+        (
+            container(&json!({"restartPolicy": "Always"})),
+            &[
+                "spec.containers[0].restartPolicy: Forbidden: may not be set for non-init containers",
+            ],
+        ),
+        (
+            json!({"initContainers": [{"name": "a", "image": "a", "readinessProbe": {"tcpSocket": {"port": 1}}}]}),
+            &[
+                "spec.initContainers[0].name: Duplicate value: \"a\"",
+                "spec.initContainers[0].readinessProbe: Forbidden: may not be set for init containers without restartPolicy=Always",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn pod_rules() {
+    refused(&[
+        (
+            json!({"restartPolicy": "Sometimes"}),
+            &[
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+            ],
+        ),
+        (
+            json!({"dnsPolicy": "None"}),
+            &["spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"],
+        ),
+        (
+            json!({"dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.2", "1.1.1.3", "x"]}}),
+            &[
+                "spec.dnsConfig.nameservers: Invalid value: [\"1.1.1.1\",\"1.1.1.2\",\"1.1.1.3\",\"x\"]: must not have more than 3 nameservers",
+                "spec.dnsConfig.nameservers[3]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ],
+        ),
+        (
+            json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]}),
+            &[
+                "spec.tolerations[0].operator: Invalid value: \"b\": value must be empty when `operator` is 'Exists'",
+            ],
+        ),
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]}),
+            &[
+                "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+            ],
+        ),
+        (
+            json!({"nodeName": "n", "schedulingGates": [{"name": "g"}]}),
+            &[
+                "spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared",
+            ],
+        ),
+        (
+            json!({"volumes": [{"name": "v"}, {"name": "v"}]}),
+            &["spec.volumes[1].name: Duplicate value: \"v\""],
+        ),
+        (
+            json!({"activeDeadlineSeconds": 0}),
+            &[
+                "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+            ],
+        ),
+    ]);
+    let (faults, _) = admit(&json!({"hostname": "Web.1"}), None);
+    assert!(
+        faults[0]
+            .starts_with("spec.hostname: Invalid value: \"Web.1\": a lowercase RFC 1123 label")
+    );
+}
+
+#[test]
+fn updates() {
+    let (_, old) = admit(&json!({}), None);
+    let update = |change: Value, old: &Pod| {
+        let live = shown(&old.spec);
+        admit(&merged(live, &change), Some(old)).0
+    };
+    let image = json!({"containers": [{"name": "a", "image": "a:2"}]});
+    let more =
+        json!({"containers": [{"name": "a", "image": "a:1"}, {"name": "b", "image": "b:1"}]});
+    assert_eq!(update(json!({}), &old), [""; 0]);
+    assert_eq!(update(image, &old), [""; 0]);
+    assert_eq!(update(json!({"activeDeadlineSeconds": 5}), &old), [""; 0]);
+    assert_eq!(update(json!({"nodeName": "node-1"}), &old), [""; 0]);
+    assert_eq!(
+        update(more, &old),
+        ["spec.containers: Forbidden: pod updates may not add or remove containers"]
+    );
+    assert_eq!(
+        update(json!({"hostname": "x", "enableServiceLinks": false}), &old),
+        [
+            "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\nspec.enableServiceLinks, spec.hostname"
+        ]
+    );
+    assert_eq!(
+        update(json!({"tolerations": []}), &old),
+        [
+            "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
+        ]
+    );
+    let (_, bound) = admit(&json!({"nodeName": "node-1", "activeDeadlineSeconds": 5}), None);
+    assert!(update(json!({"nodeName": "node-2"}), &bound)[0].ends_with("\nspec.nodeName"));
+    assert_eq!(
+        update(json!({"activeDeadlineSeconds": 6}), &bound),
+        [
+            "spec.activeDeadlineSeconds: Invalid value: 6: must be less than or equal to previous value"
+        ]
+    );
+}
+
+#[test]
+fn grace_periods() {
+    let pod = |spec: Value, phase: &str| {
+        let (_, mut pod) = admit(&spec, None);
+        pod.status.get_or_insert_default().phase = Some(phase.to_owned());
+        pod
+    };
+    for (spec, phase, expected) in [
+        (json!({}), "Pending", None),
+        (json!({"nodeName": "n"}), "Running", Some(30)),
+        (json!({"nodeName": "n", "terminationGracePeriodSeconds": 5}), "Pending", Some(5)),
+        (json!({"nodeName": "n"}), "Succeeded", None),
+        (json!({"nodeName": "n"}), "Failed", None),
+    ] {
+        assert_eq!(grace_seconds(&pod(spec.clone(), phase)), expected, "{spec} {phase}");
+    }
+}
