@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     controllers::{Trigger, WORKERS, itself, testing::Cluster},
-    registry,
-    store::Memory,
+    registry::Propagation,
 };
 
 /// A registry in memory with running controllers.
@@ -18,14 +17,7 @@ struct Running {
 
 impl Running {
     async fn start(controllers: Vec<&'static Controller>) -> Self {
-        let options = registry::Options {
-            service_cidrs: vec!["127.96.0.0/16".parse().unwrap()],
-            load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
-            node_ports: 30000..=32767,
-            loopback_endpoints: true,
-        };
-        let registry = Registry::open(Arc::new(Memory::new()), options).await.unwrap();
-        let (registry, token) = (Arc::new(registry), CancellationToken::new());
+        let (registry, token) = (Registry::for_tests().await, CancellationToken::new());
         let mut tasks = JoinSet::new();
         let (follower, stop) = (registry.clone(), token.clone());
         tasks.spawn(async move { follower.run(stop).await.unwrap() });
@@ -169,10 +161,8 @@ async fn from_deployment_to_endpoints_and_back() {
             parsed(view, &service)["status"]["loadBalancer"]["ingress"][0]["ip"] == "127.100.0.1"
         })
         .await;
-    let options = DeleteOptions {
-        propagation: registry::Propagation::Foreground,
-        ..DeleteOptions::default()
-    };
+    let options =
+        DeleteOptions { propagation: Propagation::Foreground, ..DeleteOptions::default() };
     running.registry.delete(&key, &options).await.unwrap();
     running
         .eventually("everything goes with it", |view| {
