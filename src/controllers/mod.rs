@@ -80,10 +80,15 @@ pub struct Options {
     pub cluster_ca: String,
 }
 
+/// The usual number of [`Controller::workers`].
+pub const WORKERS: usize = 4;
+
 /// One controller.
 pub struct Controller {
     /// For logs and Events, `deployment-controller`.
     pub name: &'static str,
+    /// Keys that are planned and carried out at the same time.
+    pub workers: usize,
     /// Which changes wake it, and for which keys.
     pub triggers: &'static [Trigger],
     /// What to do about one key. The object may not exist (any more).

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, document,
+        Controller, Plan, Step, Trigger, WORKERS, World, document,
         pod::{Pod, Requests},
     },
     model::{Object, ObjectKey, kind},
@@ -26,6 +26,7 @@ const BATCH: usize = 256;
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "default-scheduler",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::POD, keys: on_pod },
         Trigger { kind: &kind::NODE, keys: on_node },
