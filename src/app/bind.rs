@@ -127,7 +127,8 @@ pub struct DirectoryLock {
 
 /// Makes the data directory and claims it for this process.
 pub fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
-    std::fs::create_dir_all(directory).with_context(|| {
+    // Modules that LoadBalancerPolicies name by path go into `policies`.
+    std::fs::create_dir_all(directory.join("policies")).with_context(|| {
         format!(
             "cannot make the data directory {}; choose another with --data-dir",
             directory.display()
