@@ -12,6 +12,7 @@ use crate::{
     app::{Cluster, bind::Sockets, hosts},
     dashboard::{
         self,
+        hosts::Hosts,
         views::{EndpointTraffic, RouteTraffic},
     },
     proxy::{Proxy, RouteStats},
@@ -124,7 +125,7 @@ fn traffic_of(stats: RouteStats) -> RouteTraffic {
 }
 
 fn guarded(router: Router, address: std::net::SocketAddr, allowed: &[String]) -> Router {
-    let hosts = hosts::Hosts::new(address, allowed);
+    let hosts = Hosts::new(address, allowed);
     router.layer(middleware::from_fn_with_state(hosts, hosts::guard))
 }
 

@@ -6,6 +6,7 @@
 
 mod access;
 mod files;
+pub mod hosts;
 mod stream;
 #[cfg(test)]
 mod tests;
