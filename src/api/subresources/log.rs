@@ -8,7 +8,7 @@ use crate::{
     model::Status,
 };
 
-pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
+pub(crate) fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let pod = api.registry.get(&request.target.key()?)?;
     if is_true(&request.query.follow) {
         return Err(Status::bad_request(
