@@ -68,7 +68,7 @@ impl Cluster {
             address.to_string(),
         );
         let mut allowed = names;
-        allowed.extend(ips.iter().map(IpAddr::to_string));
+        allowed.extend(ips.iter().map(ToString::to_string));
         allowed.extend(self.options.allowed_hosts.iter().cloned());
         let router = guarded(api::router(Arc::new(api)), address, &allowed);
         self.tasks.spawn("api", |token| async move {

@@ -135,6 +135,8 @@ pub enum Step {
     Event(Note),
     /// Steps that do not depend on each other: they run side by side. The first failure still ends the plan.
     All(Vec<Self>),
+    /// Steps in order; the first failure ends the rest, and the plan.
+    Chain(Vec<Self>),
 }
 
 impl Plan {

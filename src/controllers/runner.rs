@@ -213,6 +213,12 @@ impl Runner {
                     self.registry.record(controller.name, &note).await;
                     Ok(())
                 }
+                Step::Chain(steps) => {
+                    for step in steps {
+                        self.execute(controller, planned, step).await?;
+                    }
+                    Ok(())
+                }
                 Step::All(steps) => {
                     let mut steps = steps.into_iter();
                     loop {

@@ -31,20 +31,19 @@ impl View {
         self.revision
     }
 
-    pub(crate) fn insert(&mut self, object: Arc<Object>) {
-        let old = self.get(&object.key).cloned();
-        let owners = old.as_ref().map_or(&[][..], |old| &old.metadata.owner_references);
-        if *owners != object.metadata.owner_references {
-            if let Some(old) = &old {
-                self.forget_owners(old);
-            }
-            for owner in &object.metadata.owner_references {
-                let dependents = self.dependents.entry(owner.uid.clone()).or_default();
-                dependents.insert(object.key.clone());
-            }
-        }
+    pub(crate) fn insert(&mut self, object: &Arc<Object>) {
         let name = (object.key.namespace.clone(), object.key.name.clone());
-        self.kinds.entry(object.key.kind).or_default().insert(name, object);
+        let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
+        if let Some(old) = old {
+            if old.metadata.owner_references == object.metadata.owner_references {
+                return;
+            }
+            self.forget_owners(&old);
+        }
+        for owner in &object.metadata.owner_references {
+            let dependents = self.dependents.entry(owner.uid.clone()).or_default();
+            dependents.insert(object.key.clone());
+        }
     }
 
     pub(crate) fn remove(&mut self, key: &ObjectKey) {

@@ -105,7 +105,9 @@ impl Pod {
     /// Closes the listeners, waits for what is open, and ends it when the grace is over.
     pub(super) async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
-        close(std::mem::take(&mut *self.listeners.lock().await)).await;
+        let listeners = std::mem::take(&mut *self.listeners.lock().await);
+        // They end on their own now; how says nothing.
+        futures::future::join_all(listeners.into_values()).await;
         self.news.forget(&self.spec().uid);
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
