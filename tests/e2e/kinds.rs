@@ -1,0 +1,220 @@
+//! Every kind that is served, through the verbs of kubectl.
+
+use crate::{
+    cluster::Cluster,
+    tools::{self, Tool, can_use},
+};
+
+/// A kind in kubectl's words: resource, and an object named `sample` (labels are added) with what to patch.
+struct Sample {
+    resource: &'static str,
+    namespaced: bool,
+    manifest: &'static str,
+    patch: &'static str,
+    /// Where the patch shows, and how.
+    patched: (&'static str, &'static str),
+}
+
+const SAMPLES: &[Sample] = &[
+    Sample {
+        resource: "namespaces",
+        namespaced: false,
+        manifest: "apiVersion: v1\nkind: Namespace\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "nodes",
+        namespaced: false,
+        manifest: "apiVersion: v1\nkind: Node\n",
+        patch: r#"{"spec":{"unschedulable":true}}"#,
+        patched: ("{.spec.unschedulable}", "true"),
+    },
+    Sample {
+        resource: "pods",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: Pod\nspec: {containers: [{name: app, image: 'app:1'}]}\n",
+        patch: r#"{"spec":{"containers":[{"name":"app","image":"app:2"}]}}"#,
+        patched: ("{.spec.containers[*].image}", "app:2"),
+    },
+    Sample {
+        resource: "services",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: Service\nspec: {ports: [{name: a, port: 8080}]}\n",
+        patch: r#"{"spec":{"ports":[{"name":"b","port":9090}]}}"#,
+        // Merged by port: the strategic merge of Services.
+        patched: ("{.spec.ports[*].port}", "9090 8080"),
+    },
+    Sample {
+        resource: "endpoints",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: Endpoints\n\
+                   subsets: [{addresses: [{ip: 127.0.0.1}], ports: [{port: 3000}]}]\n",
+        patch: r#"{"subsets":[{"addresses":[{"ip":"127.0.0.2"}],"ports":[{"port":3000}]}]}"#,
+        patched: ("{.subsets[*].addresses[*].ip}", "127.0.0.2"),
+    },
+    Sample {
+        resource: "endpointslices",
+        namespaced: true,
+        manifest: "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\naddressType: IPv4\n\
+                   endpoints: [{addresses: [127.0.0.1]}]\nports: [{port: 3000}]\n",
+        patch: r#"{"endpoints":[{"addresses":["127.0.0.2"]}]}"#,
+        patched: ("{.endpoints[*].addresses[*]}", "127.0.0.2"),
+    },
+    Sample {
+        resource: "configmaps",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: ConfigMap\ndata: {a: '1'}\n",
+        patch: r#"{"data":{"b":"2"}}"#,
+        patched: ("{.data.a}{.data.b}", "12"),
+    },
+    Sample {
+        resource: "secrets",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: Secret\nstringData: {a: secret}\n",
+        patch: r#"{"stringData":{"a":"other"}}"#,
+        patched: ("{.data.a}", "b3RoZXI="),
+    },
+    Sample {
+        resource: "events",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: Event\ntype: Normal\nreason: Seen\nmessage: it was seen\n\
+                   involvedObject: {apiVersion: v1, kind: Pod, name: other, namespace: default}\n",
+        patch: r#"{"message":"it was seen again"}"#,
+        patched: ("{.message}", "it was seen again"),
+    },
+    Sample {
+        resource: "deployments",
+        namespaced: true,
+        manifest: "apiVersion: apps/v1\nkind: Deployment\nspec: {replicas: 1, selector: {matchLabels: {app: d}}, \
+                   template: {metadata: {labels: {app: d}}, spec: {containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"replicas":2}}"#,
+        patched: ("{.spec.replicas}", "2"),
+    },
+    Sample {
+        resource: "replicasets",
+        namespaced: true,
+        manifest: "apiVersion: apps/v1\nkind: ReplicaSet\nspec: {replicas: 1, selector: {matchLabels: {app: r}}, \
+                   template: {metadata: {labels: {app: r}}, spec: {containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"replicas":2}}"#,
+        patched: ("{.spec.replicas}", "2"),
+    },
+    Sample {
+        resource: "statefulsets",
+        namespaced: true,
+        manifest: "apiVersion: apps/v1\nkind: StatefulSet\nspec: {serviceName: s, selector: {matchLabels: {app: s}}, \
+                   template: {metadata: {labels: {app: s}}, spec: {containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"replicas":2}}"#,
+        patched: ("{.spec.replicas}", "2"),
+    },
+    Sample {
+        resource: "runtimeclasses",
+        namespaced: false,
+        manifest: "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nhandler: simulated\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "loadbalancerpolicies",
+        namespaced: false,
+        manifest: "apiVersion: snowglobe.dev/v1alpha1\nkind: LoadBalancerPolicy\nspec: {module: {builtin: rr}}\n",
+        patch: r#"{"spec":{"onFailure":"Reject"}}"#,
+        patched: ("{.spec.onFailure}", "Reject"),
+    },
+];
+
+#[test]
+fn every_kind_installed() {
+    every_kind(Tool::Kubectl);
+}
+
+#[test]
+fn every_kind_v1_37() {
+    every_kind(Tool::Kubectl137);
+}
+
+fn every_kind(kubectl: Tool) {
+    if !can_use(&[kubectl]) {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    cluster.kubectl = kubectl;
+    for sample in SAMPLES {
+        go_through(&cluster, sample);
+    }
+}
+
+fn go_through(cluster: &Cluster, sample: &Sample) {
+    let Sample { resource, namespaced, manifest, patch, patched } = sample;
+    let manifest = format!("{manifest}metadata: {{name: sample, labels: {{suite: kinds}}}}\n");
+    let file = cluster.place.file(&format!("{resource}.yaml"), &manifest);
+    let created = cluster.kubectl(&format!("create -f {}", file.display()));
+    assert!(created.ends_with("/sample created\n"), "{created}");
+    let name = created.trim_end().trim_end_matches(" created").to_owned();
+    let again = cluster.try_kubectl(&format!("create -f {}", file.display())).failed();
+    assert!(again.contains("AlreadyExists"), "{again}");
+
+    let table = cluster.kubectl(&format!("get {resource} sample"));
+    let events = *resource == "events";
+    assert!(table.contains(if events { "it was seen" } else { "sample" }), "{table}");
+    let wide = cluster.kubectl(&format!("get {resource} sample -o wide"));
+    assert_eq!(wide.lines().count(), 2, "{wide}");
+    let yaml = cluster.kubectl(&format!("get {resource} sample -o yaml"));
+    assert!(yaml.contains("  name: sample\n"), "{yaml}");
+    let json = cluster.json(&format!("get {resource} sample"));
+    assert_eq!(json["metadata"]["labels"]["suite"], "kinds");
+    assert!(json["metadata"]["uid"].is_string() && json["metadata"]["resourceVersion"].is_string());
+    assert_eq!(
+        cluster.kubectl(&format!("get {resource} -l suite=kinds -o name")),
+        format!("{name}\n")
+    );
+    assert_eq!(cluster.kubectl(&format!("get {resource} -l suite!=kinds,suite -o name")), "");
+    let all = cluster.kubectl(&format!("get {resource} -A"));
+    assert_eq!(all.starts_with("NAMESPACE"), *namespaced, "{all}");
+    let described = cluster.kubectl(&format!("describe {resource} sample"));
+    assert!(described.starts_with("Name:"), "{described}");
+
+    cluster.kubectl(&format!("label {resource} sample tier=test"));
+    cluster.kubectl(&format!("annotate {resource} sample example.com/owner=team"));
+    let json = cluster.json(&format!("get {resource} -l tier=test"));
+    assert_eq!(json["items"][0]["metadata"]["annotations"]["example.com/owner"], "team");
+    let taken = cluster.try_kubectl(&format!("label {resource} sample tier=other")).failed();
+    assert!(taken.contains("--overwrite"), "{taken}");
+    let remove = cluster.kubectl(&format!("label {resource} sample tier-"));
+    assert!(remove.contains("unlabeled"), "{remove}");
+
+    tools::run(cluster.kubectl_command(&[
+        "patch",
+        resource,
+        "sample",
+        "-p",
+        patch,
+        "--type",
+        strategy(resource),
+    ]))
+    .succeeded();
+    let (path, value) = patched;
+    assert_eq!(
+        cluster.kubectl(&format!("get {resource} sample -o jsonpath={path}")),
+        *value,
+        "{resource}"
+    );
+    let mut edit = cluster.kubectl_command(&["edit", resource, "sample"]);
+    edit.env("KUBE_EDITOR", "sed -i s/suite:.kinds/suite:\\ edited/");
+    let edited = tools::run(edit).succeeded();
+    assert!(edited.ends_with(" edited\n"), "{edited}");
+    assert_eq!(
+        cluster.kubectl(&format!("get {resource} -l suite=edited -o name")),
+        format!("{name}\n")
+    );
+
+    let deleted = cluster.kubectl(&format!("delete {resource} sample"));
+    assert!(deleted.contains("deleted"), "{deleted}");
+    let gone = cluster.try_kubectl(&format!("get {resource} sample")).failed();
+    assert!(gone.contains("NotFound"), "{gone}");
+}
+
+/// Kinds of our own have no strategic merge.
+fn strategy(resource: &str) -> &'static str {
+    if resource == "loadbalancerpolicies" { "merge" } else { "strategic" }
+}

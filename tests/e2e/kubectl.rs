@@ -1,0 +1,281 @@
+//! kubectl as people use it, in the version of this machine and in 1.37. Each kind by itself: `kinds`.
+
+use std::process::Stdio;
+
+use rustix::process::Signal;
+
+use crate::{
+    cluster::{Cluster, items, names},
+    tools::{self, Tool, can_use, eventually, wanted},
+};
+
+/// The tests of this module, once for each version.
+macro_rules! with_each_kubectl {
+    ($($name:ident),* $(,)?) => {
+        mod installed {
+            $(#[test] fn $name() { super::on(super::Tool::Kubectl, super::$name); })*
+        }
+        mod v1_37 {
+            $(#[test] fn $name() { super::on(super::Tool::Kubectl137, super::$name); })*
+        }
+    };
+}
+
+with_each_kubectl!(
+    manifests_apply_unchanged,
+    migration_in_place,
+    server_side_apply_reports_conflicts,
+    watch,
+    scale,
+    edit,
+    wait_and_rollout,
+    strict_decoding,
+    help_from_the_server,
+);
+
+fn on(kubectl: Tool, test: fn(Cluster)) {
+    if can_use(&[kubectl]) {
+        let mut cluster = Cluster::start();
+        cluster.kubectl = kubectl;
+        test(cluster);
+    }
+}
+
+const MANIFESTS: [&str; 4] =
+    ["01-clusterip", "02-service-types", "03-statefulset", "05-multi-port"];
+
+fn manifests_apply_unchanged(cluster: Cluster) {
+    for name in MANIFESTS {
+        let first = cluster.kubectl(&format!("apply -f tests/manifests/{name}.yaml"));
+        let made =
+            |line: &str| line.ends_with(" created") || line == "namespace/production unchanged";
+        assert!(first.lines().all(made), "{first}");
+    }
+    for name in MANIFESTS {
+        let again = cluster.kubectl(&format!("apply -f tests/manifests/{name}.yaml"));
+        assert!(again.lines().all(|line| line.ends_with(" unchanged")), "{again}");
+        let difference = cluster.try_kubectl(&format!("diff -f tests/manifests/{name}.yaml"));
+        assert_eq!(difference.code, Some(0), "{}{}", difference.stdout, difference.stderr);
+    }
+    cluster.kubectl("rollout status deployment/payment-deployment -n production --timeout=20s");
+    cluster.kubectl("rollout status statefulset/postgres --timeout=20s");
+    cluster.endpoints_ready("production/payment-service", 3);
+    cluster.endpoints_ready("postgres", 3);
+    reads_as_on_a_real_cluster(&cluster);
+    for name in MANIFESTS {
+        cluster.kubectl(&format!("delete -f tests/manifests/{name}.yaml --ignore-not-found"));
+    }
+    let left = names(&cluster.json("get services,pods,deployments,statefulsets -n default"));
+    assert_eq!(left, ["kubernetes"]);
+    let gone = cluster.try_kubectl("get namespace production").failed();
+    assert!(gone.contains("NotFound"), "{gone}");
+}
+
+fn reads_as_on_a_real_cluster(cluster: &Cluster) {
+    let table = cluster.kubectl("get svc,endpoints,endpointslices,pods,deploy,sts -A");
+    let rows: Vec<String> =
+        table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for header in [
+        "NAMESPACE NAME TYPE CLUSTER-IP EXTERNAL-IP PORT(S) AGE",
+        "NAMESPACE NAME ENDPOINTS AGE",
+        "NAMESPACE NAME ADDRESSTYPE PORTS ENDPOINTS AGE",
+        "NAMESPACE NAME READY STATUS RESTARTS AGE",
+        "NAMESPACE NAME READY UP-TO-DATE AVAILABLE AGE",
+        "NAMESPACE NAME READY AGE",
+    ] {
+        assert!(rows.iter().any(|row| row == header), "{header}\n{table}");
+    }
+    let load_balancer = cluster.place.address(129, 1);
+    let payment = cluster.cluster_ip("production/payment-service");
+    for (name, cells) in [
+        (
+            "service/auth-service",
+            "ExternalName <none> auth.legacy-datacenter.company.com <none>".to_owned(),
+        ),
+        ("service/database-headless", "ClusterIP None <none> 5432/TCP".to_owned()),
+        ("service/payment-service", format!("ClusterIP {payment} <none> 80/TCP,9000/TCP")),
+        ("endpoints/database-headless", "<none>".to_owned()),
+        ("pod/postgres-0", "1/1 Running 0".to_owned()),
+        ("deployment.apps/payment-deployment", "3/3 3 3".to_owned()),
+        ("statefulset.apps/postgres", "3/3".to_owned()),
+    ] {
+        let start = format!(" {name} {cells} ");
+        assert!(rows.iter().any(|row| row.contains(&start)), "{start}\n{table}");
+    }
+    let of = |name: &str| rows.iter().find(|row| row.contains(name)).cloned().unwrap_or_default();
+    assert!(of("service/nodeport-api").contains(" 80:30080/TCP "), "{table}");
+    assert!(of("service/public-api").contains(&format!(" {load_balancer} 443:3")), "{table}");
+    assert!(of("endpoints/payment-service").contains(" + 3 more... "), "{table}");
+    let wide = cluster.kubectl("get pods -n production -o wide");
+    assert!(wide.lines().next().is_some_and(|header| header.contains("NOMINATED NODE")), "{wide}");
+    for node in ["node-1", "node-2", "node-3"] {
+        assert!(wide.contains(node), "one pod on each node:\n{wide}");
+    }
+    let described = cluster.kubectl("describe service payment-service -n production");
+    assert!(described.contains(&format!("IP:                       {payment}")), "{described}");
+    assert_eq!(described.matches(":8080").count(), 3, "{described}");
+}
+
+fn migration_in_place(cluster: Cluster) {
+    cluster.kubectl("apply -f tests/manifests/02-service-types.yaml");
+    let before = cluster.json("get service auth-service");
+    assert_eq!(before["spec"]["type"], "ExternalName");
+    let output = cluster.kubectl("apply -f tests/manifests/02b-migration.yaml");
+    assert_eq!(output, "service/auth-service configured\n");
+    let after = cluster.json("get service auth-service");
+    assert_eq!(after["spec"]["type"], "ClusterIP");
+    assert!(
+        after["spec"]["clusterIP"].as_str().is_some_and(|ip| ip.starts_with("127.")),
+        "{after}"
+    );
+    assert!(after["spec"]["externalName"].is_null(), "{after}");
+    assert_eq!(after["metadata"]["uid"], before["metadata"]["uid"]);
+    let output = cluster.kubectl("apply -f tests/manifests/02-service-types.yaml");
+    assert!(output.contains("service/auth-service configured"), "{output}");
+    let back = cluster.json("get service auth-service");
+    assert_eq!(back["spec"]["externalName"], "auth.legacy-datacenter.company.com");
+    assert!(back["spec"]["clusterIP"].is_null(), "{back}");
+}
+
+fn server_side_apply_reports_conflicts(cluster: Cluster) {
+    let apply = |manager: &str, force: &str, value: &str| {
+        let manifest = format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shared}}, data: {{key: {value}}}}}"
+        );
+        let manager = format!("--field-manager={manager}");
+        let mut arguments = vec!["apply", "--server-side", &manager, "-f", "-"];
+        arguments.extend(Some(force).filter(|force| !force.is_empty()));
+        tools::run_with_input(cluster.kubectl_command(&arguments), &manifest)
+    };
+    assert_eq!(apply("one", "", "a").succeeded(), "configmap/shared serverside-applied\n");
+    let conflict = apply("two", "", "b").failed();
+    assert!(conflict.contains("conflict") && conflict.contains("\"one\""), "{conflict}");
+    apply("two", "--force-conflicts", "b").succeeded();
+    assert_eq!(cluster.kubectl("get configmap shared -o jsonpath={.data.key}"), "b");
+    let managed = cluster.kubectl("get configmap shared -o yaml --show-managed-fields");
+    assert!(managed.contains("manager: two"), "{managed}");
+}
+
+fn watch(cluster: Cluster) {
+    let mut command = cluster.kubectl_command(&["get", "configmaps", "-w", "--no-headers"]);
+    let output = cluster.place.home().join("watch");
+    command.stdout(std::fs::File::create(&output).expect("a file of the test"));
+    let mut watching = command.stdin(Stdio::null()).spawn().expect("kubectl starts");
+    let seen = |what: &str| {
+        eventually(what, || {
+            let text = std::fs::read_to_string(&output).expect("UTF-8");
+            wanted(text.contains(what), text)
+        });
+    };
+    seen("kube-root-ca.crt");
+    cluster.kubectl("create configmap watched");
+    seen("watched   0");
+    cluster.kubectl("patch configmap watched -p {\"data\":{\"a\":\"b\"}}");
+    seen("watched   1");
+    tools::signal(watching.id(), Signal::TERM);
+    watching.wait().expect("kubectl ends");
+}
+
+fn scale(cluster: Cluster) {
+    cluster.kubectl("create deployment web --image=nginx --port=8080 --replicas=2");
+    cluster.kubectl("apply -f tests/manifests/03-statefulset.yaml");
+    for (resource, app) in [("deployment/web", "web"), ("statefulset/postgres", "postgres")] {
+        for count in [4, 1, 0] {
+            let output = cluster.kubectl(&format!("scale {resource} --replicas={count}"));
+            assert!(output.ends_with(" scaled\n"), "{output}");
+            eventually(&format!("{count} pods of {resource}"), || {
+                let pods = cluster.json(&format!("get pods -l app={app}"));
+                wanted(items(&pods).count() == count, pods)
+            });
+        }
+    }
+    let set = names(&cluster.json("get replicasets -l app=web"))[0].clone();
+    let stale = format!("scale replicaset/{set} --current-replicas=7 --replicas=3");
+    let complaint = cluster.try_kubectl(&stale).failed();
+    assert!(complaint.contains("Expected replicas to be 7, was 0"), "{complaint}");
+}
+
+fn edit(cluster: Cluster) {
+    cluster.kubectl("create deployment web --image=nginx --replicas=1");
+    let mut edit = cluster.kubectl_command(&["edit", "deployment", "web"]);
+    edit.env("KUBE_EDITOR", "sed -i s/replicas:.1/replicas:\\ 2/");
+    let output = tools::run(edit).succeeded();
+    assert_eq!(output, "deployment.apps/web edited\n");
+    assert_eq!(cluster.kubectl("get deployment web -o jsonpath={.spec.replicas}"), "2");
+
+    let mut edit = cluster.kubectl_command(&["edit", "deployment", "web"]);
+    edit.env("KUBE_EDITOR", "true");
+    let output = tools::run(edit).succeeded();
+    assert!(!output.contains("edited"), "{output}");
+}
+
+fn wait_and_rollout(cluster: Cluster) {
+    cluster.kubectl("create deployment web --image=nginx:1 --replicas=3");
+    cluster.kubectl("wait deployment/web --for=condition=Available --timeout=20s");
+    let first = names(&cluster.json("get replicasets"));
+    cluster.kubectl("set image deployment/web nginx=nginx:2");
+    let status = cluster.kubectl("rollout status deployment/web --timeout=20s");
+    assert!(status.contains("deployment \"web\" successfully rolled out"), "{status}");
+    assert_eq!(names(&cluster.json("get replicasets")).len(), 2);
+    let history = cluster.kubectl("rollout history deployment/web");
+    assert!(history.contains("\n2 "), "{history}");
+    cluster.kubectl("rollout undo deployment/web");
+    cluster.kubectl("rollout status deployment/web --timeout=20s");
+    eventually("the first ReplicaSet serves again", || {
+        let replicas = cluster
+            .kubectl(&format!("get replicaset {} -o jsonpath={{.status.readyReplicas}}", first[0]));
+        wanted(replicas == "3", replicas)
+    });
+    cluster.kubectl("rollout restart deployment/web");
+    cluster.kubectl("rollout status deployment/web --timeout=20s");
+    cluster.kubectl("delete deployment web");
+    cluster.kubectl("wait pods -l app=web --for=delete --timeout=20s");
+}
+
+fn strict_decoding(cluster: Cluster) {
+    let unknown = cluster.try_apply("{apiVersion: v1, kind: Gizmo, metadata: {name: a}}").failed();
+    assert!(unknown.contains("no matches for kind \"Gizmo\" in version \"v1\""), "{unknown}");
+    let service =
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{prot: 80}]}}";
+    let complaint = cluster.try_apply(service).failed();
+    assert!(
+        complaint.contains("strict decoding error: unknown field \"spec.ports[0].prot\""),
+        "{complaint}"
+    );
+    let service =
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 70000}]}}";
+    let complaint = cluster.try_apply(service).failed();
+    assert!(complaint.contains("spec.ports[0].port: Invalid value: 70000"), "{complaint}");
+    let service =
+        "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: http}]}}";
+    cluster.try_apply(service).failed();
+    let nothing = cluster.try_kubectl("get service a").failed();
+    assert!(nothing.contains("services \"a\" not found"), "{nothing}");
+    let two = "{apiVersion: v1, kind: ConfigMap, metadata: {name: good}}\n---\n\
+               {apiVersion: v1, kind: ConfigMap, metadata: {name: BAD}}\n";
+    let half = cluster.try_apply(two);
+    assert_eq!(half.code, Some(1), "{half:?}");
+    assert_eq!(half.stdout, "configmap/good created\n");
+    assert!(half.stderr.contains("metadata.name: Invalid value: \"BAD\""), "{}", half.stderr);
+}
+
+fn help_from_the_server(cluster: Cluster) {
+    let version = cluster.kubectl("version");
+    assert!(version.contains("Server Version: v1.36"), "{version}");
+    let explained = cluster.kubectl("explain service.spec.sessionAffinity");
+    assert!(explained.contains("ClientIP"), "{explained}");
+    let resources = cluster.kubectl("api-resources --no-headers");
+    for kind in ["Service", "EndpointSlice", "Deployment", "LoadBalancerPolicy", "RuntimeClass"] {
+        assert!(resources.contains(kind), "{resources}");
+    }
+    let versions = cluster.kubectl("api-versions");
+    for version in ["v1", "apps/v1", "discovery.k8s.io/v1", "snowglobe.dev/v1alpha1"] {
+        assert!(versions.lines().any(|line| line == version), "{versions}");
+    }
+    let info = cluster.kubectl("cluster-info");
+    assert!(info.contains(&cluster.line.api), "{info}");
+    assert!(cluster.kubectl("auth can-i create services").starts_with("yes"));
+    let pod = cluster.kubectl("run lonely --image=app --port=8080 --dry-run=server -o name");
+    assert_eq!(pod, "pod/lonely\n");
+    assert!(cluster.try_kubectl("get pod lonely").failed().contains("not found"));
+}

@@ -1,0 +1,44 @@
+//! End to end: the real binary, driven by kubectl, dig, curl, a browser and the `kube` client.
+//!
+//! Each test starts a cluster of its own ([`cluster::Cluster`]) on free ports and in a range of addresses of its own
+//! ([`place::Place`]), so that all run at once. Nothing sleeps and hopes: `eventually` looks until it is so. A test
+//! whose program is missing fails and says which, unless `tests/run` asked to leave such tests out ([`tools`]).
+
+#[cfg(test)]
+mod browser;
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod cluster;
+#[cfg(test)]
+mod contract;
+#[cfg(test)]
+mod dashboard;
+#[cfg(test)]
+mod demo;
+#[cfg(test)]
+mod dns;
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod http;
+#[cfg(test)]
+mod kinds;
+#[cfg(test)]
+mod kubectl;
+#[cfg(test)]
+mod ordinary_user;
+#[cfg(test)]
+mod place;
+#[cfg(test)]
+mod pods;
+#[cfg(test)]
+mod policies;
+#[cfg(test)]
+mod state;
+#[cfg(test)]
+mod tools;
+#[cfg(test)]
+mod traffic;
+#[cfg(test)]
+mod workloads;
