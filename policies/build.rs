@@ -15,6 +15,8 @@ mod engine;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=policies");
+    // New files of the dashboard are found only when the crate is compiled again.
+    println!("cargo:rerun-if-changed=web");
     let out = PathBuf::from(env::var("OUT_DIR")?);
     // An explicit target switches off everything that only this machine's CPU can do.
     let target = env::var("TARGET")?;

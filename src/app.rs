@@ -108,6 +108,7 @@ impl Seams {
 
 /// Starts a cluster. On return the API is ready, and existing Services have listeners and DNS names.
 pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
+    bind::raise_descriptor_limit();
     let sockets = bind::all(&options).await?;
     let authority = Authority::open(&options.data_dir.join("pki"))?;
     let registry = Arc::new(Registry::open(seams.store, registry_options(&options)).await?);

@@ -1,6 +1,9 @@
 //! Logs (stderr, human-readable) and the registry of metrics.
 
-use std::{io, sync::Arc};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 use prometheus_client::{encoding::text::encode, registry::Registry};
@@ -18,6 +21,7 @@ pub fn start(filter: &str) -> Result<(), String> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .try_init()
         .map_err(|error| error.to_string())

@@ -52,18 +52,21 @@ function App() {
     </div>`;
 }
 
+function drawNow() {
+  drawing = false;
+  render(html`<${App} key="app" tick=${performance.now()} />`, root);
+}
+
 /** At most once per frame of the screen, however much news there is. */
 function draw() {
   if (drawing) return;
   drawing = true;
-  requestAnimationFrame(() => {
-    drawing = false;
-    render(html`<${App} key="app" tick=${performance.now()} />`, root);
-  });
+  requestAnimationFrame(drawNow);
 }
 
 root.replaceChildren();
+store.begin(document.getElementById("state"));
+drawNow();
 store.open();
-draw();
 setInterval(() => document.hidden || draw(), TICK);
 document.addEventListener("visibilitychange", () => (document.hidden ? store.close() : store.open()));

@@ -20,6 +20,15 @@ export class Store {
     this.#onChange = onChange;
   }
 
+  /** Takes over the state that came within the page, so that the first picture needs no second request. */
+  begin(element) {
+    if (!element) return;
+    const state = JSON.parse(element.textContent);
+    element.remove();
+    this.cluster = state?.cluster ?? null;
+    this.traffic = state?.traffic ?? {};
+  }
+
   /** Opens the stream. */
   open() {
     this.close();

@@ -29,12 +29,13 @@ use axum::{
     routing::get,
 };
 use http::Method;
+use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::request::{Query, Target, is_true},
-    model::Status,
+    model::{Status, kind},
     registry::Registry,
 };
 
@@ -44,11 +45,22 @@ pub use authentication::Caller;
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// Requests in flight that are not watches (kube-apiserver: 400 reads and 200 writes).
 const REQUESTS_MAX: usize = 600;
+/// As kube-apiserver warns since 1.33.
+const ENDPOINTS_DEPRECATED: &str =
+    "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
 /// Watches in flight; each costs a task and two channel positions.
 const WATCHES_MAX: usize = 10_000;
 
-/// Gives the log of a pod, by uid; `None` for one that does not run here.
-pub type Logs = Arc<dyn Fn(&str) -> Option<Vec<String>> + Send + Sync>;
+/// Gives what a pod (by uid) has written after its first so many lines; `None` for one that does not run here.
+pub type Logs = Arc<dyn Fn(&str, u64) -> Option<Log> + Send + Sync>;
+
+/// A part of a pod's log.
+pub struct Log {
+    /// When each line was written, and the line; oldest first.
+    pub lines: Vec<(Timestamp, String)>,
+    /// How many lines were ever written: where the next part begins.
+    pub written: u64,
+}
 
 /// What the API server works on.
 pub struct Api {
@@ -159,6 +171,9 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
         "api request"
     );
     let mut response = resources::serve(api, &request).await?;
+    if *request.target.kind == kind::ENDPOINTS {
+        resources::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
+    }
     if let Some(permit) = watch_permit {
         // The permit lives as long as the response body does.
         let (parts, body) = response.into_parts();

@@ -79,6 +79,9 @@ pub(crate) struct Query {
     pub(crate) container: String,
     pub(crate) follow: String,
     pub(crate) tail_lines: Option<usize>,
+    pub(crate) since_seconds: Option<i64>,
+    pub(crate) timestamps: String,
+    pub(crate) limit_bytes: Option<usize>,
 }
 
 /// Boolean query parameters are written in several ways.

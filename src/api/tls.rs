@@ -32,8 +32,22 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Pause after a failed accept (out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Why certificates cannot be used for TLS.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not PEM.
+    #[error("a certificate or key is not PEM")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// The authority cannot verify clients.
+    #[error("the certificate authority cannot verify clients")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+    /// Refused by the TLS library.
+    #[error("the certificates cannot be used for TLS")]
+    Tls(#[from] rustls::Error),
+}
+
 /// TLS settings: this identity, and clients that show a certificate of the authority, or none.
-pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig, anyhow::Error> {
+pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

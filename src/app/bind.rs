@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 
 use crate::{config::Options, dns};
@@ -120,6 +121,16 @@ fn reason(flag: &str, error: &io::Error) -> String {
     }
 }
 
+/// Raises the soft limit of file descriptors to the hard one: a proxied connection costs two. Without `select`, which
+/// breaks above 1,024, in this process there is no reason for less.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of file descriptors stays as it is");
+    }
+}
+
 /// Holds the data directory until dropped.
 pub struct DirectoryLock {
     _file: rustix::fd::OwnedFd,
@@ -127,12 +138,17 @@ pub struct DirectoryLock {
 
 /// Makes the data directory and claims it for this process.
 pub fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
-    std::fs::create_dir_all(directory).with_context(|| {
+    // Modules that LoadBalancerPolicies name by path go into `policies`.
+    std::fs::create_dir_all(directory.join("policies")).with_context(|| {
         format!(
             "cannot make the data directory {}; choose another with --data-dir",
             directory.display()
         )
     })?;
+    // Where `path` modules are looked for; there from the start, so that a user finds the place.
+    let policies = directory.join("policies");
+    std::fs::create_dir_all(&policies)
+        .with_context(|| format!("cannot make {}", policies.display()))?;
     let path = directory.join("lock");
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let file = open(&path, flags, Mode::RUSR | Mode::WUSR).with_context(|| {

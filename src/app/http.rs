@@ -1,6 +1,6 @@
 //! The servers that clients see: DNS, the API, the dashboard, metrics.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use anyhow::Context;
 use axum::{Router, middleware, routing::get};
@@ -12,6 +12,7 @@ use crate::{
     app::{Cluster, bind::Sockets, hosts},
     dashboard::{
         self,
+        hosts::Hosts,
         views::{EndpointTraffic, RouteTraffic},
     },
     proxy::{Proxy, RouteStats},
@@ -50,7 +51,7 @@ impl Cluster {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let full = format!("kubernetes.default.svc.{domain}");
         let names: Vec<String> = names.into_iter().map(str::to_owned).chain([full]).collect();
-        let mut ips = vec![[127, 0, 0, 1].into(), address.ip()];
+        let mut ips: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), address.ip()];
         ips.extend(self.registry.options().service_address(1));
         ips.dedup();
         let identity = self.authority.server(&names, &ips)?;
@@ -60,11 +61,14 @@ impl Cluster {
             self.registry.clone(),
             ready.subscribe(),
             self.tasks.token(),
-            Arc::new(move |uid| runtime.logs(uid)),
+            Arc::new(move |uid, after| {
+                let log = runtime.logs(uid, after)?;
+                Some(api::Log { lines: log.lines, written: log.written })
+            }),
             address.to_string(),
         );
         let mut allowed = names;
-        allowed.extend(ips.iter().map(std::string::ToString::to_string));
+        allowed.extend(ips.iter().map(ToString::to_string));
         allowed.extend(self.options.allowed_hosts.iter().cloned());
         let router = guarded(api::router(Arc::new(api)), address, &allowed);
         self.tasks.spawn("api", |token| async move {
@@ -121,7 +125,7 @@ fn traffic_of(stats: RouteStats) -> RouteTraffic {
 }
 
 fn guarded(router: Router, address: std::net::SocketAddr, allowed: &[String]) -> Router {
-    let hosts = hosts::Hosts::new(address, allowed);
+    let hosts = Hosts::new(address, allowed);
     router.layer(middleware::from_fn_with_state(hosts, hosts::guard))
 }
 

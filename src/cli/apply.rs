@@ -9,8 +9,9 @@ use http::Method;
 use crate::{
     app::manifests::{self, Manifest},
     cli::{
+        Output,
         client::{self, Flags},
-        print,
+        report,
     },
 };
 
@@ -22,6 +23,9 @@ pub(super) struct Arguments {
     /// Namespace of objects that name none [default: the context's]
     #[arg(short, long)]
     namespace: Option<String>,
+    /// Form of the output
+    #[arg(short, long)]
+    output: Option<Output>,
     #[command(flatten)]
     cluster: Flags,
 }
@@ -42,7 +46,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             .request(Method::PATCH, &path, &headers, body)
             .await
             .with_context(|| manifest.place.clone())?;
-        print(&format!("{key} applied\n"))?;
+        report(&key, "applied", arguments.output)?;
     }
     Ok(())
 }

@@ -6,10 +6,13 @@ use anyhow::{Context, bail};
 use clap::Args;
 use http::Method;
 
-use crate::cli::{
-    apply,
-    client::{self, Flags},
-    print,
+use crate::{
+    cli::{
+        Output, apply,
+        client::{self, Flags},
+        report,
+    },
+    model::ObjectKey,
 };
 
 #[derive(Args)]
@@ -25,6 +28,9 @@ pub(super) struct Arguments {
     /// Namespace [default: the context's]
     #[arg(short, long)]
     namespace: Option<String>,
+    /// Form of the output
+    #[arg(short, long)]
+    output: Option<Output>,
     #[command(flatten)]
     cluster: Flags,
 }
@@ -36,24 +42,21 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let mut targets = Vec::new();
     if let (Some(resource), Some(name)) = (&arguments.resource, &arguments.name) {
         let kind = client::resource(resource)?;
-        let path = client::path(kind, Some(namespace), Some(name));
-        targets.push((path, format!("{} {name}", kind.kind)));
+        let namespace = if kind.namespaced { namespace } else { "" };
+        targets.push(ObjectKey::new(kind, namespace, name));
     }
     // What was applied last goes first.
-    for manifest in manifests.iter().rev() {
-        let key = manifest.key(namespace);
-        let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
-        targets.push((path, key.to_string()));
-    }
+    targets.extend(manifests.iter().rev().map(|manifest| manifest.key(namespace)));
     if targets.is_empty() {
         bail!("nothing to delete: the manifests name no object");
     }
-    for (path, name) in targets {
+    for key in targets {
+        let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
         cluster
             .request(Method::DELETE, &path, &[], Vec::new())
             .await
-            .with_context(|| format!("cannot delete {name}"))?;
-        print(&format!("{name} deleted\n"))?;
+            .with_context(|| format!("cannot delete {key}"))?;
+        report(&key, "deleted", arguments.output)?;
     }
     Ok(())
 }

@@ -9,10 +9,11 @@ mod up;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use serde_json::json;
 use tokio::time::Instant;
 
-use crate::config;
+use crate::{config, model::ObjectKey};
 
 /// A Kubernetes cluster's service discovery, whole and real, in one process.
 #[derive(Parser)]
@@ -75,6 +76,26 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "snowglobe", &mut script);
     print(&String::from_utf8_lossy(&script))
+}
+
+/// `-o` of commands that print something.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// JSON, one document a line
+    Json,
+}
+
+/// Says that something was done to an object, for people or as JSON.
+fn report(key: &ObjectKey, action: &str, output: Option<Output>) -> anyhow::Result<()> {
+    match output {
+        None => print(&format!("{key} {action}\n")),
+        Some(Output::Json) => {
+            let ObjectKey { kind, namespace, name } = key;
+            let line =
+                json!({"kind": kind.kind, "namespace": namespace, "name": name, "action": action});
+            print(&format!("{line}\n"))
+        }
+    }
 }
 
 /// Writes to stdout; a reader that went away is no error.

@@ -1,11 +1,12 @@
 //! `snowglobe status`: whether the cluster runs and what is in it.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::Method;
 use serde_json::{Map, json};
 
 use crate::{
     cli::{
+        Output,
         client::{self, Flags},
         print,
     },
@@ -19,11 +20,6 @@ pub(super) struct Arguments {
     output: Option<Output>,
     #[command(flatten)]
     cluster: Flags,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Json,
 }
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     app::{self, Addresses, Seams, manifests},
-    cli::print,
+    cli::{Output, print},
     config::{Defaults, Flags},
     telemetry,
 };
@@ -32,12 +32,6 @@ pub(super) struct Arguments {
     output: Option<Output>,
     #[command(flatten)]
     flags: Flags,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// One JSON line
-    Json,
 }
 
 /// Which of the two commands.

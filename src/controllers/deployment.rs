@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, document, itself, ownership, pod::Pod, template,
-        to_value,
+        Controller, Plan, Step, Trigger, WORKERS, World, document, itself, ownership, pod::Pod,
+        template, to_value,
     },
     model::{LabelSelector, Object, ObjectKey, kind},
     registry::View,
@@ -33,6 +33,7 @@ const HASH_LABEL: &str = "pod-template-hash";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "deployment-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::DEPLOYMENT, keys: itself },
         Trigger { kind: &kind::REPLICA_SET, keys: deployments_of_set },

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World,
+        Controller, Plan, Step, Trigger, WORKERS, World,
         endpoint_packing::{self, Endpoints, MANAGED_BY_LABEL, SERVICE_LABEL, Template},
         itself, ownership,
         service::{self, Port, TRIGGER_TIME},
@@ -28,6 +28,7 @@ const ADDRESSES_MAX: usize = 1000;
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpoint-slice-mirroring-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::ENDPOINTS, keys: itself },
         Trigger { kind: &kind::SERVICE, keys: endpoints_of_service },

@@ -11,7 +11,7 @@ use k8s_openapi::api::{
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World,
+        Controller, Plan, Step, Trigger, WORKERS, World,
         endpoint_packing::{self, Endpoints, MANAGED_BY_LABEL, SERVICE_LABEL, Template},
         itself, ownership,
         pod::Pod,
@@ -27,6 +27,7 @@ const MISSING_NODE_WAIT: std::time::Duration = std::time::Duration::from_secs(1)
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpoint-slice-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::SERVICE, keys: itself },
         Trigger { kind: &kind::POD, keys: service::selecting },

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, document, endpoint_slices, itself,
+        Controller, Plan, Step, Trigger, WORKERS, World, document, endpoint_slices, itself,
         pod::Pod,
         service::{self, HEADLESS_LABEL, Port, TRIGGER_TIME},
         to_value,
@@ -26,6 +26,7 @@ const ADDRESSES_MAX: usize = 1000;
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: MANAGER,
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::SERVICE, keys: itself },
         Trigger { kind: &kind::POD, keys: service::selecting },

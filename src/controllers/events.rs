@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 
 use crate::{
-    controllers::{Controller, Note, Plan, Step, Trigger, World, itself},
+    controllers::{Controller, Note, Plan, Step, Trigger, WORKERS, World, itself},
     model::{ObjectKey, kind},
     registry::Registry,
 };
@@ -16,6 +16,7 @@ const EVENT_TTL: Duration = Duration::from_hours(1);
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "event-ttl-controller",
+    workers: WORKERS,
     triggers: &[Trigger { kind: &kind::EVENT, keys: itself }],
     plan,
 };

@@ -3,7 +3,7 @@
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, document,
+        Controller, Plan, Step, Trigger, WORKERS, World, document,
         ownership::{self, owner_key},
     },
     model::{Kind, Object, ObjectKey, OwnerReference, kind},
@@ -20,6 +20,7 @@ const fn on(kind: &'static Kind) -> Trigger {
 /// All kinds but Events and IPAddresses, which have no owners and own nothing.
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
+    workers: WORKERS,
     triggers: &[
         on(&kind::CONFIG_MAP),
         on(&kind::ENDPOINTS),

@@ -18,6 +18,8 @@ const EXHAUSTED_WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "service-controller",
+    // Addresses come from one stock: two at a time would choose the same.
+    workers: 1,
     triggers: &[Trigger { kind: &kind::SERVICE, keys: itself }],
     plan,
 };

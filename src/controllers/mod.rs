@@ -80,10 +80,15 @@ pub struct Options {
     pub cluster_ca: String,
 }
 
+/// The usual number of [`Controller::workers`].
+pub const WORKERS: usize = 4;
+
 /// One controller.
 pub struct Controller {
     /// For logs and Events, `deployment-controller`.
     pub name: &'static str,
+    /// Keys that are planned and carried out at the same time.
+    pub workers: usize,
     /// Which changes wake it, and for which keys.
     pub triggers: &'static [Trigger],
     /// What to do about one key. The object may not exist (any more).
@@ -130,6 +135,8 @@ pub enum Step {
     Event(Note),
     /// Steps that do not depend on each other: they run side by side. The first failure still ends the plan.
     All(Vec<Self>),
+    /// Steps in order; the first failure ends the rest, and the plan.
+    Chain(Vec<Self>),
 }
 
 impl Plan {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, World, document, itself},
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
     model::{Object, ObjectKey, kind, kind::KINDS},
     registry::View,
 };
@@ -13,6 +13,7 @@ const FINALIZER: &str = "kubernetes";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "namespace-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::NAMESPACE, keys: itself },
         Trigger { kind: &kind::CONFIG_MAP, keys: ending_namespace },

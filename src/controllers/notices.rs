@@ -63,6 +63,12 @@ fn note_of(notice: Notice) -> Note {
             "PolicyFailed",
             format!("the policy failed for service {}: {reason}", route.service),
         ),
+        Notice::PolicyMissing { policy, route } => note(
+            service(&route.service),
+            true,
+            "PolicyMissing",
+            format!("load-balancer policy {policy:?} is not loaded; round robin is used"),
+        ),
         Notice::PolicyLog { policy, code, value } => note(
             cluster(&kind::LOAD_BALANCER_POLICY, policy),
             false,

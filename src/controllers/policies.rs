@@ -40,6 +40,8 @@ struct Policies {
     directory: PathBuf,
     /// What was last tried for each policy, so that only changes are compiled.
     tried: BTreeMap<String, Attempt>,
+    /// The scheduler of the kube-proxy configuration that was said not to exist.
+    unknown: Option<String>,
 }
 
 /// Everything that a load depends on.
@@ -57,7 +59,8 @@ pub async fn run(
     directory: PathBuf,
     token: CancellationToken,
 ) {
-    let mut policies = Policies { registry, library, directory, tried: BTreeMap::new() };
+    let (tried, unknown) = (BTreeMap::new(), None);
+    let mut policies = Policies { registry, library, directory, tried, unknown };
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
     loop {
         let view = policies.registry.view();
@@ -118,7 +121,11 @@ impl Policies {
             Ok(source) => self.compile(name, source, policy).await,
             Err(reason) => Err(reason),
         };
+        // Compilers draw pictures; conditions and Events are single lines.
+        let one_line = |reason: String| reason.split_whitespace().collect::<Vec<_>>().join(" ");
+        let outcome = outcome.map_err(one_line);
         if let Err(reason) = &outcome {
+            self.library.refuse(&object.key.name, on_failure(policy));
             let note = Note {
                 about: object.key.clone(),
                 uid: object.metadata.uid.clone(),
@@ -128,7 +135,7 @@ impl Policies {
             };
             self.registry.record(COMPONENT, &note).await;
         }
-        if let Err(status) = self.write_status(object, &outcome).await
+        if let Err(status) = self.write_status(object, policy, &outcome).await
             && status.code != 404
         {
             tracing::warn!(policy = %object.key.name, error = %status, "cannot write a policy's status");
@@ -143,11 +150,7 @@ impl Policies {
     ) -> Result<Report, String> {
         let library = self.library.clone();
         let config = policy.spec.config.clone().unwrap_or_default();
-        let on_failure = match policy.spec.on_failure() {
-            Wanted::Fallback => OnFailure::Fallback,
-            Wanted::Reject => OnFailure::Reject,
-            Wanted::LastGood => OnFailure::LastGood,
-        };
+        let on_failure = on_failure(policy);
         let compiled =
             tokio::task::spawn_blocking(move || library.compile(&name, source, config, on_failure));
         match compiled.await {
@@ -180,9 +183,16 @@ impl Policies {
     async fn write_status(
         &self,
         object: &Object,
+        policy: &LoadBalancerPolicy,
         outcome: &Result<Report, String>,
     ) -> Result<(), Status> {
-        let loaded = self.library.is_loaded(&object.key.name);
+        let instead = if self.library.is_loaded(&object.key.name) {
+            "the module loaded before stays in use"
+        } else if on_failure(policy) == OnFailure::Reject {
+            "connections to Services that name it are reset"
+        } else {
+            "Services that name it use round robin"
+        };
         let options = WriteOptions::default();
         let written = self.registry.modify(&object.key, Part::Status, &options, |current| {
             if current.metadata.uid != object.metadata.uid {
@@ -192,7 +202,7 @@ impl Policies {
                 current.parse().map_err(|error| Status::internal(error.to_string()))?;
             let old: Option<Condition> =
                 serde_json::from_value(document["status"]["conditions"][0].clone()).ok();
-            let condition = ready_condition(old, object.metadata.generation, outcome, loaded);
+            let condition = ready_condition(old, object.metadata.generation, outcome, instead);
             document["status"]["conditions"] = json!([condition]);
             document["status"]["observedGeneration"] = object.metadata.generation.into();
             if let Ok(report) = outcome {
@@ -206,7 +216,7 @@ impl Policies {
     }
 
     /// `mode: ipvs` names its scheduler, `iptables` and `nftables` pick at random, no mode is round robin.
-    async fn set_default(&self, view: &View) {
+    async fn set_default(&mut self, view: &View) {
         let key = ObjectKey::new(&kind::CONFIG_MAP, "kube-system", "kube-proxy");
         let map: Option<ConfigMap> = view.parse(&key);
         let text = map.and_then(|map| map.data?.remove("config.conf")).unwrap_or_default();
@@ -220,13 +230,26 @@ impl Policies {
         let wanted = if wanted.is_empty() { DEFAULT } else { wanted.as_str() };
         if self.library.is_loaded(wanted) {
             self.library.set_default(wanted);
+            self.unknown = None;
             return;
         }
         self.library.set_default(DEFAULT);
+        if self.unknown.as_deref() == Some(wanted) {
+            return;
+        }
+        self.unknown = Some(wanted.to_owned());
         let uid = view.get(&key).map(|object| object.metadata.uid.clone()).unwrap_or_default();
         let message = format!("there is no scheduler {wanted:?}; {DEFAULT} is used");
         let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
         self.registry.record(COMPONENT, &note).await;
+    }
+}
+
+fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {
+    match policy.spec.on_failure() {
+        Wanted::Fallback => OnFailure::Fallback,
+        Wanted::Reject => OnFailure::Reject,
+        Wanted::LastGood => OnFailure::LastGood,
     }
 }
 
@@ -250,14 +273,11 @@ fn ready_condition(
     old: Option<Condition>,
     generation: i64,
     outcome: &Result<Report, String>,
-    loaded: bool,
+    instead: &str,
 ) -> Condition {
     let (status, reason, message) = match outcome {
         Ok(_) => ("True", "Loaded", "the module is in use".to_owned()),
-        Err(why) if loaded => {
-            ("False", "Refused", format!("{why}; the module loaded before stays in use"))
-        }
-        Err(why) => ("False", "Refused", format!("{why}; Services that name it use round robin")),
+        Err(why) => ("False", "Refused", format!("{why}; {instead}")),
     };
     let since = old
         .filter(|old| old.status == status)

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, World, itself, ownership, pod::Pod, template},
+    controllers::{
+        Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership, pod::Pod, template,
+    },
     model::{LabelSelector, Object, ObjectKey, kind},
     registry::View,
 };
@@ -18,6 +20,7 @@ const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "replicaset-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::REPLICA_SET, keys: itself },
         Trigger { kind: &kind::POD, keys: sets_of_pod },

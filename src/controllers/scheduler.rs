@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, document,
+        Controller, Plan, Step, Trigger, WORKERS, World, document,
         pod::{Pod, Requests},
     },
     model::{Object, ObjectKey, kind},
@@ -26,6 +26,7 @@ const BATCH: usize = 256;
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "default-scheduler",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::POD, keys: on_pod },
         Trigger { kind: &kind::NODE, keys: on_node },
@@ -71,7 +72,6 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
     });
     let mut writes: Vec<_> =
         unmarked.take(BATCH).map(|pod| mark(&pod, world.now, "True", None)).collect();
-    let mut notes = Vec::new();
     if !waiting.is_empty() {
         let mut nodes = node::nodes(world.view);
         let all = pods().filter(|pod| !pod.facts.spec.node_name.is_empty() && !pod.is_finished());
@@ -84,17 +84,13 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
         waiting.sort_by_key(|pod| pod.created());
         let more = waiting.len() > BATCH;
         for pod in waiting.into_iter().take(BATCH) {
-            schedule(&pod, &mut nodes, world.now, &mut writes, &mut notes);
+            schedule(&pod, &mut nodes, world.now, &mut writes);
         }
         if more && !writes.is_empty() {
-            let mut plan = Plan::all(writes);
-            plan.steps.extend(Plan::all(notes).steps);
-            return Plan { requeue: Some(std::time::Duration::ZERO), ..plan };
+            return Plan { requeue: Some(std::time::Duration::ZERO), ..Plan::all(writes) };
         }
     }
-    let mut plan = Plan::all(writes);
-    plan.steps.extend(Plan::all(notes).steps);
-    plan
+    Plan::all(writes)
 }
 
 fn schedule(
@@ -102,7 +98,6 @@ fn schedule(
     nodes: &mut BTreeMap<String, Node>,
     now: Timestamp,
     writes: &mut Vec<Step>,
-    notes: &mut Vec<Step>,
 ) {
     let Ok(typed) = pod.object.parse::<core::Pod>() else { return };
     let spec = typed.spec.unwrap_or_default();
@@ -111,10 +106,12 @@ fn schedule(
         Ok(name) => {
             let mut document = document(pod.object);
             document["spec"]["nodeName"] = name.as_str().into();
-            writes.push(Step::Update(pod.object.key.clone(), document));
             let (namespace, own) = (&pod.object.key.namespace, &pod.object.key.name);
             let message = format!("Successfully assigned {namespace}/{own} to {name}");
-            notes.push(Step::note(pod.object, "Scheduled", message));
+            let note = Step::note(pod.object, "Scheduled", message);
+            let bind = Step::Update(pod.object.key.clone(), document);
+            // One pod that changed meanwhile is no reason to be silent about the others.
+            writes.push(Step::Chain(vec![bind, note]));
             if let Some(node) = nodes.get_mut(&name) {
                 node.take(pod);
             }
@@ -123,8 +120,9 @@ fn schedule(
             let condition = pod.condition("PodScheduled");
             let known = condition.is_some_and(|c| c.status == "False" && c.message == message);
             if !known {
-                writes.push(mark(pod, now, "False", Some(&message)));
-                notes.push(Step::warning(pod.object, "FailedScheduling", message));
+                let mark = mark(pod, now, "False", Some(&message));
+                let note = Step::warning(pod.object, "FailedScheduling", message);
+                writes.push(Step::Chain(vec![mark, note]));
             }
         }
     }

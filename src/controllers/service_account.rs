@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, World, document, itself},
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
     model::{Object, ObjectKey, kind},
     registry::View,
 };
@@ -14,6 +14,7 @@ const CA_KEY: &str = "ca.crt";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "service-account-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::NAMESPACE, keys: itself },
         Trigger { kind: &kind::SERVICE_ACCOUNT, keys: namespace_of },

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, World, itself, ownership,
+        Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership,
         pod::Pod,
         replica_set::{next_available_in, some},
         template,
@@ -25,6 +25,7 @@ const REVISION_LABEL: &str = "controller-revision-hash";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "statefulset-controller",
+    workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::STATEFUL_SET, keys: itself },
         Trigger { kind: &kind::POD, keys: sets_of_pod },

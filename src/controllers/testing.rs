@@ -68,7 +68,7 @@ impl Cluster {
         }
         let stored = object::to_stored(kind, document);
         let object = Object::from_stored(key.clone(), self.revision, &stored).unwrap();
-        self.view.insert(Arc::new(object));
+        self.view.insert(&Arc::new(object));
         self.view.revision = self.revision;
         key
     }
@@ -121,7 +121,9 @@ impl Cluster {
                 }
             }
             Step::Event(note) => self.events.push(format!("{} {}", note.reason, note.message)),
-            Step::All(steps) => steps.into_iter().for_each(|step| self.apply(step)),
+            Step::All(steps) | Step::Chain(steps) => {
+                steps.into_iter().for_each(|step| self.apply(step))
+            }
         }
     }
 

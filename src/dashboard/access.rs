@@ -4,7 +4,7 @@
 //! Three gates, in this order: the `Host` must be one of ours (DNS rebinding), the request must not come from
 //! another site's page (CSRF), and it must carry the session cookie or the token.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
@@ -17,12 +17,13 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::dashboard::Options;
+use crate::dashboard::{
+    Options,
+    hosts::{self, Hosts},
+};
 
 /// What the answer to an unauthenticated request may use; it holds nothing about the cluster.
 const PUBLIC: &[&str] = &["/style.css", "/icon.svg"];
-
-const FETCH_SITE: &str = "sec-fetch-site";
 
 /// On every answer.
 const SECURITY: &[(&str, &str)] = &[
@@ -40,7 +41,7 @@ const SECURITY: &[(&str, &str)] = &[
 
 /// The rules of one dashboard.
 pub(crate) struct Access {
-    hosts: BTreeSet<String>,
+    hosts: Hosts,
     token: Secret,
     /// Value of the cookie. Derived from the token, which the cookie therefore does not give away: browsers send
     /// cookies of a host to all its ports.
@@ -82,14 +83,7 @@ pub(crate) async fn guard(
 
 impl Access {
     pub(crate) fn new(options: &Options) -> Self {
-        let mut hosts: BTreeSet<String> =
-            ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned).into();
-        if !options.listen.ip().is_unspecified() {
-            hosts.insert(host_of(options.listen.ip()));
-        }
-        hosts.extend(options.allowed_hosts.iter().map(|host| {
-            host.parse().map_or_else(|_name| host.trim().to_ascii_lowercase(), host_of)
-        }));
+        let hosts = Hosts::new(options.listen, &options.allowed_hosts);
         let session = Sha256::digest(format!("snowglobe dashboard session {}", options.token));
         let session: String = session.iter().map(|byte| format!("{byte:02x}")).collect();
         let session_secret = Secret::new(&session);
@@ -97,7 +91,7 @@ impl Access {
     }
 
     fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = self.check_host(uri, headers)?;
+        let host = self.hosts.check(uri, headers).map_err(Refusal::Host)?;
         check_site(method, uri, headers, &host)?;
         if PUBLIC.contains(&uri.path()) {
             return Ok(());
@@ -116,27 +110,10 @@ impl Access {
             (Some(_), false) => Err(Refusal::WrongToken),
             (None, true) => Ok(()),
             (None, false) => {
-                let led_here = text(headers, FETCH_SITE) == Some("cross-site");
+                let led_here = hosts::text(headers, hosts::FETCH_SITE) == Some("cross-site");
                 Err(Refusal::Locked { led_here })
             }
         }
-    }
-
-    /// Every name that the request calls us by must be ours, and there must be one.
-    fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, Refusal> {
-        let refused = |name: &str| Refusal::Host(name.chars().take(100).collect());
-        let mut host = uri.authority().cloned();
-        for value in headers.get_all(header::HOST) {
-            let name = String::from_utf8_lossy(value.as_bytes());
-            let named: Authority = name.parse().map_err(|_invalid| refused(&name))?;
-            if host.as_ref().is_some_and(|other| *other != named) {
-                return Err(refused(&name));
-            }
-            host = Some(named);
-        }
-        let host = host.ok_or_else(|| refused(""))?;
-        let ours = self.hosts.contains(&host.host().to_ascii_lowercase());
-        if ours && !host.as_str().contains('@') { Ok(host) } else { Err(refused(host.as_str())) }
     }
 }
 
@@ -153,13 +130,6 @@ impl Secret {
     }
 }
 
-fn host_of(address: IpAddr) -> String {
-    match address {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => format!("[{v6}]"),
-    }
-}
-
 /// Refuses what another site's page asks for: everything but reading, and reading of data. (That such a page could
 /// not see the answer is the browser's rule; that it takes no place among the streams is ours.)
 fn check_site(
@@ -168,19 +138,9 @@ fn check_site(
     headers: &HeaderMap,
     host: &Authority,
 ) -> Result<(), Refusal> {
-    if matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/") {
-        return Ok(());
-    }
-    let own_origin = text(headers, "origin").is_none_or(|origin| {
-        origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host.as_str()))
-    });
-    let own_site = matches!(text(headers, FETCH_SITE), None | Some("same-origin" | "none"));
-    if own_origin && own_site { Ok(()) } else { Err(Refusal::OtherSite) }
-}
-
-/// A header as text; one that is present but not text counts as foreign.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+    let harmless =
+        matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/");
+    if harmless || hosts::is_same_site(headers, host) { Ok(()) } else { Err(Refusal::OtherSite) }
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {

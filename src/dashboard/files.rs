@@ -9,11 +9,25 @@ use axum::{
 };
 
 /// The page itself.
-pub(crate) const INDEX: &str = "index.html";
+const INDEX: &str = "index.html";
+/// Where the state goes in it.
+const STATE: &str = "<!-- state -->";
 
 #[derive(rust_embed::Embed)]
 #[folder = "web/"]
 struct Files;
+
+/// The page with a JSON document inside, in a script element that browsers do not run.
+pub(crate) fn index(state: &str) -> Response {
+    let page = Files::get(INDEX).map(|file| file.data).unwrap_or_default();
+    // In a script element only `<` can begin anything that HTML would see.
+    let state = state.replace('<', "\\u003c");
+    let script = format!("<script type=\"application/json\" id=\"state\">{state}</script>");
+    let page = String::from_utf8_lossy(&page).replacen(STATE, &script, 1);
+    let headers =
+        [(header::CONTENT_TYPE, content_type(INDEX)), (header::CACHE_CONTROL, "no-store")];
+    (headers, page).into_response()
+}
 
 /// One file; 304 when the client has it already. Clients ask each time (`no-cache`), so that a page never mixes
 /// the files of two versions.

@@ -6,6 +6,7 @@
 
 mod access;
 mod files;
+pub mod hosts;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -100,8 +101,16 @@ pub fn router(options: Options, sources: Sources) -> Router {
         .layer(middleware::from_fn_with_state(access, access::guard))
 }
 
-async fn index(headers: HeaderMap) -> Response {
-    files::serve(files::INDEX, &headers)
+/// The page, with the state as it is now inside.
+async fn index(State(feed): State<Arc<Feed>>) -> Response {
+    let cluster = feed.cluster().await;
+    match serde_json::to_string(&Snapshot { cluster: &cluster, traffic: feed.traffic() }) {
+        Ok(state) => files::index(&state),
+        Err(error) => {
+            tracing::error!(%error, "the dashboard cannot be written as JSON");
+            files::index("null")
+        }
+    }
 }
 
 async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {

@@ -1,16 +1,21 @@
 //! Packets: parses a request, has it answered, and encodes the response within the size that the client can take.
 //!
-//! Enter at [`respond`]. Records and names are encoded by hickory; sections, truncation and EDNS are done here.
+//! Enter at [`respond`]. Requests are parsed by hickory-server, records and names encoded by hickory-proto. The order of
+//! sections is ours: hickory-server's `MessageResponse` drops OPT where the answer is truncated, calls an answer truncated
+//! when only glue does not fit, goes on with later sections after a cut, and compresses 120 names at most.
 
 #[cfg(test)]
 mod tests;
 
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+
 use hickory_proto::{
     ProtoError,
-    op::{Edns, Header, HeaderCounts, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
+    op::{Edns, Header, HeaderCounts, MessageType, Metadata, OpCode, Query, ResponseCode},
     rr::{Record, RecordType},
-    serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder, DecodeError},
+    serialize::binary::{BinDecodable, BinDecoder, BinEncodable, BinEncoder},
 };
+use hickory_server::{net::xfer::Protocol, server};
 use rand::Rng;
 
 use crate::{
@@ -42,6 +47,8 @@ const UDP_PLAIN_MAX: u16 = 512;
 /// The largest UDP message sent, whatever the client offers: fits any path unfragmented (DNS flag day 2020).
 const UDP_MAX: u16 = 1232;
 const HEADER_LENGTH: usize = 12;
+/// For hickory's parser, which wants to know who asks; no answer depends on it.
+const ANYBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 /// An OPT record without options.
 const OPT_LENGTH: u16 = 11;
 const OPT_TYPE: u16 = 41;
@@ -63,7 +70,7 @@ pub(crate) fn respond(
     out: &mut Vec<u8>,
 ) -> Option<Handled> {
     out.clear();
-    let request = Request::parse(packet)?;
+    let request = Request::parse(packet, transport)?;
     let limit = match (transport, &request.edns) {
         (Transport::Tcp, _) => u16::MAX,
         (Transport::Udp, None) => UDP_PLAIN_MAX,
@@ -104,44 +111,33 @@ struct Request {
 }
 
 impl Request {
-    fn parse(packet: &[u8]) -> Option<Self> {
+    /// The header is looked at first: an opcode of others is refused whatever follows, and a packet that claims
+    /// thousands of questions is not worth the memory.
+    fn parse(packet: &[u8], transport: Transport) -> Option<Self> {
         if packet.len() < HEADER_LENGTH || packet[2] & RESPONSE != 0 {
             return None;
         }
-        let mut decoder = BinDecoder::new(packet);
-        let header = Header::read(&mut decoder).ok()?;
-        let metadata = header.metadata;
-        let mut request = Self { metadata, query: None, edns: None, refusal: None };
-        let read = request.read(&mut decoder, header.counts);
-        let version = request.edns.as_ref().map_or(0, Edns::version);
-        request.refusal = if metadata.op_code != OpCode::Query {
+        let Header { metadata, counts } = Header::read(&mut BinDecoder::new(packet)).ok()?;
+        let protocol = match transport {
+            Transport::Udp => Protocol::Udp,
+            Transport::Tcp => Protocol::Tcp,
+        };
+        let read = (counts.queries == 1)
+            .then(|| server::Request::from_bytes(packet.to_vec(), ANYBODY, protocol).ok())
+            .flatten();
+        let query = read.as_ref().and_then(|read| read.queries.queries().first());
+        let query = query.map(|query| query.original().clone());
+        let edns = read.and_then(|read| read.edns.clone());
+        let refusal = if metadata.op_code != OpCode::Query {
             Some(ResponseCode::NotImp)
-        } else if read.is_err() || request.query.is_none() {
+        } else if query.is_none() {
             Some(ResponseCode::FormErr)
-        } else if version != 0 {
+        } else if edns.as_ref().is_some_and(|edns| edns.version() != 0) {
             Some(ResponseCode::BADVERS)
         } else {
             None
         };
-        Some(request)
-    }
-
-    /// The one question, then whatever stands behind it; only OPT matters.
-    fn read(
-        &mut self,
-        decoder: &mut BinDecoder<'_>,
-        counts: HeaderCounts,
-    ) -> Result<(), DecodeError> {
-        if counts.queries != 1 {
-            return Ok(());
-        }
-        self.query = Some(Query::read(decoder)?);
-        let op = self.metadata.op_code;
-        let others = usize::from(counts.answers) + usize::from(counts.authorities);
-        Message::read_records(decoder, others, false, op)?;
-        let (_, edns, _) = Message::read_records(decoder, counts.additionals.into(), true, op)?;
-        self.edns = edns;
-        Ok(())
+        Some(Self { metadata, query, edns, refusal })
     }
 }
 

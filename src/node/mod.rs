@@ -4,6 +4,7 @@
 //! [`crate::runtime::PodRuntime`]; it must never know the proxy or DNS.
 
 mod addresses;
+mod drain;
 mod parts;
 mod pods;
 mod register;
@@ -12,12 +13,17 @@ mod status;
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use parts::Part;
 
-use crate::{model::Status, registry::Registry, runtime::PodRuntime};
+use crate::{
+    model::{Object, Status},
+    registry::Registry,
+    runtime::PodRuntime,
+};
 
 /// The nodes of this process.
 #[derive(Clone, Debug)]
@@ -94,4 +100,9 @@ impl Nodes {
             }
         }
     }
+}
+
+/// A stored object as a typed view; what the cache holds always parses.
+fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
 }

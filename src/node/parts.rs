@@ -8,8 +8,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{ObjectKey, Status, kind},
-    node::{NodeOptions, pods::PART_ANNOTATION, status},
+    model::{Object, ObjectKey, Status, kind},
+    node::{NodeOptions, parse, pods::PART_ANNOTATION, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
     runtime::PodState,
 };
@@ -37,24 +37,29 @@ pub struct Part {
 pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Status> {
     let key = key(part);
     let options = WriteOptions::default();
-    if let Some(old) = registry.view().get(&key) {
-        // Its spec is immutable; what an earlier run wrote may have had other ports.
-        let gone = DeleteOptions {
-            grace_seconds: Some(0),
-            uid: Some(old.metadata.uid.clone()),
-            ..DeleteOptions::default()
-        };
-        match registry.delete(&key, &gone).await {
-            Err(status) if status.code != 404 => return Err(status),
-            _ => {}
+    let wanted = document(part);
+    match registry.view().get(&key) {
+        Some(old) if !old.is_terminating() => {
+            // The pod of an earlier run stays; only where its ports are may have changed.
+            let annotations = wanted["metadata"]["annotations"].clone();
+            let change = |pod: &Object| {
+                let mut document: Value = parse(pod)?;
+                document["metadata"]["annotations"] = annotations.clone();
+                Ok(document)
+            };
+            registry.modify(&key, Section::Main, &options, change).await?;
+        }
+        old => {
+            if let Some(old) = old {
+                end(registry, old).await?;
+            }
+            registry.create(&kind::POD, NAMESPACE, wanted, &options).await?;
         }
     }
-    registry.create(&kind::POD, NAMESPACE, document(part), &options).await?;
     registry
         .modify(&key, Section::Status, &options, |pod| {
-            let internal = |error: crate::model::object::Error| Status::internal(error.to_string());
-            let typed: Pod = pod.parse().map_err(internal)?;
-            let mut document: Value = pod.parse().map_err(internal)?;
+            let typed: Pod = parse(pod)?;
+            let mut document: Value = parse(pod)?;
             let state = PodState { ready: true, moved: Vec::new(), failed: Vec::new() };
             let now = Timestamp::now();
             document["status"] = json!(status::running(&typed, part.ip, &part.node, &state, now));
@@ -62,6 +67,16 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
         })
         .await?;
     Ok(())
+}
+
+/// Removes a terminating pod, which no kubelet will do.
+async fn end(registry: &Registry, pod: &Object) -> Result<(), Status> {
+    let uid = Some(pod.metadata.uid.clone());
+    let now = DeleteOptions { grace_seconds: Some(0), uid, ..DeleteOptions::default() };
+    match registry.delete(&pod.key, &now).await {
+        Err(status) if status.code != 404 => Err(status),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn key(part: &Part) -> ObjectKey {

@@ -13,10 +13,7 @@ use std::{
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        core::v1::{Pod, Service},
-        discovery::v1::EndpointSlice,
-    },
+    api::core::v1::{Pod, Service},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
@@ -28,6 +25,8 @@ use crate::{
     node::{
         NodeOptions, Options,
         addresses::Addresses,
+        drain::drained,
+        parse,
         parts::{self, Part},
         status,
     },
@@ -43,8 +42,9 @@ const BOUND_PORTS_ANNOTATION: &str = "snowglobe.dev/bound-ports";
 pub(crate) const PART_ANNOTATION: &str = "snowglobe.dev/part";
 /// Who the Events come from.
 const COMPONENT: &str = "kubelet";
-/// A terminating pod stops accepting once no EndpointSlice calls it ready, or after this.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
+/// A terminating pod stops accepting once nobody sends it traffic: no EndpointSlice calls it ready, nor is it all that a
+/// Service has until its successor is ready. Or after this.
+const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 struct Sync {
     registry: Arc<Registry>,
@@ -72,6 +72,8 @@ struct Running {
     /// `state` changed since the last write began.
     unwritten: bool,
     stopping: bool,
+    /// To be recorded with the first status.
+    announcement: Option<Note>,
 }
 
 pub(crate) async fn run(
@@ -228,9 +230,7 @@ impl Sync {
         if self.running.get(uid).is_some_and(|running| running.spec == spec) {
             return;
         }
-        if known_ip.is_none() {
-            self.announce(object, pod, &spec);
-        }
+        let announcement = announcement(object, pod, &spec).filter(|_| known_ip.is_none());
         let key = object.key.clone();
         let running = self.running.entry(uid.clone()).or_insert_with(|| Running {
             key,
@@ -240,6 +240,7 @@ impl Sync {
             writing: false,
             unwritten: false,
             stopping: false,
+            announcement,
         });
         running.spec = spec.clone();
         self.runtime.ensure(spec).await;
@@ -271,30 +272,6 @@ impl Sync {
         }
         used.extend(&self.reserved);
         self.addresses.get_mut(&node.name)?.next(&used)
-    }
-
-    /// Says that the image is not run, and what answers instead.
-    fn announce(&mut self, object: &Object, pod: &Pod, spec: &PodSpec) {
-        if pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
-            return;
-        }
-        let containers = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
-        let images: Vec<&str> = containers.iter().filter_map(|c| c.image.as_deref()).collect();
-        let ports: Vec<String> = spec.ports.iter().map(port_name).collect();
-        let listening = if ports.is_empty() {
-            "it listens nowhere, since it declares no port and no Service selects it".to_owned()
-        } else {
-            format!(
-                "on {} it answers HTTP with JSON about itself and echoes other TCP and UDP",
-                ports.join(", ")
-            )
-        };
-        let text = format!(
-            "image {} is not run: the pod is simulated at {}; {listening}",
-            images.join(", "),
-            spec.ip
-        );
-        self.record(object, false, "Simulated", text);
     }
 
     fn record(&mut self, object: &Object, warning: bool, reason: &'static str, message: String) {
@@ -366,12 +343,19 @@ impl Sync {
         let (registry, key, node) =
             (self.registry.clone(), running.key.clone(), running.node.clone());
         let (spec, uid) = (running.spec.clone(), uid.to_owned());
+        let announcement = running.announcement.take();
         self.writes.spawn(async move {
             match write_status(&registry, &key, &node, &spec, &state).await {
+                Ok(()) => {
+                    let notes = announcement.into_iter().chain(port_notes(&key, &state, &spec));
+                    for note in notes {
+                        registry.record(COMPONENT, &note).await;
+                    }
+                }
                 Err(status) if status.code != 404 => {
                     tracing::warn!(%key, error = %status, "cannot write a pod's status");
                 }
-                _ => {}
+                Err(_gone) => {}
             }
             uid
         });
@@ -431,21 +415,43 @@ async fn write_status(
             Ok(document)
         })
         .await?;
-    for (reason, message) in port_notes(state, spec) {
-        let note = Note {
-            about: key.clone(),
-            uid: spec.uid.clone(),
-            warning: reason == "PortNotBound",
-            reason,
-            message,
-        };
-        registry.record(COMPONENT, &note).await;
-    }
     Ok(())
 }
 
+/// Says that the image of a new pod is not run, and what answers instead.
+fn announcement(object: &Object, pod: &Pod, spec: &PodSpec) -> Option<Note> {
+    if pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
+        return None;
+    }
+    let containers = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
+    let images: Vec<&str> = containers.iter().filter_map(|c| c.image.as_deref()).collect();
+    let ports: Vec<String> = spec.ports.iter().map(port_name).collect();
+    let listening = if ports.is_empty() {
+        "it listens nowhere, since it declares no port and no Service selects it".to_owned()
+    } else {
+        format!(
+            "on {} it answers HTTP with JSON about itself and echoes other TCP and UDP",
+            ports.join(", ")
+        )
+    };
+    let message = format!(
+        "image {} is not run: the pod is simulated at {}; {listening}",
+        images.join(", "),
+        spec.ip
+    );
+    let (about, uid) = (object.key.clone(), spec.uid.clone());
+    Some(Note { about, uid, warning: false, reason: "Simulated", message })
+}
+
 /// What a user should know about ports that are not where they were declared.
-fn port_notes(state: &PodState, spec: &PodSpec) -> Vec<(&'static str, String)> {
+fn port_notes(key: &ObjectKey, state: &PodState, spec: &PodSpec) -> Vec<Note> {
+    let note = |warning, reason, message| Note {
+        about: key.clone(),
+        uid: spec.uid.clone(),
+        warning,
+        reason,
+        message,
+    };
     let moved = state.moved.iter().map(|moved| {
         let text = format!(
             "port {} is served at {}:{} ({}); Services reach it, clients that dial the pod's own address must use that port",
@@ -454,19 +460,13 @@ fn port_notes(state: &PodState, spec: &PodSpec) -> Vec<(&'static str, String)> {
             moved.bound,
             moved.reason
         );
-        ("PortMoved", text)
+        note(false, "PortMoved", text)
     });
     let failed = state.failed.iter().map(|(port, reason)| {
-        (
-            "PortNotBound",
-            format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip),
-        )
+        let text = format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip);
+        note(true, "PortNotBound", text)
     });
     moved.chain(failed).collect()
-}
-
-fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Result<T, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
 }
 
 fn port_name(port: &Port) -> String {
@@ -515,32 +515,6 @@ fn ports(pod: &Pod, object: &Object, services: &[Service]) -> Vec<Port> {
         }
     }
     ports.into_iter().collect()
-}
-
-/// Waits until no EndpointSlice of the namespace calls this address ready, and the data half knows.
-async fn drained(registry: &Registry, key: &ObjectKey, ip: &str) {
-    let mut revisions = registry.revisions();
-    loop {
-        let view = registry.view();
-        let called_ready = view.list(&kind::ENDPOINT_SLICE, Some(&key.namespace)).any(|slice| {
-            let slice: Option<EndpointSlice> = slice.parse().ok();
-            slice.is_some_and(|slice| {
-                slice.endpoints.iter().flatten().any(|endpoint| {
-                    endpoint.conditions.as_ref().and_then(|c| c.ready) != Some(false)
-                        && endpoint.addresses.iter().any(|address| address == ip)
-                })
-            })
-        });
-        if !called_ready {
-            let slices = view.list(&kind::ENDPOINT_SLICE, Some(&key.namespace));
-            let newest = slices.map(|slice| slice.revision).max().unwrap_or(0);
-            registry.wait_routed(&kind::ENDPOINT_SLICE, newest).await;
-            return;
-        }
-        if revisions.changed().await.is_err() {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]

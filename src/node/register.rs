@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{ObjectKey, Status, kind},
-    node::NodeOptions,
+    node::{NodeOptions, parse},
     registry::{Part, Registry, WriteOptions},
 };
 
@@ -70,10 +70,6 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
         })
         .await?;
     Ok(())
-}
-
-fn parse(object: &crate::model::Object) -> Result<Value, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
 }
 
 fn labels(node: &NodeOptions) -> Value {

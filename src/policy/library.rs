@@ -3,7 +3,7 @@
 //! [`Library::compile`] for configuration.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -62,6 +62,8 @@ pub struct Library {
 
 struct Names {
     versions: BTreeMap<Arc<str>, Arc<Version>>,
+    /// Names without a version whose connections are reset.
+    rejected: BTreeSet<Arc<str>>,
     default: Arc<str>,
 }
 
@@ -122,7 +124,11 @@ impl Library {
         let library = Self {
             engine: Engine::new()?,
             notices,
-            names: RwLock::new(Names { versions: BTreeMap::new(), default: Arc::from(DEFAULT) }),
+            names: RwLock::new(Names {
+                versions: BTreeMap::new(),
+                rejected: BTreeSet::new(),
+                default: Arc::from(DEFAULT),
+            }),
             next_version: AtomicU64::default(),
             places: Places::new(places_max),
             programs: Mutex::default(),
@@ -166,9 +172,23 @@ impl Library {
         Ok(report)
     }
 
+    /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
+    pub fn refuse(&self, name: &str, on_failure: OnFailure) {
+        let mut names = self.names.write();
+        if on_failure == OnFailure::Reject && !names.versions.contains_key(name) {
+            names.rejected.insert(Arc::from(name));
+        } else {
+            names.rejected.remove(name);
+        }
+    }
+
     /// Unloads a policy; routes that name it get the fallback. The name of a built-in policy gets that back.
     pub fn remove(&self, name: &str) {
-        let removed = self.names.write().versions.remove(name);
+        let removed = {
+            let mut names = self.names.write();
+            names.rejected.remove(name);
+            names.versions.remove(name)
+        };
         if removed.is_none() {
             return;
         }
@@ -224,10 +244,17 @@ impl Library {
         }
         let version = {
             let names = self.names.read();
-            names.versions.get(policy.unwrap_or(&names.default)).cloned()
+            let name = policy.unwrap_or(&names.default);
+            if names.rejected.contains(name) {
+                return None;
+            }
+            names.versions.get(name).cloned()
         };
         let at = self.places.find_or_make(place);
         let Some(version) = version else {
+            if let Some(policy) = policy {
+                self.missed(policy, &place.route);
+            }
             return at.state.lock().pick(None, generation, candidates, flow).index;
         };
         let counters = &version.counters;
@@ -303,6 +330,7 @@ impl Library {
             failed: AtomicBool::new(false),
         };
         names.versions.insert(Arc::clone(name), Arc::new(version));
+        names.rejected.remove(name);
         drop(names);
         self.places.release(|version| version.name == *name && version.number < number);
     }
@@ -318,6 +346,16 @@ impl Library {
         let notice = Notice::PolicyFailed { policy, route: route.clone(), reason };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy = &*version.name, "a notice of a failed policy is dropped");
+        }
+    }
+
+    fn missed(&self, policy: &str, route: &RouteName) {
+        if !self.is_news(&Arc::from(policy), route) {
+            return;
+        }
+        let notice = Notice::PolicyMissing { policy: policy.to_owned(), route: route.clone() };
+        if self.notices.try_send(notice).is_err() {
+            tracing::debug!(policy, "a notice of a missing policy is dropped");
         }
     }
 

@@ -70,7 +70,7 @@ impl Cache {
         let mut view = View { revision, ..View::default() };
         for Record { key, value, revision: Revision(revision) } in records {
             if let Some(object) = decode(&key, revision, &value) {
-                view.insert(Arc::new(object));
+                view.insert(&Arc::new(object));
             } else {
                 view.allocate(&key, revision, Some(&value));
             }
@@ -124,7 +124,7 @@ impl Cache {
         for event in &events {
             match event.kind {
                 EventKind::Deleted => state.view.remove(&event.object.key),
-                EventKind::Added | EventKind::Modified => state.view.insert(event.object.clone()),
+                EventKind::Added | EventKind::Modified => state.view.insert(&event.object),
             }
             let Some(history) = state.histories.get_mut(&event.object.key.kind) else { continue };
             history.events.push_back(event.clone());

@@ -78,6 +78,18 @@ impl Registry {
         Ok(Self { store, cache, options, routed, recorder })
     }
 
+    /// A registry over an empty store in memory, with the usual options.
+    #[cfg(test)]
+    pub(crate) async fn for_tests() -> Arc<Self> {
+        let options = Options {
+            service_cidrs: vec!["127.96.0.0/16".parse().unwrap()],
+            load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
+            node_ports: 30000..=32767,
+            loopback_endpoints: true,
+        };
+        Arc::new(Self::open(Arc::new(store::Memory::new()), options).await.unwrap())
+    }
+
     /// Keeps the cache current until cancelled. An error means that the store is lost.
     pub async fn run(&self, token: CancellationToken) -> Result<(), store::Error> {
         self.cache.follow(self.store.as_ref(), &token).await

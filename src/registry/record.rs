@@ -1,7 +1,8 @@
 //! Recording Events: what happened to an object, for people. Repetitions are counted in one Event, many similar ones
 //! are combined, and a source that is too noisy about an object is cut short, with client-go's numbers.
 //!
-//! An Event's name is derived from what it says, so that a repetition finds the former Event without a memory.
+//! An Event's name ends in the time of its first recording, so that lists show Events of one second in their order; what
+//! makes two Events the same is remembered with that name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,12 +50,16 @@ const SOURCES_MAX: usize = 4096;
 /// Where Events about cluster-scoped objects are kept.
 const CLUSTER_EVENTS: &str = "default";
 const NAME_MAX: usize = 253;
-const HASH_LENGTH: usize = 16;
+const TIME_LENGTH: usize = 16;
+/// Names of Events that are remembered; beyond that all are forgotten, and a repetition is a new Event.
+const NAMES_MAX: usize = 4096;
 
 /// What was recorded lately.
 #[derive(Default)]
 pub(crate) struct Recorder {
     sources: Mutex<BTreeMap<(String, ObjectKey), Source>>,
+    /// The names of recorded Events, by the hash of what they say.
+    names: Mutex<BTreeMap<u64, String>>,
 }
 
 struct Source {
@@ -99,6 +104,27 @@ impl Recorder {
         source.left = source.left.checked_sub(1)?;
         Some(combined)
     }
+
+    /// `OBJECT.HEX`; the number is the time in nanoseconds when this was first recorded.
+    fn key(&self, component: &str, note: &Note, combined: bool, now: Timestamp) -> ObjectKey {
+        let message = if combined { "" } else { note.message.as_str() };
+        let said = (component, &note.about, &note.uid, note.warning, note.reason, message);
+        let mut names = self.names.lock();
+        if names.len() >= NAMES_MAX {
+            names.clear();
+        }
+        let new = || {
+            let kept = NAME_MAX - TIME_LENGTH - 1;
+            let name: String = note.about.name.chars().take(kept).collect();
+            format!("{name}.{:016x}", now.as_nanosecond())
+        };
+        let name = names.entry(hash_of(&said)).or_insert_with(new).clone();
+        let namespace = match note.about.namespace.as_str() {
+            "" => CLUSTER_EVENTS,
+            namespace => namespace,
+        };
+        ObjectKey::new(&kind::EVENT, namespace, name)
+    }
 }
 
 impl Registry {
@@ -109,8 +135,9 @@ impl Registry {
             true => format!("(combined from similar events): {}", note.message),
             false => note.message.clone(),
         };
-        let key = event_key(component, note, combined);
-        let stamp = timestamp(Timestamp::now());
+        let now = Timestamp::now();
+        let key = self.recorder.key(component, note, combined, now);
+        let stamp = timestamp(now);
         let written = match self.count(&key, &message, &stamp).await {
             Err(status) if status.reason == "NotFound" => {
                 let document = event_document(&key, component, note, &message, &stamp);
@@ -134,19 +161,6 @@ impl Registry {
         };
         self.modify(key, Part::Main, &WriteOptions::default(), again).await.map(|_| ())
     }
-}
-
-/// `OBJECT.HEX`; the number stands for everything that makes two Events the same.
-fn event_key(component: &str, note: &Note, combined: bool) -> ObjectKey {
-    let message = if combined { "" } else { note.message.as_str() };
-    let number = hash_of(&(component, &note.about, &note.uid, note.warning, note.reason, message));
-    let kept = NAME_MAX - HASH_LENGTH - 1;
-    let name: String = note.about.name.chars().take(kept).collect();
-    let namespace = match note.about.namespace.as_str() {
-        "" => CLUSTER_EVENTS,
-        namespace => namespace,
-    };
-    ObjectKey::new(&kind::EVENT, namespace, format!("{name}.{number:016x}"))
 }
 
 fn event_document(
@@ -200,13 +214,21 @@ mod tests {
     }
 
     #[test]
-    fn repetitions_share_a_name_and_cluster_objects_go_to_default() {
-        let key = event_key("c", &note("a"), false);
-        assert_eq!(key, event_key("c", &note("a"), false));
-        assert_ne!(key, event_key("c", &note("b"), false));
-        assert_eq!(event_key("c", &note("a"), true), event_key("c", &note("b"), true));
+    fn repetitions_share_a_name_that_tells_the_order() {
+        let recorder = Recorder::default();
+        let at = |second: i64| Timestamp::from_second(1_800_000_000 + second).unwrap();
+        let name =
+            |note: &Note, combined, second| recorder.key("c", note, combined, at(second)).name;
+        let (first, second) = (name(&note("b"), false, 1), name(&note("a"), false, 2));
+        assert!(first < second, "{first} {second}");
+        assert_eq!(first, name(&note("b"), false, 3));
+        assert_eq!(name(&note("a"), true, 4), name(&note("b"), true, 5));
         let node = Note { about: ObjectKey::cluster(&kind::NODE, "n1"), ..note("a") };
-        assert_eq!(event_key("c", &node, false).namespace, "default");
+        assert_eq!(recorder.key("c", &node, false, at(6)).namespace, "default");
+        for i in 0..NAMES_MAX {
+            name(&note(&i.to_string()), false, 7);
+        }
+        assert!(recorder.names.lock().len() <= NAMES_MAX);
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ impl View {
         self.revision
     }
 
-    pub(crate) fn insert(&mut self, object: Arc<Object>) {
+    pub(crate) fn insert(&mut self, object: &Arc<Object>) {
         let name = (object.key.namespace.clone(), object.key.name.clone());
         let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
         if let Some(old) = old {

@@ -40,6 +40,13 @@ pub enum Notice {
         /// What happened.
         reason: String,
     },
+    /// A service port names a policy that is not loaded; the fallback picked.
+    PolicyMissing {
+        /// The name.
+        policy: String,
+        /// Where.
+        route: RouteName,
+    },
     /// A guest called `log`.
     PolicyLog {
         /// Name of the LoadBalancerPolicy.

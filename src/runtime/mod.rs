@@ -9,6 +9,7 @@ use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
+use jiff::Timestamp;
 
 /// Starts, follows and stops pods of one kind.
 #[async_trait]
@@ -23,8 +24,17 @@ pub trait PodRuntime: Send + Sync + 'static {
     /// What happens to pods, from now on. May be called once.
     fn events(&self) -> BoxStream<'static, PodEvent>;
 
-    /// What the pod has written, oldest first; `None` for an unknown pod.
-    fn logs(&self, uid: &str) -> Option<Vec<String>>;
+    /// What the pod has written after its first `after` lines, as far as it is kept; `None` for an unknown pod.
+    fn logs(&self, uid: &str, after: u64) -> Option<Log>;
+}
+
+/// A part of a pod's output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// When each line was written, and the line; oldest first.
+    pub lines: Vec<(Timestamp, String)>,
+    /// How many lines were ever written: where the next part begins.
+    pub written: u64,
 }
 
 /// A pod as its runtime needs it.

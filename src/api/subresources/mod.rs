@@ -33,7 +33,7 @@ pub(crate) async fn serve(
             resources::apply_patch(api, request, Part::Status).await
         }
         ("scale", _) if kind.has_scale => scale::serve(api, request).await,
-        ("log", &Method::GET) if kind.kind == "Pod" => log::serve(api, request).await,
+        ("log", &Method::GET) if kind.kind == "Pod" => log::serve(api, request),
         ("binding", &Method::POST) if kind.kind == "Pod" => binding::serve(api, request).await,
         ("eviction", &Method::POST) if kind.kind == "Pod" => eviction::serve(api, request).await,
         ("finalize", &Method::PUT) if kind.kind == "Namespace" => {

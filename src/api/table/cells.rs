@@ -397,13 +397,10 @@ fn load_balancer_policy(object: &Object, policy: &Value, now: Timestamp) -> Vec<
         NONE.to_owned()
     };
     let conditions = policy.pointer("/status/conditions").and_then(Value::as_array);
-    let ready = conditions
-        .into_iter()
-        .flatten()
-        .find(|condition| condition["type"] == "Ready")
-        .and_then(|condition| condition["status"].as_str())
-        .unwrap_or("Unknown");
-    let mut row = plain(object, now, [module, ready.to_owned()]);
+    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let said = |field: &str| ready.and_then(|condition| condition[field].as_str());
+    let mut row = plain(object, now, [module, said("status").unwrap_or("Unknown").to_owned()]);
     row.push(text("/status/digest").unwrap_or(NONE).into());
+    row.push(said("message").unwrap_or(NONE).into());
     row
 }

@@ -167,4 +167,5 @@ const LOAD_BALANCER_POLICY: &[Column] = &[
     text("Ready", "Whether the module is loaded."),
     Column { kind: "date", ..AGE },
     text("Digest", "Digest of the loaded module.").wide(),
+    text("Message", "What became of the module.").wide(),
 ];

@@ -196,8 +196,8 @@ fn small_kinds() {
     check(
         &kind::LOAD_BALANCER_POLICY,
         json!({"spec": {"module": {"builtin": "p2c"}},
-               "status": {"digest": "sha256:1", "conditions": [{"type": "Ready", "status": "True"}]}}),
-        json!(["x", "p2c", "True", "60m", "sha256:1"]),
+               "status": {"digest": "sha256:1", "conditions": [{"type": "Ready", "status": "True", "message": "in use"}]}}),
+        json!(["x", "p2c", "True", "60m", "sha256:1", "in use"]),
     );
 }
 

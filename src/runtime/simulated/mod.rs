@@ -23,7 +23,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::{PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod};
+use crate::runtime::{Log, PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod};
 
 /// The runtime.
 pub struct Simulated {
@@ -79,8 +79,8 @@ impl PodRuntime for Simulated {
         stream::unfold(Arc::clone(&self.news), next).boxed()
     }
 
-    fn logs(&self, uid: &str) -> Option<Vec<String>> {
-        self.pod(uid).map(|pod| pod.log())
+    fn logs(&self, uid: &str, after: u64) -> Option<Log> {
+        self.pod(uid).map(|pod| pod.log(after))
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
-    MovedPort, PodSpec, PodState, Port,
+    Log, MovedPort, PodSpec, PodState, Port,
     simulated::{News, port},
 };
 
@@ -27,7 +27,7 @@ pub(super) struct Pod {
     /// A task per port. Held while listeners come and go.
     listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
     status: Mutex<Status>,
-    log: Mutex<VecDeque<String>>,
+    log: Mutex<Written>,
     news: Arc<News>,
     /// Bounds the open connections.
     pub(super) permits: Arc<Semaphore>,
@@ -44,6 +44,13 @@ pub(super) enum PortStatus {
     Served,
     Moved(MovedPort),
     Failed(String),
+}
+
+/// The last lines of the log.
+#[derive(Default)]
+struct Written {
+    lines: VecDeque<(Timestamp, String)>,
+    count: u64,
 }
 
 #[derive(Default)]
@@ -98,7 +105,9 @@ impl Pod {
     /// Closes the listeners, waits for what is open, and ends it when the grace is over.
     pub(super) async fn stop(&self, grace: Duration) {
         self.stopping.cancel();
-        close(std::mem::take(&mut *self.listeners.lock().await)).await;
+        let listeners = std::mem::take(&mut *self.listeners.lock().await);
+        // They end on their own now; how says nothing.
+        futures::future::join_all(listeners.into_values()).await;
         self.news.forget(&self.spec().uid);
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
@@ -129,17 +138,22 @@ impl Pod {
 
     /// Writes a line: the time, then what happened.
     pub(super) fn write(&self, line: &str) {
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let now = Timestamp::now();
+        let stamp = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
         let mut log = self.log.lock();
-        if log.len() == LOG_LINES_MAX {
-            log.pop_front();
+        if log.lines.len() == LOG_LINES_MAX {
+            log.lines.pop_front();
         }
-        log.push_back(format!("{now} {line}"));
+        log.lines.push_back((now, format!("{stamp} {line}")));
+        log.count += 1;
     }
 
-    /// What it has written, oldest first.
-    pub(super) fn log(&self) -> Vec<String> {
-        self.log.lock().iter().cloned().collect()
+    /// What it has written after its first `after` lines, oldest first.
+    pub(super) fn log(&self, after: u64) -> Log {
+        let log = self.log.lock();
+        let wanted = usize::try_from(log.count.saturating_sub(after)).unwrap_or(usize::MAX);
+        let skip = log.lines.len().saturating_sub(wanted);
+        Log { lines: log.lines.iter().skip(skip).cloned().collect(), written: log.count }
     }
 }
 

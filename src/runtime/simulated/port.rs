@@ -26,22 +26,35 @@ pub(super) enum Listener {
     Udp(UdpSocket),
 }
 
-/// Serves a port for as long as the task is left alone; `first` is the result of the first try to bind it.
+/// Serves a port until the pod stops; `first` is the result of the first try to bind it.
 pub(super) async fn serve(pod: Arc<Pod>, port: Port, first: Option<Listener>) {
-    let mut bound = first;
-    let mut pause = RETRY_MIN;
-    let listener = loop {
-        match bound {
-            Some(listener) => break listener,
-            None => tokio::time::sleep(pause).await,
-        }
-        pause = (pause * 2).min(RETRY_MAX);
-        bound = bind(&pod, port);
-        pod.tell();
+    let stopping = pod.stopping.clone();
+    let bound = match first {
+        Some(listener) => Some(listener),
+        None => stopping.run_until_cancelled(bind_at_last(&pod, port)).await,
     };
-    match listener {
-        Listener::Tcp(listener) => tcp::accept(&pod, port, &listener).await,
-        Listener::Udp(socket) => udp::echo(&pod, &socket).await,
+    match bound {
+        Some(Listener::Tcp(listener)) => {
+            stopping.run_until_cancelled(tcp::accept(&pod, port, &listener)).await;
+            tcp::accept_waiting(&pod, port, listener);
+        }
+        Some(Listener::Udp(socket)) => {
+            stopping.run_until_cancelled(udp::echo(&pod, &socket)).await;
+        }
+        None => {}
+    }
+}
+
+async fn bind_at_last(pod: &Pod, port: Port) -> Listener {
+    let mut pause = RETRY_MIN;
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(RETRY_MAX);
+        let bound = bind(pod, port);
+        pod.tell();
+        if let Some(listener) = bound {
+            return listener;
+        }
     }
 }
 

@@ -51,17 +51,32 @@ pub(super) async fn accept(pod: &Arc<Pod>, port: Port, listener: &TcpListener) {
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&pod.permits).try_acquire_owned() else {
-            pod.write(&format!("{client} reset: too many connections"));
-            reset(stream);
-            continue;
-        };
-        let pod_of_connection = Arc::clone(pod);
-        pod.tasks.spawn(async move {
-            serve(pod_of_connection, port, stream, client).await;
-            drop(permit);
-        });
+        take(pod, port, stream, client);
     }
+}
+
+/// Accepts what waits already, and closes. Closing alone would reset clients for whom the kernel has accepted.
+pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) {
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, client)) = listener.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            take(pod, port, stream, client);
+        }
+    }
+}
+
+/// Serves one connection in a task of the pod.
+fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
+    let Ok(permit) = Arc::clone(&pod.permits).try_acquire_owned() else {
+        pod.write(&format!("{client} reset: too many connections"));
+        return reset(stream);
+    };
+    let pod_of_connection = Arc::clone(pod);
+    pod.tasks.spawn(async move {
+        serve(pod_of_connection, port, stream, client).await;
+        drop(permit);
+    });
 }
 
 async fn serve(pod: Arc<Pod>, port: Port, mut stream: TcpStream, client: SocketAddr) {

@@ -99,8 +99,10 @@ async fn http_says_who_answered() {
     let answer = one_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(body(&answer)["method"], "POST");
-    let log = runtime.logs(&spec.uid).unwrap();
-    assert!(log[0].ends_with(&format!("{client} GET /a 200")), "{log:?}");
+    let log = runtime.logs(&spec.uid, 0).unwrap();
+    assert!(log.lines[0].1.ends_with(&format!("{client} GET /a 200")), "{log:?}");
+    assert_eq!(runtime.logs(&spec.uid, log.written - 1).unwrap().lines.len(), 1);
+    assert!(runtime.logs(&spec.uid, log.written).unwrap().lines.is_empty());
 }
 
 #[tokio::test]
@@ -227,11 +229,11 @@ async fn stop_closes_listeners_first_and_connections_when_grace_is_over() {
     }
     open.write_all(b"y").await.unwrap();
     assert_eq!(open.read_u8().await.unwrap(), b'y');
-    assert!(runtime.logs(&spec.uid).is_some());
+    assert!(runtime.logs(&spec.uid, 0).is_some());
     timeout(LONG, stopping.join_all()).await.unwrap();
     assert!(matches!(open.read(&mut [0; 8]).await, Ok(0) | Err(_)));
     assert!(matches!(slow.read(&mut [0; 8]).await, Ok(0) | Err(_)));
-    assert_eq!(runtime.logs(&spec.uid), None);
+    assert_eq!(runtime.logs(&spec.uid, 0), None);
 }
 
 #[tokio::test]
