@@ -285,9 +285,9 @@ impl Proxy {
         };
         match self.views.resolve(dialled) {
             Ok((view, flow)) => {
-                let proxy = Arc::clone(self);
+                let (proxy, frontend) = (Arc::clone(self), dialled.frontend);
                 self.connections.spawn(async move {
-                    proxy.carry(client, &view, &flow).await;
+                    proxy.carry(client, frontend, view, flow).await;
                     drop(permit);
                 });
             }

@@ -4,7 +4,10 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -18,7 +21,13 @@ use tokio::{
 
 use crate::{
     policy::Flow,
-    proxy::{Proxy, choice, live::Live, metrics::Refusal, views::View},
+    proxy::{
+        Proxy, choice,
+        live::Live,
+        metrics::Refusal,
+        views::{Dialled, View},
+    },
+    route::FrontendKind,
 };
 
 /// How long one endpoint may take to accept.
@@ -31,16 +40,21 @@ const COPY_BUFFER_BYTES: usize = 16 * 1024;
 
 impl Proxy {
     /// Carries one accepted connection to its end.
-    pub(crate) async fn carry(&self, client: TcpStream, view: &View, flow: &Flow) {
+    pub(crate) async fn carry(
+        &self,
+        client: TcpStream,
+        frontend: FrontendKind,
+        mut view: Arc<View>,
+        mut flow: Flow,
+    ) {
         let mut tried = Vec::new();
-        while tried.len() < ATTEMPTS_MAX
-            && let Some(chosen) = self.chooser.choose(view, flow, &tried)
-        {
+        for _ in 0..ATTEMPTS_MAX {
+            let Some(chosen) = self.chooser.choose(&view, &flow, &tried) else { break };
             let started = Instant::now();
             match connect(flow.source.ip(), chosen.target).await {
                 Ok(upstream) => {
                     chosen.live.connected(started.elapsed());
-                    choice::remember(view, flow, &chosen.live);
+                    choice::remember(&view, &flow, &chosen.live);
                     view.counters.carried();
                     self.metrics.open.inc();
                     let (sent, received) = self.relay(client, upstream, &chosen.live).await;
@@ -54,6 +68,18 @@ impl Proxy {
                     chosen.live.failed();
                     view.counters.connect_failed();
                     tried.push(chosen.index);
+                    drop(chosen);
+                    let (protocol, source, destination) =
+                        (flow.protocol, flow.source, flow.destination);
+                    let route = &view.route.name;
+                    let dialled = Dialled { protocol, source, destination, route, frontend };
+                    // The endpoints may have changed since, which would explain the failure.
+                    if let Ok((now, now_flow)) = self.views.resolve(dialled)
+                        && now.generation != view.generation
+                    {
+                        (view, flow) = (now, now_flow);
+                        tried.clear();
+                    }
                 }
             }
         }
