@@ -20,10 +20,10 @@ use crate::{
         subresources, table, watch,
     },
     model::{
-        Kind, Object, Status,
+        Kind, Object, Status, kind,
         patch::{self, FieldManager, PatchType},
     },
-    registry::{DeleteOptions, Part, View, Written},
+    registry::{DeleteOptions, Part, ROUTED, View, Written},
 };
 
 /// One request about a resource.
@@ -51,8 +51,8 @@ pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response,
     }
     match (&request.method, name) {
         (&Method::GET, None) if is_true(&request.query.watch) => watch::serve(api, request),
-        (&Method::GET, None) => list(api, request),
-        (&Method::GET, Some(_)) => get(api, request),
+        (&Method::GET, None) => list(api, request).await,
+        (&Method::GET, Some(_)) => get(api, request).await,
         (&Method::POST, None) => create(api, request).await,
         (&Method::PUT, Some(_)) => replace(api, request, Part::Main).await,
         (&Method::PATCH, Some(_)) => apply_patch(api, request, Part::Main).await,
@@ -64,12 +64,20 @@ pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response,
     }
 }
 
+/// Who reads an object that routing depends on finds traffic and DNS as it says.
+async fn settle(api: &Api, kind: &Kind) {
+    if ROUTED.contains(&kind) || *kind == kind::ENDPOINTS {
+        api.registry.wait_settled().await;
+    }
+}
+
 /// Reads one object.
-pub(crate) fn get(api: &Api, request: &Request) -> Result<Response, Status> {
+pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
     if is_true(&request.query.watch) {
         return Err(Status::bad_request("watch needs a list request with a field selector"));
     }
+    settle(api, request.target.kind).await;
     let object = api.registry.get(&request.target.key()?)?;
     answer(&object, form, StatusCode::OK, &[])
 }
@@ -164,10 +172,11 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
     render_list(request.target.kind, view.revision(), None, &chosen, Form::Json)
 }
 
-fn list(api: &Api, request: &Request) -> Result<Response, Status> {
+async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
     let query = &request.query;
     let selectors = query.selectors(request.target.kind)?;
+    settle(api, request.target.kind).await;
     let (view, after) = match query.r#continue.as_str() {
         "" => (api.registry.view(), None),
         token => {

@@ -155,6 +155,13 @@ impl Cache {
         state.histories.get(&kind).map_or_else(|| self.revisions(), |h| h.latest.subscribe())
     }
 
+    /// The newest revision that touched any of these kinds.
+    pub(crate) fn newest(&self, kinds: &[&'static Kind]) -> u64 {
+        let state = self.state.read();
+        let histories = kinds.iter().filter_map(|kind| state.histories.get(kind));
+        histories.map(|history| *history.latest.borrow()).max().unwrap_or(0)
+    }
+
     /// Waits until the cache contains a revision.
     pub(crate) async fn wait_for(&self, revision: u64) -> Result<(), Status> {
         let mut revisions = self.revisions();

@@ -125,6 +125,12 @@ impl Registry {
         self.routed.send_replace(revision);
     }
 
+    /// Waits until proxy and DNS have taken over what the cache has of the routed kinds, so that nobody reads about an
+    /// endpoint before traffic knows of it. Gives up after 50 ms.
+    pub async fn wait_settled(&self) {
+        self.wait_routed(&kind::SERVICE, self.cache.newest(ROUTED)).await;
+    }
+
     /// Waits until proxy and DNS have taken over a write of a routed kind, so that the very next query or connection
     /// is right. Gives up after 50 ms and tells whether it came in time.
     pub async fn wait_routed(&self, kind: &Kind, revision: u64) -> bool {

@@ -21,7 +21,7 @@ use crate::{
     model::Kind,
 };
 
-/// The media type of OpenAPI v2 that clients written in Go ask for; only JSON is served.
+/// The media type of OpenAPI v2 that clients written in Go ask for.
 pub const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// Makes OpenAPI documents. What it remembers is one hash per group version.
@@ -70,6 +70,18 @@ impl OpenApi {
                               "definitions": definitions});
         document.to_string().into()
     }
+}
+
+/// `/openapi/v2` as gnostic's protobuf: a valid document that describes no type. kubectl asks for it when v3 does not
+/// know a kind; finding nothing here either, it leaves checking to the server, which does check.
+pub fn v2_protobuf() -> Bytes {
+    fn field(number: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).expect("the few texts below are short");
+        [&[number << 3 | 2, length][..], content].concat()
+    }
+    let info = [field(1, b"Kubernetes"), field(2, git_version().as_bytes())].concat();
+    // openapi.v2.Document: swagger = 1, info = 2, paths = 8.
+    [field(1, b"2.0"), field(2, &info), field(8, b"")].concat().into()
 }
 
 /// Whether a client that accepts this can read JSON.

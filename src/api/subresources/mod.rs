@@ -25,7 +25,7 @@ pub(crate) async fn serve(
 ) -> Result<Response, Status> {
     let kind = request.target.kind;
     match (subresource, &request.method) {
-        ("status", &Method::GET) if kind.has_status => resources::get(api, request),
+        ("status", &Method::GET) if kind.has_status => resources::get(api, request).await,
         ("status", &Method::PUT) if kind.has_status => {
             resources::replace(api, request, Part::Status).await
         }
