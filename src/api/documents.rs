@@ -93,11 +93,11 @@ async fn openapi_v3(api: Arc<Api>, group: String, version: String) -> Result<Res
 
 async fn openapi_v2(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Status> {
     let accept = accept(&headers);
+    if accept.contains(openapi::PROTOBUF_V2) && !openapi::accepts_json(accept) {
+        let content_type = [(header::CONTENT_TYPE, openapi::PROTOBUF_V2_ANSWER)];
+        return Ok((content_type, api.openapi.v2_protobuf()).into_response());
+    }
     if !openapi::accepts_json(accept) {
-        if accept.contains(openapi::PROTOBUF_V2) {
-            let content_type = [(header::CONTENT_TYPE, openapi::PROTOBUF_V2)];
-            return Ok((content_type, openapi::v2_protobuf()).into_response());
-        }
         return Err(Status::not_acceptable("application/json"));
     }
     made(move || api.openapi.v2()).await.map(json_bytes)

@@ -51,7 +51,7 @@ mod tests {
             }
             refusal(&hosts, &request.body(Body::empty()).unwrap()).is_none()
         };
-        for host in ["localhost:6443", "127.0.0.1", "[::1]:80", "127.64.0.9", "demo.test:1"] {
+        for host in ["localhost:6443", "127.96.0.10:80", "[::1]:80", "127.64.0.9", "demo.test:1"] {
             assert!(check("GET", &[("host", host)]), "{host}");
         }
         assert!(!check("GET", &[("host", "127.0.0.1.evil.example:6443")]));

@@ -46,9 +46,14 @@ impl Hosts {
             host = Some(named);
         }
         let host = host.ok_or_else(|| refused(""))?;
-        let ours = self.0.contains(&host.host().to_ascii_lowercase());
-        if ours && !host.as_str().contains('@') { Ok(host) } else { Err(refused(host.as_str())) }
+        let ours = self.0.contains(&host.host().to_ascii_lowercase()) || is_loopback(host.host());
+        if ours && !host.as_str().contains('@') { Ok(host) } else { Err(refused(host.host())) }
     }
+}
+
+/// An address of this machine, such as a Service's, cannot be rebound: only names resolve to something else.
+fn is_loopback(host: &str) -> bool {
+    host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// Whether the request comes from no page at all, or from one that this very port served.

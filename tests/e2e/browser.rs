@@ -70,12 +70,13 @@ impl Browser {
         answer["result"]["result"]["value"].clone()
     }
 
-    /// Waits until the page's text is as wanted.
+    /// Waits until the page's text, its words divided by one space each, is as wanted.
     #[track_caller]
     pub(crate) fn text(&mut self, what: &str, fine: impl Fn(&str) -> bool) -> String {
         eventually(what, || {
             let text = self.evaluate("document.body.innerText");
-            let text = text.as_str().unwrap_or_default().to_owned();
+            let words = text.as_str().unwrap_or_default().split_whitespace();
+            let text = words.collect::<Vec<_>>().join(" ");
             if fine(&text) { Ok(text) } else { Err(text) }
         })
     }

@@ -153,7 +153,7 @@ fn a_browser_shows_it() {
     let text = browser.text("the page shows the services", |text| {
         ["payment-service", "kube-dns", &address].iter().all(|part| text.contains(part))
     });
-    for part in ["zone-a", "zone-b", "zone-c", "3/3"] {
+    for part in ["zone-a", "zone-b", "zone-c", "3/ of 3 ready"] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     assert_eq!(browser.evaluate("location.search"), "", "the token is not left in the address bar");

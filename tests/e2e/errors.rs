@@ -215,7 +215,10 @@ fn the_api_explains_itself() {
         cluster.try_apply(&manifest).failed()
     };
     for (spec, part) in [
-        ("{clusterIP: 10.0.0.1, ports: [{port: 80}]}", "provided IP is not in the valid range"),
+        (
+            "{clusterIP: 10.0.0.1, ports: [{port: 80}]}",
+            "the provided network does not match the current range",
+        ),
         ("{ports: [{port: 80}, {port: 81}]}", "spec.ports[0].name: Required value"),
         (
             "{type: NodePort, ports: [{port: 80, nodePort: 80}]}",

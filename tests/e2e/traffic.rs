@@ -106,8 +106,12 @@ fn without_a_ready_pod_connections_are_refused() {
     payment.cluster.endpoints_ready("production/payment-service", 3);
     assert_eq!(tally(&payment.picks(6)).len(), 3, "traffic flows again");
     payment.cluster.kubectl("scale deployment payment-deployment -n production --replicas=0");
-    payment.cluster.endpoints_ready("production/payment-service", 0);
-    assert_eq!(connect().expect_err("no pod is there").kind(), ErrorKind::ConnectionRefused);
+    // Pods that are ending serve to their end when there are no others.
+    payment.cluster.kubectl("wait pods --all -n production --for=delete --timeout=30s");
+    eventually("without pods connections are refused", || {
+        let kind = connect().map(drop).map_err(|error| error.kind());
+        wanted(kind == Err(ErrorKind::ConnectionRefused), format!("{kind:?}"))
+    });
     let unused = payment.cluster.place.service_address(250);
     let error = TcpStream::connect((unused, payment.port)).expect_err("no service has it");
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
@@ -275,11 +279,18 @@ spec:
             "get service {name} -o jsonpath={{.status.loadBalancer.ingress[0].ip}}"
         ))
     };
-    assert!(pod_at(&address("front"), 8000).starts_with("front-"));
+    let url = format!("http://{}:8000/", address("front"));
+    eventually("the load balancer is served", || {
+        let served = curl(&url);
+        wanted(served.stdout.contains("\"pod\":\"front-"), served.stderr)
+    });
 
     cluster.endpoints_ready("guarded", 3);
-    let refused = curl(&format!("http://{}:8000/", address("guarded")));
-    assert_eq!(refused.code, Some(56), "accepted, then reset: {refused:?}");
+    let url = format!("http://{}:8000/", address("guarded"));
+    eventually("the load balancer accepts, then resets", || {
+        let refused = curl(&url);
+        wanted(refused.code == Some(56), refused.stderr)
+    });
     let message = cluster.event("default", "guarded", "SourceRefused");
     assert!(message.contains("127.0.0.1"), "{message}");
     assert!(

@@ -21,8 +21,10 @@ use crate::{
     model::Kind,
 };
 
-/// The media type of OpenAPI v2 that clients written in Go ask for.
+/// The media type of OpenAPI v2 that clients written in Go ask for; see [`OpenApi::v2_protobuf`].
 pub const PROTOBUF_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same in an answer: the `@` is not allowed in a media type, and Go's parser refuses it.
+pub const PROTOBUF_V2_ANSWER: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Makes OpenAPI documents. What it remembers is one hash per group version.
 #[derive(Debug, Default)]
@@ -70,18 +72,22 @@ impl OpenApi {
                               "definitions": definitions});
         document.to_string().into()
     }
+
+    /// `/openapi/v2`, as protobuf: who made it, and no definitions. kubectl asks for it when v3 does not know a kind, to
+    /// be told that v2 does not know it either.
+    pub fn v2_protobuf(&self) -> Bytes {
+        // Field numbers of gnostic's OpenAPIv2.proto: Document.swagger = 1, .info = 2; Info.title = 1, .version = 2.
+        let info = [field(1, b"Kubernetes"), field(2, git_version().as_bytes())].concat();
+        [field(1, b"2.0"), field(2, &info)].concat().into()
+    }
 }
 
-/// `/openapi/v2` as gnostic's protobuf: a valid document that describes no type. kubectl asks for it when v3 does not
-/// know a kind; finding nothing here either, it leaves checking to the server, which does check.
-pub fn v2_protobuf() -> Bytes {
-    fn field(number: u8, content: &[u8]) -> Vec<u8> {
-        let length = u8::try_from(content.len()).expect("the few texts below are short");
-        [&[number << 3 | 2, length][..], content].concat()
-    }
-    let info = [field(1, b"Kubernetes"), field(2, git_version().as_bytes())].concat();
-    // openapi.v2.Document: swagger = 1, info = 2, paths = 8.
-    [field(1, b"2.0"), field(2, &info), field(8, b"")].concat().into()
+/// A short text or message as a protobuf field.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    const LENGTH_DELIMITED: u8 = 2;
+    let length = u8::try_from(content.len()).ok().filter(|length| *length < 0x80);
+    let length = length.expect("a length of one byte");
+    [&[number << 3 | LENGTH_DELIMITED, length], content].concat()
 }
 
 /// Whether a client that accepts this can read JSON.

@@ -134,3 +134,11 @@ fn only_json_is_served() {
         assert_eq!(accepts_json(accept), expected, "{accept}");
     }
 }
+
+#[test]
+fn v2_as_protobuf_says_who_made_it() {
+    let document = OpenApi::default().v2_protobuf();
+    assert!(document.starts_with(b"\x0a\x032.0\x12"), "{document:?}");
+    assert_eq!(usize::from(document[6]), document.len() - 7, "the info is all the rest");
+    assert!(document[7..].starts_with(b"\x0a\x0aKubernetes\x12"), "{document:?}");
+}
