@@ -14,7 +14,7 @@ use crate::{
 
 /// Offsets of well-known Services in the service range.
 const API_OFFSET: u32 = 1;
-pub(crate) const DNS_OFFSET: u32 = 10;
+const DNS_OFFSET: u32 = 10;
 
 /// Creates what is missing.
 pub(crate) async fn objects(

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{self, Api, tls},
-    app::{Cluster, bind::Sockets, bootstrap::DNS_OFFSET, hosts},
+    app::{Cluster, bind::Sockets, hosts},
     dashboard::{
         self,
         hosts::Hosts,
@@ -35,13 +35,8 @@ impl Cluster {
         self.tasks.begin_stage();
         self.start_api(sockets.api, ready)?;
         let token = self.start_dashboard(sockets.dashboard, proxy)?;
-        self.start_metrics(sockets.metrics, Vec::new())?;
-        if let Some(listener) = sockets.dns_metrics {
-            // Clients reach it through the DNS Service, by its address or name.
-            let address = self.registry.options().service_address(DNS_OFFSET);
-            let service = format!("kube-dns.kube-system.svc.{}", self.options.cluster_domain);
-            let names = address.map(|address| address.to_string()).into_iter().chain([service]);
-            self.start_metrics(listener, names.collect())?;
+        for listener in std::iter::once(sockets.metrics).chain(sockets.dns_metrics) {
+            self.start_metrics(listener)?;
         }
         Ok(token)
     }
@@ -106,17 +101,12 @@ impl Cluster {
         Ok(token)
     }
 
-    fn start_metrics(
-        &mut self,
-        listener: TcpListener,
-        mut allowed: Vec<String>,
-    ) -> anyhow::Result<()> {
+    fn start_metrics(&mut self, listener: TcpListener) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         let metrics: Metrics = self.metrics.clone();
         let router =
             Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
-        allowed.extend(self.options.allowed_hosts.iter().cloned());
-        let router = guarded(router, address, &allowed);
+        let router = guarded(router, address, &self.options.allowed_hosts);
         self.tasks.spawn("metrics", |token| serve(listener, router, token));
         Ok(())
     }

@@ -114,7 +114,7 @@ async fn only_our_own_names_are_answered() {
         ("evil.example:6480", StatusCode::FORBIDDEN),
         ("localhost.evil.example", StatusCode::FORBIDDEN),
         ("evil@localhost", StatusCode::FORBIDDEN),
-        ("127.0.0.2:6480", StatusCode::FORBIDDEN),
+        ("127.0.0.2:6480", StatusCode::UNAUTHORIZED),
         ("not a host", StatusCode::FORBIDDEN),
         ("", StatusCode::FORBIDDEN),
     ] {
