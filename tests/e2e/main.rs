@@ -2,7 +2,7 @@
 //!
 //! Each test starts a cluster of its own ([`cluster::Cluster`]) on free ports and in a range of addresses of its own
 //! ([`place::Place`]), so that all run at once. Nothing sleeps and hopes: `eventually` looks until it is so. A test
-//! whose program is missing fails and says which, unless `tests/run` asked to leave such tests out ([`tools`]).
+//! whose program is missing is left out and says so; under `tests/run --install` it fails ([`tools`]).
 
 #[cfg(test)]
 mod browser;

@@ -12,8 +12,8 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-/// Set by `tests/run`: a test whose program is missing is left out, and says so, instead of failing.
-const LEAVE_OUT: &str = "SNOWGLOBE_TESTS_LEAVE_OUT";
+/// Set by `tests/run --install`: a test whose program is missing fails, instead of being left out with a word.
+const REQUIRE: &str = "SNOWGLOBE_TESTS_REQUIRE";
 /// Where `tests/run --install` has put kubectl 1.37.
 const KUBECTL_1_37: &str = "SNOWGLOBE_TEST_KUBECTL_137";
 /// The binary under test where it is not the one that cargo built (it may lie where only its owner may go).
@@ -67,7 +67,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
 }
 
-/// Whether the test can go on. If not, it is left out where that was asked for, and fails otherwise.
+/// Whether the test can go on. If not, it is left out aloud, or fails where nothing may be left out.
 pub(crate) fn can_use(tools: &[Tool]) -> bool {
     let missing: Vec<&str> =
         tools.iter().filter(|tool| tool.path().is_none()).map(|tool| tool.name()).collect();
@@ -78,7 +78,7 @@ pub(crate) fn can_use(tools: &[Tool]) -> bool {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
     assert!(
-        env::var_os(LEAVE_OUT).is_some_and(|value| value == "1"),
+        env::var_os(REQUIRE).is_none(),
         "{test} needs {missing}: `tests/run --install` installs what the tests need"
     );
     // Written to the stream itself: the test harness swallows what the print macros of a passing test say.
