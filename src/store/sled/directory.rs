@@ -33,7 +33,14 @@ pub(super) struct Directory {
     pub(super) dir: String,
     /// `DIR/store`.
     pub(super) root: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    /// Closing alone would keep the lock while a process that was forked just now has not begun its own program.
+    fn drop(&mut self) {
+        flock(&self.lock, FlockOperation::Unlock).ok();
+    }
 }
 
 impl Directory {
@@ -54,7 +61,7 @@ impl Directory {
             Err(Errno::WOULDBLOCK) => return Err(Error::InUse(name)),
             Err(errno) => return Err(fail(errno.into())),
         }
-        Ok(Self { dir: name, root, _lock: lock })
+        Ok(Self { dir: name, root, lock })
     }
 
     /// Where the high-water mark is.
