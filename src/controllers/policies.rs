@@ -126,14 +126,16 @@ impl Policies {
         let outcome = outcome.map_err(one_line);
         if let Err(reason) = &outcome {
             self.library.refuse(&object.key.name, on_failure(policy));
-            let note = Note {
-                about: object.key.clone(),
-                uid: object.metadata.uid.clone(),
-                warning: true,
-                reason: "ModuleRefused",
-                message: reason.clone(),
-            };
-            self.registry.record(COMPONENT, &note).await;
+            if !is_said(object, reason) {
+                let note = Note {
+                    about: object.key.clone(),
+                    uid: object.metadata.uid.clone(),
+                    warning: true,
+                    reason: "ModuleRefused",
+                    message: reason.clone(),
+                };
+                self.registry.record(COMPONENT, &note).await;
+            }
         }
         if let Err(status) = self.write_status(object, policy, &outcome).await
             && status.code != 404
@@ -243,6 +245,17 @@ impl Policies {
         let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
         self.registry.record(COMPONENT, &note).await;
     }
+}
+
+/// Whether the status says so already: after a restart, an old refusal is no news.
+fn is_said(object: &Object, reason: &str) -> bool {
+    let status: Option<Value> = object.parse().ok();
+    let condition = status.as_ref().and_then(|all| all.pointer("/status/conditions/0"));
+    condition.is_some_and(|condition| {
+        condition["status"] == "False"
+            && condition["observedGeneration"] == object.metadata.generation
+            && condition["message"].as_str().is_some_and(|message| message.starts_with(reason))
+    })
 }
 
 fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {

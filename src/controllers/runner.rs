@@ -1,6 +1,6 @@
 //! Runs controllers: watches what they depend on, calls their plans, executes the steps. All I/O of controllers is here.
 //!
-//! Enter at [`run`]. One subscription feeds one `Queue` per controller; a few workers per queue plan and write.
+//! Enter at [`run`]. One subscription feeds one queue per controller; a few workers per queue plan and write.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,6 +26,8 @@ use crate::{
     registry::{DeleteOptions, Part, Registry, View, WriteOptions},
 };
 
+/// Keys of one controller that are planned and written at the same time.
+const WORKERS: usize = 4;
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
 const SIDE_BY_SIDE: usize = 32;
 /// Failures in a row from which on they are worth a warning.
@@ -47,10 +49,10 @@ pub async fn run(
     let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
     let runner = Arc::new(Runner { registry, options, controllers });
     let mut workers = JoinSet::new();
-    for (index, (controller, _)) in runner.controllers.iter().enumerate() {
-        for _ in 0..controller.workers {
+    for index in 0..runner.controllers.len() {
+        for _ in 0..WORKERS {
             let (runner, token) = (runner.clone(), token.clone());
-            let span = tracing::info_span!("controller", name = controller.name);
+            let span = tracing::info_span!("controller", name = runner.controllers[index].0.name);
             workers.spawn(async move { runner.work(index, &token).await }.instrument(span));
         }
     }
@@ -286,6 +288,3 @@ impl From<Status> for Failure {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

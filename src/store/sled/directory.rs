@@ -33,7 +33,15 @@ pub(super) struct Directory {
     pub(super) dir: String,
     /// `DIR/store`.
     pub(super) root: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // Closing the file would do, were it not for a child that another thread is just forking: until its exec it
+        // holds a copy. If this fails, closing still follows.
+        flock(&self.lock, FlockOperation::Unlock).ok();
+    }
 }
 
 impl Directory {
@@ -54,7 +62,7 @@ impl Directory {
             Err(Errno::WOULDBLOCK) => return Err(Error::InUse(name)),
             Err(errno) => return Err(fail(errno.into())),
         }
-        Ok(Self { dir: name, root, _lock: lock })
+        Ok(Self { dir: name, root, lock })
     }
 
     /// Where the high-water mark is.
