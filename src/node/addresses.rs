@@ -7,7 +7,8 @@ use ipnet::IpNet;
 /// Hands out the addresses of one node's pod range in turn, so that an address rests before it is used again.
 pub(crate) struct Addresses {
     range: IpNet,
-    last: u32,
+    /// How far behind the first address the next look begins.
+    next: u32,
 }
 
 /// The first address of a range is the gateway's by custom.
@@ -15,19 +16,18 @@ const FIRST: u32 = 2;
 
 impl Addresses {
     pub(crate) fn new(range: IpNet) -> Self {
-        Self { range, last: FIRST - 1 }
+        Self { range, next: 0 }
     }
 
     /// The next address that is not in use; `None` when all are.
     pub(crate) fn next(&mut self, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let end = self.end();
         let length = end.checked_sub(FIRST)? + 1;
-        let start = self.last.saturating_sub(FIRST) + 1;
         let (offset, address) = (0..length)
-            .map(|i| FIRST + (start + i) % length)
+            .map(|i| FIRST + (self.next + i) % length)
             .filter_map(|offset| Some((offset, nth(self.range, offset)?)))
             .find(|(_, address)| !used.contains(address))?;
-        self.last = offset;
+        self.next = offset - FIRST + 1;
         Some(address)
     }
 
