@@ -17,7 +17,7 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -45,6 +45,9 @@ const COMPONENT: &str = "kubelet";
 /// A terminating pod stops accepting once nobody sends it traffic: no EndpointSlice calls it ready, nor is it all that a
 /// Service has until its successor is ready. Or after this.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
+/// A pod with a grace period takes this long to end at least. `kubectl delete` looks whether the pod is there, lists, and
+/// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
+const TERMINATION_MIN: Duration = Duration::from_millis(500);
 
 struct Sync {
     registry: Arc<Registry>,
@@ -302,6 +305,7 @@ impl Sync {
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
         let key = object.key.clone();
+        let earliest = Instant::now() + grace.min(TERMINATION_MIN);
         self.stops.spawn(async move {
             if let Some(ip) = ip {
                 let drained = tokio::time::timeout(DRAIN_MAX, drained(&registry, &key, &ip)).await;
@@ -309,6 +313,7 @@ impl Sync {
                     tracing::debug!(%key, "a terminating pod is still called ready by some slice");
                 }
             }
+            tokio::time::sleep_until(earliest).await;
             runtime.stop(&uid, grace).await;
             let options =
                 DeleteOptions { grace_seconds: Some(0), uid: Some(uid.clone()), ..<_>::default() };

@@ -114,7 +114,7 @@ impl Cluster {
         let mut kubectl = self.kubectl.command();
         kubectl.args(arguments).env("KUBECONFIG", &self.line.kubeconfig);
         // Its cache of discovery goes to the home directory.
-        kubectl.env("HOME", self.place.home()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        kubectl.env("HOME", self.place.home()).current_dir(tools::root());
         kubectl
     }
 

@@ -242,9 +242,10 @@ fn up_applies_files_and_directories() {
         let text = manifest(name.split('.').next().expect("a stem"));
         std::fs::write(directory.join(name), text).expect("a file of the test");
     }
-    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/01-clusterip.yaml");
+    let shop = tools::root().join("tests/manifests/01-clusterip.yaml");
     let directory = directory.display().to_string();
-    let cluster = Cluster::start_at(place, &["--store=memory", &directory, shop]);
+    let cluster =
+        Cluster::start_at(place, &["--store=memory", &directory, shop.to_str().expect("UTF-8")]);
     let maps = names(&cluster.json("get configmaps"));
     assert_eq!(maps, ["a", "b", "kube-root-ca.crt"]);
     cluster.kubectl("rollout status deployment/payment-deployment -n production --timeout=20s");
@@ -255,7 +256,7 @@ fn up_applies_files_and_directories() {
 #[test]
 fn client_commands_stand_in_for_kubectl() {
     let mut cluster = Cluster::start_with(&["--store=memory"]);
-    let shop = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/manifests/03-statefulset.yaml");
+    let shop = tools::root().join("tests/manifests/03-statefulset.yaml").display().to_string();
     let snowglobe = |arguments: &str| {
         let mut command = tools::snowglobe();
         command.args(arguments.split_whitespace()).env_remove("KUBECONFIG");

@@ -1,11 +1,11 @@
 //! Schedulers are WASM modules: chosen per Service, loaded and replaced under traffic, refused when broken.
 
-use std::{fs, path::Path};
+use std::fs;
 
 use crate::{
     cluster::Cluster,
     http::pod_at,
-    tools::{Tool, can_use, eventually, wanted},
+    tools::{self, Tool, can_use, eventually, wanted},
     traffic::tally,
 };
 
@@ -44,7 +44,7 @@ impl Web {
     }
 
     fn write(&self, name: &str, file: &str) {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policies").join(file);
+        let source = tools::root().join("tests/policies").join(file);
         let directory = self.cluster.place.data().join("policies");
         fs::create_dir_all(&directory).expect("the data directory is writable");
         let text = fs::read(source).expect("a module of the tests");

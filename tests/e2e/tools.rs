@@ -18,6 +18,8 @@ const REQUIRE: &str = "SNOWGLOBE_TESTS_REQUIRE";
 const KUBECTL_1_37: &str = "SNOWGLOBE_TEST_KUBECTL_137";
 /// The binary under test where it is not the one that cargo built (it may lie where only its owner may go).
 const BINARY: &str = "SNOWGLOBE_TEST_BINARY";
+/// A directory with `tests/manifests` and `tests/policies`, where it is not the crate's, likewise.
+const ROOT: &str = "SNOWGLOBE_TEST_ROOT";
 
 /// How long anything may take to become so. Far above what it takes; a busy machine is no failure.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -97,6 +99,11 @@ pub(crate) fn snowglobe() -> Command {
         }
     }
     command
+}
+
+/// The directory that files of tests are named relative to.
+pub(crate) fn root() -> PathBuf {
+    env::var_os(ROOT).unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).into()
 }
 
 /// How a program ended and what it printed.
