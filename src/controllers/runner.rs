@@ -26,8 +26,6 @@ use crate::{
     registry::{DeleteOptions, Part, Registry, View, WriteOptions},
 };
 
-/// Keys of one controller that are planned and written at the same time.
-const WORKERS: usize = 4;
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
 const SIDE_BY_SIDE: usize = 32;
 /// Failures in a row from which on they are worth a warning.
@@ -49,10 +47,10 @@ pub async fn run(
     let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
     let runner = Arc::new(Runner { registry, options, controllers });
     let mut workers = JoinSet::new();
-    for index in 0..runner.controllers.len() {
-        for _ in 0..WORKERS {
+    for (index, (controller, _)) in runner.controllers.iter().enumerate() {
+        for _ in 0..controller.workers {
             let (runner, token) = (runner.clone(), token.clone());
-            let span = tracing::info_span!("controller", name = runner.controllers[index].0.name);
+            let span = tracing::info_span!("controller", name = controller.name);
             workers.spawn(async move { runner.work(index, &token).await }.instrument(span));
         }
     }
@@ -288,3 +286,6 @@ impl From<Status> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,7 +67,7 @@ fn everything_is_there_after_a_restart() {
         // Existing Services have their addresses from the first moment on.
         assert_eq!(
             cluster.addresses_of("payment-service.production.svc.cluster.local"),
-            [payment.clone()]
+            std::slice::from_ref(&payment)
         );
         let after = kept(&cluster);
         let differing: Vec<_> =
