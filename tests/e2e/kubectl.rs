@@ -61,7 +61,7 @@ fn manifests_apply_unchanged(cluster: &Cluster) {
     cluster.kubectl("rollout status statefulset/postgres --timeout=20s");
     cluster.endpoints_ready("production/payment-service", 3);
     cluster.endpoints_ready("postgres", 3);
-    reads_as_on_a_real_cluster(&cluster);
+    reads_as_on_a_real_cluster(cluster);
     for name in MANIFESTS {
         cluster.kubectl(&format!("delete -f tests/manifests/{name}.yaml --ignore-not-found"));
     }
