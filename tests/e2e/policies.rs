@@ -1,6 +1,9 @@
 //! Schedulers are WASM modules: chosen per Service, loaded and replaced under traffic, refused when broken.
 
-use std::fs;
+use std::{
+    fs,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use crate::{
     cluster::Cluster,
@@ -49,6 +52,11 @@ impl Web {
         fs::create_dir_all(&directory).expect("the data directory is writable");
         let text = fs::read(source).expect("a module of the tests");
         fs::write(directory.join(format!("{name}.wat")), text).expect("it is writable");
+    }
+
+    fn digest(&self, name: &str) -> String {
+        self.cluster
+            .kubectl(&format!("get loadbalancerpolicy {name} -o jsonpath={{.status.digest}}"))
     }
 
     /// Waits for the Ready condition of a policy and gives its message.
@@ -119,9 +127,9 @@ fn a_module_of_one_s_own() {
     let web = Web::start();
     web.load("mine", "first.wat");
     web.status("mine", "True");
+    let digest = web.digest("mine");
+    assert!(digest.starts_with("sha256:"), "{digest}");
     let policy = web.cluster.json("get loadbalancerpolicy mine");
-    let digest = policy["status"]["digest"].as_str().expect("a digest").to_owned();
-    assert!(digest.starts_with("sha256:"), "{policy}");
     assert_eq!(policy["status"]["abi"], "snowglobe:policy@0.1.0");
     web.use_policy("mine");
     let first = web.picks(6);
@@ -129,8 +137,8 @@ fn a_module_of_one_s_own() {
 
     web.write("mine", "last.wat");
     eventually("the replaced file is in use", || {
-        let policy = web.cluster.json("get loadbalancerpolicy mine");
-        wanted(policy["status"]["digest"] != digest.as_str(), policy)
+        let now = web.digest("mine");
+        wanted(now != digest, now)
     });
     let last = web.picks(6);
     assert_eq!(tally(&last).len(), 1, "always the last: {last:?}");
@@ -210,27 +218,36 @@ fn swapping_under_load_fails_no_connection() {
     web.load("mine", "first.wat");
     web.status("mine", "True");
     web.use_policy("mine");
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let traffic = scope.spawn(|| {
             let mut served = 0;
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 pod_at(&web.address, 8080);
                 served += 1;
             }
             served
         });
-        for turn in 0..6 {
-            web.write("mine", if turn % 2 == 0 { "last.wat" } else { "first.wat" });
-            let before =
-                web.cluster.json("get loadbalancerpolicy mine")["status"]["digest"].clone();
+        let end = Ending(&done);
+        for module in ["last.wat", "first.wat", "last.wat", "first.wat"] {
+            let before = web.digest("mine");
+            web.write("mine", module);
             eventually("the module is swapped", || {
-                let policy = web.cluster.json("get loadbalancerpolicy mine");
-                wanted(policy["status"]["digest"] != before || turn == 0, policy)
+                let digest = web.digest("mine");
+                wanted(digest != before, digest)
             });
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(end);
         let served = traffic.join().expect("every connection was served");
         assert!(served > 10, "{served}");
     });
+}
+
+/// Ends the traffic, also when the test fails.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
