@@ -65,8 +65,10 @@ fn manifests_apply_unchanged(cluster: &Cluster) {
     for name in MANIFESTS {
         cluster.kubectl(&format!("delete -f tests/manifests/{name}.yaml --ignore-not-found"));
     }
-    let left = names(&cluster.json("get services,pods,deployments,statefulsets -n default"));
-    assert_eq!(left, ["kubernetes"]);
+    eventually("pods go after their owner", || {
+        let left = names(&cluster.json("get services,pods,deployments,statefulsets -n default"));
+        wanted(left == ["kubernetes"], format!("{left:?}"))
+    });
     let gone = cluster.try_kubectl("get namespace production").failed();
     assert!(gone.contains("NotFound"), "{gone}");
 }
