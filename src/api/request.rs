@@ -256,19 +256,15 @@ mod tests {
 
     #[test]
     fn paths() {
-        let check =
-            |path: &str, expected: Option<(&str, Option<&str>, Option<&str>, Option<&str>)>| {
-                let target = Target::parse(path);
-                let found = target.as_ref().map(|t| {
-                    (
-                        t.kind.plural,
-                        t.namespace.as_deref(),
-                        t.name.as_deref(),
-                        t.subresource.as_deref(),
-                    )
-                });
-                assert_eq!(found, expected, "{path}");
-            };
+        /// Plural, namespace, name, subresource.
+        type Parts<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+        let check = |path: &str, expected: Option<Parts<'_>>| {
+            let target = Target::parse(path);
+            let found = target.as_ref().map(|t| {
+                (t.kind.plural, t.namespace.as_deref(), t.name.as_deref(), t.subresource.as_deref())
+            });
+            assert_eq!(found, expected, "{path}");
+        };
         check("/api/v1/pods", Some(("pods", None, None, None)));
         check("/api/v1/namespaces", Some(("namespaces", None, None, None)));
         check("/api/v1/namespaces/a", Some(("namespaces", None, Some("a"), None)));

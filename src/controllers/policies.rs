@@ -5,7 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -42,6 +42,16 @@ struct Policies {
     tried: BTreeMap<String, Attempt>,
     /// The scheduler of the kube-proxy configuration that was said not to exist.
     unknown: Option<String>,
+    /// The files of `path` modules as they were when last read.
+    files: BTreeMap<PathBuf, Stamp>,
+}
+
+/// What tells that a file was written: its time and size; `None` while there is no such file.
+type Stamp = Option<(SystemTime, u64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Everything that a load depends on.
@@ -59,19 +69,24 @@ pub async fn run(
     directory: PathBuf,
     token: CancellationToken,
 ) {
-    let (tried, unknown) = (BTreeMap::new(), None);
-    let mut policies = Policies { registry, library, directory, tried, unknown };
+    let (tried, unknown, files) = (BTreeMap::new(), None, BTreeMap::new());
+    let mut policies = Policies { registry, library, directory, tried, unknown, files };
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
     loop {
         let view = policies.registry.view();
         let mut changes = policies.registry.subscribe(&kinds, view.revision());
         policies.load_all(&view).await;
         loop {
-            let files = policies.has_files(&policies.registry.view());
+            let look_at = Instant::now() + FILE_INTERVAL;
             let changed = tokio::select! {
                 () = token.cancelled() => return,
                 changed = changes.next() => changed.map(drop),
-                () = tokio::time::sleep_until(Instant::now() + FILE_INTERVAL), if files => Ok(()),
+                () = tokio::time::sleep_until(look_at), if !policies.files.is_empty() => {
+                    if !policies.files_changed() {
+                        continue;
+                    }
+                    Ok(())
+                }
             };
             if changed.is_err() {
                 break;
@@ -86,11 +101,15 @@ pub async fn run(
 }
 
 impl Policies {
-    fn has_files(&self, view: &View) -> bool {
-        all(view).any(|(_, policy)| policy.spec.module.path.is_some())
+    fn files_changed(&self) -> bool {
+        self.files.iter().any(|(path, before)| stamp(path) != *before)
     }
 
     async fn load_all(&mut self, view: &View) {
+        // Before the files are read: one that is written meanwhile is read once more.
+        let paths = all(view).filter_map(|(_, policy)| policy.spec.module.path);
+        let paths = paths.map(|path| self.directory.join(path));
+        self.files = paths.map(|path| (path.clone(), stamp(&path))).collect();
         let mut present = BTreeSet::new();
         for (object, policy) in all(view) {
             present.insert(object.key.name.clone());
@@ -126,14 +145,16 @@ impl Policies {
         let outcome = outcome.map_err(one_line);
         if let Err(reason) = &outcome {
             self.library.refuse(&object.key.name, on_failure(policy));
-            let note = Note {
-                about: object.key.clone(),
-                uid: object.metadata.uid.clone(),
-                warning: true,
-                reason: "ModuleRefused",
-                message: reason.clone(),
-            };
-            self.registry.record(COMPONENT, &note).await;
+            if !is_said(object, reason) {
+                let note = Note {
+                    about: object.key.clone(),
+                    uid: object.metadata.uid.clone(),
+                    warning: true,
+                    reason: "ModuleRefused",
+                    message: reason.clone(),
+                };
+                self.registry.record(COMPONENT, &note).await;
+            }
         }
         if let Err(status) = self.write_status(object, policy, &outcome).await
             && status.code != 404
@@ -243,6 +264,17 @@ impl Policies {
         let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
         self.registry.record(COMPONENT, &note).await;
     }
+}
+
+/// Whether the status says so already: after a restart, an old refusal is no news.
+fn is_said(object: &Object, reason: &str) -> bool {
+    let status: Option<Value> = object.parse().ok();
+    let condition = status.as_ref().and_then(|all| all.pointer("/status/conditions/0"));
+    condition.is_some_and(|condition| {
+        condition["status"] == "False"
+            && condition["observedGeneration"] == object.metadata.generation
+            && condition["message"].as_str().is_some_and(|message| message.starts_with(reason))
+    })
 }
 
 fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {

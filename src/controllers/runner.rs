@@ -1,6 +1,6 @@
 //! Runs controllers: watches what they depend on, calls their plans, executes the steps. All I/O of controllers is here.
 //!
-//! Enter at [`run`]. One subscription feeds one `Queue` per controller; a few workers per queue plan and write.
+//! Enter at [`run`]. One subscription feeds one queue per controller; a few workers per queue plan and write.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

@@ -122,7 +122,7 @@ impl Cluster {
             }
             Step::Event(note) => self.events.push(format!("{} {}", note.reason, note.message)),
             Step::All(steps) | Step::Chain(steps) => {
-                steps.into_iter().for_each(|step| self.apply(step))
+                steps.into_iter().for_each(|step| self.apply(step));
             }
         }
     }

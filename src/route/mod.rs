@@ -102,7 +102,7 @@ pub struct Route {
     /// Where clients dial.
     pub frontends: Vec<Frontend>,
     /// All endpoints of all slices for this port, in a stable order (slice name, then place in the slice).
-    /// Which of them a client may use: the proxy decides, per view.
+    /// Which of them a client may use: the proxy's matter.
     pub endpoints: Arc<[Endpoint]>,
     /// `sessionAffinity: ClientIP` and its timeout.
     pub affinity: Option<Duration>,

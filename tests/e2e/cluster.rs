@@ -33,7 +33,7 @@ pub(crate) struct Cluster {
     pub(crate) place: Place,
     pub(crate) line: Line,
     pub(crate) kubectl: Tool,
-    process: Option<Child>,
+    process: Option<Process>,
     arguments: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl Cluster {
         Self { place, line, kubectl: Tool::Kubectl, process, arguments }
     }
 
-    /// Starts again on the same data directory after [`Self::stop`] or [`Self::kill`].
+    /// Starts again on the same data directory after [`Self::stop`] or [`Self::end`].
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "the cluster was stopped before");
         let mut up = self.place.snowglobe("up");
@@ -74,9 +74,7 @@ impl Cluster {
 
     /// Asks it to end with this signal, and tells how it did.
     pub(crate) fn end(&mut self, signal: Signal) -> ExitStatus {
-        let mut process = self.process.take().expect("the cluster runs");
-        tools::signal(process.id(), signal);
-        end_of(&mut process)
+        self.process.take().expect("the cluster runs").end(signal)
     }
 
     /// Stops it in order.
@@ -208,10 +206,6 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            if let Some(mut process) = self.process.take() {
-                tools::signal(process.id(), Signal::KILL);
-                process.wait().ok();
-            }
             println!("the cluster's log:\n{}", self.log());
         } else if self.process.is_some() {
             self.stop();
@@ -221,11 +215,11 @@ impl Drop for Cluster {
 
 /// Starts a command that prints a JSON line with `-o json`, and waits for that line.
 #[track_caller]
-pub(crate) fn launch(place: &Place, command: Command) -> (Child, Line) {
+pub(crate) fn launch(place: &Place, command: Command) -> (Process, Line) {
     let (process, text) =
         launch_until(place, command, &["-o", "json"], |text| text.ends_with('\n'));
     let line: Line = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert_eq!(line.pid, process.id());
+    assert_eq!(line.pid, process.0.id());
     (process, line)
 }
 
@@ -236,14 +230,15 @@ pub(crate) fn launch_until(
     mut command: Command,
     arguments: &[&str],
     done: impl Fn(&str) -> bool,
-) -> (Child, String) {
+) -> (Process, String) {
     let output = |name: &str| File::create(place.home().join(name)).expect("a file of the test");
     let read = |name: &str| std::fs::read_to_string(place.home().join(name)).expect("it is UTF-8");
     command.args(arguments).stdin(Stdio::null());
     command.stdout(output("stdout")).stderr(output("stderr"));
-    let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let mut process = Process(child);
     let text = eventually("the cluster has started", || {
-        let ended = process.try_wait().expect("it is our child");
+        let ended = process.0.try_wait().expect("it is our child");
         assert!(ended.is_none(), "{command:?} ended\n{}{}", read("stdout"), read("stderr"));
         let text = read("stdout");
         if done(&text) { Ok(text) } else { Err(read("stderr")) }
@@ -251,13 +246,27 @@ pub(crate) fn launch_until(
     (process, text)
 }
 
-/// Waits until a process that was told to end has ended.
-#[track_caller]
-pub(crate) fn end_of(process: &mut Child) -> ExitStatus {
-    eventually("the process has ended", || {
-        let ended = process.try_wait().expect("it is our child");
-        ended.ok_or_else(|| format!("process {} runs", process.id()))
-    })
+/// A `snowglobe` process; killed when dropped.
+pub(crate) struct Process(Child);
+
+impl Process {
+    /// Asks it to end with this signal, and tells how it did.
+    #[track_caller]
+    pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
+        tools::signal(self.0.id(), signal);
+        eventually("the process has ended", || {
+            let ended = self.0.try_wait().expect("it is our child");
+            ended.ok_or_else(|| format!("process {} runs", self.0.id()))
+        })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// The items of a list.

@@ -5,7 +5,7 @@ use std::{net::TcpStream, process::Command};
 use rustix::process::Signal;
 
 use crate::{
-    cluster::{end_of, launch_until},
+    cluster::launch_until,
     place::Place,
     tools::{self, Tool, can_use, eventually, wanted},
 };
@@ -38,7 +38,7 @@ fn the_demo_s_commands_work_as_printed() {
     }
     let place = Place::new();
     let demo = place.snowglobe("demo");
-    let (mut process, text) = launch_until(&place, demo, &[], |text| text.contains("Ctrl-C"));
+    let (process, text) = launch_until(&place, demo, &[], |text| text.contains("Ctrl-C"));
     let export = commands(&text, "Use it:\n")[0];
     let tries = commands(&text, "Try it:\n");
     assert_eq!(tries.len(), 3, "{text}");
@@ -72,8 +72,7 @@ fn the_demo_s_commands_work_as_printed() {
         wanted(shop, metrics)
     });
 
-    tools::signal(process.id(), Signal::INT);
-    let status = end_of(&mut process);
+    let status = process.end(Signal::INT);
     assert!(status.success(), "{status}");
     for address in [after(&text, "API"), after(&text, "DNS"), dashboard] {
         let address = address.split("//").last().unwrap_or_default();
@@ -81,9 +80,6 @@ fn the_demo_s_commands_work_as_printed() {
         TcpStream::connect(address).expect_err("nothing is left running");
     }
     TcpStream::connect((address.trim(), 8080)).expect_err("no listener of a Service is left");
-    let children =
-        Command::new("ps").args(["-o", "pid=", "--ppid", &process.id().to_string()]).output();
-    assert!(children.is_ok_and(|children| children.stdout.is_empty()), "no child is left");
 }
 
 #[test]
@@ -93,7 +89,7 @@ fn the_greeting_of_up_works_as_printed() {
     }
     let place = Place::new();
     let up = place.snowglobe("up");
-    let (mut process, text) = launch_until(&place, up, &[], |text| text.contains("Ctrl-C"));
+    let (process, text) = launch_until(&place, up, &[], |text| text.contains("Ctrl-C"));
     let export = commands(&text, "Use it:\n")[0];
     for line in commands(&text, "Try it:\n") {
         let output = shell(&place, export, line).succeeded();
@@ -105,6 +101,5 @@ fn the_greeting_of_up_works_as_printed() {
         let ran = shell(&place, export, line);
         wanted(ran.stdout.contains("\"pod\":\"web-"), ran.stdout + &ran.stderr)
     });
-    tools::signal(process.id(), Signal::TERM);
-    assert!(end_of(&mut process).success());
+    assert!(process.end(Signal::TERM).success());
 }

@@ -127,26 +127,25 @@ fn apex_and_structural_names() {
         return;
     }
     let names = Names::start();
-    let cluster = &names.cluster;
     for transport in TRANSPORTS {
-        let apex = ask(cluster, &format!("{transport} cluster.local SOA"));
+        let apex = ask(&names.cluster, &format!("{transport} cluster.local SOA"));
         assert_eq!(apex.answer.len(), 1, "1.1: {apex:?}");
         assert!(apex.answer[0].starts_with(&format!("cluster.local. 30{SOA}")), "1.1: {apex:?}");
         assert!(apex.answer[0].ends_with(" 7200 1800 86400 30"), "1.1: {apex:?}");
-        let servers = ask(cluster, &format!("{transport} cluster.local NS"));
+        let servers = ask(&names.cluster, &format!("{transport} cluster.local NS"));
         assert_eq!(servers.answer.len(), 1, "1.2: {servers:?}");
         assert!(servers.answer[0].contains(" IN NS "), "1.2: {servers:?}");
         assert!(
             servers.additional.iter().any(|glue| glue.contains(" IN A 127.")),
             "1.2: {servers:?}"
         );
-        let glue = ask(cluster, &format!("{transport} ns.dns.cluster.local A"));
+        let glue = ask(&names.cluster, &format!("{transport} ns.dns.cluster.local A"));
         assert!(!glue.answer.is_empty(), "1.5: {glue:?}");
         for class in ["CH", "HS"] {
-            let refused = ask(cluster, &format!("{transport} -c {class} cluster.local A"));
+            let refused = ask(&names.cluster, &format!("{transport} -c {class} cluster.local A"));
             assert_eq!(refused.status, "REFUSED", "1.20");
         }
-        let refused = ask(cluster, &format!("{transport} example.test A"));
+        let refused = ask(&names.cluster, &format!("{transport} example.test A"));
         assert_eq!(refused.status, "REFUSED", "1.19");
     }
     let no_data = [
@@ -191,7 +190,7 @@ fn apex_and_structural_names() {
         names.check(question, &Expected::NoName);
     }
     for transport in TRANSPORTS {
-        let version = ask(cluster, &format!("{transport} dns-version.cluster.local TXT"));
+        let version = ask(&names.cluster, &format!("{transport} dns-version.cluster.local TXT"));
         assert!(version.answer[0].ends_with(" IN TXT \"1.1.0\""), "1.15: {version:?}");
     }
 }

@@ -86,7 +86,7 @@ fn files_that_cannot_be_read() {
     fs::write(&binary, [0xff, 0xfe, 0x00]).expect("a file of the test");
     fails_with(up(&place, &[binary.to_str().expect("UTF-8")]), &["binary.yaml"]);
     let secret = place.file("secret.yaml", "apiVersion: v1\n");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0)).expect("our own file");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o000)).expect("our own file");
     // Root reads everything.
     if fs::read(&secret).is_err() {
         fails_with(up(&place, &[secret.to_str().expect("UTF-8")]), &["secret.yaml", "denied"]);

@@ -33,18 +33,18 @@ with_each_kubectl!(
     help_from_the_server,
 );
 
-fn on(kubectl: Tool, test: fn(Cluster)) {
+fn on(kubectl: Tool, test: fn(&Cluster)) {
     if can_use(&[kubectl]) {
         let mut cluster = Cluster::start();
         cluster.kubectl = kubectl;
-        test(cluster);
+        test(&cluster);
     }
 }
 
 const MANIFESTS: [&str; 4] =
     ["01-clusterip", "02-service-types", "03-statefulset", "05-multi-port"];
 
-fn manifests_apply_unchanged(cluster: Cluster) {
+fn manifests_apply_unchanged(cluster: &Cluster) {
     for name in MANIFESTS {
         let first = cluster.kubectl(&format!("apply -f tests/manifests/{name}.yaml"));
         let made =
@@ -61,7 +61,7 @@ fn manifests_apply_unchanged(cluster: Cluster) {
     cluster.kubectl("rollout status statefulset/postgres --timeout=20s");
     cluster.endpoints_ready("production/payment-service", 3);
     cluster.endpoints_ready("postgres", 3);
-    reads_as_on_a_real_cluster(&cluster);
+    reads_as_on_a_real_cluster(cluster);
     for name in MANIFESTS {
         cluster.kubectl(&format!("delete -f tests/manifests/{name}.yaml --ignore-not-found"));
     }
@@ -118,7 +118,7 @@ fn reads_as_on_a_real_cluster(cluster: &Cluster) {
     assert_eq!(described.matches(":8080").count(), 3, "{described}");
 }
 
-fn migration_in_place(cluster: Cluster) {
+fn migration_in_place(cluster: &Cluster) {
     cluster.kubectl("apply -f tests/manifests/02-service-types.yaml");
     let before = cluster.json("get service auth-service");
     assert_eq!(before["spec"]["type"], "ExternalName");
@@ -139,7 +139,7 @@ fn migration_in_place(cluster: Cluster) {
     assert!(back["spec"]["clusterIP"].is_null(), "{back}");
 }
 
-fn server_side_apply_reports_conflicts(cluster: Cluster) {
+fn server_side_apply_reports_conflicts(cluster: &Cluster) {
     let apply = |manager: &str, force: &str, value: &str| {
         let manifest = format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: shared}}\ndata: {{key: {value}}}\n"
@@ -158,7 +158,7 @@ fn server_side_apply_reports_conflicts(cluster: Cluster) {
     assert!(managed.contains("manager: two"), "{managed}");
 }
 
-fn watch(cluster: Cluster) {
+fn watch(cluster: &Cluster) {
     let mut command = cluster.kubectl_command(&["get", "configmaps", "-w", "--no-headers"]);
     let output = cluster.place.home().join("watch");
     command.stdout(std::fs::File::create(&output).expect("a file of the test"));
@@ -180,7 +180,7 @@ fn watch(cluster: Cluster) {
     watching.wait().expect("kubectl ends");
 }
 
-fn scale(cluster: Cluster) {
+fn scale(cluster: &Cluster) {
     cluster.kubectl("create deployment web --image=nginx --port=8080 --replicas=2");
     cluster.kubectl("apply -f tests/manifests/03-statefulset.yaml");
     for (resource, app) in [("deployment/web", "web"), ("statefulset/postgres", "postgres")] {
@@ -199,7 +199,7 @@ fn scale(cluster: Cluster) {
     assert!(complaint.contains("Expected replicas to be 7, was 0"), "{complaint}");
 }
 
-fn edit(cluster: Cluster) {
+fn edit(cluster: &Cluster) {
     cluster.kubectl("create deployment web --image=nginx --replicas=1");
     let mut edit = cluster.kubectl_command(&["edit", "deployment", "web"]);
     edit.env("KUBE_EDITOR", "sed -i s/replicas:.1/replicas:\\ 2/");
@@ -213,7 +213,7 @@ fn edit(cluster: Cluster) {
     assert!(!output.contains("edited"), "{output}");
 }
 
-fn wait_and_rollout(cluster: Cluster) {
+fn wait_and_rollout(cluster: &Cluster) {
     cluster.kubectl("create deployment web --image=nginx:1 --replicas=3");
     cluster.kubectl("wait deployment/web --for=condition=Available --timeout=20s");
     let first = names(&cluster.json("get replicasets"));
@@ -236,7 +236,7 @@ fn wait_and_rollout(cluster: Cluster) {
     cluster.kubectl("wait pods -l app=web --for=delete --timeout=20s");
 }
 
-fn strict_decoding(cluster: Cluster) {
+fn strict_decoding(cluster: &Cluster) {
     let unknown = cluster.try_apply("{apiVersion: v1, kind: Gizmo, metadata: {name: a}}").failed();
     assert!(unknown.contains("no matches for kind \"Gizmo\" in version \"v1\""), "{unknown}");
     let service =
@@ -263,7 +263,7 @@ fn strict_decoding(cluster: Cluster) {
     assert!(half.stderr.contains("metadata.name: Invalid value: \"BAD\""), "{}", half.stderr);
 }
 
-fn help_from_the_server(cluster: Cluster) {
+fn help_from_the_server(cluster: &Cluster) {
     let version = cluster.kubectl("version");
     assert!(version.contains("Server Version: v1.36"), "{version}");
     let explained = cluster.kubectl("explain service.spec.sessionAffinity");

@@ -354,13 +354,18 @@ async fn report(notices: notice::Sender, failures: Vec<Failure>) {
     let holders = holders(places).await;
     for Failure { place, owner, error } in failures {
         let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            // For an ordinary user that is how it is, from the first two Services on; the Event says it.
+            tracing::debug!(route = %owner.route, address = %place.address, "privileged port not bound");
+        } else {
+            tracing::warn!(route = %owner.route, address = %place.address, reason, "service port not bound");
+        }
         notify(&notices, &owner.route, place, reason);
     }
 }
 
 /// Advice: a full channel drops it.
 fn notify(notices: &notice::Sender, route: &RouteName, place: Place, reason: String) {
-    tracing::warn!(%route, address = %place.address, reason, "service port not bound");
     let notice = Notice::PortNotBound { route: route.clone(), address: place.address, reason };
     if notices.try_send(notice).is_err() {
         tracing::debug!("notice dropped");

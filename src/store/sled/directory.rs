@@ -37,8 +37,9 @@ pub(super) struct Directory {
 }
 
 impl Drop for Directory {
-    /// Closing alone would keep the lock while a process that was forked just now has not begun its own program.
     fn drop(&mut self) {
+        // Closing the file would do, were it not for a child that another thread is just forking: until its exec it
+        // holds a copy. If this fails, closing still follows.
         flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
