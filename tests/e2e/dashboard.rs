@@ -158,9 +158,14 @@ fn a_browser_shows_it() {
     }
     assert_eq!(browser.evaluate("location.search"), "", "the token is not left in the address bar");
     let pod = pod_at(&address, 9000);
-    let expression = "document.querySelector('[aria-label=\"Service production/payment-service\"] button').click()";
-    browser.evaluate(expression);
-    browser.text("the endpoints of an opened service", |text| text.contains(&pod));
+    assert!(text.contains(&pod), "the busiest service is open:\n{text}");
+    let button = "document.querySelector('[aria-label=\"Service production/payment-service\"] button').click()";
+    browser.evaluate(button);
+    browser.text("a closed service hides its endpoints", |text| {
+        !text.contains(&format!("{pod} 127."))
+    });
+    browser.evaluate(button);
+    browser.text("an open one shows them", |text| text.contains(&format!("{pod} 127.")));
     cluster.kubectl("create service clusterip appears-live --tcp=80:80");
     browser.text("a new service without a reload", |text| text.contains("appears-live"));
     let foreign = browser.evaluate(
