@@ -76,7 +76,6 @@ pub(crate) struct Query {
     pub(crate) grace_period_seconds: Option<i64>,
     pub(crate) propagation_policy: String,
     pub(crate) include_object: String,
-    pub(crate) container: String,
     pub(crate) follow: String,
     pub(crate) tail_lines: Option<usize>,
     pub(crate) since_seconds: Option<i64>,

@@ -1,4 +1,4 @@
-//! Events that are older than an hour are deleted, as a real API server lets them expire. [`record`] makes them.
+//! Events that are older than an hour are deleted, as a real API server lets them expire.
 
 use std::time::Duration;
 
@@ -6,9 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 
 use crate::{
-    controllers::{Controller, Note, Plan, Step, Trigger, WORKERS, World, itself},
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself},
     model::{ObjectKey, kind},
-    registry::Registry,
 };
 
 /// How long an Event lives after it was last seen (kube-apiserver's `--event-ttl`).
@@ -20,11 +19,6 @@ pub(crate) static CONTROLLER: Controller = Controller {
     triggers: &[Trigger { kind: &kind::EVENT, keys: itself }],
     plan,
 };
-
-/// Records an Event about an object; see [`Registry::record`].
-pub async fn record(registry: &Registry, component: &str, note: &Note) {
-    registry.record(component, note).await;
-}
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key).filter(|object| !object.is_terminating()) else {

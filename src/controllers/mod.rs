@@ -9,7 +9,7 @@ mod endpoint_packing;
 mod endpoint_slice_mirroring;
 mod endpoint_slices;
 mod endpoints;
-pub mod events;
+mod events;
 mod garbage;
 mod load_balancer;
 mod namespace;
