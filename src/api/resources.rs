@@ -249,36 +249,48 @@ fn render_list(
             in_form(table.to_bytes(), Form::Json, StatusCode::OK)
         }
         Form::Metadata => {
-            let items: Vec<Bytes> = objects.iter().map(|object| table::partial(object)).collect();
-            let body = join_list("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, &items);
+            let body =
+                list_body("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, |body| {
+                    join(body, objects, |body, object| {
+                        body.extend_from_slice(&table::partial(object))
+                    });
+                });
             in_form(body, Form::Json, StatusCode::OK)
         }
         Form::Json | Form::Yaml => {
-            let items: Vec<Bytes> =
-                objects.iter().map(|object| object.document().clone()).collect();
             let list = format!("{}List", kind.kind);
-            let body = join_list(&list, &kind.api_version(), &metadata, &items);
+            let body = list_body(&list, &kind.api_version(), &metadata, |body| {
+                body.reserve(objects.iter().map(|object| object.document_len() + 1).sum());
+                join(body, objects, |body, object| object.write_document(body));
+            });
             in_form(body, form, StatusCode::OK)
         }
     }
 }
 
-/// A list document out of finished items, which are copied once and parsed never.
-fn join_list(kind: &str, api_version: &str, metadata: &Value, items: &[Bytes]) -> Bytes {
+/// A list document around its items, which are copied once and parsed never.
+fn list_body(
+    kind: &str,
+    api_version: &str,
+    metadata: &Value,
+    write_items: impl FnOnce(&mut Vec<u8>),
+) -> Bytes {
     let head = format!(
         "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
     );
-    let length: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut body = Vec::with_capacity(head.len() + length + 2);
-    body.extend_from_slice(head.as_bytes());
-    for (index, item) in items.iter().enumerate() {
+    let mut body = head.into_bytes();
+    write_items(&mut body);
+    body.extend_from_slice(b"]}");
+    body.into()
+}
+
+fn join(body: &mut Vec<u8>, objects: &[Arc<Object>], write: impl Fn(&mut Vec<u8>, &Object)) {
+    for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(item);
+        write(body, object);
     }
-    body.extend_from_slice(b"]}");
-    body.into()
 }
 
 /// One object as an answer.
@@ -294,7 +306,7 @@ pub(crate) fn answer(
             in_form(table.to_bytes(), Form::Json, code)?
         }
         Form::Metadata => in_form(table::partial(object), Form::Json, code)?,
-        Form::Json | Form::Yaml => in_form(object.document().clone(), form, code)?,
+        Form::Json | Form::Yaml => in_form(object.document(), form, code)?,
     };
     add_warnings(&mut response, warnings);
     Ok(response)

@@ -167,7 +167,7 @@ fn line(word: &str, object: &Object, form: Form, first: bool) -> Vec<u8> {
             table::render_one(object, Timestamp::now(), include, first).to_bytes()
         }
         Form::Metadata => table::partial(object),
-        Form::Json | Form::Yaml => object.document().clone(),
+        Form::Json | Form::Yaml => object.document(),
     };
     let mut line = Vec::with_capacity(document.len() + 40);
     line.extend_from_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
