@@ -66,7 +66,7 @@ struct History {
 impl Cache {
     /// Reads the whole store; [`Cache::follow`] then keeps the cache current.
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, store::Error> {
-        let (records, Revision(revision)) = store.list(b"").await?;
+        let (records, Revision(revision)) = store.list(b"", None).await?;
         let mut view = View { revision, ..View::default() };
         for Record { key, value, revision: Revision(revision) } in records {
             if let Some(object) = decode(&key, revision, &value) {

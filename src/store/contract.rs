@@ -67,13 +67,13 @@ fn delete(key: &str, revision: Revision) -> Write {
 }
 
 async fn value(store: &dyn Store, key: &str) -> Option<(String, u64)> {
-    let record = store.get(key.as_bytes()).await.unwrap()?;
+    let record = store.get(key.as_bytes(), None).await.unwrap()?;
     assert_eq!(record.key, key);
     Some((String::from_utf8(record.value.to_vec()).unwrap(), record.revision.0))
 }
 
 async fn keys(store: &dyn Store, prefix: &str) -> Vec<String> {
-    let (records, _) = store.list(prefix.as_bytes()).await.unwrap();
+    let (records, _) = store.list(prefix.as_bytes(), None).await.unwrap();
     records.iter().map(|r| String::from_utf8(r.key.to_vec()).unwrap()).collect()
 }
 
@@ -88,7 +88,7 @@ async fn fill(store: &dyn Store, count: u64) {
 }
 
 async fn get_and_list(store: Arc<dyn Store>) {
-    assert_eq!(store.list(b"").await.unwrap(), (Vec::new(), Revision(0)));
+    assert_eq!(store.list(b"", None).await.unwrap(), (Vec::new(), Revision(0)));
     for key in ["b/2", "a/1", "b/10", "b/1", "b0", "b"] {
         store.commit(vec![create(key, &format!("value of {key}"))]).await.unwrap();
     }
@@ -107,7 +107,7 @@ async fn get_and_list(store: Arc<dyn Store>) {
     store.commit(vec![delete("b/10", Revision(3))]).await.unwrap();
     assert_eq!(value(&*store, "b/10").await, None);
     assert_eq!(keys(&*store, "b/").await, ["b/1", "b/2"]);
-    assert_eq!(store.list(b"b/").await.unwrap().1, Revision(7));
+    assert_eq!(store.list(b"b/", None).await.unwrap().1, Revision(7));
 }
 
 async fn commits_are_all_or_nothing(store: Arc<dyn Store>) {
@@ -353,13 +353,13 @@ async fn list_then_watch_misses_nothing(store: Arc<dyn Store>) {
     }
     let mut readers = Vec::new();
     for _ in 0..10 {
-        let (records, revision) = store.list(b"key/").await.unwrap();
+        let (records, revision) = store.list(b"key/", None).await.unwrap();
         let watch = store.watch(revision).await.unwrap();
         readers.push((records, revision, watch));
         tokio::task::yield_now().await;
     }
     tasks.join_all().await;
-    let (expected, last) = store.list(b"key/").await.unwrap();
+    let (expected, last) = store.list(b"key/", None).await.unwrap();
     let replay = readers.into_iter().map(async |(records, revision, watch)| {
         let mut state: BTreeMap<Bytes, Record> =
             records.into_iter().map(|r| (r.key.clone(), r)).collect();
@@ -386,7 +386,7 @@ async fn large_values(store: Arc<dyn Store>) {
         let key = Bytes::from(format!("large/{size:08}"));
         let write = Write { key: key.clone(), expect: Expect::Absent, value: Some(value.clone()) };
         store.commit(vec![write]).await.unwrap();
-        assert_eq!(store.get(&key).await.unwrap().unwrap().value, value);
+        assert_eq!(store.get(&key, None).await.unwrap().unwrap().value, value);
         assert_eq!(next(&mut watch).await[0].value, Some(value));
     }
     assert_eq!(keys(&*store, "large/").await.len(), sizes.len());
