@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod history;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
