@@ -27,7 +27,7 @@ async fn commit(store: &Sled, states: &mut States, random: &mut StdRng) {
     for _ in 0..random.random_range(1..4) {
         let key = format!("{:02}", random.random_range(0..40));
         let at = state.get(key.as_bytes()).map(|record| record.revision);
-        let size = if random.random_ratio(1, 20) { 20_000 } else { 600 };
+        let size = if random.random_ratio(1, 10) { 20_000 } else { 600 };
         let value = vec![random.random(); random.random_range(0..size)];
         let value = (at.is_none() || random.random_ratio(3, 4)).then_some(value);
         writes.insert(key.clone(), write(&key, at, value));
@@ -72,9 +72,9 @@ async fn the_past_survives_restarts_and_moves() {
     let mut states = States::from([(Revision(0), OrdMap::new())]);
     let generation = || fs::read_to_string(dir.path().join("store/CURRENT")).unwrap();
     let mut moves = 0;
-    for round in 0..10 {
+    for round in 0..6 {
         let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
-        for _ in 0..30 {
+        for _ in 0..15 {
             let before = generation();
             for _ in 0..20 {
                 commit(&store, &mut states, &mut random).await;
