@@ -8,6 +8,7 @@ mod contract;
 mod index;
 mod memory;
 mod sled;
+pub mod snapshot;
 
 use std::{fmt, sync::Arc};
 
@@ -143,6 +144,9 @@ pub enum Error {
         "the object store in {0} is in use by another process: stop it, or choose another --data-dir"
     )]
     InUse(String),
+    /// A snapshot can be restored only where nothing is. The text names the place.
+    #[error("{0} holds an object store already, or a part of one")]
+    NotEmpty(String),
     /// Stored data is damaged. The text names the file and what is wrong.
     #[error("the object store is damaged: {0}")]
     Damaged(String),

@@ -124,3 +124,58 @@ async fn the_first_format_keeps_its_present() {
     put(&store, &["a"], b"new").await.unwrap();
     assert_eq!(store.list(b"", Some(Revision(11))).await.unwrap().0, records);
 }
+
+#[tokio::test]
+async fn a_snapshot_becomes_a_store() {
+    let dir = TempDir::new().unwrap();
+    let store = Sled::open(&dir.path().join("old")).unwrap();
+    let mut states = States::from([(Revision(0), OrdMap::new())]);
+    let mut random = StdRng::seed_from_u64(4);
+    for _ in 0..40 {
+        commit(&store, &mut states, &mut random).await;
+    }
+    let (records, revision) = store.list(b"", None).await.unwrap();
+    let dir = dir.path().join("new");
+    let at = Revision(revision.0 + 1000);
+    Sled::restore(&dir, records.clone(), at).unwrap();
+    let error = Sled::restore(&dir, records.clone(), at).unwrap_err();
+    assert!(matches!(error, Error::NotEmpty(_)), "{error}");
+    for _ in 0..2 {
+        let store = Sled::open(&dir).unwrap();
+        assert_eq!(store.list(b"", None).await.unwrap(), (records.clone(), at));
+        for before in [revision, Revision(at.0 - 1)] {
+            let error = store.watch(before).await.err();
+            assert!(matches!(error, Some(Error::Compacted { oldest }) if oldest == at));
+        }
+    }
+    let store = Sled::open(&dir).unwrap();
+    assert_eq!(put(&store, &["new"], b"1").await.unwrap(), Revision(at.0 + 1));
+    assert_eq!(store.list(b"", Some(at)).await.unwrap().0, records);
+}
+
+/// What a process leaves that is killed while it restores, at each step.
+#[tokio::test]
+async fn half_a_restore_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let record = |i: u64| Record {
+        key: Bytes::from(format!("{i:03}")),
+        value: Bytes::from(vec![1; 100]),
+        revision: Revision(i),
+    };
+    Sled::restore(dir.path(), (1..50).map(record).collect(), Revision(50)).unwrap();
+    let root = dir.path().join("store");
+    let refused = || {
+        let error = Sled::open(dir.path()).err().expect("it is refused");
+        assert!(matches!(error, Error::Damaged(_)), "{error}");
+        let error = Sled::restore(dir.path(), Vec::new(), Revision(9)).unwrap_err();
+        assert!(matches!(error, Error::NotEmpty(_)), "{error}");
+    };
+    fs::rename(root.join("CURRENT"), root.join("CURRENT.next")).unwrap();
+    refused();
+    fs::remove_file(root.join("CURRENT.next")).unwrap();
+    refused();
+    fs::write(root.join("gen-1/db"), "begun").unwrap();
+    refused();
+    fs::remove_dir_all(root.join("gen-1")).unwrap();
+    refused();
+}
