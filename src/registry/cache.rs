@@ -67,15 +67,8 @@ struct History {
 impl Cache {
     /// Reads the whole store; [`Cache::follow`] then keeps the cache current.
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, store::Error> {
-        let (records, Revision(revision)) = store.list(b"").await?;
-        let mut view = View { revision, ..View::default() };
-        for Record { key, value, revision: Revision(revision) } in records {
-            if let Some(object) = decode(&key, revision, value.clone()) {
-                view.insert(&Arc::new(object));
-            } else {
-                view.allocate(&key, revision, Some(&value));
-            }
-        }
+        let (records, Revision(revision)) = store.list(b"", None).await?;
+        let view = view_of(records, revision);
         let histories = KINDS
             .iter()
             .map(|kind| {
@@ -196,6 +189,19 @@ impl Cache {
         }
         Ok((events, state.view.revision))
     }
+}
+
+/// A view of just these records, at a revision.
+pub(crate) fn view_of(records: Vec<Record>, revision: u64) -> View {
+    let mut view = View { revision, ..View::default() };
+    for Record { key, value, revision: Revision(revision) } in records {
+        if let Some(object) = decode(&key, revision, value.clone()) {
+            view.insert(&Arc::new(object));
+        } else {
+            view.allocate(&key, revision, Some(&value));
+        }
+    }
+    view
 }
 
 fn event_of(view: &View, change: &Change) -> Option<Event> {

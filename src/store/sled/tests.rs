@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod history;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
@@ -35,7 +36,7 @@ fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {
 async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Error> {
     let mut writes = Vec::new();
     for key in keys {
-        let at = store.get(key.as_bytes()).await.unwrap().map(|r| r.revision);
+        let at = store.get(key.as_bytes(), None).await.unwrap().map(|r| r.revision);
         writes.push(write(key, at, Some(value.to_vec())));
     }
     store.commit(writes).await
@@ -43,7 +44,7 @@ async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Erro
 
 /// Everything that can be read: current records, the revision, and the kept history.
 async fn everything(store: &Sled) -> (Vec<Record>, Revision, Vec<Commit>) {
-    let (records, revision) = store.list(b"").await.unwrap();
+    let (records, revision) = store.list(b"", None).await.unwrap();
     let from = match store.watch(Revision(0)).await {
         Ok(_) => Revision(0),
         Err(Error::Compacted { oldest }) => oldest,
@@ -92,7 +93,7 @@ async fn closing_answers_what_waits() {
     put(&store, &["a"], b"1").await.unwrap();
     store.close();
     assert!(matches!(put(&store, &["b"], b"1").await, Err(Error::Closed)));
-    assert_eq!(store.list(b"").await.unwrap().0.len(), 1, "reads go on");
+    assert_eq!(store.list(b"", None).await.unwrap().0.len(), 1, "reads go on");
     assert_eq!(watch.next().await.unwrap().unwrap()[0].key, "a");
     assert!(matches!(watch.next().await, Some(Err(Error::Closed))));
     let again = Sled::open(dir.path()).unwrap();

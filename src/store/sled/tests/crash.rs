@@ -44,7 +44,7 @@ fn keys(writer: u64) -> [String; 3] {
 }
 
 async fn count(store: &Sled, key: &str) -> u64 {
-    let record = store.get(key.as_bytes()).await.unwrap();
+    let record = store.get(key.as_bytes(), None).await.unwrap();
     record.map_or(0, |r| u64::from_be_bytes(r.value[..8].try_into().unwrap()))
 }
 
@@ -180,7 +180,7 @@ async fn full_disk_child() {
         assert_eq!(put(&store, &["a"], b"3").await.unwrap(), Revision(revision.0 + 1));
         for i in 0..written {
             let key = format!("{round}/{i}");
-            let at = store.get(key.as_bytes()).await.unwrap().map(|r| r.revision);
+            let at = store.get(key.as_bytes(), None).await.unwrap().map(|r| r.revision);
             store.commit(vec![write(&key, at, None)]).await.unwrap();
         }
     }
@@ -208,7 +208,7 @@ async fn failing_disk_child() {
     assert!(matches!(failed, Error::Failed { .. }), "{failed:?}");
     let again = put(&store, &["small"], b"1").await;
     assert!(matches!(again, Err(Error::Failed { .. })), "{again:?}");
-    assert_eq!(store.list(b"").await.unwrap().1, last, "reads go on");
+    assert_eq!(store.list(b"", None).await.unwrap().1, last, "reads go on");
     while let Some(Ok(commit)) = watch.next().await {
         assert!(commit[0].revision <= last);
     }

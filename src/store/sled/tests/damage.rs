@@ -150,7 +150,7 @@ async fn another_format_is_not_touched() {
     let (dir, _) = filled().await;
     {
         let generation = Generation::open(&dir.path().join("store"), "", 1).unwrap();
-        generation.apply(&[(record::FORMAT_KEY.to_vec(), b"2".to_vec())], &[]).unwrap();
+        generation.apply(&[(record::FORMAT_KEY.to_vec(), b"3".to_vec())], &[]).unwrap();
     }
     let error = open_error(dir.path());
     assert!(matches!(error, Error::Unsupported(_)), "{error}");
