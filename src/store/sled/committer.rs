@@ -13,6 +13,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::debug_span;
 
 use crate::store::{
     Commit, Error, Revision, Write,
@@ -51,13 +52,20 @@ pub(super) struct Tuning {
     pub(super) limits: Limits,
     /// A database file below this size is never moved: so much is not worth the work.
     pub(super) renew_bytes_min: u64,
+    /// Versions that must have gathered before a commit's batch removes them along.
+    pub(super) sweep_versions_min: usize,
     /// Whether space is reserved ahead; without it, sled meets the full disk.
     pub(super) reserve: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { limits: Limits::default(), renew_bytes_min: 64 * 1024 * 1024, reserve: true }
+        Self {
+            limits: Limits::default(),
+            renew_bytes_min: 64 * 1024 * 1024,
+            sweep_versions_min: SWEEP_VERSIONS_MIN,
+            reserve: true,
+        }
     }
 }
 
@@ -92,6 +100,7 @@ pub(super) struct Committer {
 impl Committer {
     /// Opens or makes the store below a data directory.
     pub(super) fn open(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
+        let _phase = debug_span!("open").entered();
         let directory = Directory::lock(dir)?;
         let path = directory.high_water();
         let mark = match HighWater::open(&path) {
@@ -243,7 +252,7 @@ impl Committer {
         for (commit, nth) in commits.iter().zip(0..count) {
             record::encode(commit, Group { nth, commits: count }, &mut pairs);
         }
-        self.write(pairs, SWEEP_VERSIONS_MIN)?;
+        self.write(pairs, self.tuning.sweep_versions_min)?;
         let last = commits.last().and_then(|commit| commit.first());
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
             Ok(()) => Ok(()),
@@ -280,7 +289,11 @@ impl Committer {
             compaction.versions = (compaction.versions + self.garbage.passed).saturating_sub(gone);
             pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
         }
-        let result = self.write_batch(&pairs, &removed);
+        let result = {
+            let phase =
+                if removed.is_empty() { debug_span!("batch") } else { debug_span!("sweep") };
+            phase.in_scope(|| self.write_batch(&pairs, &removed))
+        };
         self.note_space(&result);
         result?;
         if self.compaction != compaction {
@@ -436,6 +449,7 @@ impl Committer {
     }
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {
+        let _phase = debug_span!("move", number).entered();
         let mut image = self.index.image();
         let garbage = mem::take(&mut image.garbage);
         self.add_garbage(garbage);

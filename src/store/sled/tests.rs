@@ -2,8 +2,14 @@
 
 mod crash;
 mod damage;
+mod full;
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
@@ -23,8 +29,16 @@ const SMALL: Tuning = Tuning {
         bytes_max: 1024 * 1024,
     },
     renew_bytes_min: 2 * 1024 * 1024,
+    sweep_versions_min: 256,
     reserve: true,
 };
+
+/// Tells a process that it is a child, and on which directory to work.
+const DIR: &str = "SNOWGLOBE_STORE_TEST_DIR";
+
+fn dir_of_child() -> Option<PathBuf> {
+    env::var_os(DIR).map(PathBuf::from)
+}
 
 fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {
     let expect = at.map_or(Expect::Absent, Expect::At);
