@@ -309,13 +309,17 @@ impl Committer {
         if self.high_water.revision() < revision
             && let Err(error) = self.high_water.write(revision)
         {
-            return Err(self.high_water_failure(error));
+            let error = self.high_water_failure(error);
+            return Err(self.unless_full(error));
         }
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
             + removed.iter().map(Vec::len).sum::<usize>();
         let generation = self.generation.as_ref().expect("write has opened it");
-        if self.tuning.reserve {
-            generation.reserve(if self.full { bytes + RESUME_BYTES } else { bytes })?;
+        let needed = if self.full { bytes + RESUME_BYTES } else { bytes };
+        if self.tuning.reserve
+            && let Err(error) = generation.reserve(needed)
+        {
+            return Err(self.unless_full(error));
         }
         match generation.apply(pairs, removed) {
             Err(Error::Full(dir)) => {
@@ -356,14 +360,19 @@ impl Committer {
                 self.generation = Some(generation);
                 Ok(())
             }
-            Err(error @ Error::Full(_)) => Err(error),
-            Err(error) => Err(self.fail(error)),
+            Err(error) => Err(self.unless_full(error)),
         }
+    }
+
+    /// Stops writing for good, unless all that is missing is space.
+    fn unless_full(&mut self, error: Error) -> Error {
+        if matches!(error, Error::Full(_)) { error } else { self.fail(error) }
     }
 
     /// Stops writing for good; reads go on.
     fn fail(&mut self, error: Error) -> Error {
-        tracing::error!(%error, "the object store takes no more writes");
+        let cause: &dyn std::error::Error = &error;
+        tracing::error!(error = cause, "the object store takes no more writes");
         self.index.end(error.clone());
         self.failed = Some(error.clone());
         error
@@ -415,9 +424,7 @@ impl Committer {
         self.high_water_synced = Instant::now();
         if let Err(error) = self.high_water.sync() {
             let error = self.high_water_failure(error);
-            if !matches!(error, Error::Full(_)) {
-                self.fail(error);
-            }
+            self.unless_full(error);
         }
     }
 
