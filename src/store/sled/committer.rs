@@ -4,6 +4,9 @@
 //! flushed and synced; the high-water mark is raised; then the index is told, and the callers. A process that dies
 //! in between leaves a batch that nobody was told of, whole or not at all.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fs, io, mem, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;

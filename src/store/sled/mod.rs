@@ -16,7 +16,7 @@ mod tests;
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
     pin::pin,
     sync::{
         Arc,
@@ -49,11 +49,15 @@ const QUEUE_LENGTH: usize = 512;
 const LOOK: Duration = Duration::from_secs(5);
 /// After so many looks without one, the disk (or sled, whose own threads can die) is taken for gone.
 const STALLED_LOOKS: u32 = 6;
+/// After so long, somebody who waits for the store to open is told that it is not ready yet.
+const OPEN_NOTICE: Duration = Duration::from_secs(10);
 /// How long closing may take. Its longest part is to move the data to a new file.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 
 /// An object store in a directory. Dropping it closes it.
 pub struct Sled {
+    /// The data directory.
+    dir: PathBuf,
     index: Arc<Index>,
     queue: mpsc::Sender<Request>,
     closing: CancellationToken,
@@ -80,8 +84,8 @@ impl Sled {
         let closing = CancellationToken::new();
         let (opened, answer) = sync_channel(1);
         let (alive, thread_ended) = sync_channel(0);
-        let dir = dir.to_owned();
         let work = {
+            let dir = dir.to_owned();
             let closing = closing.clone();
             move || {
                 let _alive = alive;
@@ -107,10 +111,18 @@ impl Sled {
             .name("store".to_owned())
             .spawn(work)
             .map_err(|e| failed("starting its thread", e))?;
-        let index =
-            answer.recv().unwrap_or_else(|e| Err(failed("opening", io::Error::other(e))))?;
+        let opened = loop {
+            match answer.recv_timeout(OPEN_NOTICE) {
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::warn!(dir = %dir.display(), "the object store is still being opened");
+                }
+                Err(ended) => return Err(failed("opening", io::Error::other(ended))),
+                Ok(opened) => break opened,
+            }
+        };
+        let (dir, index) = (dir.to_owned(), opened?);
         let (stalled, thread) = (CancellationToken::new(), Mutex::new(thread_ended));
-        Ok(Self { index, queue, closing, stalled, thread })
+        Ok(Self { dir, index, queue, closing, stalled, thread })
     }
 
     /// Finishes the commits that wait, closes the files and gives back the lock. Blocks; reads go on working.
@@ -140,7 +152,7 @@ impl Sled {
         }
         let waited = (LOOK * STALLED_LOOKS).as_secs();
         let cause = io::Error::other(format!("no commit was finished within {waited} s"));
-        self.index.end(failed("waiting for its disk", cause));
+        self.index.end(failed(&format!("writing in {}", self.dir.display()), cause));
         self.stalled.cancel();
         Err(self.ended())
     }

@@ -232,7 +232,8 @@ async fn a_hanging_disk_ends_the_store() {
     let (_alive, thread) = sync_channel(0);
     let index = Arc::new(Index::new(SMALL.limits));
     let (closing, stalled) = (CancellationToken::new(), CancellationToken::new());
-    let store = Sled { index, queue, closing, stalled, thread: Mutex::new(thread) };
+    let (dir, thread) = (PathBuf::from("/data"), Mutex::new(thread));
+    let store = Sled { dir, index, queue, closing, stalled, thread };
     let mut watch = store.watch(Revision(0)).await.unwrap();
     let one = |key| vec![write(key, None, Some(b"1".to_vec()))];
     let slow = async {
