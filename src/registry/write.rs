@@ -234,7 +234,8 @@ impl Registry {
 
 /// What a client is told when the store does not take a write.
 pub(crate) fn store_status(error: &store::Error) -> Status {
-    tracing::warn!(%error, "the object store refused a request");
+    let cause: &dyn std::error::Error = error;
+    tracing::warn!(error = cause, "the object store refused a request");
     match error {
         store::Error::Full(_) => Status::insufficient_storage(error.to_string()),
         store::Error::Closed => Status::unavailable("the server is shutting down"),

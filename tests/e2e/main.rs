@@ -37,6 +37,10 @@ mod policies;
 #[cfg(test)]
 mod state;
 #[cfg(test)]
+mod store_disk;
+#[cfg(test)]
+mod store_failures;
+#[cfg(test)]
 mod tools;
 #[cfg(test)]
 mod traffic;

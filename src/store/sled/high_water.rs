@@ -63,6 +63,12 @@ impl HighWater {
         Ok(())
     }
 
+    /// Goes on in another file; gives the one until now.
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
+    }
+
     /// Makes the mark durable, if it is not.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if !self.synced {
