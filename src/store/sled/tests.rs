@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod power;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
