@@ -4,6 +4,7 @@ mod crash;
 mod damage;
 mod full;
 mod history;
+mod power;
 
 use std::{
     collections::BTreeMap,

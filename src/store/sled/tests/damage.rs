@@ -35,7 +35,7 @@ async fn filled() -> (TempDir, Vec<Record>) {
     (dir, records)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
