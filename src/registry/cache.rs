@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{Kind, Object, ObjectKey, Status, kind::KINDS},
     registry::View,
-    store::{self, Change, Record, Revision, Store},
+    store::{self, Change, Expect, Record, Revision, Store},
 };
 
 /// What happened to an object.
@@ -47,6 +47,10 @@ const HISTORY_MAX: usize = 4096;
 /// How long a writer waits to see its own write; far above any healthy delay.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 
+/// Pauses between attempts to follow a store that is not available.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
 pub(crate) struct Cache {
     state: RwLock<State>,
     revision: channel::Sender<u64>,
@@ -67,8 +71,8 @@ struct History {
 impl Cache {
     /// Reads the whole store; [`Cache::follow`] then keeps the cache current.
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, store::Error> {
-        let (records, Revision(revision)) = store.list(b"", None).await?;
-        let view = view_of(records, revision);
+        let view = read(store).await?;
+        let revision = view.revision;
         let histories = KINDS
             .iter()
             .map(|kind| {
@@ -87,21 +91,61 @@ impl Cache {
         store: &dyn Store,
         token: &CancellationToken,
     ) -> Result<(), store::Error> {
+        let mut pause = PAUSE_MIN;
         loop {
-            let after = Revision(self.view().revision);
-            let mut commits = store.watch(after).await?;
-            loop {
-                let next = tokio::select! {
-                    () = token.cancelled() => return Ok(()),
-                    next = commits.next() => next,
-                };
-                match next {
-                    Some(Ok(commit)) => self.apply(&commit),
-                    Some(Err(store::Error::Lagged)) | None => break,
-                    Some(Err(error)) => return Err(error),
+            let ended = tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                ended = self.follow_once(store) => ended,
+            };
+            match ended {
+                Ok(()) | Err(store::Error::Lagged) => pause = PAUSE_MIN,
+                Err(store::Error::Unavailable(_)) => {
+                    tokio::select! {
+                        () = token.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                    }
                 }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Applies commits until the watch ends; reads everything again when the store has forgotten what comes next.
+    async fn follow_once(&self, store: &dyn Store) -> Result<(), store::Error> {
+        let mut watch = store.watch(Revision(self.view().revision)).await;
+        loop {
+            let commit = match &mut watch {
+                Ok(commits) => commits.next().await,
+                Err(error) => Some(Err(error.clone())),
+            };
+            match commit {
+                Some(Ok(commit)) => self.apply(&commit),
+                Some(Err(store::Error::Compacted { oldest })) => {
+                    tracing::warn!(%oldest, "the store's history has passed the cache; all is read again");
+                    self.replace(read(store).await?);
+                    return Ok(());
+                }
+                Some(Err(error)) => return Err(error),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes over a newer state whose history is not known: whoever watches must list again.
+    fn replace(&self, view: View) {
+        let revision = view.revision;
+        let mut state = self.state.write();
+        if revision <= state.view.revision {
+            return;
+        }
+        state.view = view;
+        for history in state.histories.values_mut() {
+            history.events.clear();
+            history.complete_after = revision;
+            history.latest.send_replace(revision);
+        }
+        drop(state);
+        self.revision.send_replace(revision);
     }
 
     fn apply(&self, commit: &[Change]) {
@@ -168,6 +212,30 @@ impl Cache {
         }
     }
 
+    /// Waits until the cache contains what made an expectation fail: the write that was found, or the deletion of
+    /// what was expected.
+    pub(crate) async fn wait_for_conflict(
+        &self,
+        key: &[u8],
+        expected: Expect,
+        found: Option<Revision>,
+    ) -> Result<(), Status> {
+        let mut revisions = self.revisions();
+        let contained = |now: &u64| match (found, expected) {
+            (Some(Revision(found)), _) => *now >= found,
+            (None, Expect::At(Revision(expected))) => {
+                self.state.read().view.revision_of(key) != Some(expected)
+            }
+            (None, Expect::Absent) => true,
+        };
+        match tokio::time::timeout(CATCH_UP_WAIT, revisions.wait_for(contained)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_)) | Err(_) => {
+                Err(Status::timeout("the cache did not catch up with another write"))
+            }
+        }
+    }
+
     /// The events of some kinds after a revision in order, and the revision up to which that is complete.
     pub(crate) fn events_after(
         &self,
@@ -189,6 +257,12 @@ impl Cache {
         }
         Ok((events, state.view.revision))
     }
+}
+
+/// The state of the store now.
+async fn read(store: &dyn Store) -> Result<View, store::Error> {
+    let (records, Revision(revision)) = store.list(b"", None).await?;
+    Ok(view_of(records, revision))
 }
 
 /// A view of just these records, at a revision.

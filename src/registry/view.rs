@@ -80,6 +80,14 @@ impl View {
         }
     }
 
+    /// The revision of what stands at a key of the store.
+    pub(crate) fn revision_of(&self, key: &[u8]) -> Option<u64> {
+        match ObjectKey::from_store_key(key) {
+            Some(key) => self.get(&key).map(|object| object.revision),
+            None => self.allocations.get(str::from_utf8(key).ok()?).map(|held| held.revision),
+        }
+    }
+
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
         // A tuple of owned strings is what the map is keyed by; the clone is two short strings.

@@ -203,13 +203,17 @@ impl Registry {
     /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
     /// the cache then already contains that other write.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<Result<u64, Bytes>, Status> {
+        let expectations: Vec<(Bytes, Expect)> =
+            writes.iter().map(|write| (write.key.clone(), write.expect)).collect();
         match self.store.commit(writes).await {
             Ok(Revision(revision)) => {
                 self.cache.wait_for(revision).await?;
                 Ok(Ok(revision))
             }
-            Err(store::Error::Conflict { key, .. }) => {
-                self.cache.wait_for(self.store.current().0).await?;
+            Err(store::Error::Conflict { key, found }) => {
+                let expected = expectations.iter().find(|(written, _)| *written == key);
+                let expected = expected.map_or(Expect::Absent, |(_, expected)| *expected);
+                self.cache.wait_for_conflict(&key, expected, found).await?;
                 Ok(Err(key))
             }
             Err(error) => Err(store_status(&error)),
@@ -235,8 +239,15 @@ impl Registry {
 /// What a client is told when the store does not take a write.
 pub(crate) fn store_status(error: &store::Error) -> Status {
     let cause: &dyn std::error::Error = error;
-    tracing::warn!(error = cause, "the object store refused a request");
     match error {
+        // The store itself has told once that it is away.
+        store::Error::Unavailable(_) => tracing::debug!(error = cause, "the object store is away"),
+        _ => tracing::warn!(error = cause, "the object store refused a request"),
+    }
+    match error {
+        store::Error::Unavailable(_) => Status::unavailable(error.to_string()),
+        store::Error::Unknown(_) => Status::timeout(error.to_string()),
+        store::Error::Invalid(_) => Status::bad_request(error.to_string()),
         store::Error::Full(_) => Status::insufficient_storage(error.to_string()),
         store::Error::Closed => Status::unavailable("the server is shutting down"),
         _ => Status::internal(error.to_string()),

@@ -8,8 +8,28 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use crate::store::{
-    Change, Commit, Error, Expect, Memory, Record, Revision, Sled, Store, Watch, Write,
+    Change, Commit, Error, Etcd, Expect, Memory, Record, Revision, Sled, Store, Watch, Write,
+    etcd::server::Server,
 };
+
+/// A fresh store, and what it needs to live.
+struct Opened {
+    store: Arc<dyn Store>,
+    _server: Option<Server>,
+}
+
+impl Opened {
+    fn embedded(store: impl Store) -> Option<Self> {
+        Some(Self { store: Arc::new(store), _server: None })
+    }
+
+    /// None where the machine has no etcd.
+    async fn etcd() -> Option<Self> {
+        let server = Server::start()?;
+        let store = Arc::new(Etcd::open(server.options()).await.unwrap());
+        Some(Self { store, _server: Some(server) })
+    }
+}
 
 /// Runs every case against a fresh store.
 macro_rules! suite {
@@ -20,8 +40,10 @@ macro_rules! suite {
                 #[tokio::test]
                 async fn $case() {
                     let dir = TempDir::new().unwrap();
-                    let open: fn(&Path) -> Arc<dyn Store> = $open;
-                    super::$case(open(dir.path())).await;
+                    let open = $open;
+                    let opened: Option<Opened> = open(dir.path()).await;
+                    let Some(Opened { store, _server }) = opened else { return };
+                    super::$case(store).await;
                 }
             )+
         }
@@ -51,8 +73,9 @@ macro_rules! suite {
     };
 }
 
-suite!(memory, |_| Arc::new(Memory::new()));
-suite!(sled, |dir| Arc::new(Sled::open(dir).unwrap()));
+suite!(memory, async |_: &Path| Opened::embedded(Memory::new()));
+suite!(sled, async |dir: &Path| Opened::embedded(Sled::open(dir).unwrap()));
+suite!(etcd, async |_: &Path| Opened::etcd().await);
 
 fn create(key: &str, value: &str) -> Write {
     put(key, Expect::Absent, value)

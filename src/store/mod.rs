@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod contract;
+mod etcd;
 mod index;
 mod memory;
 mod sled;
@@ -16,10 +17,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub use etcd::{Etcd, Options as EtcdOptions, Tls as EtcdTls, User as EtcdUser};
 pub use memory::Memory;
 pub use sled::Sled;
 
-/// A point in the store's history. Zero is the empty store; each commit takes the next one.
+/// A point in the store's history. Zero is the empty store; each commit takes a higher one, in backends that are
+/// not shared the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -74,7 +77,7 @@ pub struct Change {
 /// All changes of one commit, in the order of its writes. A watch hands over whole commits, never a part.
 pub type Commit = Arc<[Change]>;
 
-/// Commits in order of revision, without gap. Ends with an error when the watcher fell too far behind or the
+/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when the watcher fell too far behind or the
 /// store failed; resume from the last seen revision.
 pub type Watch = BoxStream<'static, Result<Commit, Error>>;
 
@@ -145,7 +148,9 @@ pub enum Error {
     )]
     InUse(String),
     /// A snapshot can be restored only where nothing is. The text names the place.
-    #[error("{0} holds an object store already, or a part of one")]
+    #[error(
+        "{0} holds an object store already, or a part of one; a snapshot is only restored where nothing is"
+    )]
     NotEmpty(String),
     /// Stored data is damaged. The text names the file and what is wrong.
     #[error("the object store is damaged: {0}")]
@@ -153,6 +158,12 @@ pub enum Error {
     /// Stored data has a format of another version of the program.
     #[error("the object store cannot be read: {0}")]
     Unsupported(String),
+    /// The store is somewhere else and cannot be used now; nothing was written. The text says where, why and what to do.
+    #[error("the object store is not available: {0}")]
+    Unavailable(String),
+    /// The connection was lost, or no answer came, while a write was under way: it may have happened.
+    #[error("it is not known whether the write happened: {0}")]
+    Unknown(String),
     /// The backend failed; the outcome of a write is unknown.
     #[error("the object store failed: {context}")]
     Failed {

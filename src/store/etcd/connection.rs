@@ -1,0 +1,193 @@
+//! One connection to one member of etcd, and what can become of a call.
+
+use std::{error::Error as _, fs, path::Path, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use http::uri::PathAndQuery;
+use parking_lot::RwLock;
+use prost::Message;
+use tokio::time::timeout;
+use tonic::{
+    Code, Request, Status, Streaming,
+    client::Grpc,
+    metadata::{Ascii, MetadataMap, MetadataValue},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+use tonic_prost::ProstCodec;
+
+use crate::store::etcd::{
+    explain::{self, Cause},
+    options::{Options, Tls},
+    proto::{AuthenticateRequest, AuthenticateResponse, WatchRequest, WatchResponse, path},
+};
+
+/// A member that takes longer to accept a connection, or to let us in, is passed over.
+pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How often a connection with open streams is tried, and how long an answer may take. etcd cuts off who asks more
+/// often than every 5 s (`--grpc-keepalive-min-time`).
+const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const ALIVE_MAX: Duration = Duration::from_secs(5);
+/// Largest message that is taken. Pages and parts of watches are a few MiB; a value is at most 2 MiB.
+const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A member that has let us in.
+pub(super) struct Connection {
+    channel: Channel,
+    pub(super) url: String,
+    token: RwLock<Option<MetadataValue<Ascii>>>,
+}
+
+/// What became of a call that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It was not sent: there is no connection, for this reason.
+    Down(Arc<str>),
+    /// etcd refused it and did nothing.
+    Refused(Status),
+    /// The answer was lost; etcd may have done it.
+    Lost(String),
+}
+
+impl Connection {
+    /// Connects to a member and authenticates.
+    pub(super) async fn open(options: &Options, endpoint: &str) -> Result<Self, Cause> {
+        let url = options.url(endpoint);
+        let mut target = Endpoint::from_shared(url.clone())
+            .map_err(|error| Cause::fatal(explain::chain(&error)))?
+            .connect_timeout(CONNECT_MAX)
+            .http2_keep_alive_interval(ALIVE_INTERVAL)
+            .keep_alive_timeout(ALIVE_MAX)
+            .tcp_nodelay(true);
+        if let Some(tls) = &options.tls {
+            let config = tls_config(tls).map_err(Cause::fatal)?;
+            target =
+                target.tls_config(config).map_err(|error| Cause::fatal(explain::chain(&error)))?;
+        }
+        let connected = timeout(CONNECT_MAX, target.connect()).await;
+        let channel = match connected {
+            Ok(Ok(channel)) => channel,
+            Ok(Err(error)) => return Err(explain::connecting(&url, &error)),
+            Err(_elapsed) => return Err(explain::slow(&url)),
+        };
+        let connection = Self { channel, url, token: RwLock::new(None) };
+        match timeout(CONNECT_MAX, connection.authenticate(options)).await {
+            Ok(Ok(())) => Ok(connection),
+            Ok(Err(failure)) => Err(explain::entering(&connection.url, options, &failure)),
+            Err(_elapsed) => Err(explain::slow(&connection.url)),
+        }
+    }
+
+    async fn authenticate(&self, options: &Options) -> Result<(), Failure> {
+        let Some(user) = &options.user else { return Ok(()) };
+        self.token.write().take();
+        let (name, password) = (user.name.clone(), user.password.clone());
+        let answer: Result<AuthenticateResponse, Failure> =
+            self.unary_once(path::AUTHENTICATE, AuthenticateRequest { name, password }).await;
+        let token = match answer {
+            Ok(AuthenticateResponse { token }) => token,
+            // Whoever is named is let in where nobody is asked.
+            Err(Failure::Refused(status)) if explain::authentication_is_off(&status) => {
+                return Ok(());
+            }
+            Err(failure) => return Err(failure),
+        };
+        let token = token
+            .parse()
+            .map_err(|_invalid| Failure::Lost("etcd gave a token that is none".to_owned()))?;
+        *self.token.write() = Some(token);
+        Ok(())
+    }
+
+    /// One question, one answer. Authenticates again when etcd has forgotten us.
+    pub(super) async fn unary<Q, R>(
+        &self,
+        options: &Options,
+        path: &'static str,
+        request: Q,
+    ) -> Result<R, Failure>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        match self.unary_once(path, request.clone()).await {
+            Err(Failure::Refused(status)) if explain::token_is_stale(&status) => {
+                self.authenticate(options).await?;
+                self.unary_once(path, request).await
+            }
+            other => other,
+        }
+    }
+
+    async fn unary_once<Q, R>(&self, path: &'static str, request: Q) -> Result<R, Failure>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let mut grpc = self.grpc();
+        // The channel takes requests at once, up to its bound, which the bound on calls keeps.
+        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        let mut request = Request::new(request);
+        self.add_token(request.metadata_mut());
+        let path = PathAndQuery::from_static(path);
+        let answer = grpc.unary(request, path, ProstCodec::<Q, R>::default()).await;
+        answer.map(tonic::Response::into_inner).map_err(failure)
+    }
+
+    /// Opens a watch stream. etcd ends it when its member loses touch with the others.
+    pub(super) async fn watch(
+        &self,
+        request: WatchRequest,
+    ) -> Result<Streaming<WatchResponse>, Failure> {
+        let mut grpc = self.grpc();
+        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        // The stream of requests stays open as long as the watch.
+        let mut request = Request::new(stream::iter([request]).chain(stream::pending()));
+        self.add_token(request.metadata_mut());
+        request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
+        let path = PathAndQuery::from_static(path::WATCH);
+        let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
+        let answer = grpc.streaming(request, path, codec).await;
+        answer.map(tonic::Response::into_inner).map_err(failure)
+    }
+
+    /// Forgets a token that etcd does not know any more, and fetches another.
+    pub(super) async fn renew(&self, options: &Options) -> Result<(), Failure> {
+        self.authenticate(options).await
+    }
+
+    fn grpc(&self) -> Grpc<Channel> {
+        Grpc::new(self.channel.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    fn add_token(&self, metadata: &mut MetadataMap) {
+        if let Some(token) = &*self.token.read() {
+            metadata.insert("token", token.clone());
+        }
+    }
+}
+
+/// Whether a status came from etcd as a refusal, or the answer was lost on the way or in etcd itself.
+pub(super) fn failure(status: Status) -> Failure {
+    let unsure =
+        matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
+    if status.source().is_some() || (unsure && !explain::nothing_was_done(&status)) {
+        return Failure::Lost(explain::chain(&status));
+    }
+    Failure::Refused(status)
+}
+
+fn tls_config(tls: &Tls) -> Result<ClientTlsConfig, String> {
+    let read = |path: &Path, flag: &str| {
+        fs::read(path).map_err(|error| format!("cannot read --{flag} {}: {error}", path.display()))
+    };
+    let mut config = ClientTlsConfig::new();
+    config = match &tls.authority {
+        Some(path) => config.ca_certificate(Certificate::from_pem(read(path, "etcd-cacert")?)),
+        None => config.with_native_roots(),
+    };
+    if let Some((certificate, key)) = &tls.identity {
+        let (certificate, key) = (read(certificate, "etcd-cert")?, read(key, "etcd-key")?);
+        config = config.identity(Identity::from_pem(certificate, key));
+    }
+    Ok(config)
+}

@@ -1,0 +1,467 @@
+//! What all parts of the store share: the connection and who keeps it, and which revisions are which.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
+use rand::RngExt;
+use tokio::{
+    select,
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::store::{
+    Error, Revision,
+    etcd::{
+        connection::{CONNECT_MAX, Connection, Failure},
+        epochs::{self, Epochs},
+        explain::{self, Cause},
+        layout::Keys,
+        mark::Mark,
+        options::Options,
+        proto::{
+            Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
+            TxnRequest, TxnResponse, path,
+        },
+    },
+};
+
+/// How long a write or a read may take. etcd answers in milliseconds unless its disk or its cluster is in trouble.
+const CALL_MAX: Duration = Duration::from_secs(4);
+/// Calls at once; more gain nothing over one connection, and wait.
+const CALLS_MAX: usize = 256;
+/// Pauses between rounds of attempts to connect; each is cut by a random part, so that many clients spread.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How far revisions jump when etcd's data was set back: above all that anybody can have seen since the mark was
+/// last written, a second ago at most.
+const JUMP: u64 = 1_000_000;
+
+/// Whether etcd can be used.
+#[derive(Clone)]
+pub(super) enum State {
+    /// Through this connection.
+    Up(Arc<Connection>),
+    /// No, for this reason.
+    Down(Arc<str>),
+}
+
+/// How the etcd that we knew is told from one whose data was replaced.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    cluster: u64,
+    term: u64,
+}
+
+pub(super) struct Core {
+    pub(super) options: Options,
+    pub(super) keys: Keys,
+    pub(super) mark: Mark,
+    pub(super) closing: CancellationToken,
+    state: watch::Sender<State>,
+    epochs: RwLock<Arc<Epochs>>,
+    known: Mutex<Option<Known>>,
+    /// Our last revision.
+    current: AtomicU64,
+    /// Our last revision whose history we have given up.
+    compacted: AtomicU64,
+    calls: Semaphore,
+}
+
+impl Core {
+    /// Connects to etcd, waits for it as long as the options say, and makes the store where there is none.
+    pub(super) async fn open(options: Options) -> Result<Arc<Self>, Error> {
+        let mark = Mark::read(&options).await?;
+        let core = Arc::new(Self::new(options, mark));
+        let connection = core.wait_for_etcd().await?;
+        let admitted = core.admit(&connection, true).await;
+        admitted.map_err(|refusal| refusal.error(&core.options))?;
+        core.use_connection(connection);
+        Ok(core)
+    }
+
+    pub(super) fn new(options: Options, mark: Mark) -> Self {
+        let none = Epochs::read(&epochs::first(Revision(0)), 0).expect("we wrote it");
+        Self {
+            keys: Keys::new(&options.prefix),
+            closing: CancellationToken::new(),
+            state: watch::Sender::new(State::Down("not connected to etcd yet".into())),
+            epochs: RwLock::new(Arc::new(none)),
+            known: Mutex::new(None),
+            current: AtomicU64::new(mark.revision().0),
+            compacted: AtomicU64::new(0),
+            calls: Semaphore::new(CALLS_MAX),
+            options,
+            mark,
+        }
+    }
+
+    /// The first connection.
+    pub(super) async fn wait_for_etcd(&self) -> Result<Arc<Connection>, Error> {
+        let until = Instant::now() + self.options.patience;
+        let mut pause = PAUSE_MIN;
+        let mut told = false;
+        loop {
+            let cause = match self.connect().await {
+                Ok(connection) => return Ok(Arc::new(connection)),
+                Err(cause) => cause,
+            };
+            if cause.fatal || Instant::now() + pause > until {
+                let advice = "start etcd there, or choose another --store";
+                let text =
+                    if cause.fatal { cause.text } else { format!("{}; {advice}", cause.text) };
+                return Err(Error::Unavailable(text));
+            }
+            if !told {
+                told = true;
+                let seconds = self.options.patience.as_secs();
+                tracing::warn!(cause = cause.text, seconds, "waiting for etcd");
+            }
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    pub(super) fn use_connection(&self, connection: Arc<Connection>) {
+        self.state.send_replace(State::Up(connection));
+    }
+
+    /// Tries every member once, beginning with a random one.
+    async fn connect(&self) -> Result<Connection, Cause> {
+        let endpoints = &self.options.endpoints;
+        let first = rand::rng().random_range(..endpoints.len().max(1));
+        let mut causes: Vec<Cause> = Vec::new();
+        for endpoint in endpoints.iter().cycle().skip(first).take(endpoints.len()) {
+            match Connection::open(&self.options, endpoint).await {
+                Ok(connection) => match self.probe(&connection).await {
+                    Ok(()) => return Ok(connection),
+                    Err(cause) => causes.push(cause),
+                },
+                Err(cause) => causes.push(cause),
+            }
+        }
+        let fatal = !causes.is_empty() && causes.iter().all(|cause| cause.fatal);
+        let texts: Vec<_> = causes.into_iter().map(|cause| cause.text).collect();
+        Err(Cause { text: texts.join("; "), fatal })
+    }
+
+    /// A read that a member can only answer as part of a working cluster.
+    async fn probe(&self, connection: &Connection) -> Result<(), Cause> {
+        let range = RangeRequest { key: self.keys.meta(), ..RangeRequest::default() };
+        let call = connection.unary::<_, RangeResponse>(&self.options, path::RANGE, range);
+        match timeout(CONNECT_MAX, call).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(failure)) => Err(explain::entering(&connection.url, &self.options, &failure)),
+            Err(_elapsed) => Err(explain::slow(&connection.url)),
+        }
+    }
+
+    /// Makes a new connection whenever the old one is lost, until the store is closed.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let mut state = self.state.subscribe();
+        let work = async {
+            loop {
+                let Ok(down) = state.wait_for(|state| matches!(state, State::Down(_))).await else {
+                    return;
+                };
+                drop(down);
+                self.reconnect().await;
+            }
+        };
+        select! {
+            () = self.closing.cancelled() => {}
+            () = work => {}
+        }
+        self.state.send_replace(State::Down("the object store is closed".into()));
+    }
+
+    async fn reconnect(&self) {
+        let began = Instant::now();
+        let mut pause = PAUSE_MIN;
+        let mut told = String::new();
+        loop {
+            let text = match self.connect_again().await {
+                Ok(connection) => {
+                    let url = &connection.url;
+                    tracing::info!(url, down_ms = began.elapsed().as_millis(), "etcd is back");
+                    self.use_connection(connection);
+                    return;
+                }
+                Err(text) => text,
+            };
+            if told != text {
+                tracing::warn!(cause = text, "etcd cannot be used; reads go on, writes do not");
+                told.clone_from(&text);
+            }
+            self.state.send_replace(State::Down(text.into()));
+            sleep(jittered(pause)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    async fn connect_again(&self) -> Result<Arc<Connection>, String> {
+        let connection = Arc::new(self.connect().await.map_err(|cause| cause.text)?);
+        match self.admit(&connection, false).await {
+            Ok(()) => Ok(connection),
+            Err(refusal) => Err(refusal.error(&self.options).to_string()),
+        }
+    }
+
+    /// Reads which revisions are which. A store that is not there yet is made if `make`; where etcd's data was set
+    /// back, revisions jump.
+    async fn admit(&self, connection: &Connection, make: bool) -> Result<(), Refusal> {
+        let (keys, options) = (&self.keys, &self.options);
+        let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
+        let look = TxnRequest {
+            success: vec![get(keys.meta()), get(keys.restoring())],
+            ..TxnRequest::default()
+        };
+        let seen = txn(connection, options, look).await?;
+        let header = seen.header.clone().unwrap_or_default();
+        if seen.found(1).is_some() {
+            return Err(Error::Damaged(format!(
+                "a restore into {options} was interrupted: run `snowglobe snapshot restore` again"
+            ))
+            .into());
+        }
+        let Some(meta) = seen.found(0) else {
+            self.mark.may_begin_anew(options)?;
+            if !make {
+                return Err(self.vanished().into());
+            }
+            return self.make(connection).await;
+        };
+        let epochs = Epochs::read(&meta.value, meta.mod_revision)?;
+        let known = Known { cluster: header.cluster_id, term: header.raft_term };
+        let replaced = self
+            .known
+            .lock()
+            .is_some_and(|before| before.cluster != known.cluster || before.term > known.term);
+        if !replaced && epochs.ours(header.revision) >= self.current() {
+            self.take_over(epochs, header.revision, known);
+            return Ok(());
+        }
+        let next =
+            Revision(self.current().max(epochs.ours(header.revision)).0.saturating_add(JUMP));
+        tracing::warn!(
+            at = %epochs.ours(header.revision), last = %self.current(), %next,
+            "etcd's data was set back or replaced; revisions go on above the last one"
+        );
+        let jump = TxnRequest {
+            compare: vec![Compare::written_at(keys.meta(), meta.mod_revision)],
+            success: vec![put(keys.meta(), epochs.and_then(next))],
+            failure: Vec::new(),
+        };
+        let done = txn(connection, options, jump).await?;
+        let header = done.header.clone().unwrap_or_default();
+        if !done.succeeded {
+            return Err(
+                Error::Unavailable("another process was faster; trying again".into()).into()
+            );
+        }
+        let epochs = Epochs::read(&epochs.and_then(next), header.revision)?;
+        self.take_over(epochs, header.revision, known);
+        Ok(())
+    }
+
+    /// Makes an empty store.
+    async fn make(&self, connection: &Connection) -> Result<(), Refusal> {
+        let (keys, options) = (&self.keys, &self.options);
+        let (all, end) = keys.all();
+        let first = epochs::first(Revision(0));
+        let make = TxnRequest {
+            compare: vec![Compare::absent(all, end)],
+            success: vec![put(keys.meta(), first.clone())],
+            failure: vec![RequestOp::range(RangeRequest {
+                key: keys.meta(),
+                ..RangeRequest::default()
+            })],
+        };
+        let done = txn(connection, options, make).await?;
+        let header = done.header.clone().unwrap_or_default();
+        let epochs = match (done.succeeded, done.found(0)) {
+            (true, _) => Epochs::read(&first, header.revision)?,
+            // Another process was faster.
+            (false, Some(meta)) => Epochs::read(&meta.value, meta.mod_revision)?,
+            (false, None) => return Err(self.vanished().into()),
+        };
+        let known = Known { cluster: header.cluster_id, term: header.raft_term };
+        self.take_over(epochs, header.revision, known);
+        Ok(())
+    }
+
+    fn vanished(&self) -> Error {
+        let Options { prefix, .. } = &self.options;
+        Error::Damaged(format!(
+            "there are keys below {prefix}/ in etcd at {}, but {prefix}/meta is missing: restore etcd's data, or choose \
+             another prefix (--store {}-2)",
+            self.options.urls(),
+            self.options
+        ))
+    }
+
+    fn take_over(&self, epochs: Epochs, revision: i64, known: Known) {
+        self.raise(epochs.ours(revision));
+        *self.epochs.write() = Arc::new(epochs);
+        *self.known.lock() = Some(known);
+    }
+
+    /// Which revisions are which.
+    pub(super) fn epochs(&self) -> Arc<Epochs> {
+        Arc::clone(&self.epochs.read())
+    }
+
+    /// Another process has begun another span.
+    pub(super) fn set_epochs(&self, epochs: Epochs) {
+        let mut known = self.epochs.write();
+        if known.written_at() < epochs.written_at() {
+            *known = Arc::new(epochs);
+        }
+    }
+
+    /// Our last revision.
+    pub(super) fn current(&self) -> Revision {
+        Revision(self.current.load(Ordering::Acquire))
+    }
+
+    /// Takes note of a revision that has happened.
+    pub(super) fn raise(&self, revision: Revision) {
+        self.current.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// The last revision whose history we have given up.
+    pub(super) fn compacted(&self) -> Revision {
+        Revision(self.compacted.load(Ordering::Acquire))
+    }
+
+    pub(super) fn raise_compacted(&self, revision: Revision) {
+        self.compacted.fetch_max(revision.0, Ordering::AcqRel);
+    }
+
+    /// Whether etcd can be used, as it changes.
+    pub(super) fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    pub(super) fn connection(&self) -> Result<Arc<Connection>, Failure> {
+        match &*self.state.borrow() {
+            State::Up(connection) => Ok(Arc::clone(connection)),
+            State::Down(cause) => Err(Failure::Down(Arc::clone(cause))),
+        }
+    }
+
+    /// A connection does not work any more; unless that is known already, another is made.
+    pub(super) fn lost(&self, connection: &Arc<Connection>, cause: &str) {
+        let text: Arc<str> = format!("etcd at {}: {cause}", connection.url).into();
+        let changed = self.state.send_if_modified(|state| {
+            let current = matches!(state, State::Up(now) if Arc::ptr_eq(now, connection));
+            if current {
+                *state = State::Down(Arc::clone(&text));
+            }
+            current
+        });
+        if changed {
+            tracing::warn!(url = connection.url, cause, "the connection to etcd is lost");
+        }
+    }
+
+    /// One call, at once or not at all, with a deadline.
+    pub(super) async fn call<Q, R>(&self, path: &'static str, request: Q) -> Result<R, Failure>
+    where
+        Q: Message + Clone + 'static,
+        R: Message + Default + 'static,
+    {
+        let connection = self.connection()?;
+        let begun = std::sync::atomic::AtomicBool::new(false);
+        let work = async {
+            let permit = self.calls.acquire().await;
+            begun.store(true, Ordering::Relaxed);
+            let answer = connection.unary(&self.options, path, request).await;
+            drop(permit);
+            answer
+        };
+        let answer = match timeout(CALL_MAX, work).await {
+            Ok(answer) => answer,
+            Err(_elapsed) if !begun.load(Ordering::Relaxed) => {
+                return Err(Failure::Down("too many calls of etcd wait".into()));
+            }
+            Err(_elapsed) => {
+                Err(Failure::Lost(format!("no answer within {} s", CALL_MAX.as_secs())))
+            }
+        };
+        if let Err(Failure::Lost(cause)) = &answer {
+            self.lost(&connection, cause);
+        }
+        answer
+    }
+
+    pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Failure> {
+        self.call(path::RANGE, request).await
+    }
+
+    pub(super) async fn txn(
+        &self,
+        request: TxnRequest,
+    ) -> Result<(TxnResponse, ResponseHeader), Failure> {
+        let response: TxnResponse = self.call(path::TXN, request).await?;
+        let header = response.header.clone().unwrap_or_default();
+        Ok((response, header))
+    }
+}
+
+/// Why etcd cannot be used as it is.
+pub(super) enum Refusal {
+    Call(Failure),
+    Content(Error),
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Call(failure)
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Content(error)
+    }
+}
+
+impl Refusal {
+    pub(super) fn error(self, options: &Options) -> Error {
+        match self {
+            Self::Call(failure) => explain::reading(options, failure),
+            Self::Content(error) => error,
+        }
+    }
+}
+
+/// A put of a small value.
+pub(super) fn put(key: bytes::Bytes, value: Vec<u8>) -> RequestOp {
+    RequestOp::put(PutRequest { key, value: value.into(), ..PutRequest::default() })
+}
+
+/// A transaction on a connection that is not in use yet.
+async fn txn(
+    connection: &Connection,
+    options: &Options,
+    request: TxnRequest,
+) -> Result<TxnResponse, Failure> {
+    let call = connection.unary(options, path::TXN, request);
+    match timeout(CALL_MAX, call).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Err(Failure::Lost("no answer to the first question".to_owned())),
+    }
+}
+
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

@@ -1,0 +1,255 @@
+//! What goes wrong with etcd, in words: what happened, where, and what to do.
+//!
+//! etcd's refusals are known by their messages, which are part of its API (`rpctypes/error.go`); many share a code.
+
+use std::{error::Error as StdError, io};
+
+use tonic::{Code, Status};
+
+use crate::store::{
+    Error,
+    etcd::{connection::Failure, options::Options},
+};
+
+/// Why a member cannot be used.
+#[derive(Clone, Debug)]
+pub(super) struct Cause {
+    pub(super) text: String,
+    /// Waiting does not help: a person must change something.
+    pub(super) fatal: bool,
+}
+
+impl Cause {
+    pub(super) fn fatal(text: String) -> Self {
+        Self { text, fatal: true }
+    }
+
+    pub(super) fn passing(text: String) -> Self {
+        Self { text, fatal: false }
+    }
+}
+
+/// An error and its causes in one line, without repetition.
+pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let text = match error.downcast_ref::<Status>() {
+            Some(status) => status.message().to_owned(),
+            None => error.to_string(),
+        };
+        let says_nothing = matches!(text.as_str(), "" | "transport error" | "tcp connect error");
+        if !says_nothing && !parts.iter().any(|part| part.contains(&text)) {
+            parts.retain(|part| !text.contains(part.as_str()));
+            parts.push(text);
+        }
+        next = error.source();
+    }
+    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        // An I/O error hides the error that it carries from `source`.
+        if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = find(carried)
+        {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// The connection could not be made.
+pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
+    let what = chain(error);
+    let text = match find::<rustls::Error>(error) {
+        Some(rustls::Error::InvalidMessage(_)) => format!(
+            "what answers at {url} does not speak TLS ({what}); if etcd is there without TLS, write etcd:// instead of \
+             etcds://"
+        ),
+        Some(rustls::Error::InvalidCertificate(_)) => format!(
+            "the certificate of {url} is not trusted ({what}); name the authority that signed it with --etcd-cacert, \
+             and connect to a name or address that it holds for"
+        ),
+        Some(_) => format!(
+            "TLS with {url} failed ({what}); if it wants a client certificate, give --etcd-cert and --etcd-key"
+        ),
+        None => return Cause::passing(format!("cannot reach etcd at {url}: {what}")),
+    };
+    Cause::fatal(text)
+}
+
+/// A member did not answer.
+pub(super) fn slow(url: &str) -> Cause {
+    Cause::passing(format!("etcd at {url} does not answer"))
+}
+
+/// The connection is there, but the first call failed.
+pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause {
+    let status = match failure {
+        Failure::Refused(status) => status,
+        Failure::Down(text) => return Cause::passing(text.to_string()),
+        Failure::Lost(text) if is_foreign(text) => {
+            return Cause::fatal(foreign(url, options, text));
+        }
+        Failure::Lost(text) => return Cause::passing(format!("etcd at {url} fails: {text}")),
+    };
+    let message = status.message();
+    let text = if message.contains("authentication failed") {
+        let name = options.user.as_ref().map_or("", |user| &user.name);
+        format!(
+            "etcd at {url} refuses user {name:?}: wrong user or password; check --etcd-user and --etcd-password-file (or \
+             SNOWGLOBE_ETCD_PASSWORD)"
+        )
+    } else if message.contains("user name is empty") {
+        format!(
+            "etcd at {url} wants a user: give --etcd-user, and the password in --etcd-password-file or \
+             SNOWGLOBE_ETCD_PASSWORD"
+        )
+    } else if message.contains("permission denied") {
+        permission(url, options)
+    } else if !message.starts_with("etcdserver:") {
+        foreign(url, options, message)
+    } else {
+        return Cause::passing(format!("etcd at {url} refuses: {message}"));
+    };
+    Cause::fatal(text)
+}
+
+/// Whether an answer shows that this is no gRPC server, or one behind TLS.
+fn is_foreign(text: &str) -> bool {
+    [
+        "frame with invalid size",
+        "http2 error",
+        "invalid compression flag",
+        "grpc-status header missing",
+    ]
+    .iter()
+    .any(|mark| text.contains(mark))
+}
+
+fn foreign(url: &str, options: &Options, what: &str) -> String {
+    let tls = if options.tls.is_some() { "" } else { ", or one that wants TLS (etcds://)" };
+    format!("what answers at {url} is not an etcd of version 3.4 or later{tls}: {what}")
+}
+
+fn permission(url: &str, options: &Options) -> String {
+    let name = options.user.as_ref().map_or("", |user| &user.name);
+    format!(
+        "etcd at {url} does not let user {name:?} read and write below {prefix}/; grant it with `etcdctl role \
+         grant-permission ROLE readwrite --prefix=true {prefix}/`",
+        prefix = options.prefix
+    )
+}
+
+/// The named user is not needed: this etcd lets in everybody.
+pub(super) fn authentication_is_off(status: &Status) -> bool {
+    status.message().contains("authentication is not enabled")
+}
+
+/// The token was lost when etcd restarted, has run out, or users have changed since.
+pub(super) fn token_is_stale(status: &Status) -> bool {
+    let message = status.message();
+    message.contains("invalid auth token") || message.contains("revision of auth store is old")
+}
+
+/// Whether etcd, though unavailable, says that it has not even tried.
+pub(super) fn nothing_was_done(status: &Status) -> bool {
+    status.message().contains("too many requests")
+}
+
+/// Whether history that was asked for is gone.
+pub(super) fn is_compacted(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(status) if status.message().contains("has been compacted"))
+}
+
+/// Whether a revision that was asked for has not happened yet.
+pub(super) fn is_future(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(status) if status.message().contains("is a future revision"))
+}
+
+/// Whether an answer was larger than we take.
+pub(super) fn is_too_large(failure: &Failure) -> bool {
+    matches!(failure, Failure::Refused(status) if status.code() == Code::OutOfRange
+        && status.message().contains("message length too large"))
+}
+
+/// A read that failed.
+pub(super) fn reading(options: &Options, failure: Failure) -> Error {
+    match failure {
+        Failure::Down(text) => Error::Unavailable(text.to_string()),
+        Failure::Lost(text) => Error::Unavailable(format!("etcd at {}: {text}", options.urls())),
+        Failure::Refused(status) => refused(options, &status),
+    }
+}
+
+/// A write that failed.
+pub(super) fn writing(options: &Options, failure: Failure) -> Error {
+    match failure {
+        Failure::Lost(text) => Error::Unknown(format!("etcd at {}: {text}", options.urls())),
+        other => reading(options, other),
+    }
+}
+
+fn refused(options: &Options, status: &Status) -> Error {
+    let (message, urls) = (status.message(), options.urls());
+    if message.contains("database space exceeded") {
+        return Error::Full(format!(
+            "etcd at {urls}: compact and defragment it or raise its --quota-backend-bytes, then `etcdctl alarm disarm`"
+        ));
+    }
+    if message.contains("request is too large")
+        || message.contains("received message larger than max")
+    {
+        return Error::Invalid(format!(
+            "etcd at {urls} takes no request of this size ({message}): leave its --max-request-bytes at the default \
+             of 1572864 or above"
+        ));
+    }
+    if message.contains("too many operations") {
+        return Error::Invalid(format!(
+            "etcd at {urls} takes no transaction of so many operations: start it with a higher --max-txn-ops, such as \
+             10000 (its default is 128)"
+        ));
+    }
+    if message.contains("permission denied") {
+        return Error::Unavailable(permission(&urls, options));
+    }
+    Error::Unavailable(format!("etcd at {urls} refuses: {message}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let options: Options = "etcd://a:1/p".parse().unwrap();
+        let said = |message: &str| {
+            refused(&options, &Status::new(Code::ResourceExhausted, message)).to_string()
+        };
+        let cases = [
+            ("etcdserver: mvcc: database space exceeded", "alarm disarm"),
+            ("etcdserver: request is too large", "--max-request-bytes"),
+            ("etcdserver: too many operations in txn request", "--max-txn-ops"),
+            ("etcdserver: permission denied", "grant-permission ROLE readwrite --prefix=true /p/"),
+            ("etcdserver: something new", "etcdserver: something new"),
+        ];
+        for (message, part) in cases {
+            let said = said(message);
+            assert!(said.contains(part) && said.contains("http://a:1"), "{said}");
+        }
+    }
+
+    #[test]
+    fn chains_do_not_repeat() {
+        let inner = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
+        assert_eq!(chain(&io::Error::other(inner)), "connection refused");
+    }
+}

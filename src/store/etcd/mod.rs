@@ -1,0 +1,125 @@
+//! The object store on etcd: for more than one machine, and for whoever runs an etcd anyway.
+//!
+//! Enter at [`Etcd`]. `options` tells where etcd is, `layout` what is stored there, `epochs` which of its revisions is
+//! which of ours. `core` keeps the `connection`, `commit`, `read` and `watch` are the operations, `upkeep` what must
+//! be done from time to time, `restore` fills an empty store, `explain` puts errors into words, `proto` has etcd's
+//! messages, `mark` remembers the last revision outside etcd.
+//!
+//! Other processes may write to the same store, and other users to the same etcd: then our revisions have gaps. A
+//! commit is one of etcd's transactions and costs what etcd costs; nothing is kept in memory here.
+
+mod commit;
+mod connection;
+mod core;
+mod epochs;
+mod explain;
+mod layout;
+mod mark;
+mod options;
+mod proto;
+mod read;
+mod restore;
+#[cfg(test)]
+pub(in crate::store) mod server;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod watch;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+
+use crate::store::{Error, Record, Revision, Store, Watch, Write, index};
+
+use self::core::Core;
+pub use options::{Options, Tls, User};
+
+/// An object store in an etcd. Dropping it closes it.
+pub struct Etcd {
+    core: Arc<Core>,
+    /// They end with the store.
+    _tasks: JoinSet<()>,
+}
+
+impl Etcd {
+    /// Connects to etcd, and makes an empty store below the prefix if there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unavailable`] when etcd cannot be reached within `options.patience` or does not let us in,
+    /// [`Error::Damaged`] when what is there is not whole, or is gone, [`Error::Unsupported`] when a newer version
+    /// wrote it.
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        let core = Core::open(options).await?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&core).keep());
+        tasks.spawn(upkeep::run(Arc::clone(&core)));
+        Ok(Self { core, _tasks: tasks })
+    }
+
+    /// Fills the empty prefix that the options name with these records. They get new revisions, and these and all
+    /// later ones are above `revision`; the last one is returned. What an interrupted restore has left is removed
+    /// first; until a restore is finished, [`Etcd::open`] refuses the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`] when a store is there, else as [`Etcd::open`] and [`Store::commit`].
+    pub async fn restore(
+        options: Options,
+        records: Vec<Record>,
+        revision: Revision,
+    ) -> Result<Revision, Error> {
+        restore::restore(options, records, revision).await
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        self.core.closing.cancel();
+        if let Err(error) = self.core.mark.write(self.core.current()) {
+            tracing::warn!(%error, "cannot remember the last revision");
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Etcd {
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error> {
+        read::get(&self.core, key, at).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Vec<Record>, Revision), Error> {
+        read::list(&self.core, prefix, at).await
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error> {
+        index::validate(&writes)?;
+        if writes.is_empty() {
+            return Ok(self.core.current());
+        }
+        commit::commit(&self.core, &writes).await
+    }
+
+    async fn watch(&self, after: Revision) -> Result<Watch, Error> {
+        watch::watch(&self.core, after).await
+    }
+
+    async fn compact(&self, before: Revision) -> Result<(), Error> {
+        // etcd keeps what was there at the revision that it compacts.
+        let last = Revision(before.min(self.core.current()).0.saturating_sub(1));
+        match self.core.epochs().etcd(last) {
+            Some(revision) => upkeep::compact(&self.core, revision).await,
+            None => Ok(()),
+        }
+    }
+
+    fn current(&self) -> Revision {
+        self.core.current()
+    }
+}

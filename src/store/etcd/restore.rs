@@ -1,0 +1,128 @@
+//! Filling an empty prefix of etcd with the records of a snapshot.
+
+use bytes::Bytes;
+
+use crate::store::{
+    Error, Expect, Record, Revision, Write,
+    etcd::{
+        commit,
+        core::{Core, put},
+        epochs::{self, Epochs},
+        explain,
+        mark::Mark,
+        options::Options,
+        proto::{Compare, RangeRequest, RequestOp, TxnRequest},
+    },
+};
+
+/// Records in one transaction: with the condition on `meta` below etcd's default of 128 operations.
+const BATCH_RECORDS_MAX: usize = 100;
+/// Bytes in one transaction, unless one record alone has more.
+const BATCH_BYTES_MAX: usize = 768 * 1024;
+
+/// Writes all records, at revisions above `revision`, and tells the last of them. Refuses a prefix that is in use; what
+/// an interrupted restore has left is removed first.
+pub(super) async fn restore(
+    options: Options,
+    records: Vec<Record>,
+    revision: Revision,
+) -> Result<Revision, Error> {
+    let unmarked = Options { mark: None, ..options.clone() };
+    let core = Core::new(options, Mark::read(&unmarked).await?);
+    core.use_connection(core.wait_for_etcd().await?);
+    let begun = begin(&core, revision).await?;
+    let mut last = revision;
+    for batch in batches(records) {
+        last = commit::commit(&core, &batch).await?;
+    }
+    let end = TxnRequest {
+        compare: vec![Compare::written_at(core.keys.restoring(), begun)],
+        success: vec![RequestOp::delete(core.keys.restoring(), Bytes::new())],
+        failure: Vec::new(),
+    };
+    let (ended, _) =
+        core.txn(end).await.map_err(|failure| explain::writing(&core.options, failure))?;
+    if !ended.succeeded {
+        return Err(interfered(&core));
+    }
+    Ok(last)
+}
+
+/// Takes the prefix, and tells the revision of etcd that did.
+async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
+    let failed = |failure| explain::writing(&core.options, failure);
+    let (all, end) = core.keys.all();
+    let restoring = core.keys.restoring();
+    let marker = RangeRequest { key: restoring.clone(), ..RangeRequest::default() };
+    let meta = epochs::first(revision);
+    let take = || vec![put(core.keys.meta(), meta.clone()), put(restoring.clone(), Vec::new())];
+    let request = TxnRequest {
+        compare: vec![Compare::absent(all.clone(), end.clone())],
+        success: take(),
+        failure: vec![RequestOp::range(marker)],
+    };
+    let (mut response, mut header) = core.txn(request).await.map_err(failed)?;
+    if !response.succeeded {
+        let Some(marker) = response.found(0) else {
+            return Err(Error::NotEmpty(core.options.to_string()));
+        };
+        let compare = vec![Compare::written_at(restoring.clone(), marker.mod_revision)];
+        let clear = TxnRequest {
+            compare: compare.clone(),
+            // Not the marker: who looks in between must see that a restore is not finished.
+            success: core
+                .keys
+                .all_but_restoring()
+                .map(|(key, end)| RequestOp::delete(key, end))
+                .into(),
+            failure: Vec::new(),
+        };
+        let (cleared, _) = core.txn(clear).await.map_err(failed)?;
+        let again = TxnRequest { compare, success: take(), failure: Vec::new() };
+        (response, header) = core.txn(again).await.map_err(failed)?;
+        if !cleared.succeeded || !response.succeeded {
+            return Err(interfered(core));
+        }
+    }
+    core.set_epochs(Epochs::read(&meta, header.revision)?);
+    Ok(header.revision)
+}
+
+fn interfered(core: &Core) -> Error {
+    Error::Unavailable(format!("somebody else has changed {} meanwhile", core.options))
+}
+
+fn batches(records: Vec<Record>) -> impl Iterator<Item = Vec<Write>> {
+    let mut rest = records.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(Record { key, value, .. }) = rest.next_if(|record| {
+            let size = record.key.len() + record.value.len();
+            batch.is_empty() || (batch.len() < BATCH_RECORDS_MAX && bytes + size <= BATCH_BYTES_MAX)
+        }) {
+            bytes += key.len() + value.len();
+            batch.push(Write { key, expect: Expect::Absent, value: Some(value) });
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_are_bounded_and_complete() {
+        let record = |bytes: usize| Record {
+            key: Bytes::from_static(b"k"),
+            value: vec![0; bytes].into(),
+            revision: Revision(1),
+        };
+        let sizes = |records: Vec<Record>| batches(records).map(|b| b.len()).collect::<Vec<_>>();
+        assert_eq!(sizes((0..250).map(|_| record(1)).collect()), [100, 100, 50]);
+        let mib = 1024 * 1024;
+        assert_eq!(sizes([1, 2 * mib, 1, mib / 2, mib / 2].map(record).into()), [1, 1, 2, 1]);
+        assert!(sizes(Vec::new()).is_empty());
+    }
+}

@@ -1,0 +1,99 @@
+//! An etcd of its own for each test.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use crate::store::etcd::Options;
+
+/// Set by `tests/run --install`: then nothing may be left out.
+const REQUIRE: &str = "SNOWGLOBE_TESTS_REQUIRE";
+/// How long etcd may take to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running etcd; killed when dropped.
+pub(in crate::store) struct Server {
+    child: Option<Child>,
+    pub(in crate::store) dir: TempDir,
+    clients: String,
+    peers: String,
+}
+
+impl Server {
+    /// Starts an etcd, if the machine has one; else the test is left out aloud.
+    pub(in crate::store) fn start() -> Option<Self> {
+        let path = std::env::var_os("PATH")?;
+        if !std::env::split_paths(&path).any(|dir| dir.join("etcd").is_file()) {
+            assert!(std::env::var_os(REQUIRE).is_none(), "etcd is needed: install etcd-server");
+            let thread = std::thread::current();
+            let text = format!("left out: {} needs etcd\n", thread.name().unwrap_or("a test"));
+            // To the stream itself: the harness swallows what the print macros of a passing test say.
+            std::io::Write::write_all(&mut std::io::stderr(), text.as_bytes()).unwrap();
+            return None;
+        }
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        // An address that is this process's own among test processes, and ports that are this server's.
+        let pid = std::process::id() % 65_000;
+        let port = 20_000 + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
+        let address = |port| format!("127.251.{}.{}:{port}", pid / 250, pid % 250 + 1);
+        let (clients, peers) = (address(port), address(port + 1));
+        let mut server = Self { child: None, dir: TempDir::new().unwrap(), clients, peers };
+        server.start_again();
+        Some(server)
+    }
+
+    pub(in crate::store) fn data(&self) -> PathBuf {
+        self.dir.path().join("etcd")
+    }
+
+    pub(in crate::store) fn start_again(&mut self) {
+        let log = File::create(self.dir.path().join("etcd.log")).unwrap();
+        let (clients, peers) =
+            (format!("http://{}", self.clients), format!("http://{}", self.peers));
+        let mut command = Command::new("etcd");
+        command.arg("--data-dir").arg(self.data()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap());
+        command.args(["--listen-client-urls", &clients, "--advertise-client-urls", &clients]);
+        command.args(["--listen-peer-urls", &peers, "--initial-advertise-peer-urls", &peers]);
+        command.args(["--initial-cluster", &format!("default={peers}")]);
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// As `kill -9` does.
+    pub(in crate::store) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// How to reach it; whoever opens it waits until it has started.
+    pub(in crate::store) fn options(&self) -> Options {
+        let options: Options = format!("etcd://{}/tests", self.clients).parse().unwrap();
+        Options { patience: PATIENCE, ..options }
+    }
+
+    /// `etcdctl` with these arguments.
+    pub(in crate::store) fn etcdctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new("etcdctl");
+        command.args(["--endpoints", &self.clients]).args(arguments).env("ETCDCTL_API", "3");
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What must be done from time to time: the mark outside etcd, the tick in it, and the compaction of history.
+//!
+//! The tick is a key below our prefix that one of the processes on this etcd rewrites every minute: whoever finds it
+//! as it left it. It carries idle watches over what other users of etcd write, and its writer compacts, so that
+//! several processes do not do the same work.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::{
+    select,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::store::{
+    Error, Revision,
+    etcd::{
+        core::{Core, put},
+        explain,
+        proto::{
+            CompactionRequest, CompactionResponse, Compare, RangeRequest, RequestOp, TxnRequest,
+            path,
+        },
+    },
+};
+
+/// How old the mark may get; a jump of revisions is far more than what can happen in this time.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+const TICK_INTERVAL: Duration = Duration::from_secs(60);
+/// History is kept until it is older than this or has more revisions than that, but never less than the minimum.
+/// The revisions are etcd's, whoever makes them.
+const AGE: Duration = Duration::from_secs(5 * 60);
+const REVISIONS_MAX: i64 = 10_000;
+const REVISIONS_MIN: i64 = 1_000;
+
+/// Works until the store is closed.
+pub(super) async fn run(core: Arc<Core>) {
+    let mut marks = interval(MARK_INTERVAL);
+    let mut ticks = interval(TICK_INTERVAL);
+    for timer in [&mut marks, &mut ticks] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer.reset();
+    }
+    let mut marked = Revision(0);
+    let mut history = History::default();
+    loop {
+        select! {
+            () = core.closing.cancelled() => return,
+            _ = marks.tick() => write_mark(&core, &mut marked).await,
+            _ = ticks.tick() => {
+                if let Err(error) = tick(&core, &mut history).await {
+                    tracing::debug!(%error, "no tick");
+                }
+            }
+        }
+    }
+}
+
+async fn write_mark(core: &Arc<Core>, marked: &mut Revision) {
+    let current = core.current();
+    let Some(path) = core.mark.path().filter(|_| *marked != current) else { return };
+    let writer = Arc::clone(core);
+    let written = tokio::task::spawn_blocking(move || writer.mark.write(current)).await;
+    if let Ok(Err(error)) = &written {
+        tracing::warn!(path = %path.display(), %error, "cannot remember the last revision");
+    }
+    *marked = current;
+}
+
+/// When the tick had which revision.
+#[derive(Default)]
+struct History {
+    ticks: VecDeque<(Instant, i64)>,
+    /// The revision of the tick as we know it.
+    last: Option<i64>,
+    compacted: i64,
+}
+
+impl History {
+    /// The revision before which nothing need be kept, if there is more of it than the last time.
+    fn target(&mut self, now: Instant, revision: i64) -> Option<i64> {
+        let mut old = 0;
+        while let Some((at, tick)) = self.ticks.front()
+            && now.duration_since(*at) >= AGE
+        {
+            old = *tick;
+            self.ticks.pop_front();
+        }
+        self.ticks.push_back((now, revision));
+        let target = old.max(revision - REVISIONS_MAX).min(revision - REVISIONS_MIN);
+        (target > self.compacted).then(|| {
+            self.compacted = target;
+            target
+        })
+    }
+}
+
+async fn tick(core: &Core, history: &mut History) -> Result<(), Error> {
+    let key = core.keys.tick();
+    let as_left = match history.last {
+        Some(revision) => Compare::written_at(key.clone(), revision),
+        None => Compare::absent(key.clone(), Bytes::new()),
+    };
+    // Nothing is written into a store that is not ours any more.
+    let ours = Compare::written_at(core.keys.meta(), core.epochs().written_at());
+    let request = TxnRequest {
+        compare: vec![ours, as_left],
+        success: vec![put(key.clone(), Timestamp::now().to_string().into_bytes())],
+        failure: vec![RequestOp::range(RangeRequest { key, ..RangeRequest::default() })],
+    };
+    let (response, header) =
+        core.txn(request).await.map_err(|failure| explain::writing(&core.options, failure))?;
+    let target = history.target(Instant::now(), header.revision);
+    if !response.succeeded {
+        history.last = response.found(0).map(|tick| tick.mod_revision);
+        return Ok(());
+    }
+    history.last = Some(header.revision);
+    match target {
+        Some(target) => compact(core, target).await,
+        None => Ok(()),
+    }
+}
+
+/// Forgets what etcd had before one of its revisions. That it was forgotten already is fine.
+pub(super) async fn compact(core: &Core, revision: i64) -> Result<(), Error> {
+    let request = CompactionRequest { revision };
+    let done: Result<CompactionResponse, _> = core.call(path::COMPACT, request).await;
+    match done {
+        Err(failure) if !explain::is_compacted(&failure) => {
+            Err(explain::reading(&core.options, failure))
+        }
+        _ => {
+            core.raise_compacted(core.epochs().ours(revision));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn history_is_kept_for_a_time_and_a_number() {
+        let start = Instant::now();
+        let at = |minutes: u64| start + Duration::from_secs(60 * minutes);
+        let mut history = History::default();
+        for (minute, revision, expected) in [
+            (0, 500, None),
+            (1, 900, None),
+            (2, 11_200, Some(1_200)),
+            (3, 11_300, Some(1_300)),
+            (5, 11_400, Some(1_400)),
+            (6, 11_500, Some(1_500)),
+            (7, 11_600, Some(10_600)),
+            (8, 11_700, Some(10_700)),
+            (60, 11_800, Some(10_800)),
+            (61, 30_000, Some(20_000)),
+            (61, 30_000, None),
+        ] {
+            let target = history.target(at(minute), revision);
+            assert_eq!(target, expected, "minute {minute}, revision {revision}");
+        }
+    }
+}
