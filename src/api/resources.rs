@@ -233,7 +233,7 @@ fn render_list(
             let body =
                 list_body("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, |body| {
                     join(body, objects, |body, object| {
-                        body.extend_from_slice(&table::partial(object))
+                        body.extend_from_slice(&table::partial(object));
                     });
                 });
             in_form(body, Form::Json, StatusCode::OK)
