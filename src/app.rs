@@ -9,6 +9,7 @@ mod hosts;
 mod http;
 pub mod manifests;
 mod parts;
+pub mod snapshot;
 mod tasks;
 mod traffic;
 

@@ -24,9 +24,9 @@ use tokio::{sync::watch, time::Instant};
 use crate::store::{Change, Commit, Error, Expect, Record, Revision, Watch, Write};
 
 /// A key is a few Kubernetes names, each at most 253 bytes; longer ones would make large index pages.
-const KEY_BYTES_MAX: usize = 1024;
+pub(super) const KEY_BYTES_MAX: usize = 1024;
 /// etcd takes objects of 1.5 MiB; this leaves room for what the registry adds.
-const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bounds what one commit may hold in queues and in one batch on disk.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bounds a commit's places, which are 16 bits on disk.
@@ -72,14 +72,14 @@ pub(super) struct Garbage {
     pub(super) compacted: Revision,
     /// Versions that came to lie at or before `compacted` since the last call.
     pub(super) passed: u64,
-    /// Versions at or before `compacted` that nobody needs.
+    /// Versions that no revision from `compacted` on shows.
     pub(super) versions: VecDeque<Version>,
 }
 
 /// A consistent copy of everything that must be stored to restore an [`Index`].
 pub(super) struct Image {
     pub(super) compacted: Revision,
-    /// Current versions at or before `compacted`, with their place, in key order.
+    /// The values at `compacted`, with their place, in key order.
     pub(super) settled: Vec<(Change, u16)>,
     /// All commits after `compacted`.
     pub(super) history: Vec<Commit>,
@@ -112,7 +112,7 @@ impl Index {
         state.compacted = compacted;
         state.revision = compacted;
         for (change, place) in settled {
-            state.settle(change, place);
+            state.settle(&change, place);
         }
         let now = Instant::now();
         for commit in history {
@@ -131,23 +131,37 @@ impl Index {
         *self.state.write() = other.state.into_inner();
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<Record> {
+    pub(super) fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error> {
         let state = self.state.read();
-        let (key, entry) = state.current.get_key_value(key)?;
-        Some(record(key, entry))
+        let at = state.readable(at)?;
+        // What the first commit after that moment found at the key was there.
+        for kept in state.commits_after(at) {
+            let Kept { commit, replaced, .. } = &**kept;
+            if let Some(place) = commit.iter().position(|change| change.key == key) {
+                return Ok(replaced[place].as_ref().map(|entry| record(&commit[place].key, entry)));
+            }
+        }
+        Ok(state.current.get_key_value(key).map(|(key, entry)| record(key, entry)))
     }
 
-    pub(super) fn list(&self, prefix: &[u8]) -> (Vec<Record>, Revision) {
-        let (current, revision) = {
+    pub(super) fn list(
+        &self,
+        prefix: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Vec<Record>, Revision), Error> {
+        let (mut entries, later, at) = {
             let state = self.state.read();
-            (state.current.clone(), state.revision)
+            let at = state.readable(at)?;
+            let later: Vec<_> = state.commits_after(at).cloned().collect();
+            (state.current.clone(), later, at)
         };
-        let records = current
+        undo(&mut entries, &later, prefix);
+        let records = entries
             .range::<_, [u8]>((Bound::Included(prefix), Bound::Unbounded))
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(key, entry)| record(key, entry))
             .collect();
-        (records, revision)
+        Ok((records, at))
     }
 
     pub(super) fn revision(&self) -> Revision {
@@ -224,15 +238,16 @@ impl Index {
 
     /// Everything, as of one moment.
     pub(super) fn image(&self) -> Image {
-        let (current, history, garbage) = {
+        let (mut entries, kept, garbage) = {
             let mut state = self.state.write();
-            let history = state.history.iter().map(|kept| Arc::clone(&kept.commit)).collect();
-            (state.current.clone(), history, state.take_garbage(usize::MAX))
+            let kept: Vec<_> = state.history.iter().cloned().collect();
+            (state.current.clone(), kept, state.take_garbage(usize::MAX))
         };
+        undo(&mut entries, &kept, b"");
+        let history = kept.iter().map(|kept| Arc::clone(&kept.commit)).collect();
         let compacted = garbage.compacted;
-        let settled = current
+        let settled = entries
             .iter()
-            .filter(|(_, entry)| entry.revision <= compacted)
             .map(|(key, entry)| {
                 let value = Some(entry.value.clone());
                 (Change { revision: entry.revision, key: key.clone(), value }, entry.place)
@@ -282,14 +297,11 @@ impl Index {
     /// At most [`WATCH_TAKE_MAX`] commits after a revision; none when there is nothing new.
     fn commits_after(&self, seen: Revision) -> Result<Vec<Commit>, Error> {
         let state = self.state.read();
-        let Some(skip) = seen.0.checked_sub(state.compacted.0) else {
+        if seen < state.compacted {
             return Err(Error::Lagged);
-        };
-        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        }
         let commits: Vec<_> = state
-            .history
-            .iter()
-            .skip(skip)
+            .commits_after(seen)
             .take(WATCH_TAKE_MAX)
             .map(|kept| Arc::clone(&kept.commit))
             .collect();
@@ -361,8 +373,16 @@ impl Clone for Entry {
     }
 }
 
+impl Entry {
+    fn bytes(&self, key: &[u8]) -> usize {
+        key.len() + self.value.len()
+    }
+}
+
 struct Kept {
     commit: Commit,
+    /// What each of its changes replaced.
+    replaced: Vec<Option<Entry>>,
     at: Instant,
 }
 
@@ -372,9 +392,9 @@ struct State {
     revision: Revision,
     /// The last forgotten revision: `history` starts right after it and ends with `revision`.
     compacted: Revision,
-    history: VecDeque<Kept>,
+    history: VecDeque<Arc<Kept>>,
     current_bytes: usize,
-    /// Bytes of versions in `history` that are no longer current.
+    /// Bytes of versions that commits in `history` replaced.
     superseded_bytes: usize,
     /// Versions that storage may drop; `None` when nobody would collect them.
     garbage: Option<VecDeque<Version>>,
@@ -419,47 +439,66 @@ impl State {
         Ok(())
     }
 
+    /// The moment to read: now, or a revision of the kept history.
+    fn readable(&self, at: Option<Revision>) -> Result<Revision, Error> {
+        match at {
+            Some(at) if at < self.compacted => Err(Error::Compacted { oldest: self.compacted }),
+            Some(at) if at > self.revision => Err(Error::Future { current: self.revision }),
+            at => Ok(at.unwrap_or(self.revision)),
+        }
+    }
+
+    /// The kept commits after a revision that is not before `compacted`.
+    fn commits_after(&self, revision: Revision) -> impl Iterator<Item = &Arc<Kept>> {
+        let skip = revision.0.saturating_sub(self.compacted.0);
+        self.history.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+    }
+
     fn publish(&mut self, commit: Commit, now: Instant) {
         let revision = self.revision.next();
+        let mut replaced = Vec::with_capacity(commit.len());
         for (place, change) in commit.iter().enumerate() {
             debug_assert_eq!(change.revision, revision, "revisions follow without gap");
-            self.apply(change.clone(), place_of(place));
+            let entry = self.apply(change, place_of(place));
+            self.superseded_bytes += entry.as_ref().map_or(0, |entry| entry.bytes(&change.key));
+            replaced.push(entry);
         }
         self.revision = revision;
-        self.history.push_back(Kept { commit, at: now });
+        self.history.push_back(Arc::new(Kept { commit, replaced, at: now }));
     }
 
     /// Takes over a version from before the kept history.
-    fn settle(&mut self, change: Change, place: u16) {
-        if change.value.is_none() {
-            let bytes = change.key.len();
-            let version = Version { revision: change.revision, place, bytes };
-            self.apply(change, place);
-            self.drop_version(version);
-        } else {
-            self.apply(change, place);
-        }
+    fn settle(&mut self, change: &Change, place: u16) {
+        let replaced = self.apply(change, place);
+        self.drop_superseded(change, place, replaced.as_ref());
     }
 
-    fn apply(&mut self, change: Change, place: u16) {
+    /// Makes a change current and gives what it replaced.
+    fn apply(&mut self, change: &Change, place: u16) -> Option<Entry> {
         let Change { revision, key, value } = change;
-        let key_bytes = key.len();
         let replaced = match value {
             Some(value) => {
-                self.current_bytes += key_bytes + value.len();
-                self.current.insert(key, Entry { value, revision, place })
+                self.current_bytes += key.len() + value.len();
+                let entry = Entry { value: value.clone(), revision: *revision, place };
+                self.current.insert(key.clone(), entry)
             }
-            None => self.current.remove(&key),
+            None => self.current.remove(key),
         };
-        let Some(Entry { value, revision, place }) = replaced else {
-            return;
-        };
-        let bytes = key_bytes + value.len();
-        self.current_bytes -= bytes;
-        if revision > self.compacted {
-            self.superseded_bytes += bytes;
-        } else {
-            self.drop_version(Version { revision, place, bytes });
+        if let Some(entry) = &replaced {
+            self.current_bytes -= entry.bytes(key);
+        }
+        replaced
+    }
+
+    /// Drops what nobody needs once a change lies at or before `compacted`: what it replaced, then a deletion itself.
+    fn drop_superseded(&mut self, change: &Change, place: u16, replaced: Option<&Entry>) {
+        if let Some(entry) = replaced {
+            let Entry { revision, place, .. } = *entry;
+            self.drop_version(Version { revision, place, bytes: entry.bytes(&change.key) });
+        }
+        if change.value.is_none() {
+            let bytes = change.key.len();
+            self.drop_version(Version { revision: change.revision, place, bytes });
         }
     }
 
@@ -489,22 +528,29 @@ impl State {
     }
 
     fn forget_oldest(&mut self) {
-        let Some(Kept { commit, .. }) = self.history.pop_front() else {
+        let Some(kept) = self.history.pop_front() else {
             return;
         };
         self.compacted = self.compacted.next();
-        for (place, change) in commit.iter().enumerate() {
+        for (place, (change, replaced)) in kept.commit.iter().zip(&kept.replaced).enumerate() {
             self.passed += 1;
-            let current = self.current.get(&change.key);
-            if current.is_some_and(|entry| entry.revision == change.revision) {
+            self.superseded_bytes -= replaced.as_ref().map_or(0, |entry| entry.bytes(&change.key));
+            self.drop_superseded(change, place_of(place), replaced.as_ref());
+        }
+    }
+}
+
+/// Takes commits back, the last one first; only keys with a prefix are cared for.
+fn undo(entries: &mut OrdMap<Bytes, Entry>, commits: &[Arc<Kept>], prefix: &[u8]) {
+    for kept in commits.iter().rev() {
+        for (change, replaced) in kept.commit.iter().zip(&kept.replaced) {
+            if !change.key.starts_with(prefix) {
                 continue;
             }
-            let bytes = change.key.len() + change.value.as_ref().map_or(0, Bytes::len);
-            if change.value.is_some() {
-                self.superseded_bytes -= bytes;
-            }
-            let place = place_of(place);
-            self.drop_version(Version { revision: change.revision, place, bytes });
+            match replaced {
+                Some(entry) => entries.insert(change.key.clone(), entry.clone()),
+                None => entries.remove(&change.key),
+            };
         }
     }
 }

@@ -36,12 +36,16 @@ impl Drop for Memory {
 
 #[async_trait]
 impl Store for Memory {
-    async fn get(&self, key: &[u8]) -> Result<Option<Record>, Error> {
-        Ok(self.index.get(key))
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error> {
+        self.index.get(key, at)
     }
 
-    async fn list(&self, prefix: &[u8]) -> Result<(Vec<Record>, Revision), Error> {
-        Ok(self.index.list(prefix))
+    async fn list(
+        &self,
+        prefix: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Vec<Record>, Revision), Error> {
+        self.index.list(prefix, at)
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error> {

@@ -8,6 +8,7 @@ mod contract;
 mod index;
 mod memory;
 mod sled;
+pub mod snapshot;
 
 use std::{fmt, sync::Arc};
 
@@ -80,11 +81,16 @@ pub type Watch = BoxStream<'static, Result<Commit, Error>>;
 /// The contract of an object store.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The value at a key.
-    async fn get(&self, key: &[u8]) -> Result<Option<Record>, Error>;
+    /// The value at a key, now or `at` a revision of the kept history.
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error>;
 
-    /// Everything below a prefix in key order, and the revision at which this was so.
-    async fn list(&self, prefix: &[u8]) -> Result<(Vec<Record>, Revision), Error>;
+    /// Everything below a prefix in key order, now or `at` a revision of the kept history, and the revision at which
+    /// this was so. [`Error::Compacted`] when the kept history begins later, [`Error::Future`] when it ends before.
+    async fn list(
+        &self,
+        prefix: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Vec<Record>, Revision), Error>;
 
     /// Makes all writes or none, under one new revision, which is returned once it is durable.
     /// A key may occur only once in a commit, and a delete must name the revision that it deletes; a commit that
@@ -94,7 +100,7 @@ pub trait Store: Send + Sync + 'static {
     /// Every commit after a revision, from the kept history on; [`Error::Compacted`] when it reaches further back.
     async fn watch(&self, after: Revision) -> Result<Watch, Error>;
 
-    /// Forgets history before a revision; current values stay.
+    /// Forgets history before a revision; that revision and everything since can still be read.
     async fn compact(&self, before: Revision) -> Result<(), Error>;
 
     /// The last durable revision.
@@ -115,8 +121,14 @@ pub enum Error {
     /// The asked history is gone.
     #[error("history before revision {oldest} was compacted")]
     Compacted {
-        /// The oldest revision from which a watch can start.
+        /// The oldest revision that can be read, and from which a watch can start.
         oldest: Revision,
+    },
+    /// The asked revision has not happened yet.
+    #[error("revision {current} is the last one so far")]
+    Future {
+        /// The last revision.
+        current: Revision,
     },
     /// A watcher did not keep up.
     #[error("the watch fell behind")]
@@ -132,6 +144,9 @@ pub enum Error {
         "the object store in {0} is in use by another process: stop it, or choose another --data-dir"
     )]
     InUse(String),
+    /// A snapshot can be restored only where nothing is. The text names the place.
+    #[error("{0} holds an object store already, or a part of one")]
+    NotEmpty(String),
     /// Stored data is damaged. The text names the file and what is wrong.
     #[error("the object store is damaged: {0}")]
     Damaged(String),

@@ -115,8 +115,10 @@ impl Committer {
             (Some(_), Some(None)) => return Err(damaged(&path, "it cannot be read")),
             (Some(_), None) => return Err(damaged(&path, "the file is missing")),
             (None, mark) => {
-                let unused = mark.flatten().is_some_and(|mark| mark.revision() == Revision(0));
-                if !unused && !directory.generations()?.is_empty() {
+                let marked = mark.flatten().map(|mark| mark.revision());
+                let unused = marked == Some(Revision(0));
+                // A mark above zero alone is what a restore begins with.
+                if marked > Some(Revision(0)) || !unused && !directory.generations()?.is_empty() {
                     let path = directory.root.join("CURRENT");
                     return Err(damaged(&path, "the file is missing, but data is there"));
                 }

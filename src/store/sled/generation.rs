@@ -176,14 +176,33 @@ impl Generation {
     /// Reads everything and checks that it is complete, given the last acknowledged revision. A batch at the end
     /// that was cut off is removed.
     pub(super) fn contents(&self, acknowledged: Revision) -> Result<Contents, Error> {
-        let (compaction, mut stored) = self.scan()?;
+        let (format, compaction, mut stored) = self.scan()?;
         let Verdict { settled, whole } = record::verify(&stored, compaction, acknowledged)
             .map_err(|what| self.damaged(&what))?;
         if whole < stored.len() {
             self.remove(&stored[whole..])?;
             stored.truncate(whole);
         }
-        Ok(Contents { compaction, stored, settled })
+        let mut contents = Contents { compaction, stored, settled };
+        if format == record::FORMAT_WITHOUT_PAST {
+            self.forget_past(&mut contents)?;
+        }
+        Ok(contents)
+    }
+
+    /// Moves the compaction point to the last revision and writes down the current format.
+    fn forget_past(&self, contents: &mut Contents) -> Result<(), Error> {
+        let Contents { compaction, stored, settled } = contents;
+        if let Some(last) = stored.last() {
+            compaction.revision = compaction.revision.max(last.change.revision);
+        }
+        *settled = stored.len();
+        compaction.versions = u64::try_from(stored.len()).unwrap_or(u64::MAX);
+        let pairs = [
+            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
+            (record::COMPACTION_KEY.to_vec(), compaction.encode()),
+        ];
+        self.apply(&pairs, &[])
     }
 
     /// Removes versions, durably.
@@ -192,12 +211,12 @@ impl Generation {
         self.apply(&[], &keys)
     }
 
-    fn scan(&self) -> Result<(Compaction, Vec<Stored>), Error> {
+    fn scan(&self) -> Result<(Vec<u8>, Compaction, Vec<Stored>), Error> {
         let (format, compaction) = self.read(|| {
             Ok((self.db().get(record::FORMAT_KEY)?, self.db().get(record::COMPACTION_KEY)?))
         })?;
         let format = format.ok_or_else(|| self.damaged("the name of its format is missing"))?;
-        if format != record::FORMAT {
+        if format != record::FORMAT && format != record::FORMAT_WITHOUT_PAST {
             let name = String::from_utf8_lossy(&format);
             return Err(Error::Unsupported(format!(
                 "{} has format {name}, this version reads format {}; use the version that wrote it",
@@ -219,7 +238,8 @@ impl Generation {
             }
             Ok(reader.into_stored())
         })?;
-        Ok((compaction, stored.map_err(|what| self.damaged(&what))?))
+        let stored = stored.map_err(|what| self.damaged(&what))?;
+        Ok((format.to_vec(), compaction, stored))
     }
 
     fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {

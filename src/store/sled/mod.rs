@@ -9,6 +9,7 @@ mod directory;
 mod generation;
 mod high_water;
 mod record;
+mod restore;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -77,6 +78,17 @@ impl Sled {
     /// needs space that the disk does not have.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Self::open_tuned(dir, Tuning::default())
+    }
+
+    /// Makes a store below a data directory that has none, out of records of a snapshot: a store that is at
+    /// `revision`, which is none of the records' or a later one, and has no history before it. Blocks. What an
+    /// interrupted attempt leaves can neither be opened nor filled again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`] when there is a store, or a part of one.
+    pub fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> Result<(), Error> {
+        restore::restore(dir, records, revision)
     }
 
     fn open_tuned(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
@@ -171,12 +183,16 @@ impl Drop for Sled {
 
 #[async_trait]
 impl Store for Sled {
-    async fn get(&self, key: &[u8]) -> Result<Option<Record>, Error> {
-        Ok(self.index.get(key))
+    async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error> {
+        self.index.get(key, at)
     }
 
-    async fn list(&self, prefix: &[u8]) -> Result<(Vec<Record>, Revision), Error> {
-        Ok(self.index.list(prefix))
+    async fn list(
+        &self,
+        prefix: &[u8],
+        at: Option<Revision>,
+    ) -> Result<(Vec<Record>, Revision), Error> {
+        self.index.list(prefix, at)
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error> {

@@ -16,8 +16,10 @@ use crate::store::{
 
 /// The key of the format's name.
 pub(super) const FORMAT_KEY: &[u8] = b"f";
-/// The only format so far.
-pub(super) const FORMAT: &[u8] = b"1";
+/// The format that is written.
+pub(super) const FORMAT: &[u8] = b"2";
+/// It differs in one thing: a version was gone as soon as it was replaced by a commit after the compaction point.
+pub(super) const FORMAT_WITHOUT_PAST: &[u8] = b"1";
 /// The key of the [`Compaction`].
 pub(super) const COMPACTION_KEY: &[u8] = b"c";
 /// What the keys of all chunks start with.
@@ -49,7 +51,7 @@ pub(super) const ALONE: Group = Group { nth: 0, commits: 1 };
 /// How far history is compacted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Compaction {
-    /// The last revision whose superseded versions may be gone; every later commit is complete.
+    /// The oldest revision that can be read: what it does not show may be gone, every later commit is complete.
     pub(super) revision: Revision,
     /// How many versions at or before it are stored, so that a missing one is noticed.
     pub(super) versions: u64,

@@ -3,6 +3,8 @@
 mod crash;
 mod damage;
 mod full;
+mod history;
+mod power;
 
 use std::{
     collections::BTreeMap,
@@ -56,7 +58,7 @@ fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {
 async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Error> {
     let mut writes = Vec::new();
     for key in keys {
-        let at = store.get(key.as_bytes()).await.unwrap().map(|r| r.revision);
+        let at = store.get(key.as_bytes(), None).await.unwrap().map(|r| r.revision);
         writes.push(write(key, at, Some(value.to_vec())));
     }
     store.commit(writes).await
@@ -64,7 +66,7 @@ async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Erro
 
 /// Everything that can be read: current records, the revision, and the kept history.
 async fn everything(store: &Sled) -> (Vec<Record>, Revision, Vec<Commit>) {
-    let (records, revision) = store.list(b"").await.unwrap();
+    let (records, revision) = store.list(b"", None).await.unwrap();
     let from = match store.watch(Revision(0)).await {
         Ok(_) => Revision(0),
         Err(Error::Compacted { oldest }) => oldest,
@@ -113,7 +115,7 @@ async fn closing_answers_what_waits() {
     put(&store, &["a"], b"1").await.unwrap();
     store.close();
     assert!(matches!(put(&store, &["b"], b"1").await, Err(Error::Closed)));
-    assert_eq!(store.list(b"").await.unwrap().0.len(), 1, "reads go on");
+    assert_eq!(store.list(b"", None).await.unwrap().0.len(), 1, "reads go on");
     assert_eq!(watch.next().await.unwrap().unwrap()[0].key, "a");
     assert!(matches!(watch.next().await, Some(Err(Error::Closed))));
     let again = Sled::open(dir.path()).unwrap();
@@ -255,7 +257,7 @@ async fn a_hanging_disk_ends_the_store() {
     for outcome in hanging {
         assert!(matches!(outcome, Err(Error::Failed { .. })), "{outcome:?}");
     }
-    assert_eq!(store.list(b"").await.unwrap().0.len(), 3, "reads go on");
+    assert_eq!(store.list(b"", None).await.unwrap().0.len(), 3, "reads go on");
     for _ in 0..3 {
         watch.next().await.unwrap().unwrap();
     }

@@ -68,7 +68,7 @@ async fn full_disk_child() {
         assert_eq!(put(&store, &["a"], b"3").await.unwrap(), Revision(revision.0 + 1));
         for i in 0..written {
             let key = format!("{round}/{i}");
-            let at = store.get(key.as_bytes()).await.unwrap().map(|r| r.revision);
+            let at = store.get(key.as_bytes(), None).await.unwrap().map(|r| r.revision);
             store.commit(vec![write(&key, at, None)]).await.unwrap();
         }
     }
@@ -96,7 +96,7 @@ async fn failing_disk_child() {
     assert!(matches!(failed, Error::Failed { .. }), "{failed:?}");
     let again = put(&store, &["small"], b"1").await;
     assert!(matches!(again, Err(Error::Failed { .. })), "{again:?}");
-    assert_eq!(store.list(b"").await.unwrap().1, last, "reads go on");
+    assert_eq!(store.list(b"", None).await.unwrap().1, last, "reads go on");
     while let Some(Ok(commit)) = watch.next().await {
         assert!(commit[0].revision <= last);
     }

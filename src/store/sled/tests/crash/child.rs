@@ -132,7 +132,7 @@ impl Writer {
     async fn part(&mut self, store: &Sled) -> Part {
         let (key, at) = if self.random.random_ratio(1, 12) {
             let key = format!("{SHARED}{}", self.random.random_range(0..SHARED_KEYS));
-            let found = store.get(key.as_bytes()).await.unwrap();
+            let found = store.get(key.as_bytes(), None).await.unwrap();
             (key, found.map(|record| record.revision.0))
         } else {
             let key = format!("{}{}", self.prefix, self.random.random_range(0..KEYS));
