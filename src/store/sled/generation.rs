@@ -154,15 +154,13 @@ impl Generation {
     }
 
     fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
-        let mut batch = sled::Batch::default();
-        for key in removed {
-            batch.remove(key.as_slice());
-        }
-        for (key, value) in pairs {
-            batch.insert(key.as_slice(), value.as_slice());
-        }
         guarded(|| {
-            self.db().apply_batch(batch)?;
+            if let ([(key, value)], []) = (pairs, removed) {
+                // Atomic by itself, and half the latency: a batch begins with a write of its own to the disk.
+                self.db().insert(key.as_slice(), value.as_slice())?;
+            } else {
+                self.db().apply_batch(batch(pairs, removed))?;
+            }
             self.db().flush()
         })
         .map(|_bytes| ())
@@ -277,6 +275,17 @@ impl Drop for Generation {
             tracing::warn!(path = %self.path.display(), "the database did not close cleanly");
         }
     }
+}
+
+fn batch(pairs: &[Pair], removed: &[Vec<u8>]) -> sled::Batch {
+    let mut batch = sled::Batch::default();
+    for key in removed {
+        batch.remove(key.as_slice());
+    }
+    for (key, value) in pairs {
+        batch.insert(key.as_slice(), value.as_slice());
+    }
+    batch
 }
 
 /// An I/O error as one of the store: a full disk has its own.
