@@ -69,9 +69,11 @@ impl Flags {
         }
         let kubeconfig = Kubeconfig::read_from(&path)
             .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
+        // Trying again for minutes is for controllers; people want to hear what is wrong.
+        config.default_retry = false;
         let (server, namespace) =
             (config.cluster_url.to_string(), config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config)?, server, namespace })

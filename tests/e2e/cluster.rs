@@ -63,6 +63,12 @@ impl Cluster {
         Self { place, line, kubectl: Tool::Kubectl, process, arguments }
     }
 
+    /// Starts again with other arguments of `up` after [`Self::stop`] or [`Self::end`].
+    pub(crate) fn start_again_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.start_again();
+    }
+
     /// Starts again on the same data directory after [`Self::stop`] or [`Self::end`].
     pub(crate) fn start_again(&mut self) {
         let mut up = self.place.snowglobe("up");

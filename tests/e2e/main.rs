@@ -35,6 +35,8 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod snapshot;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod store_disk;

@@ -20,12 +20,8 @@ pub(super) fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> R
     if directory.current()?.is_some() || path.exists() || !directory.generations()?.is_empty() {
         return Err(Error::NotEmpty(directory.dir.clone()));
     }
-    HighWater::create(&path)
-        .and_then(|mut mark| {
-            mark.write(revision)?;
-            mark.sync()?;
-            File::open(&directory.root)?.sync_all()
-        })
+    HighWater::create_at(&path, revision)
+        .and_then(|_mark| File::open(&directory.root)?.sync_all())
         .map_err(|error| directory.failure("creating", &path, error))?;
     let image =
         Image { compacted: revision, settled, history: Vec::new(), garbage: Garbage::default() };
