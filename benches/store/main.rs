@@ -7,6 +7,7 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
+    clippy::panic,
     reason = "a benchmark prints, and ends at a failure"
 )]
 
