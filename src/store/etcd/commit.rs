@@ -17,8 +17,9 @@ use crate::store::{
         explain,
         layout::{self, CHUNK_BYTES, REFERENCE, Reference, Stored},
         proto::{
-            Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest, LeaseRevokeResponse,
-            PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse, path,
+            Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
+            LeaseRevokeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
+            path,
         },
     },
 };

@@ -66,7 +66,9 @@ impl Epochs {
         spans.push(Span { etcd: written_at, ours: revision });
         let rising = |pair: &[Span]| pair[0].etcd < pair[1].etcd && pair[0].ours < pair[1].ours;
         if spans.len() > SPANS_MAX || !spans.windows(2).all(rising) {
-            return Err(damaged(&"its revisions do not rise (was the key copied from another etcd?)"));
+            return Err(damaged(
+                &"its revisions do not rise (was the key copied from another etcd?)",
+            ));
         }
         Ok(Self { spans })
     }

@@ -144,9 +144,15 @@ mod tests {
             assert_eq!(options.to_string(), expected);
             assert_eq!(options.tls.is_some(), given.starts_with("etcds"));
         }
-        for wrong in
-            ["etcd://", "etcd:a", "http://a:1", "etcd://a:x", "etcd://a:0", "etcd://a,,b", "etcd://[1]"]
-        {
+        for wrong in [
+            "etcd://",
+            "etcd:a",
+            "http://a:1",
+            "etcd://a:x",
+            "etcd://a:0",
+            "etcd://a,,b",
+            "etcd://[1]",
+        ] {
             assert!(wrong.parse::<Options>().is_err(), "{wrong}");
         }
         let refused = "etcd://root:secret@a:1".parse::<Options>().unwrap_err();

@@ -99,8 +99,7 @@ fn batches(records: Vec<Record>) -> impl Iterator<Item = Vec<Write>> {
         let mut bytes = 0;
         while let Some(Record { key, value, .. }) = rest.next_if(|record| {
             let size = record.key.len() + record.value.len();
-            batch.is_empty()
-                || (batch.len() < BATCH_RECORDS_MAX && bytes + size <= BATCH_BYTES_MAX)
+            batch.is_empty() || (batch.len() < BATCH_RECORDS_MAX && bytes + size <= BATCH_BYTES_MAX)
         }) {
             bytes += key.len() + value.len();
             batch.push(Write { key, expect: Expect::Absent, value: Some(value) });

@@ -54,7 +54,8 @@ impl Server {
 
     pub(in crate::store) fn start_again(&mut self) {
         let log = File::create(self.dir.path().join("etcd.log")).unwrap();
-        let (clients, peers) = (format!("http://{}", self.clients), format!("http://{}", self.peers));
+        let (clients, peers) =
+            (format!("http://{}", self.clients), format!("http://{}", self.peers));
         let mut command = Command::new("etcd");
         command.arg("--data-dir").arg(self.data()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap());

@@ -52,7 +52,10 @@ async fn large_values_leave_nothing_behind() {
         .unwrap();
     assert_eq!(chunks(&server), 8);
     let seen = next(&mut watch).await;
-    assert_eq!(seen.iter().map(|change| &change.key[..]).collect::<Vec<_>>(), [&b"big"[..], b"small", b"big2"]);
+    assert_eq!(
+        seen.iter().map(|change| &change.key[..]).collect::<Vec<_>>(),
+        [&b"big"[..], b"small", b"big2"]
+    );
     // Who refuses a commit keeps nothing of it; whoever replaces a value need not have read it.
     let refused = store.commit(vec![create("big", second.clone()), create("other", "")]).await;
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
@@ -178,7 +181,10 @@ async fn what_etcd_does_not_take_is_explained() {
     let store = Etcd::open(server.options()).await.unwrap();
     let many = (0..128).map(|i| create(&i.to_string(), "")).collect();
     let refused = store.commit(many).await.unwrap_err();
-    assert!(matches!(&refused, Error::Invalid(text) if text.contains("--max-txn-ops")), "{refused}");
+    assert!(
+        matches!(&refused, Error::Invalid(text) if text.contains("--max-txn-ops")),
+        "{refused}"
+    );
     let most = (0..127).map(|i| create(&i.to_string(), "")).collect();
     assert_eq!(store.commit(most).await.unwrap(), Revision(1));
 }
@@ -193,12 +199,19 @@ async fn snapshots_are_restored_above_their_revision() {
     };
     let records: Vec<_> = (0..350).map(record).collect();
     // As if the first restore had died.
-    server.etcdctl(&["--dial-timeout", "20s", "--command-timeout", "20s", "put", "/tests/restoring", ""]);
+    server.etcdctl(&[
+        "--dial-timeout",
+        "20s",
+        "--command-timeout",
+        "20s",
+        "put",
+        "/tests/restoring",
+        "",
+    ]);
     server.etcdctl(&["put", "/tests/data/rest", "x"]);
     let refused = Etcd::open(server.options()).await.err().unwrap();
     assert!(refused.to_string().contains("interrupted"), "{refused}");
-    let last =
-        Etcd::restore(server.options(), records.clone(), Revision(5000)).await.unwrap();
+    let last = Etcd::restore(server.options(), records.clone(), Revision(5000)).await.unwrap();
     assert!(last > Revision(5000));
     let store = Etcd::open(server.options()).await.unwrap();
     let (found, at) = store.list(b"", None).await.unwrap();
@@ -282,12 +295,14 @@ async fn what_is_no_etcd_is_told() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options: Options = format!("etcd://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let web = tokio::task::spawn(async move {
+    let mut web = JoinSet::new();
+    web.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.ok();
         }
     });
-    let patient = |options: &Options| Options { patience: Duration::from_secs(60), ..options.clone() };
+    let patient =
+        |options: &Options| Options { patience: Duration::from_secs(60), ..options.clone() };
     let began = Instant::now();
     let refused = Etcd::open(patient(&options)).await.err().unwrap().to_string();
     assert!(refused.contains("is not an etcd"), "{refused}");
@@ -295,5 +310,4 @@ async fn what_is_no_etcd_is_told() {
     let refused = Etcd::open(tls).await.err().unwrap().to_string();
     assert!(refused.contains("does not speak TLS"), "{refused}");
     assert!(began.elapsed() < Duration::from_secs(20), "waiting would not help");
-    web.abort();
 }

@@ -97,9 +97,9 @@ impl Watcher {
             self.connect().await?;
         }
         let Some((connection, answers)) = &mut self.answers else { return Ok(None) };
-        let changed = self.states.wait_for(
-            |state| !matches!(state, State::Up(now) if Arc::ptr_eq(now, connection)),
-        );
+        let changed = self
+            .states
+            .wait_for(|state| !matches!(state, State::Up(now) if Arc::ptr_eq(now, connection)));
         // Cancel-safe: a message that has not come whole stays in the stream.
         let answer = select! {
             () = self.core.closing.cancelled() => return Err(Error::Closed),
