@@ -295,7 +295,8 @@ async fn what_is_no_etcd_is_told() {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let options: Options = format!("etcd://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let web = tokio::task::spawn(async move {
+    let mut web = JoinSet::new();
+    web.spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n").await.ok();
         }
@@ -309,5 +310,4 @@ async fn what_is_no_etcd_is_told() {
     let refused = Etcd::open(tls).await.err().unwrap().to_string();
     assert!(refused.contains("does not speak TLS"), "{refused}");
     assert!(began.elapsed() < Duration::from_secs(20), "waiting would not help");
-    web.abort();
 }
