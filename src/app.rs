@@ -9,6 +9,7 @@ mod hosts;
 mod http;
 pub mod manifests;
 mod parts;
+pub mod snapshot;
 mod tasks;
 mod traffic;
 
@@ -86,6 +87,9 @@ struct Cluster {
 const START_MAX: Duration = Duration::from_secs(30);
 /// Open proxied connections may go on this long after Ctrl-C.
 const DRAIN: Duration = Duration::from_secs(1);
+/// What to do when the object store fails for good.
+const STORE_LOST: &str = "the object store is lost (start again once the cause is mended; should that fail, \
+                          `snowglobe snapshot restore` restores a snapshot)";
 /// As kube-controller-manager has it.
 const ENDPOINTS_PER_SLICE_MAX: usize = 100;
 /// As kube-apiserver has it.
@@ -198,7 +202,7 @@ impl Cluster {
         let registry = self.registry.clone();
         self.tasks.begin_stage();
         self.tasks.spawn("registry", |token| async move {
-            registry.run(token).await.context("the object store is lost")
+            registry.run(token).await.context(STORE_LOST)
         });
     }
 

@@ -2,7 +2,9 @@
 
 use std::{
     io::{self, IsTerminal},
+    panic::{self, PanicHookInfo},
     sync::Arc,
+    thread,
 };
 
 use parking_lot::Mutex;
@@ -12,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 /// Chatty dependencies are quiet unless asked for by name.
 const DEFAULT_FILTER: &str = "warn,snowglobe=info,sled=error,hickory_proto=error";
 
-/// Sends logs to stderr. `filter` is in the syntax of `RUST_LOG`; empty means warnings, and our own lifecycle.
+/// Sends logs to stderr, and panics to the log: whoever contains one says what it means. `filter` is in the syntax of `RUST_LOG`; empty means warnings, and our own lifecycle.
 /// A broken filter is an error that says where.
 pub fn start(filter: &str) -> Result<(), String> {
     let text = if filter.is_empty() { DEFAULT_FILTER } else { filter };
@@ -24,7 +26,17 @@ pub fn start(filter: &str) -> Result<(), String> {
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .try_init()
-        .map_err(|error| error.to_string())
+        .map_err(|error| error.to_string())?;
+    panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let place = panic.location().map(ToString::to_string);
+    let reason = panic.payload_as_str().unwrap_or("no message");
+    tracing::error!(thread, place, reason, "a panic");
 }
 
 /// All metrics of this process, in Prometheus' text format.

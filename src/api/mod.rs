@@ -10,9 +10,11 @@ pub mod discovery;
 mod documents;
 mod error;
 pub mod openapi;
+mod pages;
 pub mod protobuf;
 mod request;
 mod resources;
+mod snapshot;
 mod subresources;
 pub mod table;
 pub mod tls;
@@ -51,6 +53,9 @@ const ENDPOINTS_DEPRECATED: &str =
 /// Watches in flight; each costs a task and two channel positions.
 const WATCHES_MAX: usize = 10_000;
 
+/// Snapshots that are being sent; each keeps what it shows, however long it takes.
+const SNAPSHOTS_MAX: usize = 2;
+
 /// Gives what a pod (by uid) has written after its first so many lines; `None` for one that does not run here.
 pub type Logs = Arc<dyn Fn(&str, u64) -> Option<Log> + Send + Sync>;
 
@@ -74,10 +79,11 @@ pub struct Api {
     pub logs: Logs,
     /// The address that clients use, `127.0.0.1:6443`.
     pub server: String,
-    pages: resources::Pages,
+    pages: pages::Pages,
     openapi: openapi::OpenApi,
     requests: Semaphore,
     watches: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
 }
 
 impl Api {
@@ -95,10 +101,11 @@ impl Api {
             stop,
             logs,
             server,
-            pages: resources::Pages::default(),
+            pages: pages::Pages::default(),
             openapi: openapi::OpenApi::default(),
             requests: Semaphore::new(REQUESTS_MAX),
             watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         }
     }
 }
@@ -107,6 +114,7 @@ impl Api {
 pub fn router(api: Arc<Api>) -> Router {
     Router::new()
         .merge(documents::router())
+        .merge(snapshot::router())
         .fallback(resource)
         .layer(middleware::from_fn(authenticated))
         .route("/healthz", get(|| async { "ok" }))

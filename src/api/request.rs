@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     api::table::IncludeObject,
-    model::{FieldSelector, Kind, LabelSelector, ObjectKey, Status, kind},
+    model::{Cause, FieldSelector, Kind, LabelSelector, ObjectKey, Status, kind},
     registry::{FieldValidation, Propagation, WriteOptions},
 };
 
@@ -102,6 +102,78 @@ impl Query {
         Ok(Selectors { labels, fields })
     }
 
+    /// Whether the parameters of a list (or watch) about revisions fit together, by kube-apiserver's rules and words
+    /// (`ValidateListOptions`).
+    pub(crate) fn check_versions(&self) -> Result<(), Status> {
+        const MATCH: &str = "resourceVersionMatch";
+        const INITIAL: &str = "sendInitialEvents";
+        let watching = is_true(&self.watch);
+        let (asked, initial) =
+            (self.resource_version_match.as_str(), !self.send_initial_events.is_empty());
+        let mut causes = Vec::new();
+        let mut forbid = |so, field, detail: &str| {
+            if so {
+                causes.push(Cause::forbidden(field, detail));
+            }
+        };
+        forbid(
+            watching && initial && asked != "NotOlderThan",
+            MATCH,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        );
+        forbid(
+            watching && !initial && !asked.is_empty(),
+            MATCH,
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        );
+        forbid(
+            !watching && !asked.is_empty() && self.resource_version.is_empty(),
+            MATCH,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        );
+        forbid(
+            !asked.is_empty() && !self.r#continue.is_empty(),
+            MATCH,
+            "resourceVersionMatch is forbidden when continue is provided",
+        );
+        forbid(
+            !watching && asked == "Exact" && self.resource_version == "0",
+            MATCH,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        );
+        forbid(!watching && initial, INITIAL, "sendInitialEvents is forbidden for list");
+        let supported: &[&str] =
+            if watching { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+        if !asked.is_empty() && !supported.contains(&asked) {
+            causes.push(Cause::not_supported(MATCH, asked, supported));
+        }
+        if causes.is_empty() { Ok(()) } else { Err(Status::invalid_list_options(causes)) }
+    }
+
+    /// `resourceVersion` as a number; `None` when any will do.
+    pub(crate) fn version(&self) -> Result<Option<u64>, Status> {
+        match self.resource_version.as_str() {
+            "" | "0" => Ok(None),
+            text => text.parse().map(Some).map_err(|_number| {
+                Status::bad_request(format!(
+                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
+                     strconv.ParseUint: parsing {text:?}: invalid syntax"
+                ))
+            }),
+        }
+    }
+
+    /// The revision that a list must show; `None` for any that is new enough. Besides what says so, a list in pages
+    /// that names a revision is meant exactly.
+    pub(crate) fn exact_version(&self) -> Result<Option<u64>, Status> {
+        let paged = self.limit.is_some_and(|limit| limit > 0);
+        match self.resource_version_match.as_str() {
+            "Exact" => self.version(),
+            "" if paged => self.version(),
+            _ => Ok(None),
+        }
+    }
+
     pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
         let field_validation = match self.field_validation.as_str() {
             "" | "Warn" => FieldValidation::Warn,
@@ -146,6 +218,11 @@ pub(crate) struct Selectors {
 }
 
 impl Selectors {
+    /// Whether everything matches.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     pub(crate) fn matches(&self, object: &crate::model::Object) -> bool {
         if !self.labels.matches(&object.metadata.labels) {
             return false;
@@ -252,6 +329,84 @@ impl Form {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn query(text: &str) -> Query {
+        let uri = format!("/?{text}").parse().unwrap();
+        axum::extract::Query::try_from_uri(&uri).unwrap().0
+    }
+
+    #[test]
+    fn versions_fit_together_or_are_refused() {
+        let check = |text: &str, expected: Option<&str>| {
+            let query = query(text);
+            let message = query.check_versions().err().map(|status| {
+                assert_eq!((status.code, status.reason), (422, "Invalid"));
+                status.message
+            });
+            let full =
+                expected.map(|text| format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"));
+            assert_eq!(message, full, "{text}");
+        };
+        check("", None);
+        check("resourceVersion=5", None);
+        check("resourceVersion=5&resourceVersionMatch=Exact&limit=2", None);
+        check("resourceVersion=0&resourceVersionMatch=NotOlderThan", None);
+        check("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", None);
+        check(
+            "resourceVersionMatch=Exact",
+            Some(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ),
+        );
+        check(
+            "resourceVersion=0&resourceVersionMatch=Exact",
+            Some(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+            ),
+        );
+        check(
+            "resourceVersion=5&resourceVersionMatch=Exact&continue=x",
+            Some(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
+            ),
+        );
+        check(
+            "resourceVersion=5&resourceVersionMatch=Sometimes",
+            Some(
+                "resourceVersionMatch: Unsupported value: \"Sometimes\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+            ),
+        );
+        check(
+            "sendInitialEvents=true",
+            Some("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        );
+        check(
+            "watch=1&resourceVersion=5&resourceVersionMatch=NotOlderThan",
+            Some(
+                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ),
+        );
+        check(
+            "watch=1&sendInitialEvents=true",
+            Some(
+                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ),
+        );
+    }
+
+    #[test]
+    fn exact_versions() {
+        for (text, expected) in [
+            ("resourceVersion=5&resourceVersionMatch=Exact", Some(5)),
+            ("resourceVersion=5&limit=3", Some(5)),
+            ("resourceVersion=0&limit=3", None),
+            ("resourceVersion=5", None),
+            ("resourceVersion=5&resourceVersionMatch=NotOlderThan&limit=3", None),
+        ] {
+            assert_eq!(query(text).exact_version(), Ok(expected), "{text}");
+        }
+        assert!(query("resourceVersion=x&limit=3").exact_version().is_err());
+    }
 
     #[test]
     fn paths() {

@@ -1,21 +1,21 @@
 //! Create, read, update, patch and delete of every kind. One entry, [`serve`]; subresources branch off to their files.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, Caller, protobuf,
+        Api, Caller,
+        pages::{ContinueToken, listed},
+        protobuf,
         request::{Form, Query, Target, is_true, propagation},
         subresources, table, watch,
     },
@@ -35,13 +35,6 @@ pub(crate) struct Request {
     pub(crate) body: Bytes,
     pub(crate) caller: Caller,
 }
-
-/// Views kept for clients that page through a list, so that all pages show one revision.
-const PAGED_VIEWS_MAX: usize = 16;
-
-/// Snapshots of lists that are being read page by page.
-#[derive(Default)]
-pub(crate) struct Pages(Mutex<VecDeque<View>>);
 
 /// Answers a request about a resource.
 pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
@@ -78,7 +71,15 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
         return Err(Status::bad_request("watch needs a list request with a field selector"));
     }
     settle(api, request.target.kind).await;
-    let object = api.registry.get(&request.target.key()?)?;
+    let key = request.target.key()?;
+    let object = match request.query.version()? {
+        // Any that is not older will do; there is no exact one for a single object.
+        Some(revision) => {
+            let view = api.registry.view_not_before(revision).await?;
+            view.get(&key).cloned().ok_or_else(|| Status::not_found(&key))?
+        }
+        None => api.registry.get(&key)?,
+    };
     answer(&object, form, StatusCode::OK, &[])
 }
 
@@ -159,6 +160,7 @@ async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
 }
 
 async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Status> {
+    request.query.check_versions()?;
     let selectors = request.query.selectors(request.target.kind)?;
     let options = request.delete_options()?;
     let view = api.registry.view();
@@ -176,15 +178,9 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
     let query = &request.query;
     let selectors = query.selectors(request.target.kind)?;
+    query.check_versions()?;
     settle(api, request.target.kind).await;
-    let (view, after) = match query.r#continue.as_str() {
-        "" => (api.registry.view(), None),
-        token => {
-            let token = ContinueToken::decode(token)?;
-            (api.pages.get(token.revision)?, Some(token.after))
-        }
-    };
-    check_list_version(query, view.revision())?;
+    let (view, after) = listed(api, request).await?;
     let mut objects = selected(&view, &request.target, &selectors).skip_while(|object| {
         after
             .as_ref()
@@ -195,31 +191,14 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let remaining = objects.count();
     let more = page.last().filter(|_| remaining > 0).map(|last| {
         let after = (last.key.namespace.clone(), last.key.name.clone());
-        (ContinueToken { revision: view.revision(), after }.encode(), remaining)
+        let token = ContinueToken { revision: Some(view.revision()), after }.encode();
+        // As kube-apiserver, which does not count what a selector leaves.
+        (token, selectors.is_empty().then_some(remaining))
     });
     if more.is_some() {
-        api.pages.keep(&view);
+        api.pages.keep(&request.target, &view);
     }
     render_list(request.target.kind, view.revision(), more, &page, form)
-}
-
-/// `resourceVersion` on a list: a revision in the future is waited for in vain, an exact one must be current.
-fn check_list_version(query: &Query, current: u64) -> Result<(), Status> {
-    let asked: u64 = match query.resource_version.as_str() {
-        "" | "0" => return Ok(()),
-        text => text.parse().map_err(|_number| {
-            Status::bad_request(format!("resourceVersion: Invalid value: \"{text}\": not a number"))
-        })?,
-    };
-    if asked > current {
-        return Err(Status::timeout(format!(
-            "Too large resource version: {asked}, current: {current}"
-        )));
-    }
-    if query.resource_version_match == "Exact" && asked != current {
-        return Err(Status::expired(asked, current));
-    }
-    Ok(())
 }
 
 /// The objects that a list or watch of this target shows, in order.
@@ -234,14 +213,16 @@ pub(crate) fn selected<'a>(
 fn render_list(
     kind: &Kind,
     revision: u64,
-    more: Option<(String, usize)>,
+    more: Option<(String, Option<usize>)>,
     objects: &[Arc<Object>],
     form: Form,
 ) -> Result<Response, Status> {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if let Some((token, remaining)) = more {
         metadata["continue"] = token.into();
-        metadata["remainingItemCount"] = remaining.into();
+        if let Some(remaining) = remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
     }
     match form {
         Form::Table(include) => {
@@ -249,36 +230,48 @@ fn render_list(
             in_form(table.to_bytes(), Form::Json, StatusCode::OK)
         }
         Form::Metadata => {
-            let items: Vec<Bytes> = objects.iter().map(|object| table::partial(object)).collect();
-            let body = join_list("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, &items);
+            let body =
+                list_body("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, |body| {
+                    join(body, objects, |body, object| {
+                        body.extend_from_slice(&table::partial(object));
+                    });
+                });
             in_form(body, Form::Json, StatusCode::OK)
         }
         Form::Json | Form::Yaml => {
-            let items: Vec<Bytes> =
-                objects.iter().map(|object| object.document().clone()).collect();
             let list = format!("{}List", kind.kind);
-            let body = join_list(&list, &kind.api_version(), &metadata, &items);
+            let body = list_body(&list, &kind.api_version(), &metadata, |body| {
+                body.reserve(objects.iter().map(|object| object.document_len() + 1).sum());
+                join(body, objects, |body, object| object.write_document(body));
+            });
             in_form(body, form, StatusCode::OK)
         }
     }
 }
 
-/// A list document out of finished items, which are copied once and parsed never.
-fn join_list(kind: &str, api_version: &str, metadata: &Value, items: &[Bytes]) -> Bytes {
+/// A list document around its items, which are copied once and parsed never.
+fn list_body(
+    kind: &str,
+    api_version: &str,
+    metadata: &Value,
+    write_items: impl FnOnce(&mut Vec<u8>),
+) -> Bytes {
     let head = format!(
         "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
     );
-    let length: usize = items.iter().map(|item| item.len() + 1).sum();
-    let mut body = Vec::with_capacity(head.len() + length + 2);
-    body.extend_from_slice(head.as_bytes());
-    for (index, item) in items.iter().enumerate() {
+    let mut body = head.into_bytes();
+    write_items(&mut body);
+    body.extend_from_slice(b"]}");
+    body.into()
+}
+
+fn join(body: &mut Vec<u8>, objects: &[Arc<Object>], write: impl Fn(&mut Vec<u8>, &Object)) {
+    for (index, object) in objects.iter().enumerate() {
         if index > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(item);
+        write(body, object);
     }
-    body.extend_from_slice(b"]}");
-    body.into()
 }
 
 /// One object as an answer.
@@ -294,7 +287,7 @@ pub(crate) fn answer(
             in_form(table.to_bytes(), Form::Json, code)?
         }
         Form::Metadata => in_form(table::partial(object), Form::Json, code)?,
-        Form::Json | Form::Yaml => in_form(object.document().clone(), form, code)?,
+        Form::Json | Form::Yaml => in_form(object.document(), form, code)?,
     };
     add_warnings(&mut response, warnings);
     Ok(response)
@@ -466,51 +459,6 @@ pub(crate) fn parse_yaml(body: &[u8]) -> Result<Value, Status> {
     serde_yaml::from_slice(body).map_err(|error| {
         Status::bad_request(format!("the request body is not valid YAML: {error}"))
     })
-}
-
-/// Where a paged list goes on.
-struct ContinueToken {
-    revision: u64,
-    after: (String, String),
-}
-
-impl ContinueToken {
-    fn encode(&self) -> String {
-        let (namespace, name) = &self.after;
-        URL_SAFE_NO_PAD.encode(format!("{}/{namespace}/{name}", self.revision))
-    }
-
-    fn decode(text: &str) -> Result<Self, Status> {
-        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| String::from_utf8(b).ok());
-        decoded
-            .and_then(|text| {
-                let mut parts = text.splitn(3, '/');
-                let revision = parts.next()?.parse().ok()?;
-                Some(Self { revision, after: (parts.next()?.to_owned(), parts.next()?.to_owned()) })
-            })
-            .ok_or_else(|| Status::bad_request("continue key is not valid"))
-    }
-}
-
-impl Pages {
-    fn keep(&self, view: &View) {
-        let mut views = self.0.lock();
-        views.retain(|kept| kept.revision() != view.revision());
-        views.push_back(view.clone());
-        if views.len() > PAGED_VIEWS_MAX {
-            views.pop_front();
-        }
-    }
-
-    fn get(&self, revision: u64) -> Result<View, Status> {
-        let views = self.0.lock();
-        let newest = views.back().map_or(revision, View::revision);
-        views
-            .iter()
-            .find(|view| view.revision() == revision)
-            .cloned()
-            .ok_or_else(|| Status::expired(revision, newest))
-    }
 }
 
 /// The document of a stored object.

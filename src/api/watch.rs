@@ -41,18 +41,9 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     };
     let query = &request.query;
     let selectors = query.selectors(request.target.kind)?;
-    let asked = match query.resource_version.as_str() {
-        "" | "0" => None,
-        text => Some(text.parse::<u64>().map_err(|_number| {
-            Status::bad_request(format!("resourceVersion: Invalid value: \"{text}\": not a number"))
-        })?),
-    };
+    query.check_versions()?;
+    let asked = query.version()?;
     let initial_events = is_true(&query.send_initial_events);
-    if initial_events && query.resource_version_match != "NotOlderThan" {
-        return Err(Status::bad_request(
-            "sendInitialEvents needs resourceVersionMatch=NotOlderThan",
-        ));
-    }
     let view = api.registry.view();
     let mut first = Vec::new();
     let after = match asked {
@@ -167,7 +158,7 @@ fn line(word: &str, object: &Object, form: Form, first: bool) -> Vec<u8> {
             table::render_one(object, Timestamp::now(), include, first).to_bytes()
         }
         Form::Metadata => table::partial(object),
-        Form::Json | Form::Yaml => object.document().clone(),
+        Form::Json | Form::Yaml => object.document(),
     };
     let mut line = Vec::with_capacity(document.len() + 40);
     line.extend_from_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());

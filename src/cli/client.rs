@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use futures::AsyncBufRead;
 use http::{Method, Request};
 use kube::{
     Client, Config,
@@ -25,6 +26,23 @@ pub(super) struct Flags {
     /// The cluster's data directory
     #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
+}
+
+/// An API error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(super) struct Refused {
+    /// The HTTP status code.
+    pub(super) code: u16,
+    message: String,
+}
+
+/// How far back the past of a cluster can be read.
+pub(super) struct History {
+    /// The newest revision.
+    pub(super) current: u64,
+    /// The oldest revision that is kept.
+    pub(super) oldest: u64,
 }
 
 /// A connection to the cluster's API.
@@ -51,9 +69,11 @@ impl Flags {
         }
         let kubeconfig = Kubeconfig::read_from(&path)
             .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
+        // Trying again for minutes is for controllers; people want to hear what is wrong.
+        config.default_retry = false;
         let (server, namespace) =
             (config.cluster_url.to_string(), config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config)?, server, namespace })
@@ -73,15 +93,43 @@ impl Cluster {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        match self.client.request_text(request.body(body)?).await {
-            Ok(text) => Ok(serde_json::from_str(&text)?),
-            Err(kube::Error::Api(status)) => bail!("{}", status.message),
-            Err(error) => Err(error).with_context(|| {
-                format!(
-                    "no answer from {}: is the cluster running? Start it with `snowglobe up`",
-                    self.server
-                )
-            }),
+        let text = self.client.request_text(request.body(body)?).await;
+        Ok(serde_json::from_str(&text.map_err(|error| self.explain(error))?)?)
+    }
+
+    /// A GET whose answer is read piece by piece.
+    pub(super) async fn download(
+        &self,
+        path: &str,
+    ) -> anyhow::Result<impl AsyncBufRead + Unpin + use<>> {
+        let request = Request::get(path).body(Vec::new())?;
+        let answer = self.client.request_stream(request).await;
+        Ok(Box::pin(answer.map_err(|error| self.explain(error))?))
+    }
+
+    /// How far back the past can be read.
+    pub(super) async fn history(&self) -> anyhow::Result<History> {
+        let path = "/apis/snowglobe.dev/v1alpha1/history";
+        let answer = self.request(Method::GET, path, &[], Vec::new()).await?;
+        let number = |field: &str| {
+            let text = answer[field].as_str().context("the cluster does not tell its history")?;
+            text.parse().with_context(|| format!("the revision {text:?} is no number"))
+        };
+        Ok(History {
+            current: number("resourceVersion")?,
+            oldest: number("oldestResourceVersion")?,
+        })
+    }
+
+    fn explain(&self, error: kube::Error) -> anyhow::Error {
+        match error {
+            kube::Error::Api(status) => {
+                Refused { code: status.code, message: status.message }.into()
+            }
+            error => anyhow::Error::from(error).context(format!(
+                "no answer from {}: is the cluster running? Start it with `snowglobe up`",
+                self.server
+            )),
         }
     }
 }

@@ -1,12 +1,16 @@
 //! `snowglobe get`: objects as kubectl shows them, for people without kubectl.
 
+use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
 use http::Method;
 use serde_json::Value;
 
-use crate::cli::{
-    client::{self, Flags},
-    print,
+use crate::{
+    cli::{
+        client::{self, Cluster, Flags, Refused},
+        print,
+    },
+    model::Kind,
 };
 
 #[derive(Args)]
@@ -24,6 +28,10 @@ pub(super) struct Arguments {
     /// Label selector
     #[arg(short = 'l', long, default_value = "", conflicts_with = "name")]
     selector: String,
+    /// As it was at this revision, which any object or list shows as its resourceVersion; `snowglobe status` tells
+    /// which ones are kept
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    at: Option<u64>,
     /// Form of the output
     #[arg(short, long)]
     output: Option<Output>,
@@ -47,16 +55,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = arguments.cluster.connect().await?;
     let namespace = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
     let namespace = (!arguments.all_namespaces).then_some(namespace);
-    let mut path = client::path(kind, namespace, arguments.name.as_deref());
-    if !arguments.selector.is_empty() {
-        path.push_str("?labelSelector=");
-        path.push_str(&percent_encode(&arguments.selector));
-    }
     let accept = match arguments.output {
         Some(Output::Json | Output::Yaml) => "application/json",
         Some(Output::Wide) | None => TABLE,
     };
-    let answer = cluster.request(Method::GET, &path, &[("accept", accept)], Vec::new()).await?;
+    let path = path(&arguments, kind, namespace);
+    let answer = cluster.request(Method::GET, &path, &[("accept", accept)], Vec::new()).await;
+    let answer = match (answer, arguments.at) {
+        (Ok(answer), Some(at)) => past(answer, &arguments, kind, at)?,
+        (Err(error), Some(at)) => return Err(explain(error, &cluster, at).await),
+        (answer, None) => answer?,
+    };
     let text = match arguments.output {
         Some(Output::Json) => format!("{answer:#}\n"),
         Some(Output::Yaml) => serde_yaml::to_string(&answer)?,
@@ -71,6 +80,63 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         return print(&format!("No resources found{place}.\n"));
     }
     print(&text)
+}
+
+/// How long the store keeps history; its own limits say the same.
+const KEPT: &str = "history is kept for 5 minutes, or less when it grows beyond 10,000 revisions or 64 MiB, but never \
+    less than 1,000 revisions";
+
+/// The path and query. In the past there are only lists: one object is a list with one name.
+fn path(arguments: &Arguments, kind: &Kind, namespace: Option<&str>) -> String {
+    let name = arguments.name.as_deref();
+    let mut query = Vec::new();
+    if !arguments.selector.is_empty() {
+        query.push(format!("labelSelector={}", percent_encode(&arguments.selector)));
+    }
+    if let Some(at) = arguments.at {
+        query.push(format!("resourceVersion={at}&resourceVersionMatch=Exact"));
+        query.extend(name.map(|name| {
+            format!("fieldSelector={}", percent_encode(&format!("metadata.name={name}")))
+        }));
+    }
+    let path = client::path(kind, namespace, name.filter(|_| arguments.at.is_none()));
+    if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// What a list of the past shows: itself, or the one object that was asked for.
+fn past(
+    mut answer: Value,
+    arguments: &Arguments,
+    kind: &Kind,
+    revision: u64,
+) -> anyhow::Result<Value> {
+    let Some(name) = &arguments.name else { return Ok(answer) };
+    let as_table = answer["kind"] == "Table";
+    let found = if as_table { &mut answer["rows"] } else { &mut answer["items"] };
+    match found.as_array_mut().and_then(Vec::pop) {
+        None if kind.group.is_empty() => {
+            bail!("{} {name:?} not found at revision {revision}", kind.plural)
+        }
+        None => bail!("{}.{} {name:?} not found at revision {revision}", kind.plural, kind.group),
+        Some(row) if as_table => {
+            answer["rows"] = vec![row].into();
+            Ok(answer)
+        }
+        Some(object) => Ok(object),
+    }
+}
+
+/// Says why there is no such past.
+async fn explain(error: anyhow::Error, cluster: &Cluster, asked: u64) -> anyhow::Error {
+    let code = error.downcast_ref().map_or(0, |Refused { code, .. }| *code);
+    if code != 410 && code != 504 {
+        return error;
+    }
+    let Ok(client::History { current, oldest }) = cluster.history().await else { return error };
+    if asked > current {
+        return anyhow!("revision {asked} has not happened yet: the newest is {current}");
+    }
+    anyhow!("revision {asked} is no longer kept: the oldest is {oldest}; {KEPT}")
 }
 
 /// Percent-encodes everything but letters, digits and `-._`.

@@ -4,6 +4,7 @@ mod apply;
 mod client;
 mod delete;
 mod get;
+mod snapshot;
 mod status;
 mod up;
 
@@ -37,6 +38,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Tell whether the cluster runs and what is in it
     Status(status::Arguments),
+    /// Save everything in a file, or make a new cluster's data out of one
+    Snapshot(snapshot::Arguments),
     /// Print a shell completion script
     Completion {
         /// The shell
@@ -64,6 +67,7 @@ pub async fn run(started: Instant) -> ExitCode {
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Snapshot(arguments) => snapshot::run(arguments).await,
         Command::Completion { shell } => completion(shell),
     };
     match result {

@@ -7,7 +7,7 @@ use serde_json::{Map, json};
 use crate::{
     cli::{
         Output,
-        client::{self, Flags},
+        client::{self, Flags, History},
         print,
     },
     model::kind::KINDS,
@@ -27,6 +27,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let get = async |path: &str| cluster.request(Method::GET, path, &[], Vec::new()).await;
     let version = get("/version").await?;
     let version = version["gitVersion"].as_str().unwrap_or_default();
+    let History { current, oldest } = cluster.history().await?;
     let mut counts = Map::new();
     for kind in KINDS {
         let list = get(&client::path(kind, None, None)).await?;
@@ -34,12 +35,15 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         counts.insert(kind.plural.to_owned(), count.into());
     }
     let text = match arguments.output {
-        Some(Output::Json) => format!("{}\n", json!({"version": version, "objects": counts})),
+        Some(Output::Json) => {
+            let revisions = json!({"current": current, "oldest": oldest});
+            format!("{}\n", json!({"version": version, "revisions": revisions, "objects": counts}))
+        }
         None => {
             let lines = counts.iter().filter(|(_, count)| **count != 0);
             let lines: String =
                 lines.map(|(name, count)| format!("  {name:<22} {count}\n")).collect();
-            format!("running, {version}\n{lines}")
+            format!("running, {version}\nrevision {current}, kept since {oldest}\n{lines}")
         }
     };
     print(&text)

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
+use rustix::process::Signal;
 use serde::Serialize;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -83,10 +84,13 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     running.wait(stop).await
 }
 
-/// Cancelled by the first SIGINT or SIGTERM.
+/// Cancelled by the first SIGINT or SIGTERM. SIGXFSZ would end the process without a word; with a listener, a file that
+/// may not grow is an I/O error.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let file_size = SignalKind::from_raw(Signal::XFSZ.as_raw());
+    drop(signal(file_size).context("cannot listen for SIGXFSZ")?);
     let token = CancellationToken::new();
     let stop = token.clone();
     #[expect(

@@ -67,7 +67,7 @@ impl Cluster {
             metadata["generation"] = 1.into();
         }
         let stored = object::to_stored(kind, document);
-        let object = Object::from_stored(key.clone(), self.revision, &stored).unwrap();
+        let object = Object::from_stored(key.clone(), self.revision, stored).unwrap();
         self.view.insert(&Arc::new(object));
         self.view.revision = self.revision;
         key

@@ -78,7 +78,7 @@ fn put(view: &mut View, kind: &'static Kind, document: Value) {
     let key = ObjectKey::new(kind, text("namespace"), text("name"));
     view.revision += 1;
     let stored = object::to_stored(kind, document);
-    view.insert(&Arc::new(Object::from_stored(key, view.revision, &stored).unwrap()));
+    view.insert(&Arc::new(Object::from_stored(key, view.revision, stored).unwrap()));
 }
 
 fn web_traffic(address: &str, picks: u64) -> RouteTraffic {

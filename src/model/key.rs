@@ -34,6 +34,13 @@ impl ObjectKey {
         format!("{OBJECTS}{plural}.{group}/{}/{}", self.namespace, self.name).into_bytes()
     }
 
+    /// What the store keys of a kind begin with; with a namespace, only those in it.
+    pub fn store_prefix(kind: &Kind, namespace: Option<&str>) -> Vec<u8> {
+        let Kind { plural, group, .. } = kind;
+        let namespace = namespace.map(|name| format!("{name}/")).unwrap_or_default();
+        format!("{OBJECTS}{plural}.{group}/{namespace}").into_bytes()
+    }
+
     /// The inverse of [`ObjectKey::to_store_key`]; `None` for keys that are not objects or of an unknown kind.
     pub fn from_store_key(key: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(key).ok()?.strip_prefix(OBJECTS)?;
@@ -69,6 +76,10 @@ mod tests {
             ObjectKey::cluster(&kind::NODE, "node-1"),
             ObjectKey::new(&kind::ENDPOINT_SLICE, "a", "b.c"),
         ] {
+            for namespace in [None, Some(key.namespace.as_str())] {
+                let prefix = ObjectKey::store_prefix(key.kind, namespace);
+                assert!(key.to_store_key().starts_with(&prefix));
+            }
             assert_eq!(ObjectKey::from_store_key(&key.to_store_key()), Some(key));
         }
         assert_eq!(ObjectKey::from_store_key(b"allocations/node-ports/30080"), None);

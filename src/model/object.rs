@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use crate::model::{Kind, ObjectKey};
 
-/// One object at one revision. Cheap to share (`Arc<Object>`); the body stays JSON bytes and is parsed on demand.
+/// One object at one revision. Cheap to share (`Arc<Object>`); the body stays the store's JSON bytes, not a copy of
+/// them, and is parsed on demand.
 #[derive(Clone, Debug)]
 pub struct Object {
     /// Kind, namespace and name.
@@ -21,7 +22,9 @@ pub struct Object {
     pub revision: u64,
     /// The parts of `metadata` that selectors, controllers and garbage collection read.
     pub metadata: Metadata,
-    document: Bytes,
+    stored: Bytes,
+    /// Where in `stored` the fields of `metadata` begin, and `resourceVersion` has its place.
+    metadata_at: usize,
     digest: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
@@ -73,37 +76,50 @@ struct Envelope {
 }
 
 const METADATA: &str = "\"metadata\":{";
+const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
+const REVISION_DIGITS_MAX: usize = 20;
 
 impl Object {
     /// Decodes stored bytes (written by [`to_stored`]) and puts the revision in as `metadata.resourceVersion`.
-    pub fn from_stored(key: ObjectKey, revision: u64, stored: &[u8]) -> Result<Self, Error> {
-        let text = std::str::from_utf8(stored).map_err(|_utf8| Error::NotStored(key.clone()))?;
-        let at = text.find(METADATA).ok_or_else(|| Error::NotStored(key.clone()))? + METADATA.len();
-        let rest = &text[at..];
-        let comma = if rest.starts_with('}') { "" } else { "," };
-        let document = format!("{}\"resourceVersion\":\"{revision}\"{comma}{rest}", &text[..at]);
-        let Envelope { metadata } = serde_json::from_str(&document)
+    pub fn from_stored(key: ObjectKey, revision: u64, stored: Bytes) -> Result<Self, Error> {
+        let text = std::str::from_utf8(&stored).map_err(|_utf8| Error::NotStored(key.clone()))?;
+        let at = text.find(METADATA).ok_or_else(|| Error::NotStored(key.clone()))?;
+        let Envelope { metadata } = serde_json::from_str(text)
             .map_err(|source| Error::Json { key: key.clone(), source })?;
-        Ok(Self { key, revision, metadata, document: document.into(), digest: OnceLock::new() })
+        let metadata_at = at + METADATA.len();
+        Ok(Self { key, revision, metadata, stored, metadata_at, digest: OnceLock::new() })
     }
 
     /// The JSON document, `metadata.resourceVersion` included.
-    pub fn document(&self) -> &Bytes {
-        &self.document
+    pub fn document(&self) -> Bytes {
+        let mut document = Vec::with_capacity(self.document_len());
+        self.write_document(&mut document);
+        document.into()
+    }
+
+    /// Appends the [`document`](Self::document).
+    pub fn write_document(&self, out: &mut Vec<u8>) {
+        let (head, rest) = self.stored.split_at(self.metadata_at);
+        out.extend_from_slice(head);
+        out.extend_from_slice(RESOURCE_VERSION.as_bytes());
+        out.extend_from_slice(self.revision.to_string().as_bytes());
+        out.extend_from_slice(if rest.starts_with(b"}") { b"\"" } else { b"\"," });
+        out.extend_from_slice(rest);
+    }
+
+    /// At least as many bytes as the [`document`](Self::document) has.
+    pub fn document_len(&self) -> usize {
+        self.stored.len() + RESOURCE_VERSION.len() + REVISION_DIGITS_MAX + 2
     }
 
     /// The same document at another revision: the last state of a deleted object.
     pub fn at_revision(&self, revision: u64) -> Self {
-        let own = format!("\"resourceVersion\":\"{}\"", self.revision);
-        let other = format!("\"resourceVersion\":\"{revision}\"");
-        // Valid UTF-8 by construction, and `from_stored` put the first occurrence at the head of `metadata`.
-        let document = String::from_utf8_lossy(&self.document).replacen(&own, &other, 1).into();
-        Self { revision, document, ..self.clone() }
+        Self { revision, ..self.clone() }
     }
 
     /// The document as a typed view, parsed anew on each call.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        serde_json::from_slice(&self.document)
+        serde_json::from_slice(&self.document())
             .map_err(|source| Error::Json { key: self.key.clone(), source })
     }
 
@@ -134,7 +150,7 @@ impl Object {
 
 /// Serialises a document for the store: `apiVersion`, `kind` and `metadata` first, without `resourceVersion`
 /// (the store's revision is the truth).
-pub fn to_stored(kind: &Kind, mut document: Value) -> Vec<u8> {
+pub fn to_stored(kind: &Kind, mut document: Value) -> Bytes {
     let mut ordered = serde_json::Map::new();
     ordered.insert("apiVersion".into(), kind.api_version().into());
     ordered.insert("kind".into(), kind.kind.into());
@@ -149,7 +165,8 @@ pub fn to_stored(kind: &Kind, mut document: Value) -> Vec<u8> {
             ordered.entry(name).or_insert(value);
         }
     }
-    Value::Object(ordered).to_string().into_bytes()
+    // Without the spare room of a growing string: the bytes may stay for long.
+    Value::Object(ordered).to_string().into_bytes().into_boxed_slice().into()
 }
 
 /// Why stored bytes are not an object.
@@ -184,11 +201,15 @@ mod tests {
                    "uid": "u", "labels": {"x": "y"}}}),
         );
         let key = ObjectKey::new(&kind::CONFIG_MAP, "default", "a");
-        let object = Object::from_stored(key, 42, &stored).unwrap();
+        let object = Object::from_stored(key, 42, stored).unwrap();
         let value: Value = object.parse().unwrap();
         assert_eq!(value["metadata"]["resourceVersion"], "42");
         assert_eq!(value["data"]["metadata"], "{");
         assert_eq!(value["kind"], "ConfigMap");
         assert_eq!(object.metadata.labels["x"], "y");
+        assert_eq!(
+            object.at_revision(7).parse::<Value>().unwrap()["metadata"]["resourceVersion"],
+            "7"
+        );
     }
 }

@@ -23,6 +23,8 @@ pub struct Status {
     pub name: String,
     /// Field errors.
     pub causes: Vec<Cause>,
+    /// With what a list whose revision is gone can be continued at the newest one; empty for any other error.
+    pub continue_token: String,
     /// Seconds after which a retry makes sense.
     pub retry_after_seconds: Option<u32>,
 }
@@ -119,6 +121,7 @@ impl Status {
             group: String::new(),
             name: String::new(),
             causes: Vec::new(),
+            continue_token: String::new(),
             retry_after_seconds: None,
         }
     }
@@ -167,6 +170,15 @@ impl Status {
 
     /// 422 with field errors.
     pub fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Self {
+        Self::invalid_kind(kind.kind, kind.group, name, causes)
+    }
+
+    /// 422 because the query parameters of a list or watch contradict each other.
+    pub fn invalid_list_options(causes: Vec<Cause>) -> Self {
+        Self::invalid_kind("ListOptions", "meta.k8s.io", "", causes)
+    }
+
+    fn invalid_kind(kind: &str, group: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut lines: Vec<String> =
             causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
         lines.dedup();
@@ -174,14 +186,10 @@ impl Status {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let what = if kind.group.is_empty() {
-            kind.kind.to_owned()
-        } else {
-            format!("{}.{}", kind.kind, kind.group)
-        };
+        let what = qualified(kind, group);
         let mut status = Self::new(422, "Invalid", format!("{what} \"{name}\" is invalid: {list}"));
-        status.resource = kind.kind.to_owned();
-        status.group = kind.group.to_owned();
+        status.resource = kind.to_owned();
+        status.group = group.to_owned();
         status.name = name.to_owned();
         status.causes = causes;
         status
@@ -226,6 +234,25 @@ impl Status {
         Self::new(410, "Expired", format!("too old resource version: {asked} ({oldest})"))
     }
 
+    /// 410: a list at a revision that is no longer kept.
+    pub fn expired_list() -> Self {
+        let message = "The resourceVersion for the provided list is too old.";
+        Self::new(410, "Expired", message.to_owned())
+    }
+
+    /// 410: the next page of a list whose revision is no longer kept; with the token the client may go on, at the
+    /// newest revision.
+    pub fn expired_page(continue_token: String) -> Self {
+        let message = "The provided continue parameter is too old to display a consistent list result. \
+            You can start a new list without the continue parameter, or use the continue token in this response \
+            to retrieve the remainder of the results. Continuing with the provided token results in an \
+            inconsistent list - objects that were created, modified, or deleted between the time the first chunk \
+            was returned and now may show up in the list.";
+        let mut status = Self::new(410, "Expired", message.to_owned());
+        status.continue_token = continue_token;
+        status
+    }
+
     /// 413.
     pub fn too_large(bytes_max: usize) -> Self {
         let message = format!("Request entity too large: limit is {bytes_max}");
@@ -261,6 +288,16 @@ impl Status {
         Self::new(504, "Timeout", message.into())
     }
 
+    /// 504: a revision that has not happened yet.
+    pub fn too_large_version(asked: u64, current: u64) -> Self {
+        let what = "Too large resource version";
+        let mut status = Self::timeout(format!("Timeout: {what}: {asked}, current: {current}"));
+        let (field, message) = (String::new(), what.to_owned());
+        status.causes = vec![Cause { reason: "ResourceVersionTooLarge", field, message }];
+        status.retry_after_seconds = Some(1);
+        status
+    }
+
     /// 507: the disk is full.
     pub fn insufficient_storage(message: impl Into<String>) -> Self {
         Self::new(507, "InsufficientStorage", message.into())
@@ -280,7 +317,13 @@ impl Status {
             let causes: Vec<Value> = self
                 .causes
                 .iter()
-                .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+                .map(|c| {
+                    let mut cause = json!({"reason": c.reason, "message": c.message});
+                    if !c.field.is_empty() {
+                        cause["field"] = c.field.as_str().into();
+                    }
+                    cause
+                })
                 .collect();
             details.insert("causes".to_owned(), causes.into());
         }
@@ -289,6 +332,9 @@ impl Status {
         }
         let mut body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason});
+        if !self.continue_token.is_empty() {
+            body["metadata"]["continue"] = self.continue_token.as_str().into();
+        }
         if !details.is_empty() {
             body["details"] = Value::Object(details);
         }

@@ -532,7 +532,7 @@ mod tests {
             {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]}});
         let key = ObjectKey::new(&kind::POD, "default", "a");
         let stored = crate::model::object::to_stored(&kind::POD, pod);
-        let object = Object::from_stored(key, 1, &stored).unwrap();
+        let object = Object::from_stored(key, 1, stored).unwrap();
         let service =
             |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
         let services = [

@@ -106,7 +106,7 @@ fn claim_value(claim: &Claim, owner: &ObjectKey, stamp: &str) -> Bytes {
         "spec": {"parentRef": {"group": owner.kind.group, "resource": owner.kind.plural,
                                "namespace": owner.namespace, "name": owner.name}},
     });
-    object::to_stored(&kind::IP_ADDRESS, document).into()
+    object::to_stored(&kind::IP_ADDRESS, document)
 }
 
 /// The n-th address of a range, counted from its network address.

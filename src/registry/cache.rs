@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::RwLock;
 use tokio::sync::watch as channel;
@@ -261,15 +262,20 @@ impl Cache {
 /// The state of the store now.
 async fn read(store: &dyn Store) -> Result<View, store::Error> {
     let (records, Revision(revision)) = store.list(b"", None).await?;
+    Ok(view_of(records, revision))
+}
+
+/// A view of just these records, at a revision.
+pub(crate) fn view_of(records: Vec<Record>, revision: u64) -> View {
     let mut view = View { revision, ..View::default() };
     for Record { key, value, revision: Revision(revision) } in records {
-        if let Some(object) = decode(&key, revision, &value) {
+        if let Some(object) = decode(&key, revision, value.clone()) {
             view.insert(&Arc::new(object));
         } else {
             view.allocate(&key, revision, Some(&value));
         }
     }
-    Ok(view)
+    view
 }
 
 fn event_of(view: &View, change: &Change) -> Option<Event> {
@@ -279,14 +285,14 @@ fn event_of(view: &View, change: &Change) -> Option<Event> {
     let (kind, object) = match &change.value {
         Some(value) => {
             let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
-            (kind, decode(&change.key, revision, value)?)
+            (kind, decode(&change.key, revision, value.clone())?)
         }
         None => (EventKind::Deleted, previous.as_ref()?.at_revision(revision)),
     };
     Some(Event { revision, kind, object: Arc::new(object), previous })
 }
 
-fn decode(key: &[u8], revision: u64, value: &[u8]) -> Option<Object> {
+fn decode(key: &[u8], revision: u64, value: Bytes) -> Option<Object> {
     let key = ObjectKey::from_store_key(key)?;
     Object::from_stored(key, revision, value)
         .inspect_err(|error| tracing::error!(%error, "a stored object cannot be read"))

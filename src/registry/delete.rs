@@ -76,10 +76,10 @@ impl Registry {
             writes.push(Write {
                 key: key.to_store_key().into(),
                 expect: Expect::At(Revision(old.revision)),
-                value: (!gone).then(|| value.clone().into()),
+                value: (!gone).then(|| value.clone()),
             });
             if let Ok(revision) = self.commit(writes).await? {
-                return Ok((decoded(key, revision, &value)?, gone));
+                return Ok((decoded(key, revision, value)?, gone));
             }
         }
         Err(Status::conflict(key, "too many other writers; please try again"))

@@ -8,6 +8,7 @@ mod alloc;
 mod cache;
 mod decode;
 mod delete;
+mod past;
 mod record;
 mod strategy;
 mod view;
@@ -28,6 +29,7 @@ use crate::{
 pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
+pub use past::History;
 pub use record::Note;
 pub use view::View;
 pub use watch::Subscription;

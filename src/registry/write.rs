@@ -108,9 +108,9 @@ impl Registry {
             let context = self.context(&view, now, Part::Main, options);
             let admitted = strategy::rules(key.kind).admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
-            let value: Bytes = object::to_stored(key.kind, document).into();
+            let value = object::to_stored(key.kind, document);
             if options.dry_run {
-                return Ok(Written { object: decoded(key, 0, &value)?, warnings });
+                return Ok(Written { object: decoded(key, 0, value)?, warnings });
             }
             let mut writes = alloc::writes(&view, key, &[], &claims, &stamp);
             writes.push(Write {
@@ -120,7 +120,7 @@ impl Registry {
             });
             match self.commit(writes).await? {
                 Ok(revision) => {
-                    return Ok(Written { object: decoded(key, revision, &value)?, warnings });
+                    return Ok(Written { object: decoded(key, revision, value)?, warnings });
                 }
                 Err(taken) if taken == key.to_store_key() => {
                     return Err(Status::already_exists(key));
@@ -170,9 +170,9 @@ impl Registry {
                 return Ok(Written { object: old, warnings });
             }
             let gone = old.is_terminating() && !holds_on(&document);
-            let value: Bytes = object::to_stored(key.kind, document).into();
+            let value = object::to_stored(key.kind, document);
             if options.dry_run {
-                return Ok(Written { object: decoded(key, old.revision, &value)?, warnings });
+                return Ok(Written { object: decoded(key, old.revision, value)?, warnings });
             }
             let claims = if gone { &[] } else { claims.as_slice() };
             let mut writes = alloc::writes(&view, key, &old_claims, claims, &timestamp(now));
@@ -182,7 +182,7 @@ impl Registry {
                 value: (!gone).then(|| value.clone()),
             });
             if let Ok(revision) = self.commit(writes).await? {
-                return Ok(Written { object: decoded(key, revision, &value)?, warnings });
+                return Ok(Written { object: decoded(key, revision, value)?, warnings });
             }
         }
         Err(contended(key))
@@ -238,10 +238,11 @@ impl Registry {
 
 /// What a client is told when the store does not take a write.
 pub(crate) fn store_status(error: &store::Error) -> Status {
+    let cause: &dyn std::error::Error = error;
     match error {
         // The store itself has told once that it is away.
-        store::Error::Unavailable(_) => tracing::debug!(%error, "the object store is away"),
-        _ => tracing::warn!(%error, "the object store refused a request"),
+        store::Error::Unavailable(_) => tracing::debug!(error = cause, "the object store is away"),
+        _ => tracing::warn!(error = cause, "the object store refused a request"),
     }
     match error {
         store::Error::Unavailable(_) => Status::unavailable(error.to_string()),
@@ -263,7 +264,7 @@ pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
     object.parse().map_err(|error| Status::internal(error.to_string()))
 }
 
-pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: &[u8]) -> Result<Arc<Object>, Status> {
+pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Arc<Object>, Status> {
     Object::from_stored(key.clone(), revision, value)
         .map(Arc::new)
         .map_err(|error| Status::internal(error.to_string()))

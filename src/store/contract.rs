@@ -62,6 +62,8 @@ macro_rules! suite {
             watch_from_now,
             watch_keeps_commits_whole,
             compacted_history,
+            reads_of_the_past,
+            reads_outside_the_kept_history,
             slow_watcher,
             one_winner_per_expectation,
             watchers_see_everything_in_order,
@@ -280,6 +282,99 @@ async fn compacted_history(store: Arc<dyn Store>) {
     let mut watch = store.watch(Revision(10)).await.unwrap();
     store.commit(vec![create("a", "1")]).await.unwrap();
     assert_eq!(next(&mut watch).await[0].revision, Revision(11));
+}
+
+/// Everything at a revision, as both kinds of read tell it.
+async fn state_at(store: &dyn Store, at: Revision) -> BTreeMap<String, (String, Revision)> {
+    let (records, listed) = store.list(b"", Some(at)).await.unwrap();
+    assert_eq!(listed, at);
+    let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut state = BTreeMap::new();
+    for record in records {
+        let got = store.get(&record.key, Some(at)).await.unwrap();
+        assert_eq!(got.as_ref(), Some(&record), "at {at}");
+        state.insert(text(&record.key), (text(&record.value), record.revision));
+    }
+    state
+}
+
+/// Writes a changing set of keys; gives each commit's revision and the state after it.
+async fn write_history(store: &dyn Store) -> Vec<(Revision, BTreeMap<String, (String, Revision)>)> {
+    let mut state: BTreeMap<String, (String, Revision)> = BTreeMap::new();
+    let mut history = Vec::new();
+    for round in 0..24_u32 {
+        let mut writes = Vec::new();
+        for name in [format!("a/{}", round % 5), format!("b/{}", round % 3), "c".to_owned()] {
+            let at = state.get(&name).map(|(_, revision)| *revision);
+            let expect = at.map_or(Expect::Absent, Expect::At);
+            match at {
+                Some(at) if (round + u32::from(name.as_bytes()[0])) % 4 == 0 => {
+                    writes.push((name.clone(), None, delete(&name, at)));
+                }
+                _ => {
+                    let value = format!("{round} of {name}");
+                    writes.push((name.clone(), Some(value.clone()), put(&name, expect, &value)));
+                }
+            }
+        }
+        let commit = writes.iter().map(|(_, _, write)| write.clone()).collect();
+        let revision = store.commit(commit).await.unwrap();
+        for (name, value, _) in writes {
+            match value {
+                Some(value) => state.insert(name, (value, revision)),
+                None => state.remove(&name),
+            };
+        }
+        history.push((revision, state.clone()));
+    }
+    history
+}
+
+async fn reads_of_the_past(store: Arc<dyn Store>) {
+    let history = write_history(&*store).await;
+    let mut deleted = 0;
+    for (revision, state) in &history {
+        assert_eq!(&state_at(&*store, *revision).await, state, "at {revision}");
+        for key in ["a/0", "a/4", "b/2", "c", "never"] {
+            let record = store.get(key.as_bytes(), Some(*revision)).await.unwrap();
+            deleted += usize::from(record.is_none() && key != "never");
+            assert_eq!(record.map(|r| r.revision), state.get(key).map(|(_, at)| *at));
+        }
+        let (below, _) = store.list(b"b/", Some(*revision)).await.unwrap();
+        let expected = state.keys().filter(|key| key.starts_with("b/"));
+        assert!(below.iter().map(|r| &r.key[..]).eq(expected.map(String::as_bytes)));
+    }
+    assert!(deleted > 0, "some reads found what was deleted or not there yet");
+    let (now, _) = store.list(b"", None).await.unwrap();
+    let (last, _) = store.list(b"", Some(store.current())).await.unwrap();
+    assert_eq!(now, last);
+}
+
+async fn reads_outside_the_kept_history(store: Arc<dyn Store>) {
+    let history = write_history(&*store).await;
+    let ahead = Revision(store.current().0 + 100);
+    let future = |result: Option<Error>| match result {
+        Some(Error::Future { current }) => assert_eq!(current, store.current()),
+        other => panic!("{other:?}"),
+    };
+    future(store.list(b"", Some(ahead)).await.err());
+    future(store.get(b"c", Some(ahead)).await.err());
+    let (before, _) = history[12];
+    store.compact(before).await.unwrap();
+    let (long_ago, _) = history[4];
+    for error in [
+        store.list(b"", Some(long_ago)).await.err(),
+        store.get(b"c", Some(long_ago)).await.err(),
+        store.get(b"never", Some(long_ago)).await.err(),
+    ] {
+        let Some(Error::Compacted { oldest }) = error else { panic!("{error:?}") };
+        assert!(oldest > long_ago && oldest <= before, "{long_ago} < {oldest} <= {before}");
+        let (_, state) = history.iter().rev().find(|(revision, _)| *revision <= oldest).unwrap();
+        assert_eq!(&state_at(&*store, oldest).await, state, "the oldest that is kept");
+    }
+    for (revision, state) in &history[12..] {
+        assert_eq!(&state_at(&*store, *revision).await, state, "at {revision}");
+    }
 }
 
 async fn slow_watcher(store: Arc<dyn Store>) {

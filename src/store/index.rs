@@ -24,9 +24,9 @@ use tokio::{sync::watch, time::Instant};
 use crate::store::{Change, Commit, Error, Expect, Record, Revision, Watch, Write};
 
 /// A key is a few Kubernetes names, each at most 253 bytes; longer ones would make large index pages.
-const KEY_BYTES_MAX: usize = 1024;
+pub(super) const KEY_BYTES_MAX: usize = 1024;
 /// etcd takes objects of 1.5 MiB; this leaves room for what the registry adds.
-const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(super) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bounds what one commit may hold in queues and in one batch on disk.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bounds a commit's places, which are 16 bits on disk.

@@ -9,6 +9,7 @@ mod etcd;
 mod index;
 mod memory;
 mod sled;
+pub mod snapshot;
 
 use std::{fmt, sync::Arc};
 
@@ -76,8 +77,8 @@ pub struct Change {
 /// All changes of one commit, in the order of its writes. A watch hands over whole commits, never a part.
 pub type Commit = Arc<[Change]>;
 
-/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when the watcher fell too far behind or the
-/// store failed; resume from the last seen revision.
+/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when
+/// the watcher fell too far behind or the store failed; resume from the last seen revision.
 pub type Watch = BoxStream<'static, Result<Commit, Error>>;
 
 /// The contract of an object store.
@@ -146,6 +147,11 @@ pub enum Error {
         "the object store in {0} is in use by another process: stop it, or choose another --data-dir"
     )]
     InUse(String),
+    /// A snapshot can be restored only where nothing is. The text names the place.
+    #[error(
+        "{0} holds an object store already, or a part of one; a snapshot is only restored where nothing is"
+    )]
+    NotEmpty(String),
     /// Stored data is damaged. The text names the file and what is wrong.
     #[error("the object store is damaged: {0}")]
     Damaged(String),
@@ -158,9 +164,6 @@ pub enum Error {
     /// The connection was lost, or no answer came, while a write was under way: it may have happened.
     #[error("it is not known whether the write happened: {0}")]
     Unknown(String),
-    /// A restore was asked for where a store is.
-    #[error("{0} is not empty: a snapshot is only restored into an empty store")]
-    NotEmpty(String),
     /// The backend failed; the outcome of a write is unknown.
     #[error("the object store failed: {context}")]
     Failed {

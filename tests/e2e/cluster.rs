@@ -63,12 +63,23 @@ impl Cluster {
         Self { place, line, kubectl: Tool::Kubectl, process, arguments }
     }
 
+    /// Starts again with other arguments of `up` after [`Self::stop`] or [`Self::end`].
+    pub(crate) fn start_again_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        self.start_again();
+    }
+
     /// Starts again on the same data directory after [`Self::stop`] or [`Self::end`].
     pub(crate) fn start_again(&mut self) {
-        assert!(self.process.is_none(), "the cluster was stopped before");
         let mut up = self.place.snowglobe("up");
         up.args(&self.arguments);
-        let (process, line) = launch(&self.place, up);
+        self.start_again_by(up);
+    }
+
+    /// The same, by a command that was made of [`Place::snowglobe`].
+    pub(crate) fn start_again_by(&mut self, command: Command) {
+        assert!(self.process.is_none(), "the cluster was stopped before");
+        let (process, line) = launch(&self.place, command);
         (self.process, self.line) = (Some(process), line);
     }
 

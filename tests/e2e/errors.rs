@@ -15,7 +15,7 @@ use crate::{
 
 /// The one line that says why; parts of it are given.
 #[track_caller]
-fn fails_with(command: Command, parts: &[&str]) {
+pub(crate) fn fails_with(command: Command, parts: &[&str]) {
     let ran = tools::run(command);
     let text = format!("{}\n{}", ran.command, ran.stderr);
     assert!(ran.stdout.is_empty(), "nothing on stdout: {}\n{text}", ran.stdout);

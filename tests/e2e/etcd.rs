@@ -255,6 +255,55 @@ async fn everything_is_there_after_restarts_and_compaction() {
 }
 
 #[test]
+fn snapshots_move_a_cluster_into_etcd_and_back() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let mut cluster = Cluster::start_with(&[]);
+    cluster.kubectl("create configmap moved --from-literal=a=b");
+    cluster.kubectl("create deployment web --image=nginx --port=8080 --replicas=2");
+    cluster.kubectl("expose deployment web --port=8000 --target-port=8080");
+    let address = cluster.cluster_ip("web");
+    let uid = |cluster: &Cluster| cluster.json("get configmap moved")["metadata"]["uid"].clone();
+    let moved = uid(&cluster);
+    let snapshot = |name: &str| cluster.place.home().join(name).display().to_string();
+    let (first, second) = (snapshot("first"), snapshot("second"));
+    let save = |cluster: &Cluster, file: &str| {
+        let mut save = tools::snowglobe();
+        save.args(["snapshot", "save", file, "--kubeconfig"]).arg(&cluster.line.kubeconfig);
+        tools::run(save).succeeded();
+    };
+    save(&cluster, &first);
+    let place = Place::new();
+    let etcd = Etcd::started(&place);
+    let restore = |place: &Place, file: &str, store: &str| {
+        let mut restore = place.snowglobe("snapshot");
+        restore.args(["restore", file, "--store", store]);
+        tools::run(restore)
+    };
+    let said = restore(&place, &first, &etcd.location()).succeeded();
+    assert!(said.contains(&format!("into {}/snowglobe", etcd.location())), "{said}");
+    let refused = restore(&place, &first, &etcd.location()).failed();
+    assert!(refused.contains("holds an object store already"), "{refused}");
+    cluster.stop();
+    drop(cluster);
+    // Addresses of Services are kept, so the place is another but the ranges must hold them.
+    let octet = address.split('.').nth(1).expect("four parts").to_owned();
+    let cidr = format!("--service-cidr=127.{octet}.0.0/18");
+    let in_etcd = Cluster::start_at(place, &["--store", &etcd.location(), &cidr]);
+    assert_eq!((uid(&in_etcd), in_etcd.cluster_ip("web")), (moved.clone(), address));
+    in_etcd.endpoints_ready("web", 2);
+    in_etcd.kubectl("label configmap moved by=etcd");
+    save(&in_etcd, &second);
+    let place = Place::new();
+    restore(&place, &second, "sled").succeeded();
+    drop(in_etcd);
+    let back = Cluster::start_at(place, &[&cidr]);
+    assert_eq!(uid(&back), moved);
+    assert!(back.kubectl("get configmap moved --show-labels").contains("by=etcd"));
+}
+
+#[test]
 fn a_start_waits_for_etcd() {
     if !can_use(TOOLS) {
         return;

@@ -37,7 +37,13 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod snapshot;
+#[cfg(test)]
 mod state;
+#[cfg(test)]
+mod store_disk;
+#[cfg(test)]
+mod store_failures;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

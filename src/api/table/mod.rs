@@ -128,7 +128,8 @@ struct Envelope<'a> {
 }
 
 fn included(object: &Object, include: IncludeObject) -> Option<Box<RawValue>> {
-    let text = std::str::from_utf8(object.document()).ok()?;
+    let document = object.document();
+    let text = std::str::from_utf8(&document).ok()?;
     let json = match include {
         IncludeObject::None => return None,
         IncludeObject::Object => text.to_owned(),

@@ -13,7 +13,7 @@ fn object(kind: &'static Kind, mut document: Value) -> Arc<Object> {
     document["metadata"]["name"] = "x".into();
     document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
     let key = ObjectKey::new(kind, if kind.namespaced { "default" } else { "" }, "x");
-    Arc::new(Object::from_stored(key, 7, &to_stored(kind, document)).unwrap())
+    Arc::new(Object::from_stored(key, 7, to_stored(kind, document)).unwrap())
 }
 
 /// Renders one object and compares the cells between name and age with the expected ones.

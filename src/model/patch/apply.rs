@@ -179,6 +179,7 @@ fn conflict(conflicts: &[(&Entry, Paths)]) -> Status {
         group: String::new(),
         name: String::new(),
         causes,
+        continue_token: String::new(),
         retry_after_seconds: None,
     }
 }

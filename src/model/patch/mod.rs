@@ -183,6 +183,7 @@ fn unprocessable(detail: &str) -> Status {
         group: String::new(),
         name: String::new(),
         causes: Vec::new(),
+        continue_token: String::new(),
         retry_after_seconds: None,
     }
 }

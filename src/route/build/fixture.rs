@@ -34,7 +34,7 @@ fn object(document: &Value) -> Arc<Object> {
         given => given,
     };
     let key = ObjectKey::new(kind, namespace, text("/metadata/name"));
-    Arc::new(Object::from_stored(key, 1, &to_stored(kind, document.clone())).unwrap())
+    Arc::new(Object::from_stored(key, 1, to_stored(kind, document.clone())).unwrap())
 }
 
 /// The time that fixtures are built at.

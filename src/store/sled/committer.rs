@@ -4,6 +4,9 @@
 //! flushed and synced; the high-water mark is raised; then the index is told, and the callers. A process that dies
 //! in between leaves a batch that nobody was told of, whole or not at all.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fs, io, mem, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -13,6 +16,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::debug_span;
 
 use crate::store::{
     Commit, Error, Revision, Write,
@@ -51,13 +55,20 @@ pub(super) struct Tuning {
     pub(super) limits: Limits,
     /// A database file below this size is never moved: so much is not worth the work.
     pub(super) renew_bytes_min: u64,
+    /// Versions that must have gathered before a commit's batch removes them along.
+    pub(super) sweep_versions_min: usize,
     /// Whether space is reserved ahead; without it, sled meets the full disk.
     pub(super) reserve: bool,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { limits: Limits::default(), renew_bytes_min: 64 * 1024 * 1024, reserve: true }
+        Self {
+            limits: Limits::default(),
+            renew_bytes_min: 64 * 1024 * 1024,
+            sweep_versions_min: SWEEP_VERSIONS_MIN,
+            reserve: true,
+        }
     }
 }
 
@@ -92,6 +103,7 @@ pub(super) struct Committer {
 impl Committer {
     /// Opens or makes the store below a data directory.
     pub(super) fn open(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
+        let _phase = debug_span!("open").entered();
         let directory = Directory::lock(dir)?;
         let path = directory.high_water();
         let mark = match HighWater::open(&path) {
@@ -103,8 +115,10 @@ impl Committer {
             (Some(_), Some(None)) => return Err(damaged(&path, "it cannot be read")),
             (Some(_), None) => return Err(damaged(&path, "the file is missing")),
             (None, mark) => {
-                let unused = mark.flatten().is_some_and(|mark| mark.revision() == Revision(0));
-                if !unused && !directory.generations()?.is_empty() {
+                let marked = mark.flatten().map(|mark| mark.revision());
+                let unused = marked == Some(Revision(0));
+                // A mark above zero alone is what a restore begins with.
+                if marked > Some(Revision(0)) || !unused && !directory.generations()?.is_empty() {
                     let path = directory.root.join("CURRENT");
                     return Err(damaged(&path, "the file is missing, but data is there"));
                 }
@@ -243,7 +257,7 @@ impl Committer {
         for (commit, nth) in commits.iter().zip(0..count) {
             record::encode(commit, Group { nth, commits: count }, &mut pairs);
         }
-        self.write(pairs, SWEEP_VERSIONS_MIN)?;
+        self.write(pairs, self.tuning.sweep_versions_min)?;
         let last = commits.last().and_then(|commit| commit.first());
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
             Ok(()) => Ok(()),
@@ -280,7 +294,11 @@ impl Committer {
             compaction.versions = (compaction.versions + self.garbage.passed).saturating_sub(gone);
             pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
         }
-        let result = self.write_batch(&pairs, &removed);
+        let result = {
+            let phase =
+                if removed.is_empty() { debug_span!("batch") } else { debug_span!("sweep") };
+            phase.in_scope(|| self.write_batch(&pairs, &removed))
+        };
         self.note_space(&result);
         result?;
         if self.compaction != compaction {
@@ -296,13 +314,17 @@ impl Committer {
         if self.high_water.revision() < revision
             && let Err(error) = self.high_water.write(revision)
         {
-            return Err(self.high_water_failure(error));
+            let error = self.high_water_failure(error);
+            return Err(self.unless_full(error));
         }
         let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
             + removed.iter().map(Vec::len).sum::<usize>();
         let generation = self.generation.as_ref().expect("write has opened it");
-        if self.tuning.reserve {
-            generation.reserve(if self.full { bytes + RESUME_BYTES } else { bytes })?;
+        let needed = if self.full { bytes + RESUME_BYTES } else { bytes };
+        if self.tuning.reserve
+            && let Err(error) = generation.reserve(needed)
+        {
+            return Err(self.unless_full(error));
         }
         match generation.apply(pairs, removed) {
             Err(Error::Full(dir)) => {
@@ -343,14 +365,19 @@ impl Committer {
                 self.generation = Some(generation);
                 Ok(())
             }
-            Err(error @ Error::Full(_)) => Err(error),
-            Err(error) => Err(self.fail(error)),
+            Err(error) => Err(self.unless_full(error)),
         }
+    }
+
+    /// Stops writing for good, unless all that is missing is space.
+    fn unless_full(&mut self, error: Error) -> Error {
+        if matches!(error, Error::Full(_)) { error } else { self.fail(error) }
     }
 
     /// Stops writing for good; reads go on.
     fn fail(&mut self, error: Error) -> Error {
-        tracing::error!(%error, "the object store takes no more writes");
+        let cause: &dyn std::error::Error = &error;
+        tracing::error!(error = cause, "the object store takes no more writes");
         self.index.end(error.clone());
         self.failed = Some(error.clone());
         error
@@ -402,9 +429,7 @@ impl Committer {
         self.high_water_synced = Instant::now();
         if let Err(error) = self.high_water.sync() {
             let error = self.high_water_failure(error);
-            if !matches!(error, Error::Full(_)) {
-                self.fail(error);
-            }
+            self.unless_full(error);
         }
     }
 
@@ -436,6 +461,7 @@ impl Committer {
     }
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {
+        let _phase = debug_span!("move", number).entered();
         let mut image = self.index.image();
         let garbage = mem::take(&mut image.garbage);
         self.add_garbage(garbage);

@@ -29,11 +29,16 @@ pub(super) struct HighWater {
 impl HighWater {
     /// A durable mark of zero. The caller syncs the directory.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
+        Self::create_at(path, Revision(0))
+    }
+
+    /// A durable mark of a revision. The caller syncs the directory.
+    pub(super) fn create_at(path: &Path, revision: Revision) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
-        let mut mark = Self { file, revision: Revision(0), next_slot: 0, synced: false };
+        let mut mark = Self { file, revision, next_slot: 0, synced: false };
         for _ in SLOT_OFFSETS {
-            mark.write(Revision(0))?;
+            mark.write(revision)?;
         }
         mark.sync()?;
         Ok(mark)
@@ -61,6 +66,12 @@ impl HighWater {
         self.next_slot = 1 - self.next_slot;
         self.synced = false;
         Ok(())
+    }
+
+    /// Goes on in another file; gives the one until now.
+    #[cfg(test)]
+    pub(super) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
     }
 
     /// Makes the mark durable, if it is not.

@@ -9,6 +9,7 @@ mod directory;
 mod generation;
 mod high_water;
 mod record;
+mod restore;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -16,16 +17,22 @@ mod tests;
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::{Arc, mpsc::sync_channel},
-    thread::{self, JoinHandle},
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, sync_channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::{
-    runtime,
+    runtime, select,
     sync::{mpsc, oneshot},
+    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,13 +45,27 @@ use committer::{Committer, Request, Tuning};
 
 /// Commits that may wait for the committer: a few groups, so that a sync always finds company.
 const QUEUE_LENGTH: usize = 512;
+/// A commit that waits looks so often whether any other was made. Looks are counted, not time: a process that was
+/// stopped for a while finds its committer stopped too.
+const LOOK: Duration = Duration::from_secs(5);
+/// After so many looks without one, the disk (or sled, whose own threads can die) is taken for gone.
+const STALLED_LOOKS: u32 = 6;
+/// After so long, somebody who waits for the store to open is told that it is not ready yet.
+const OPEN_NOTICE: Duration = Duration::from_secs(10);
+/// How long closing may take. Its longest part is to move the data to a new file.
+const CLOSE_MAX: Duration = Duration::from_secs(30);
 
 /// An object store in a directory. Dropping it closes it.
 pub struct Sled {
+    /// The data directory.
+    dir: PathBuf,
     index: Arc<Index>,
     queue: mpsc::Sender<Request>,
     closing: CancellationToken,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Cancelled when the committer hangs.
+    stalled: CancellationToken,
+    /// Ends with the committer's thread.
+    thread: Mutex<Receiver<()>>,
 }
 
 impl Sled {
@@ -59,14 +80,27 @@ impl Sled {
         Self::open_tuned(dir, Tuning::default())
     }
 
+    /// Makes a store below a data directory that has none, out of records of a snapshot: a store that is at
+    /// `revision`, which is none of the records' or a later one, and has no history before it. Blocks. What an
+    /// interrupted attempt leaves can neither be opened nor filled again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotEmpty`] when there is a store, or a part of one.
+    pub fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> Result<(), Error> {
+        restore::restore(dir, records, revision)
+    }
+
     fn open_tuned(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
         let (queue, requests) = mpsc::channel(QUEUE_LENGTH);
         let closing = CancellationToken::new();
         let (opened, answer) = sync_channel(1);
-        let dir = dir.to_owned();
+        let (alive, thread_ended) = sync_channel(0);
         let work = {
+            let dir = dir.to_owned();
             let closing = closing.clone();
             move || {
+                let _alive = alive;
                 let started = runtime::Builder::new_current_thread()
                     .enable_time()
                     .build()
@@ -85,24 +119,54 @@ impl Sled {
                 }
             }
         };
-        let thread = thread::Builder::new()
+        thread::Builder::new()
             .name("store".to_owned())
             .spawn(work)
             .map_err(|e| failed("starting its thread", e))?;
-        let index =
-            answer.recv().unwrap_or_else(|e| Err(failed("opening", io::Error::other(e))))?;
-        Ok(Self { index, queue, closing, thread: Mutex::new(Some(thread)) })
+        let opened = loop {
+            match answer.recv_timeout(OPEN_NOTICE) {
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::warn!(dir = %dir.display(), "the object store is still being opened");
+                }
+                Err(ended) => return Err(failed("opening", io::Error::other(ended))),
+                Ok(opened) => break opened,
+            }
+        };
+        let (dir, index) = (dir.to_owned(), opened?);
+        let (stalled, thread) = (CancellationToken::new(), Mutex::new(thread_ended));
+        Ok(Self { dir, index, queue, closing, stalled, thread })
     }
 
     /// Finishes the commits that wait, closes the files and gives back the lock. Blocks; reads go on working.
+    /// Does not wait for a disk that hangs.
     pub fn close(&self) {
         self.closing.cancel();
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the store's thread panicked");
+        let wait = if self.stalled.is_cancelled() { Duration::ZERO } else { CLOSE_MAX };
+        if self.thread.lock().recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the object store was not closed: its disk hangs");
         }
+    }
+
+    /// Waits for the committer's answer as long as it gets on; when it hangs, the store has failed.
+    async fn unless_stalled<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
+        let mut answer = pin!(answer);
+        let (mut looks, mut seen) = (0, self.index.revision());
+        while looks < STALLED_LOOKS {
+            select! {
+                biased;
+                answer = &mut answer => return Ok(answer),
+                () = self.stalled.cancelled() => return Err(self.ended()),
+                () = sleep(LOOK) => {}
+            }
+            let now = self.index.revision();
+            looks = if now == seen { looks + 1 } else { 0 };
+            seen = now;
+        }
+        let waited = (LOOK * STALLED_LOOKS).as_secs();
+        let cause = io::Error::other(format!("no commit was finished within {waited} s"));
+        self.index.end(failed(&format!("writing in {}", self.dir.display()), cause));
+        self.stalled.cancel();
+        Err(self.ended())
     }
 
     /// Why the committer does not answer any more.
@@ -137,10 +201,13 @@ impl Store for Sled {
             return Ok(self.index.revision());
         }
         let (reply, answer) = oneshot::channel();
-        if self.queue.send(Request { writes, reply }).await.is_err() {
-            return Err(self.ended());
-        }
-        answer.await.unwrap_or_else(|_closed| Err(self.ended()))
+        let answer = async {
+            if self.queue.send(Request { writes, reply }).await.is_err() {
+                return Err(self.ended());
+            }
+            answer.await.unwrap_or_else(|_closed| Err(self.ended()))
+        };
+        self.unless_stalled(answer).await?
     }
 
     async fn watch(&self, after: Revision) -> Result<Watch, Error> {

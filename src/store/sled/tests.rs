@@ -2,17 +2,32 @@
 
 mod crash;
 mod damage;
+mod full;
+mod history;
+mod power;
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, mpsc::sync_channel},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all};
+use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
-use crate::store::{Change, Commit, Error, Expect, Record, Revision, Store, Write, index::Limits};
+use crate::store::{
+    Change, Commit, Error, Expect, Record, Revision, Store, Write,
+    index::{Index, Limits},
+};
 
-use super::{Sled, committer::Tuning};
+use super::{LOOK, STALLED_LOOKS, Sled, committer::Tuning};
 
 /// Little of everything, so that short tests compact, sweep and move.
 const SMALL: Tuning = Tuning {
@@ -23,8 +38,16 @@ const SMALL: Tuning = Tuning {
         bytes_max: 1024 * 1024,
     },
     renew_bytes_min: 2 * 1024 * 1024,
+    sweep_versions_min: 256,
     reserve: true,
 };
+
+/// Tells a process that it is a child, and on which directory to work.
+const DIR: &str = "SNOWGLOBE_STORE_TEST_DIR";
+
+fn dir_of_child() -> Option<PathBuf> {
+    env::var_os(DIR).map(PathBuf::from)
+}
 
 fn write(key: &str, at: Option<Revision>, value: Option<Vec<u8>>) -> Write {
     let expect = at.map_or(Expect::Absent, Expect::At);
@@ -189,7 +212,7 @@ async fn an_idle_store_sweeps() {
         put(&store, &["a"], &[i]).await.unwrap();
     }
     store.compact(Revision(50)).await.unwrap();
-    let index = std::sync::Arc::clone(&store.index);
+    let index = Arc::clone(&store.index);
     let emptied = async {
         while index.garbage_len() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -202,4 +225,44 @@ async fn an_idle_store_sweeps() {
     assert_eq!((records.len(), revision, history.len()), (1, Revision(50), 1));
     let expected = Change { revision, key: Bytes::from_static(b"a"), value: Some(vec![49].into()) };
     assert_eq!(*history[0], [expected]);
+}
+
+/// A committer that never answers, as when its disk hangs: who waits is told, and so is everybody else.
+#[tokio::test(start_paused = true)]
+async fn a_hanging_disk_ends_the_store() {
+    let (queue, mut requests) = mpsc::channel(1);
+    let (_alive, thread) = sync_channel(0);
+    let index = Arc::new(Index::new(SMALL.limits));
+    let (closing, stalled) = (CancellationToken::new(), CancellationToken::new());
+    let (dir, thread) = (PathBuf::from("/data"), Mutex::new(thread));
+    let store = Sled { dir, index, queue, closing, stalled, thread };
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    let one = |key| vec![write(key, None, Some(b"1".to_vec()))];
+    let slow = async {
+        // It does get on, slowly, and only then hangs.
+        for revision in 1..=3 {
+            tokio::time::sleep(LOOK * (STALLED_LOOKS - 1)).await;
+            let request = requests.recv().await.unwrap();
+            store.index.commit(request.writes).unwrap();
+            request.reply.send(Ok(Revision(revision))).unwrap();
+        }
+        requests
+    };
+    let (requests, first, second, third) =
+        tokio::join!(slow, store.commit(one("a")), store.commit(one("b")), store.commit(one("c")));
+    assert!(first.is_ok() && second.is_ok() && third.is_ok(), "{first:?} {second:?} {third:?}");
+    let began = tokio::time::Instant::now();
+    let hanging = join_all(["d", "e", "f"].map(|key| store.commit(one(key)))).await;
+    assert_eq!(began.elapsed(), LOOK * STALLED_LOOKS);
+    for outcome in hanging {
+        assert!(matches!(outcome, Err(Error::Failed { .. })), "{outcome:?}");
+    }
+    assert_eq!(store.list(b"", None).await.unwrap().0.len(), 3, "reads go on");
+    for _ in 0..3 {
+        watch.next().await.unwrap().unwrap();
+    }
+    assert!(matches!(watch.next().await, Some(Err(Error::Failed { .. }))));
+    // Nobody waits for the thread.
+    drop(store);
+    drop(requests);
 }

@@ -18,7 +18,7 @@ pub(in crate::registry::strategy) fn taken(addresses: &[&str], ports: &[u16]) ->
     for address in addresses {
         let key = ObjectKey::cluster(&kind::IP_ADDRESS, *address);
         let stored = to_stored(&kind::IP_ADDRESS, json!({"metadata": {"name": address}}));
-        view.insert(&Object::from_stored(key, 1, &stored).unwrap().into());
+        view.insert(&Object::from_stored(key, 1, stored).unwrap().into());
     }
     for port in ports {
         let held = Held { owner: "default/other".to_owned(), revision: 1 };

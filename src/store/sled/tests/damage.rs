@@ -35,7 +35,7 @@ async fn filled() -> (TempDir, Vec<Record>) {
     (dir, records)
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -150,7 +150,7 @@ async fn another_format_is_not_touched() {
     let (dir, _) = filled().await;
     {
         let generation = Generation::open(&dir.path().join("store"), "", 1).unwrap();
-        generation.apply(&[(record::FORMAT_KEY.to_vec(), b"2".to_vec())], &[]).unwrap();
+        generation.apply(&[(record::FORMAT_KEY.to_vec(), b"3".to_vec())], &[]).unwrap();
     }
     let error = open_error(dir.path());
     assert!(matches!(error, Error::Unsupported(_)), "{error}");

@@ -1,0 +1,123 @@
+//! Lists in pages and lists of the past: which revision a list shows, and where its next page begins.
+
+use std::collections::VecDeque;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use parking_lot::Mutex;
+
+use crate::{
+    api::{Api, request::Target, resources::Request},
+    model::Status,
+    registry::View,
+};
+
+/// Views kept for clients that page through a list, so that all pages show one revision.
+const PAGED_VIEWS_MAX: usize = 16;
+
+/// The lists that are being read page by page. One that is not kept any more is read from the store again.
+#[derive(Default)]
+pub(crate) struct Pages(Mutex<VecDeque<(Target, View)>>);
+
+/// Namespace and name.
+type Name = (String, String);
+
+/// The view that a list shows, and the object after which its page begins.
+pub(crate) async fn listed(api: &Api, request: &Request) -> Result<(View, Option<Name>), Status> {
+    let Request { query, target, .. } = request;
+    let (registry, namespace) = (&api.registry, target.namespace.as_deref());
+    if query.r#continue.is_empty() {
+        let view = match (query.exact_version()?, query.version()?) {
+            (Some(revision), _) => registry.view_at(target.kind, namespace, revision).await?,
+            (None, Some(revision)) => registry.view_not_before(revision).await?,
+            (None, None) => registry.view(),
+        };
+        return Ok((view, None));
+    }
+    if !matches!(query.resource_version.as_str(), "" | "0") {
+        let text = "specifying resource version is not allowed when using continue";
+        return Err(Status::bad_request(text));
+    }
+    let ContinueToken { revision, after } = ContinueToken::decode(&query.r#continue)?;
+    let view = match revision {
+        None => registry.view(),
+        Some(revision) => match api.pages.get(target, revision) {
+            Some(view) => view,
+            None => registry.view_at(target.kind, namespace, revision).await.map_err(|status| {
+                let newest = || ContinueToken { revision: None, after: after.clone() }.encode();
+                if status.code == 410 { Status::expired_page(newest()) } else { status }
+            })?,
+        },
+    };
+    Ok((view, Some(after)))
+}
+
+/// Where a paged list goes on.
+pub(crate) struct ContinueToken {
+    /// `None`: at the newest one, because the revision of the pages before is gone.
+    pub(crate) revision: Option<u64>,
+    /// The last object of the pages before.
+    pub(crate) after: Name,
+}
+
+/// Stands for no revision in a token.
+const NEWEST: &str = "-1";
+
+impl ContinueToken {
+    /// What a client sends back.
+    pub(crate) fn encode(&self) -> String {
+        let (namespace, name) = &self.after;
+        let revision = self.revision.map_or_else(|| NEWEST.to_owned(), |r| r.to_string());
+        URL_SAFE_NO_PAD.encode(format!("{revision}/{namespace}/{name}"))
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let decoded = URL_SAFE_NO_PAD.decode(text).ok().and_then(|b| String::from_utf8(b).ok());
+        decoded
+            .and_then(|text| {
+                let mut parts = text.splitn(3, '/');
+                let revision = match parts.next()? {
+                    NEWEST => None,
+                    number => Some(number.parse().ok()?),
+                };
+                Some(Self { revision, after: (parts.next()?.to_owned(), parts.next()?.to_owned()) })
+            })
+            .ok_or_else(|| Status::bad_request("invalid continue token: continue key is not valid"))
+    }
+}
+
+impl Pages {
+    /// Keeps a view for the pages to come.
+    pub(crate) fn keep(&self, target: &Target, view: &View) {
+        let mut views = self.0.lock();
+        views.retain(|(of, kept)| of != target || kept.revision() != view.revision());
+        views.push_back((target.clone(), view.clone()));
+        if views.len() > PAGED_VIEWS_MAX {
+            views.pop_front();
+        }
+    }
+
+    fn get(&self, target: &Target, revision: u64) -> Option<View> {
+        let views = self.0.lock();
+        let kept = views.iter().find(|(of, view)| of == target && view.revision() == revision);
+        kept.map(|(_, view)| view.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_round_trip() {
+        for revision in [Some(7), None] {
+            let after = ("a".to_owned(), "b/c".to_owned());
+            let token = ContinueToken { revision, after: after.clone() };
+            let read = ContinueToken::decode(&token.encode()).unwrap();
+            assert_eq!((read.revision, read.after), (revision, after));
+        }
+        for text in ["%", "eA", ""] {
+            let status = ContinueToken::decode(text).err().unwrap();
+            assert_eq!(status.message, "invalid continue token: continue key is not valid");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What Kubernetes has no resource for: how far back the past can be read, and a snapshot of everything.
+//!
+//! A snapshot carries every Secret. It is behind the same authentication as all else.
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures::stream;
+use http::header;
+use serde_json::{Value, json};
+
+use crate::{api::Api, model::Status};
+
+const API_VERSION: &str = "snowglobe.dev/v1alpha1";
+
+/// Both paths.
+pub(crate) fn router() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/apis/snowglobe.dev/v1alpha1/history", get(history))
+        .route("/apis/snowglobe.dev/v1alpha1/snapshot", get(snapshot))
+}
+
+async fn history(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {
+    let history = api.registry.history().await?;
+    Ok(Json(json!({
+        "kind": "History",
+        "apiVersion": API_VERSION,
+        "resourceVersion": history.current.to_string(),
+        "oldestResourceVersion": history.oldest.to_string(),
+    })))
+}
+
+async fn snapshot(State(api): State<Arc<Api>>) -> Result<Response, Status> {
+    let permit = api.snapshots.clone().try_acquire_owned().map_err(|_full| {
+        Status::too_many_requests("too many snapshots are being taken, please try again later", 5)
+    })?;
+    let blocks = api.registry.snapshot().await?.map(move |block| {
+        let _held = &permit;
+        Ok::<_, Infallible>(block)
+    });
+    let body = Body::from_stream(stream::iter(blocks));
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], body).into_response())
+}
