@@ -266,7 +266,8 @@ fn snapshots_move_a_cluster_into_etcd_and_back() {
     let address = cluster.cluster_ip("web");
     let uid = |cluster: &Cluster| cluster.json("get configmap moved")["metadata"]["uid"].clone();
     let moved = uid(&cluster);
-    let snapshot = |name: &str| cluster.place.home().join(name).display().to_string();
+    let home = cluster.place.home().to_owned();
+    let snapshot = |name: &str| home.join(name).display().to_string();
     let (first, second) = (snapshot("first"), snapshot("second"));
     let save = |cluster: &Cluster, file: &str| {
         let mut save = tools::snowglobe();
@@ -285,19 +286,18 @@ fn snapshots_move_a_cluster_into_etcd_and_back() {
     assert!(said.contains(&format!("into {}/snowglobe", etcd.location())), "{said}");
     let refused = restore(&place, &first, &etcd.location()).failed();
     assert!(refused.contains("holds an object store already"), "{refused}");
+    // Services keep their addresses, so the range for them is still the first place's.
     cluster.stop();
-    drop(cluster);
-    // Addresses of Services are kept, so the place is another but the ranges must hold them.
     let octet = address.split('.').nth(1).expect("four parts").to_owned();
     let cidr = format!("--service-cidr=127.{octet}.0.0/18");
-    let in_etcd = Cluster::start_at(place, &["--store", &etcd.location(), &cidr]);
+    let mut in_etcd = Cluster::start_at(place, &["--store", &etcd.location(), &cidr]);
     assert_eq!((uid(&in_etcd), in_etcd.cluster_ip("web")), (moved.clone(), address));
     in_etcd.endpoints_ready("web", 2);
     in_etcd.kubectl("label configmap moved by=etcd");
     save(&in_etcd, &second);
     let place = Place::new();
     restore(&place, &second, "sled").succeeded();
-    drop(in_etcd);
+    in_etcd.stop();
     let back = Cluster::start_at(place, &[&cidr]);
     assert_eq!(uid(&back), moved);
     assert!(back.kubectl("get configmap moved --show-labels").contains("by=etcd"));

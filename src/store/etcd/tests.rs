@@ -138,7 +138,8 @@ async fn an_etcd_that_hangs_is_given_up() {
     until_written(&store, "c").await;
     // What was not known has happened, or not.
     while next(&mut watch).await[0].key.starts_with(b"a") {}
-    assert_eq!(store.current(), until_written(&store, "d").await);
+    let last = until_written(&store, "d").await;
+    assert_eq!(store.current(), last);
     assert_eq!(next(&mut watch).await[0].key, "d");
 }
 
