@@ -107,19 +107,24 @@ impl Model {
         attempt
     }
 
-    /// Which attempt a commit is a part of, at least.
+    /// Which attempt a commit is a part of, at least. A value tells; of several attempts to delete the same keys, it
+    /// is the one that found what it expected.
     fn author(&self, commit: &[Change]) -> Option<u64> {
         let told = commit.iter().find_map(|change| change.value.as_ref()).map(id_of);
         told.or_else(|| {
-            let attempt = self.attempts.values().find(|attempt| attempt.made(commit))?;
-            Some(attempt.id)
+            let mut attempts = self.attempts.values();
+            Some(attempts.find(|attempt| attempt.made(commit) && self.fits(attempt))?.id)
         })
     }
 
+    fn fits(&self, attempt: &Attempt) -> bool {
+        let found = |key| self.current.get(key).map(|held| held.revision);
+        attempt.parts.iter().all(|Part { key, at, .. }| found(key) == *at)
+    }
+
     fn apply(&mut self, revision: u64, attempt: &Attempt) {
-        for (place, Part { key, at, size }) in attempt.parts.iter().enumerate() {
-            let found = self.current.get(key).map(|held| held.revision);
-            assert_eq!(found, *at, "{key}, replaced at revision {revision}");
+        assert!(self.fits(attempt), "{attempt:?}, made at {revision}: {:?}", self.current);
+        for (place, Part { key, size, .. }) in attempt.parts.iter().enumerate() {
             match *size {
                 Some(size) => {
                     let held = Held { revision, id: attempt.id, place, size };
