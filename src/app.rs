@@ -31,7 +31,7 @@ use crate::{
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
     runtime::{PodRuntime, simulated::Simulated},
-    store::{Memory, Sled, Store},
+    store::{Etcd, EtcdOptions, Memory, Sled, Store},
     telemetry::Metrics,
 };
 
@@ -98,7 +98,8 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 impl Seams {
     /// The real parts that the options name.
     pub async fn open(options: &Options) -> anyhow::Result<Self> {
-        let store: Arc<dyn Store> = match options.store {
+        let store: Arc<dyn Store> = match &options.store {
+            StoreChoice::Etcd(etcd) => Arc::new(Etcd::open(EtcdOptions::clone(etcd)).await?),
             StoreChoice::Memory => Arc::new(Memory::new()),
             StoreChoice::Sled => {
                 let directory = options.data_dir.clone();

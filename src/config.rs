@@ -2,11 +2,12 @@
 //! The only place with defaults. The file's keys are the flags' names: they become the flags' defaults, so that one parser
 //! and one set of messages serve all three.
 
+mod store;
+
 use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
 use anyhow::{Context, bail};
@@ -14,6 +15,8 @@ use clap::{Args, Command, ValueEnum};
 use ipnet::IpNet;
 
 use crate::{node::NodeOptions, proxy::ProxyView};
+
+pub use store::{Store, StoreFlags};
 
 /// Flags of `snowglobe up` and `snowglobe demo`.
 #[derive(Args, Clone, Debug)]
@@ -24,9 +27,9 @@ pub struct Flags {
     /// Where everything is kept [default: $XDG_STATE_HOME/snowglobe, else ~/.local/state/snowglobe]
     #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Object store: sled, or memory (nothing is kept)
-    #[arg(long, env = "SNOWGLOBE_STORE")]
-    pub store: Option<Store>,
+    /// Where objects are kept
+    #[command(flatten)]
+    pub store: StoreFlags,
     /// Kubernetes API (HTTPS); port 0 is any free port, here and below
     #[arg(
         long,
@@ -127,27 +130,6 @@ pub struct Flags {
 
 /// One /24 of pod addresses a node, and the node's own address in another /24.
 const NODES_MAX: i64 = 250;
-
-/// `--store`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Store {
-    /// On disk.
-    Sled,
-    /// Gone with the process.
-    Memory,
-}
-
-impl FromStr for Store {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "sled" => Ok(Self::Sled),
-            "memory" => Ok(Self::Memory),
-            other => Err(format!("there is no store {other:?}: choose sled or memory")),
-        }
-    }
-}
 
 /// `--proxy-view`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -262,10 +244,11 @@ impl Flags {
                 "--client-node {name}: there is no such node; the nodes are node-1 to node-{count}"
             ),
         };
+        let store = self.store.resolve(&defaults.store, &data_dir)?;
         Ok(Options {
             kubeconfig: self.kubeconfig.unwrap_or_else(|| data_dir.join("kubeconfig")),
             data_dir,
-            store: self.store.unwrap_or_else(|| defaults.store.clone()),
+            store,
             api_listen: self.api_listen,
             dashboard_listen: self.dashboard_listen,
             dns_listen: self.dns_listen,

@@ -59,7 +59,12 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     let stop = stop_signal()?;
     let directory = options.data_dir.clone();
     let _lock = app::data_directory(&directory)?;
-    let seams = Seams::open(&options).await?;
+    let store = options.store.to_string();
+    let seams = tokio::select! {
+        seams = Seams::open(&options) => seams?,
+        // It may wait for an etcd.
+        () = stop.cancelled() => return Ok(()),
+    };
     let mut running = app::start(options, seams).await?;
     if let Err(error) = running.apply(&manifests).await {
         // Stop in order first, so that what was applied is kept.
@@ -74,7 +79,7 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     let ready_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     match arguments.output {
         Some(Output::Json) => print(&json_line(ready_ms, &running.addresses)?)?,
-        None => print(&greeting(ready_ms, &running.addresses, &directory, mode))?,
+        None => print(&greeting(ready_ms, &running.addresses, &directory, &store, mode))?,
     }
     running.wait(stop).await
 }
@@ -112,7 +117,13 @@ fn json_line(ready_ms: u64, addresses: &Addresses) -> anyhow::Result<String> {
     Ok(format!("{}\n", serde_json::to_string(&Line { ready_ms, addresses })?))
 }
 
-fn greeting(ready_ms: u64, addresses: &Addresses, data_dir: &Path, mode: Mode) -> String {
+fn greeting(
+    ready_ms: u64,
+    addresses: &Addresses,
+    data_dir: &Path,
+    store: &str,
+    mode: Mode,
+) -> String {
     let Addresses { api, dashboard, dns, metrics, kubeconfig, .. } = addresses;
     let mut text = format!(
         "Snowglobe is ready after {ready_ms} ms.\n\n\
@@ -120,7 +131,8 @@ fn greeting(ready_ms: u64, addresses: &Addresses, data_dir: &Path, mode: Mode) -
          \x20 DNS        {dns}\n\
          \x20 Dashboard  {dashboard}\n\
          \x20 Metrics    {metrics}/metrics\n\
-         \x20 Data       {}\n\n\
+         \x20 Data       {}\n\
+         \x20 Store      {store}\n\n\
          Use it:\n\n\
          \x20 export KUBECONFIG={}\n\n\
          Try it:\n\n",

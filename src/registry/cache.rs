@@ -298,3 +298,65 @@ fn decode(key: &[u8], revision: u64, value: Bytes) -> Option<Object> {
         .inspect_err(|error| tracing::error!(%error, "a stored object cannot be read"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{kind, object},
+        store::{Memory, Write},
+    };
+
+    fn create(name: &str) -> Write {
+        let key = ObjectKey::new(&kind::CONFIG_MAP, "default", name);
+        let document = serde_json::json!({"metadata": {"name": name, "namespace": "default"}});
+        let value = Some(object::to_stored(&kind::CONFIG_MAP, document));
+        Write { key: key.to_store_key().into(), expect: Expect::Absent, value }
+    }
+
+    #[tokio::test]
+    async fn all_is_read_again_when_history_is_gone() {
+        let store = Memory::new();
+        store.commit(vec![create("first")]).await.unwrap();
+        let cache = Cache::load(&store).await.unwrap();
+        for name in ["second", "third", "fourth"] {
+            store.commit(vec![create(name)]).await.unwrap();
+        }
+        store.compact(Revision(4)).await.unwrap();
+        let token = CancellationToken::new();
+        let mut maps = cache.revisions_of(&kind::CONFIG_MAP);
+        let watched = async {
+            maps.wait_for(|now| *now == 4).await.unwrap();
+            assert_eq!(cache.view().list(&kind::CONFIG_MAP, None).count(), 4);
+            let behind = cache.events_after(&[&kind::CONFIG_MAP], 1).unwrap_err();
+            assert_eq!((behind.code, behind.reason), (410, "Expired"));
+            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4).unwrap().0.len(), 0);
+            store.commit(vec![create("fifth")]).await.unwrap();
+            cache.wait_for(5).await.unwrap();
+            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4).unwrap().0.len(), 1);
+            token.cancel();
+        };
+        let (followed, ()) = tokio::join!(cache.follow(&store, &token), watched);
+        followed.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_conflict_is_waited_for() {
+        let store = Memory::new();
+        let cache = Cache::load(&store).await.unwrap();
+        let write = create("first");
+        let (key, token) = (write.key.clone(), CancellationToken::new());
+        let at = store.commit(vec![write]).await.unwrap();
+        let gone = Write { key: key.clone(), expect: Expect::At(at), value: None };
+        let waited = async {
+            cache.wait_for_conflict(&key, Expect::Absent, Some(at)).await.unwrap();
+            assert_eq!(cache.view().revision_of(&key), Some(1));
+            store.commit(vec![gone]).await.unwrap();
+            cache.wait_for_conflict(&key, Expect::At(at), None).await.unwrap();
+            assert_eq!(cache.view().revision_of(&key), None);
+            token.cancel();
+        };
+        let (followed, ()) = tokio::join!(cache.follow(&store, &token), waited);
+        followed.unwrap();
+    }
+}

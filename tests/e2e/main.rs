@@ -21,6 +21,8 @@ mod dns;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]
+mod etcd;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod kinds;

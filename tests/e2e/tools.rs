@@ -36,6 +36,8 @@ pub(crate) enum Tool {
     Dig,
     Curl,
     Chromium,
+    Etcd,
+    Etcdctl,
 }
 
 impl Tool {
@@ -46,6 +48,8 @@ impl Tool {
             Self::Dig => "dig",
             Self::Curl => "curl",
             Self::Chromium => "chromium",
+            Self::Etcd => "etcd",
+            Self::Etcdctl => "etcdctl",
         }
     }
 

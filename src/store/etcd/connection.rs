@@ -1,17 +1,18 @@
 //! One connection to one member of etcd, and what can become of a call.
 
-use std::{error::Error as _, fs, path::Path, sync::Arc, time::Duration};
+use std::{error::Error as _, fs, future::ready, io, path::Path, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
 use parking_lot::RwLock;
 use prost::Message;
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
     metadata::{Ascii, MetadataMap, MetadataValue},
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 use tonic_prost::ProstCodec;
 
@@ -54,17 +55,21 @@ impl Connection {
         let url = options.url(endpoint);
         let mut target = Endpoint::from_shared(url.clone())
             .map_err(|error| Cause::fatal(explain::chain(&error)))?
-            .connect_timeout(CONNECT_MAX)
             .http2_keep_alive_interval(ALIVE_INTERVAL)
-            .keep_alive_timeout(ALIVE_MAX)
-            .tcp_nodelay(true);
+            .keep_alive_timeout(ALIVE_MAX);
         if let Some(tls) = &options.tls {
             let config = tls_config(tls).map_err(Cause::fatal)?;
-            target =
-                target.tls_config(config).map_err(|error| Cause::fatal(explain::chain(&error)))?;
+            target = target.tls_config(config).map_err(|error| {
+                let what = explain::chain(&error);
+                Cause::fatal(format!("the certificates for etcd cannot be used: {what}"))
+            })?;
         }
-        let connected = timeout(CONNECT_MAX, target.connect()).await;
-        let channel = match connected {
+        let stream = match timeout(CONNECT_MAX, TcpStream::connect(endpoint)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(explain::unreachable(&url, &error)),
+            Err(_elapsed) => return Err(explain::slow(&url)),
+        };
+        let channel = match timeout(CONNECT_MAX, over(&target, stream)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(error)) => return Err(explain::connecting(&url, &error)),
             Err(_elapsed) => return Err(explain::slow(&url)),
@@ -164,6 +169,19 @@ impl Connection {
             metadata.insert("token", token.clone());
         }
     }
+}
+
+/// A channel over this one connection. By itself a channel would silently make another when it breaks, perhaps to an
+/// etcd with other data.
+async fn over(target: &Endpoint, stream: TcpStream) -> Result<Channel, transport::Error> {
+    // A failure costs speed only.
+    stream.set_nodelay(true).ok();
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = tower::service_fn(move |_uri: http::Uri| {
+        let closed = || io::Error::new(io::ErrorKind::NotConnected, "the connection was closed");
+        ready(stream.take().ok_or_else(closed))
+    });
+    target.connect_with_connector(connector).await
 }
 
 /// Whether a status came from etcd as a refusal, or the answer was lost on the way or in etcd itself.

@@ -23,7 +23,7 @@ use crate::store::{
     etcd::{
         connection::{CONNECT_MAX, Connection, Failure},
         epochs::{self, Epochs},
-        explain::{self, Cause},
+        explain::{self, Cause, Hope},
         layout::Keys,
         mark::Mark,
         options::Options,
@@ -41,6 +41,8 @@ const CALLS_MAX: usize = 256;
 /// Pauses between rounds of attempts to connect; each is cut by a random part, so that many clients spread.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// So many rounds in a row without much hope are enough.
+const HOPELESS_MAX: u32 = 6;
 /// How far revisions jump when etcd's data was set back: above all that anybody can have seen since the mark was
 /// last written, a second ago at most.
 const JUMP: u64 = 1_000_000;
@@ -84,6 +86,7 @@ impl Core {
         let connection = core.wait_for_etcd().await?;
         let admitted = core.admit(&connection, true).await;
         admitted.map_err(|refusal| refusal.error(&core.options))?;
+        tracing::info!(store = %core.options, url = connection.url, revision = %core.current(), "connected to etcd");
         core.use_connection(connection);
         Ok(core)
     }
@@ -108,20 +111,22 @@ impl Core {
     pub(super) async fn wait_for_etcd(&self) -> Result<Arc<Connection>, Error> {
         let until = Instant::now() + self.options.patience;
         let mut pause = PAUSE_MIN;
-        let mut told = false;
+        let (mut rounds, mut hopeless) = (0, 0);
         loop {
             let cause = match self.connect().await {
                 Ok(connection) => return Ok(Arc::new(connection)),
                 Err(cause) => cause,
             };
-            if cause.fatal || Instant::now() + pause > until {
-                let advice = "start etcd there, or choose another --store";
-                let text =
-                    if cause.fatal { cause.text } else { format!("{}; {advice}", cause.text) };
+            rounds += 1;
+            hopeless = if cause.hope == Hope::Little { hopeless + 1 } else { 0 };
+            if cause.hope == Hope::None || hopeless == HOPELESS_MAX {
+                return Err(Error::Unavailable(cause.text));
+            }
+            if Instant::now() + pause > until {
+                let text = format!("{}; start etcd there, or choose another --store", cause.text);
                 return Err(Error::Unavailable(text));
             }
-            if !told {
-                told = true;
+            if rounds == 1 {
                 let seconds = self.options.patience.as_secs();
                 tracing::warn!(cause = cause.text, seconds, "waiting for etcd");
             }
@@ -148,9 +153,9 @@ impl Core {
                 Err(cause) => causes.push(cause),
             }
         }
-        let fatal = !causes.is_empty() && causes.iter().all(|cause| cause.fatal);
+        let hope = causes.iter().map(|cause| cause.hope).max().unwrap_or(Hope::None);
         let texts: Vec<_> = causes.into_iter().map(|cause| cause.text).collect();
-        Err(Cause { text: texts.join("; "), fatal })
+        Err(Cause { text: texts.join("; "), hope })
     }
 
     /// A read that a member can only answer as part of a working cluster.
@@ -186,7 +191,7 @@ impl Core {
     async fn reconnect(&self) {
         let began = Instant::now();
         let mut pause = PAUSE_MIN;
-        let mut told = String::new();
+        let (mut rounds, mut told) = (0, String::new());
         loop {
             let text = match self.connect_again().await {
                 Ok(connection) => {
@@ -197,7 +202,9 @@ impl Core {
                 }
                 Err(text) => text,
             };
-            if told != text {
+            // That the connection is lost was told; the first attempt may meet an etcd that is ending.
+            rounds += 1;
+            if rounds > 1 && told != text {
                 tracing::warn!(cause = text, "etcd cannot be used; reads go on, writes do not");
                 told.clone_from(&text);
             }

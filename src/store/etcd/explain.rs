@@ -15,17 +15,31 @@ use crate::store::{
 #[derive(Clone, Debug)]
 pub(super) struct Cause {
     pub(super) text: String,
-    /// Waiting does not help: a person must change something.
-    pub(super) fatal: bool,
+    pub(super) hope: Hope,
+}
+
+/// Whether it helps to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hope {
+    /// No: a person must change something.
+    None,
+    /// An etcd that ends or starts may do so once or twice; always, only what is no etcd.
+    Little,
+    Some,
 }
 
 impl Cause {
     pub(super) fn fatal(text: String) -> Self {
-        Self { text, fatal: true }
+        Self { text, hope: Hope::None }
     }
 
     pub(super) fn passing(text: String) -> Self {
-        Self { text, fatal: false }
+        Self { text, hope: Hope::Some }
+    }
+
+    /// What answers has closed the connection.
+    fn closed(url: &str, what: &str) -> Self {
+        Self { text: foreign(url, &format!("it closes connections ({what})")), hope: Hope::Little }
     }
 }
 
@@ -65,7 +79,12 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     None
 }
 
-/// The connection could not be made.
+/// Nothing answers.
+pub(super) fn unreachable(url: &str, error: &io::Error) -> Cause {
+    Cause::passing(format!("cannot reach etcd at {url}: {error}"))
+}
+
+/// Something answers, but not as etcd does.
 pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
     let what = chain(error);
     let text = match find::<rustls::Error>(error) {
@@ -77,9 +96,8 @@ pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
             "the certificate of {url} is not trusted ({what}); name the authority that signed it with --etcd-cacert, \
              and connect to a name or address that it holds for"
         ),
-        Some(_) => format!(
-            "TLS with {url} failed ({what}); if it wants a client certificate, give --etcd-cert and --etcd-key"
-        ),
+        Some(_) => tls(url, &what),
+        None if is_closed(&what) => return Cause::closed(url, &what),
         None => return Cause::passing(format!("cannot reach etcd at {url}: {what}")),
     };
     Cause::fatal(text)
@@ -95,9 +113,9 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
     let status = match failure {
         Failure::Refused(status) => status,
         Failure::Down(text) => return Cause::passing(text.to_string()),
-        Failure::Lost(text) if is_foreign(text) => {
-            return Cause::fatal(foreign(url, options, text));
-        }
+        Failure::Lost(text) if is_foreign(text) => return Cause::fatal(foreign(url, text)),
+        Failure::Lost(text) if text.contains("fatal alert") => return Cause::fatal(tls(url, text)),
+        Failure::Lost(text) if is_closed(text) => return Cause::closed(url, text),
         Failure::Lost(text) => return Cause::passing(format!("etcd at {url} fails: {text}")),
     };
     let message = status.message();
@@ -115,7 +133,7 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
     } else if message.contains("permission denied") {
         permission(url, options)
     } else if !message.starts_with("etcdserver:") {
-        foreign(url, options, message)
+        foreign(url, message)
     } else {
         return Cause::passing(format!("etcd at {url} refuses: {message}"));
     };
@@ -134,9 +152,26 @@ fn is_foreign(text: &str) -> bool {
     .any(|mark| text.contains(mark))
 }
 
-fn foreign(url: &str, options: &Options, what: &str) -> String {
-    let tls = if options.tls.is_some() { "" } else { ", or one that wants TLS (etcds://)" };
-    format!("what answers at {url} is not an etcd of version 3.4 or later{tls}: {what}")
+fn is_closed(text: &str) -> bool {
+    ["eof", "broken pipe", "closed", "reset"]
+        .iter()
+        .any(|mark| text.to_ascii_lowercase().contains(mark))
+}
+
+fn tls(url: &str, what: &str) -> String {
+    format!(
+        "TLS with {url} failed ({what}); if it wants a client certificate, give --etcd-cert and --etcd-key"
+    )
+}
+
+fn foreign(url: &str, what: &str) -> String {
+    let other = match url.starts_with("https:") {
+        true => {
+            "one without TLS (etcd://) or that wants a client certificate (--etcd-cert and --etcd-key)"
+        }
+        false => "one that wants TLS (etcds://)",
+    };
+    format!("what answers at {url} is not an etcd of version 3.4 or later, or {other}: {what}")
 }
 
 fn permission(url: &str, options: &Options) -> String {

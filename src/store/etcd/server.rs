@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::store::etcd::Options;
@@ -71,6 +72,11 @@ impl Server {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    pub(in crate::store) fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().map(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        kill_process(Pid::from_raw(pid.unwrap()).unwrap(), signal).unwrap();
     }
 
     /// How to reach it; whoever opens it waits until it has started.

@@ -7,6 +7,7 @@
 use std::{
     any::Any,
     cell::Cell,
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io, mem,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,9 +27,13 @@ use crate::store::{
 };
 
 /// sled's page cache. The index has every value, so pages are read again only when something on them is removed.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// How much of a new generation is given to sled at once.
 const COPY_BATCH_BYTES: usize = 1024 * 1024;
+/// For so many commits the tree is prepared at once: it takes a few milliseconds.
+const PREPARED_REVISIONS: u64 = 1024;
+/// A batch with so many keys beyond the first ones of its commits is prepared too; fewer fit into leaves.
+const PREPARED_CHUNKS_MIN: usize = 16;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -44,6 +49,8 @@ pub(super) struct Generation {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
     file: File,
+    /// The first keys of all revisions up to this one need not be prepared any more.
+    prepared_to: Cell<Revision>,
     /// Whether sled panicked: closing the database could then wait for ever.
     broken: Cell<bool>,
 }
@@ -84,21 +91,22 @@ impl Generation {
     }
 
     fn fill(&self, image: &Image, compaction: Compaction) -> Result<(), Error> {
+        let changes = record::image_changes(image);
+        self.prepare(changes.iter().copied().flat_map(record::change_keys))?;
         let mut batch = vec![
             (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
             (record::COMPACTION_KEY.to_vec(), compaction.encode()),
         ];
         let mut bytes = 0;
-        let mut result = Ok(());
-        record::encode_image(image, |pairs| {
+        for change in changes {
+            let pairs = record::encode_alone(change);
             bytes += pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
             batch.extend(pairs);
-            if bytes >= COPY_BATCH_BYTES && result.is_ok() {
-                result = self.write(&mem::take(&mut batch), &[]);
+            if bytes >= COPY_BATCH_BYTES {
+                self.write(&mem::take(&mut batch), &[])?;
                 bytes = 0;
             }
-        });
-        result?;
+        }
         self.write(&batch, &[])?;
         self.sync_all()
     }
@@ -119,7 +127,15 @@ impl Generation {
         let db = Some(open_database(&path, dir)?);
         let file = OpenOptions::new().read(true).write(true).open(path.join("db"));
         let file = file.map_err(|e| failure(dir, format!("opening {}", path.display()), e))?;
-        Ok(Self { number, path, dir: dir.to_owned(), db, file, broken: Cell::new(false) })
+        Ok(Self {
+            number,
+            path,
+            dir: dir.to_owned(),
+            db,
+            file,
+            prepared_to: Cell::default(),
+            broken: Cell::new(false),
+        })
     }
 
     fn db(&self) -> &sled::Db {
@@ -149,12 +165,54 @@ impl Generation {
     /// Writes and removes atomically; durable when this returns. After [`Error::Full`] the database must be opened
     /// anew, after any other error it must not be used.
     pub(super) fn apply(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        self.prepare_for(pairs)?;
         self.write(pairs, removed)?;
         self.file.sync_data().map_err(|e| self.failure("syncing", e))
     }
 
+    /// Prepares the tree for a batch, if it reaches the end of what was prepared, or has many keys of its own.
+    fn prepare_for(&self, pairs: &[Pair]) -> Result<(), Error> {
+        let keys = || pairs.iter().map(|(key, _)| key.as_slice());
+        let Some(last) = keys().filter_map(record::revision).max() else {
+            return Ok(());
+        };
+        let mut prepared: BTreeSet<_> =
+            keys().filter(|key| !record::is_first(key)).map(<[u8]>::to_vec).collect();
+        if prepared.len() < PREPARED_CHUNKS_MIN {
+            prepared.clear();
+        }
+        let from = self.prepared_to.get();
+        let to = Revision(last.0.saturating_add(PREPARED_REVISIONS));
+        if last >= from {
+            let first = keys().filter_map(record::revision).min().unwrap_or(last);
+            prepared.extend(record::first_keys(first.max(from)..to));
+        }
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        self.prepare(prepared)?;
+        // Not before this is durable may anything be built upon it.
+        self.file.sync_data().map_err(|e| self.failure("syncing", e))?;
+        self.prepared_to.set(from.max(to));
+        Ok(())
+    }
+
+    /// Adds keys without a value to the tree, in order. A leaf is written anew whenever it has grown by ten links or
+    /// is split; it costs nothing as long as it is empty. Each value is then written once, as a link.
+    fn prepare(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Error> {
+        let absent: Option<&[u8]> = None;
+        let written = guarded(|| {
+            for key in keys {
+                // Never over what is there.
+                drop(self.db().compare_and_swap(key, absent, Some(record::PREPARED))?);
+            }
+            self.db().flush()
+        });
+        self.written(written)
+    }
+
     fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
-        guarded(|| {
+        self.written(guarded(|| {
             if let ([(key, value)], []) = (pairs, removed) {
                 // Atomic by itself, and half the latency: a batch begins with a write of its own to the disk.
                 self.db().insert(key.as_slice(), value.as_slice())?;
@@ -162,9 +220,11 @@ impl Generation {
                 self.db().apply_batch(batch(pairs, removed))?;
             }
             self.db().flush()
-        })
-        .map(|_bytes| ())
-        .map_err(|cause| match cause {
+        }))
+    }
+
+    fn written(&self, result: Result<usize, Cause>) -> Result<(), Error> {
+        result.map(|_bytes| ()).map_err(|cause| match cause {
             Cause::Sled(sled::Error::Io(error)) => self.failure("writing", error),
             other => {
                 self.broken.set(true);
@@ -232,6 +292,9 @@ impl Generation {
             let mut reader = Reader::default();
             for pair in self.db().scan_prefix(record::RECORD_PREFIX) {
                 let (key, value) = pair?;
+                // sled looks at the size of its cache each 64th time that one of 256 groups of pages is used. A scan
+                // uses a page but once: without these looks all of them would stay in memory.
+                drop(self.db().get(&key)?);
                 if let Err(what) = reader.feed(&key, &value) {
                     return Ok(Err(what));
                 }

@@ -25,6 +25,9 @@ pub(super) const COMPACTION_KEY: &[u8] = b"c";
 /// What the keys of all chunks start with.
 pub(super) const RECORD_PREFIX: &[u8] = b"r";
 
+/// The value of a key for which a chunk is expected; it says nothing.
+pub(super) const PREPARED: &[u8] = b"";
+
 /// Bytes of one value of the tree. sled keeps at most 16 to 20 of them in a page, and a page above 128 KiB would
 /// become a blob, a file that sled never syncs.
 const CHUNK_BYTES: usize = 4096;
@@ -37,6 +40,9 @@ const KIND_PUT: u8 = 1;
 
 /// One key and value of the tree.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
+
+/// A change, its place in its commit, and how many changes that has.
+pub(super) type Placed<'a> = (&'a Change, u16, u16);
 
 /// Where a commit stands in the batch that was written and made durable at once: the n-th of so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,24 +85,54 @@ impl Compaction {
 
 /// Appends the pairs of all changes of a commit.
 pub(super) fn encode(commit: &Commit, group: Group, pairs: &mut Vec<Pair>) {
-    let changes = u16::try_from(commit.len()).expect("validate bounds the writes of a commit");
-    for (change, place) in commit.iter().zip(0..changes) {
+    for (change, place, changes) in placed_changes(commit) {
         encode_change(change, place, changes, group, pairs);
     }
 }
 
-/// Appends the pairs of everything that an image holds; a settled version no longer knows its commit's size.
-pub(super) fn encode_image(image: &Image, mut each: impl FnMut(Vec<Pair>)) {
-    for (change, place) in &image.settled {
-        let mut pairs = Vec::new();
-        encode_change(change, *place, place + 1, ALONE, &mut pairs);
-        each(pairs);
-    }
+fn placed_changes(commit: &Commit) -> impl Iterator<Item = Placed<'_>> {
+    let changes = u16::try_from(commit.len()).expect("validate bounds the writes of a commit");
+    commit.iter().zip(0..changes).map(move |(change, place)| (change, place, changes))
+}
+
+/// The changes that an image holds, in the order of the tree.
+pub(super) fn image_changes(image: &Image) -> Vec<Placed<'_>> {
+    // A settled version no longer knows its commit's size.
+    let settled = image.settled.iter().map(|(change, place)| (change, *place, place + 1));
+    let mut placed: Vec<_> = settled.collect();
+    placed.sort_unstable_by_key(|(change, place, _)| (change.revision, *place));
     for commit in &image.history {
-        let mut pairs = Vec::new();
-        encode(commit, ALONE, &mut pairs);
-        each(pairs);
+        placed.extend(placed_changes(commit));
     }
+    placed
+}
+
+/// The keys of all chunks of a change.
+pub(super) fn change_keys((change, place, _): Placed<'_>) -> impl Iterator<Item = Vec<u8>> {
+    keys(version(change, place))
+}
+
+/// The pairs of a change that was written alone.
+pub(super) fn encode_alone((change, place, changes): Placed<'_>) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    encode_change(change, place, changes, ALONE, &mut pairs);
+    pairs
+}
+
+/// The revision in the key of a chunk; `None` for any other key.
+pub(super) fn revision(key: &[u8]) -> Option<Revision> {
+    let number = key.strip_prefix(RECORD_PREFIX)?.first_chunk()?;
+    (key.len() == TREE_KEY_BYTES).then(|| Revision(u64::from_be_bytes(*number)))
+}
+
+/// Whether this is the one key that every commit has: that of its first change's first chunk.
+pub(super) fn is_first(tree_key: &[u8]) -> bool {
+    revision(tree_key).is_some_and(|revision| tree_key == key(revision, 0, 0))
+}
+
+/// The keys that the commits with these revisions will have at least.
+pub(super) fn first_keys(revisions: Range<Revision>) -> impl Iterator<Item = Vec<u8>> {
+    (revisions.start.0..revisions.end.0).map(|revision| key(Revision(revision), 0, 0))
 }
 
 /// The keys of all chunks of a version.
@@ -175,10 +211,14 @@ pub(super) struct Stored {
 impl Stored {
     /// Where it is stored.
     pub(super) fn version(&self) -> Version {
-        let Change { revision, key, value } = &self.change;
-        let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
-        Version { revision: *revision, place: self.place, bytes }
+        version(&self.change, self.place)
     }
+}
+
+fn version(change: &Change, place: u16) -> Version {
+    let Change { revision, key, value } = change;
+    let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
+    Version { revision: *revision, place, bytes }
 }
 
 /// Puts versions together from their chunks, which must be fed in key order.
@@ -199,6 +239,9 @@ struct Open {
 impl Reader {
     /// Takes one pair of the tree; the error says what is wrong with it.
     pub(super) fn feed(&mut self, tree_key: &[u8], value: &[u8]) -> Result<(), String> {
+        if value == PREPARED {
+            return Ok(());
+        }
         let mut parts = Body(tree_key.get(RECORD_PREFIX.len()..).unwrap_or_default());
         let (Some(revision), Some(place), Some(chunk), true) =
             (parts.u64(), parts.u16(), parts.u16(), tree_key.len() == TREE_KEY_BYTES)

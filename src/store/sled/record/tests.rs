@@ -1,3 +1,5 @@
+use crate::store::index::Garbage;
+
 use super::*;
 
 fn commit(revision: u64, keys: &[&str]) -> Commit {
@@ -138,4 +140,37 @@ fn missing_versions_are_damage_unless_nobody_knew_them() {
         let verdict = verify(&stored, *compaction, Revision(*acknowledged));
         assert_eq!(verdict.as_ref().ok().map(|v| v.whole), *whole, "{name}: {verdict:?}");
     }
+}
+
+#[test]
+fn prepared_keys_hold_nothing() {
+    let mut pairs = encoded(&commit(1, &["a", "b"]), ALONE);
+    let first: Vec<_> = first_keys(Revision(1)..Revision(4)).collect();
+    assert_eq!(first[0], pairs[0].0);
+    assert!(first.iter().all(|key| is_first(key)) && !is_first(&pairs[1].0));
+    let revisions: Vec<_> = first.iter().filter_map(|key| revision(key)).collect();
+    assert_eq!(revisions, [1, 2, 3].map(Revision));
+    assert_eq!((revision(FORMAT_KEY), revision(&first[0][1..])), (None, None));
+    let before = read(&pairs).unwrap();
+    pairs.extend(first[1..].iter().map(|key| (key.clone(), PREPARED.to_vec())));
+    assert_eq!(read(&pairs).unwrap(), before);
+}
+
+#[test]
+fn an_image_is_written_in_the_order_of_the_tree() {
+    let change = |revision, key| (commit(revision, &[key])[0].clone(), 1);
+    let image = Image {
+        compacted: Revision(5),
+        settled: vec![change(4, "a"), change(2, "b"), change(3, "c")],
+        history: vec![commit(6, &["d", "a"]), commit(7, &["-d"])],
+        garbage: Garbage::default(),
+    };
+    let changes = image_changes(&image);
+    let pairs: Vec<_> = changes.iter().flat_map(|change| encode_alone(*change)).collect();
+    assert!(pairs.is_sorted() && pairs.len() == 6);
+    let keys: Vec<_> = changes.iter().flat_map(|change| change_keys(*change)).collect();
+    assert!(keys.iter().eq(pairs.iter().map(|(key, _)| key)));
+    let stored = read(&pairs).unwrap();
+    let compaction = Compaction { revision: Revision(5), versions: 3 };
+    assert_eq!(verify(&stored, compaction, Revision(7)), Ok(Verdict { settled: 3, whole: 6 }));
 }
