@@ -197,6 +197,6 @@ fn starts_only_with_room(cluster: &mut Cluster, disk: &Disk) {
 
 fn remount(disk: &Disk, how: &str) {
     let mut mount = Command::new("mount");
-    mount.args(["-o", &format!("remount,{how}")]).arg(&disk.data);
+    mount.args(["-o", &format!("remount,bind,{how}")]).arg(&disk.data);
     tools::run(disk.inside(&mount)).succeeded();
 }
