@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use crate::{
     config::Store as StoreChoice,
     store::{
-        Record, Revision, Sled,
+        Etcd, Record, Revision, Sled,
         snapshot::{Error, Reader},
     },
 };
@@ -49,6 +49,9 @@ pub async fn restore(file: &Path, store: StoreChoice, data_dir: &Path) -> anyhow
         StoreChoice::Sled => {
             tokio::task::spawn_blocking(move || Sled::restore(&directory, records, revision))
                 .await??;
+        }
+        StoreChoice::Etcd(etcd) => {
+            Etcd::restore(*etcd, records, revision).await?;
         }
     }
     Ok(header)

@@ -55,9 +55,8 @@ struct Restore {
     /// The new cluster's data directory: an empty one, or one to be made [default: as of `snowglobe up`]
     #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The new cluster's object store
-    #[arg(long, env = "SNOWGLOBE_STORE", default_value = "sled")]
-    store: config::Store,
+    #[command(flatten)]
+    store: config::StoreFlags,
     /// Form of the output
     #[arg(short, long)]
     output: Option<Output>,
@@ -97,7 +96,7 @@ async fn save(Save { file, force, output, cluster }: Save) -> anyhow::Result<()>
             return Err(error.context(format!("cannot save to {}", file.display())));
         }
     };
-    report("saved", "to", &file, &header, output)
+    report("saved", "to", &file.display().to_string(), &header, output)
 }
 
 /// Writes a file that is durable and known to be whole before it gets its name.
@@ -144,22 +143,26 @@ async fn restore(arguments: Restore) -> anyhow::Result<()> {
         Some(directory) => directory,
         None => config::state_directory()?.join(config::Defaults::UP.data_dir),
     };
+    let store = store.resolve(&config::Defaults::UP.store, &data_dir)?;
+    let place = match &store {
+        config::Store::Etcd(etcd) => etcd.to_string(),
+        config::Store::Sled | config::Store::Memory => data_dir.display().to_string(),
+    };
     let header = snapshot::restore(&file, store, &data_dir).await?;
-    report("restored", "into", &data_dir, &header, output)
+    report("restored", "into", &place, &header, output)
 }
 
 fn report(
     action: &str,
     direction: &str,
-    place: &Path,
+    place: &str,
     header: &Header,
     output: Option<Output>,
 ) -> anyhow::Result<()> {
     let Header { revision, records, created } = header;
     match output {
         None => print(&format!(
-            "{action} revision {revision} of {created:.0} ({records} records) {direction} {}\n",
-            place.display()
+            "{action} revision {revision} of {created:.0} ({records} records) {direction} {place}\n"
         )),
         Some(Output::Json) => {
             let line = json!({"action": action, "revision": revision.0, "records": records,

@@ -310,7 +310,7 @@ mod tests {
     fn create(name: &str) -> Write {
         let key = ObjectKey::new(&kind::CONFIG_MAP, "default", name);
         let document = serde_json::json!({"metadata": {"name": name, "namespace": "default"}});
-        let value = Some(object::to_stored(&kind::CONFIG_MAP, document).into());
+        let value = Some(object::to_stored(&kind::CONFIG_MAP, document));
         Write { key: key.to_store_key().into(), expect: Expect::Absent, value }
     }
 

@@ -77,8 +77,8 @@ pub struct Change {
 /// All changes of one commit, in the order of its writes. A watch hands over whole commits, never a part.
 pub type Commit = Arc<[Change]>;
 
-/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when the watcher fell too far behind or the
-/// store failed; resume from the last seen revision.
+/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when
+/// the watcher fell too far behind or the store failed; resume from the last seen revision.
 pub type Watch = BoxStream<'static, Result<Commit, Error>>;
 
 /// The contract of an object store.

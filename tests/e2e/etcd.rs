@@ -136,8 +136,14 @@ fn prepared(mut command: Command, arguments: &str) -> Command {
     command
 }
 
+/// ConfigMaps by a client that hands every refusal over, instead of trying again.
 async fn maps(cluster: &Cluster) -> Api<ConfigMap> {
-    Api::default_namespaced(cluster.client().await)
+    let config = kube::config::Kubeconfig::read_from(&cluster.line.kubeconfig);
+    let config = config.expect("the kubeconfig is valid");
+    let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
+    let mut config = config.expect("the kubeconfig is usable");
+    config.default_retry = false;
+    Api::default_namespaced(kube::Client::try_from(config).expect("a client"))
 }
 
 fn map(name: &str, data: &str) -> ConfigMap {
@@ -216,7 +222,7 @@ async fn everything_is_there_after_restarts_and_compaction() {
     let mut cluster = Cluster::start_at(place, &["--store", &location]);
     cluster.kubectl("create configmap small --from-literal=a=b");
     // As JSON it is longer than what etcd takes in one request.
-    let large = "\"".repeat(1024 * 1024 - 100);
+    let large = "\"".repeat(800_000);
     let map = map("large", &large);
     maps(&cluster).await.create(&PostParams::default(), &map).await.expect("it is stored");
     let compact = || {
@@ -246,6 +252,55 @@ async fn everything_is_there_after_restarts_and_compaction() {
     let later = cluster.json("get configmap later")["metadata"]["resourceVersion"].clone();
     let number = |text: &str| text.parse::<u64>().expect("a number");
     assert!(number(later.as_str().expect("a text")) > number(&stored), "{later} {stored}");
+}
+
+#[test]
+fn snapshots_move_a_cluster_into_etcd_and_back() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let mut cluster = Cluster::start_with(&[]);
+    cluster.kubectl("create configmap moved --from-literal=a=b");
+    cluster.kubectl("create deployment web --image=nginx --port=8080 --replicas=2");
+    cluster.kubectl("expose deployment web --port=8000 --target-port=8080");
+    let address = cluster.cluster_ip("web");
+    let uid = |cluster: &Cluster| cluster.json("get configmap moved")["metadata"]["uid"].clone();
+    let moved = uid(&cluster);
+    let home = cluster.place.home().to_owned();
+    let snapshot = |name: &str| home.join(name).display().to_string();
+    let (first, second) = (snapshot("first"), snapshot("second"));
+    let save = |cluster: &Cluster, file: &str| {
+        let mut save = tools::snowglobe();
+        save.args(["snapshot", "save", file, "--kubeconfig"]).arg(&cluster.line.kubeconfig);
+        tools::run(save).succeeded();
+    };
+    save(&cluster, &first);
+    let place = Place::new();
+    let etcd = Etcd::started(&place);
+    let restore = |place: &Place, file: &str, store: &str| {
+        let mut restore = place.snowglobe("snapshot");
+        restore.args(["restore", file, "--store", store]);
+        tools::run(restore)
+    };
+    let said = restore(&place, &first, &etcd.location()).succeeded();
+    assert!(said.contains(&format!("into {}/snowglobe", etcd.location())), "{said}");
+    let refused = restore(&place, &first, &etcd.location()).failed();
+    assert!(refused.contains("holds an object store already"), "{refused}");
+    // Services keep their addresses, so the range for them is still the first place's.
+    cluster.stop();
+    let octet = address.split('.').nth(1).expect("four parts").to_owned();
+    let cidr = format!("--service-cidr=127.{octet}.0.0/18");
+    let mut in_etcd = Cluster::start_at(place, &["--store", &etcd.location(), &cidr]);
+    assert_eq!((uid(&in_etcd), in_etcd.cluster_ip("web")), (moved.clone(), address));
+    in_etcd.endpoints_ready("web", 2);
+    in_etcd.kubectl("label configmap moved by=etcd");
+    save(&in_etcd, &second);
+    let place = Place::new();
+    restore(&place, &second, "sled").succeeded();
+    in_etcd.stop();
+    let back = Cluster::start_at(place, &[&cidr]);
+    assert_eq!(uid(&back), moved);
+    assert!(back.kubectl("get configmap moved --show-labels").contains("by=etcd"));
 }
 
 #[test]

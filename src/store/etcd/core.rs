@@ -191,7 +191,7 @@ impl Core {
     async fn reconnect(&self) {
         let began = Instant::now();
         let mut pause = PAUSE_MIN;
-        let mut told = String::new();
+        let (mut rounds, mut told) = (0, String::new());
         loop {
             let text = match self.connect_again().await {
                 Ok(connection) => {
@@ -202,7 +202,9 @@ impl Core {
                 }
                 Err(text) => text,
             };
-            if told != text {
+            // That the connection is lost was told; the first attempt may meet an etcd that is ending.
+            rounds += 1;
+            if rounds > 1 && told != text {
                 tracing::warn!(cause = text, "etcd cannot be used; reads go on, writes do not");
                 told.clone_from(&text);
             }

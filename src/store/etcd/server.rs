@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::store::etcd::Options;
@@ -39,7 +40,7 @@ impl Server {
         }
         static NEXT: AtomicU16 = AtomicU16::new(0);
         // An address that is this process's own among test processes, and ports that are this server's.
-        let pid = std::process::id() % 65_000;
+        let pid = std::process::id() % 60_000;
         let port = 20_000 + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
         let address = |port| format!("127.251.{}.{}:{port}", pid / 250, pid % 250 + 1);
         let (clients, peers) = (address(port), address(port + 1));
@@ -71,6 +72,11 @@ impl Server {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    pub(in crate::store) fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().map(Child::id).and_then(|pid| i32::try_from(pid).ok());
+        kill_process(Pid::from_raw(pid.unwrap()).unwrap(), signal).unwrap();
     }
 
     /// How to reach it; whoever opens it waits until it has started.

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use rustix::process::Signal;
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::Instant};
 
 use super::{server::Server, *};
@@ -21,6 +22,18 @@ async fn next(watch: &mut Watch) -> Commit {
 
 async fn keys(store: &Etcd) -> Vec<Bytes> {
     store.list(b"", None).await.unwrap().0.into_iter().map(|record| record.key).collect()
+}
+
+/// Tries until etcd is back.
+async fn until_written(store: &Etcd, key: &str) -> Revision {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match store.commit(vec![create(key, "1")]).await {
+            Ok(revision) => return revision,
+            Err(error) => assert!(Instant::now() < until, "{key}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Bytes that do not repeat.
@@ -96,12 +109,37 @@ async fn it_goes_on_after_etcd_was_killed() {
     let refused = store.commit(vec![create("c", "1")]).await.unwrap_err();
     assert!(refused.to_string().contains(&server.options().urls()), "{refused}");
     server.start_again();
-    let until = Instant::now() + Duration::from_secs(30);
-    while store.commit(vec![create("d", "1")]).await.is_err() {
-        assert!(Instant::now() < until, "etcd is back");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    until_written(&store, "d").await;
     assert_eq!(next(&mut watch).await[0].key, "b");
+    assert_eq!(next(&mut watch).await[0].key, "d");
+}
+
+#[tokio::test]
+async fn an_etcd_that_hangs_is_given_up() {
+    let Some(server) = Server::start() else { return };
+    let store = Etcd::open(server.options()).await.unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    server.signal(Signal::STOP);
+    // The signal may take a moment to reach all of etcd's threads.
+    let (began, mut i) = (Instant::now(), 0);
+    let unknown = loop {
+        match store.commit(vec![create(&format!("a{i}"), "1")]).await {
+            Ok(_) => i += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(unknown, Error::Unknown(_)), "{unknown:?}");
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    let began = Instant::now();
+    let refused = store.commit(vec![create("b", "1")]).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    server.signal(Signal::CONT);
+    until_written(&store, "c").await;
+    // What was not known has happened, or not.
+    while next(&mut watch).await[0].key.starts_with(b"a") {}
+    let last = until_written(&store, "d").await;
+    assert_eq!(store.current(), last);
     assert_eq!(next(&mut watch).await[0].key, "d");
 }
 
@@ -243,14 +281,7 @@ async fn revisions_never_run_backwards() {
     server.kill();
     copy(&data, &backup);
     server.start_again();
-    let until = Instant::now() + Duration::from_secs(30);
-    let lost = loop {
-        match store.commit(vec![create("lost", "1")]).await {
-            Ok(revision) => break revision,
-            Err(error) => assert!(Instant::now() < until, "{error}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
+    let lost = until_written(&store, "lost").await;
     let mut watch = store.watch(lost).await.unwrap();
     let set_back = |server: &mut Server| {
         server.kill();

@@ -42,11 +42,14 @@ const RESUME_BYTES: usize = 1024 * 1024;
 /// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
 const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
-/// sled's file grows to nine times its data under churn: above this factor the data moves to a new one.
-const RENEW_FACTOR: u64 = 3;
-/// A fresh file has about twice its data. It must grow by a half, and so must one that could not be moved, before
-/// the next move.
+/// sled's file grows to nine times its data under churn: above this share the data moves to a new one.
+const RENEW_PERCENT: u64 = 300;
+/// The same for a store with nothing else to do. A fresh file has some 175 percent.
+const RENEW_PERCENT_IDLE: u64 = 190;
+/// The file must have grown by such a part since the last move, and so must one that could not be moved.
 const RENEW_GROWTH_DIVISOR: u64 = 2;
+/// The same for a store with nothing else to do, or its data must have shrunk by as much.
+const RENEW_GROWTH_DIVISOR_IDLE: u64 = 8;
 
 /// What tests change.
 #[derive(Clone, Copy, Debug)]
@@ -91,8 +94,8 @@ pub(super) struct Committer {
     compaction: Compaction,
     /// What can be removed from the database.
     garbage: Garbage,
-    /// The file size from which on a new generation is considered.
-    renew_at: u64,
+    /// The sizes of the file and of the data in it after the last attempt to move.
+    moved: (u64, u64),
     /// Why nothing can be written any more.
     failed: Option<Error>,
     full: bool,
@@ -126,7 +129,7 @@ impl Committer {
             }
         };
         committer.directory.remove_others(committer.number);
-        committer.renew();
+        committer.renew(false);
         Ok(committer)
     }
 
@@ -179,7 +182,7 @@ impl Committer {
             generation: Some(generation),
             compaction,
             garbage: Garbage { compacted: compaction.revision, ..Garbage::default() },
-            renew_at: tuning.renew_bytes_min,
+            moved: (0, 0),
             failed: None,
             full: false,
         }
@@ -215,7 +218,7 @@ impl Committer {
             };
             self.commit(gather(first, &mut queue));
             self.sync_high_water(HIGH_WATER_SYNC);
-            self.renew();
+            self.renew(false);
         }
         self.sync_high_water(Duration::ZERO);
     }
@@ -419,7 +422,7 @@ impl Committer {
         if due && let Err(error) = self.write(Vec::new(), 1) {
             tracing::warn!(%error, "superseded versions were not removed");
         }
-        self.renew();
+        self.renew(true);
     }
 
     fn sync_high_water(&mut self, age: Duration) {
@@ -434,17 +437,26 @@ impl Committer {
     }
 
     /// Moves the data to a new generation when the database file has grown far beyond it.
-    fn renew(&mut self) {
+    fn renew(&mut self, idle: bool) {
         let Some(generation) = self.generation.as_ref().filter(|_| self.failed.is_none()) else {
             return;
         };
         let size = generation.size();
         let live = u64::try_from(self.index.bytes()).unwrap_or(u64::MAX);
-        if size < self.renew_at || size < live.saturating_mul(RENEW_FACTOR) {
+        let (moved_size, moved_live) = self.moved;
+        let (percent, changed) = if idle {
+            let part = |bytes: u64| bytes / RENEW_GROWTH_DIVISOR_IDLE;
+            let shrunk = live < moved_live - part(moved_live);
+            (RENEW_PERCENT_IDLE, shrunk || size >= moved_size + part(moved_size))
+        } else {
+            (RENEW_PERCENT, size >= moved_size + moved_size / RENEW_GROWTH_DIVISOR)
+        };
+        let bound = live.saturating_mul(percent) / 100;
+        if !changed || size < self.tuning.renew_bytes_min || size < bound {
             return;
         }
         let moved = generation
-            .require_free(live.saturating_mul(RENEW_FACTOR))
+            .require_free(live.saturating_mul(RENEW_PERCENT) / 100)
             .and_then(|()| self.move_data(self.number + 1));
         let after = match moved {
             Ok(after) => {
@@ -456,8 +468,7 @@ impl Committer {
                 size
             }
         };
-        let grown = after.saturating_add(after / RENEW_GROWTH_DIVISOR);
-        self.renew_at = self.tuning.renew_bytes_min.max(grown);
+        self.moved = (after, live);
     }
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {

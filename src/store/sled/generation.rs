@@ -21,6 +21,7 @@ use crate::store::{
     Error, Revision,
     index::Image,
     sled::{
+        page_table,
         record::{self, Compaction, Pair, Reader, Stored, Verdict},
         space,
     },
@@ -120,6 +121,7 @@ impl Generation {
         }
         let generation = Self::open_files(path, dir, number)?;
         generation.sync_all()?;
+        page_table::forget(&generation.path);
         Ok(generation)
     }
 
@@ -378,27 +380,8 @@ fn sync_tree(path: &Path) -> io::Result<()> {
     sync_file(path)
 }
 
-/// sled takes a snapshot of its page table that was only half written, when a process or a full disk broke that
-/// off, for the newest one, and calls the database corrupt. The one before it is still there.
-fn remove_unfinished_snapshots(path: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("snap.") && name.ends_with(".generating") {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
 fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {
-    remove_unfinished_snapshots(path)
-        .map_err(|e| failure(dir, format!("clearing {}", path.display()), e))?;
+    page_table::keep(path).map_err(|e| failure(dir, format!("preparing {}", path.display()), e))?;
     let mut retries = LOCK_RETRIES;
     loop {
         // No thread of sled's: nothing is written but what a batch writes.

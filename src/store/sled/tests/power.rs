@@ -43,7 +43,8 @@ const CUTS_DEFAULT: usize = 50;
 /// Tells the recorded process where to work, and from which counts its writers go on.
 const ROOT: &str = "SNOWGLOBE_STORE_TEST_POWER_ROOT";
 const FROM: &str = "SNOWGLOBE_STORE_TEST_POWER_FROM";
-const COMMITS_PER_WRITER: u32 = 25;
+const COMMITS_TOGETHER: u32 = 15;
+const COMMITS_ALONE: u32 = 10;
 const CUTS_PER_RECORD: usize = 12;
 /// With so many un-synced writes a batch is one that sled does not write at once.
 const LARGE_BATCH_WRITES: u32 = 4;
@@ -61,21 +62,28 @@ async fn recorded_child() {
     let mark = move |text: String| marks.lock().write_all(text.as_bytes()).unwrap();
     let store = Arc::new(Sled::open_tuned(&root.join(DATA), SMALL).unwrap());
     mark(OPENED.to_owned());
-    let mut writers = JoinSet::new();
-    for (number, from) in from.split(' ').enumerate() {
-        let mut writer = Writer::after(number, from.parse().unwrap());
+    let work = |number: usize, mut writer: Writer, commits: u32| {
         let (store, mark) = (Arc::clone(&store), mark.clone());
-        writers.spawn(async move {
-            for _ in 0..COMMITS_PER_WRITER {
+        async move {
+            for _ in 0..commits {
                 let revision = writer.commit(&*store).await.unwrap();
                 mark(format!("{number} {} {revision}", writer.count()));
                 if writer.count().is_multiple_of(40) {
                     store.compact(revision).await.unwrap();
                 }
             }
-        });
+            (number, writer)
+        }
+    };
+    let mut together = JoinSet::new();
+    for (number, from) in from.split(' ').enumerate() {
+        let writer = Writer::after(number, from.parse().unwrap());
+        together.spawn(work(number, writer, COMMITS_TOGETHER));
     }
-    writers.join_all().await;
+    // A lone commit is written in another way than a group.
+    for (number, writer) in together.join_all().await {
+        work(number, writer, COMMITS_ALONE).await;
+    }
 }
 
 /// What the process had been told when the power failed.
