@@ -32,7 +32,7 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// How much of a new generation is given to sled at once.
 const COPY_BATCH_BYTES: usize = 1024 * 1024;
 /// For so many commits the tree is prepared at once: it takes a few milliseconds.
-const PREPARED_REVISIONS: u64 = 1024;
+const PREPARED_REVISIONS: u64 = 512;
 /// A batch with so many keys beyond the first ones of its commits is prepared too; fewer fit into leaves.
 const PREPARED_CHUNKS_MIN: usize = 16;
 /// After closing, sled's own threads may hold its lock for a moment.
