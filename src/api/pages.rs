@@ -11,8 +11,8 @@ use crate::{
     registry::View,
 };
 
-/// Views kept for clients that page through a list, so that all pages show one revision.
-const PAGED_VIEWS_MAX: usize = 16;
+/// Views kept for clients that page through a list. Few: one of the past shares no object with any other.
+const PAGED_VIEWS_MAX: usize = 4;
 
 /// The lists that are being read page by page. One that is not kept any more is read from the store again.
 #[derive(Default)]

@@ -79,7 +79,7 @@ pub(super) struct Garbage {
 /// A consistent copy of everything that must be stored to restore an [`Index`].
 pub(super) struct Image {
     pub(super) compacted: Revision,
-    /// The values at `compacted`, with their place, in key order.
+    /// The values at `compacted` with their place, in the order of their revisions, in which a database grows least.
     pub(super) settled: Vec<(Change, u16)>,
     /// All commits after `compacted`.
     pub(super) history: Vec<Commit>,
@@ -246,13 +246,14 @@ impl Index {
         undo(&mut entries, &kept, b"");
         let history = kept.iter().map(|kept| Arc::clone(&kept.commit)).collect();
         let compacted = garbage.compacted;
-        let settled = entries
+        let mut settled: Vec<_> = entries
             .iter()
             .map(|(key, entry)| {
                 let value = Some(entry.value.clone());
                 (Change { revision: entry.revision, key: key.clone(), value }, entry.place)
             })
             .collect();
+        settled.sort_unstable_by_key(|(change, place)| (change.revision, *place));
         Image { compacted, settled, history, garbage }
     }
 

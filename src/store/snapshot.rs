@@ -1,6 +1,6 @@
 //! A snapshot: everything that the store held at one revision, in one file that proves that it is whole.
 //!
-//! The file is [`MAGIC`], the format's number and a [`Header`]; then each record, in key order: lengths of key and
+//! The file is `MAGIC`, the format's number and a [`Header`]; then each record, in key order: lengths of key and
 //! value, the revision that wrote it, key and value; at the end the SHA-256 of all before it. The header and each
 //! record end with a CRC-32 of themselves, so that an altered length is noticed before it is used. Numbers are big
 //! endian. Enter at [`encode`] and [`Reader`]; neither knows where the bytes go or come from.

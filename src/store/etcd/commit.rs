@@ -119,9 +119,10 @@ async fn apply(
             core.raise(revision);
             return Ok(revision);
         }
+        examine(core, &epochs, writes, &response)?;
         let known = replaced.len();
-        examine(core, &epochs, writes, &response, &mut replaced)?;
-        if replaced.len() == known {
+        replaced = chunked(core, writes).await?;
+        if replaced.len() <= known {
             break;
         }
     }
@@ -136,11 +137,11 @@ fn transaction(
     references: &BTreeMap<usize, Reference>,
     replaced: &BTreeMap<usize, Reference>,
 ) -> TxnRequest {
-    let range = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
+    let meta = RangeRequest { key: core.keys.meta(), ..RangeRequest::default() };
     let mut txn = TxnRequest {
         compare: vec![Compare::written_at(core.keys.meta(), epochs.written_at())],
         success: Vec::new(),
-        failure: vec![range(core.keys.meta())],
+        failure: vec![RequestOp::range(meta)],
     };
     for reference in replaced.values() {
         let (key, end) = core.keys.chunks(&reference.chunks);
@@ -166,7 +167,8 @@ fn transaction(
                 }
             }
         }
-        txn.failure.push(range(key.clone()));
+        let look = RangeRequest { key: key.clone(), keys_only: true, ..RangeRequest::default() };
+        txn.failure.push(RequestOp::range(look));
         let value = match references.get(&place) {
             Some(reference) => Some(reference.encode()),
             None => write.value.as_ref().map(layout::encode),
@@ -179,13 +181,12 @@ fn transaction(
     txn
 }
 
-/// Why a transaction did not happen: an error, or values in chunks that nobody has told us of.
+/// Why a transaction did not happen, unless all that it expects is so.
 fn examine(
     core: &Core,
     epochs: &Epochs,
     writes: &[Write],
     response: &TxnResponse,
-    replaced: &mut BTreeMap<usize, Reference>,
 ) -> Result<(), Error> {
     let meta = response.found(0);
     if meta.is_none_or(|meta| meta.mod_revision != epochs.written_at()) {
@@ -196,8 +197,7 @@ fn examine(
         return Err(Error::Unavailable(text));
     }
     for (place, write) in writes.iter().enumerate() {
-        let found = response.found(place + 1);
-        let at = found.map(|found| found.mod_revision);
+        let at = response.found(place + 1).map(|found| found.mod_revision);
         let holds = match write.expect {
             Expect::Absent => at.is_none(),
             Expect::At(revision) => at.is_some() && at == epochs.etcd(revision),
@@ -206,13 +206,27 @@ fn examine(
             let found = at.map(|revision| epochs.ours(revision));
             return Err(Error::Conflict { key: write.key.clone(), found });
         }
-        if let Some(found) = found
-            && let Stored::Chunked(reference) = layout::decode(&write.key, found.value.clone())?
-        {
-            replaced.insert(place, reference);
-        }
     }
     Ok(())
+}
+
+/// The references to chunks among the values that are to be replaced, by their place.
+async fn chunked(core: &Core, writes: &[Write]) -> Result<BTreeMap<usize, Reference>, Error> {
+    let mut references = BTreeMap::new();
+    for (place, write) in writes.iter().enumerate() {
+        if write.expect == Expect::Absent {
+            continue;
+        }
+        let request = RangeRequest { key: core.keys.data(&write.key), ..RangeRequest::default() };
+        let found = core.range(request).await;
+        let found = found.map_err(|failure| explain::reading(&core.options, failure))?;
+        if let Some(kv) = found.kvs.into_iter().next()
+            && let Stored::Chunked(reference) = layout::decode(&write.key, kv.value)?
+        {
+            references.insert(place, reference);
+        }
+    }
+    Ok(references)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl Server {
         }
         static NEXT: AtomicU16 = AtomicU16::new(0);
         // An address that is this process's own among test processes, and ports that are this server's.
-        let pid = std::process::id() % 65_000;
+        let pid = std::process::id() % 60_000;
         let port = 20_000 + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
         let address = |port| format!("127.251.{}.{}:{port}", pid / 250, pid % 250 + 1);
         let (clients, peers) = (address(port), address(port + 1));

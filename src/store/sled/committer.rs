@@ -35,18 +35,23 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 const GROUP_COMMITS_MAX: usize = 1024;
 /// Chunks that one batch removes at most, so that a commit does not wait for a big clean-up.
 const SWEEP_CHUNKS_MAX: usize = 1024;
-/// Versions that must have gathered before a commit's batch removes them along; an idle store removes the rest.
-const SWEEP_VERSIONS_MIN: usize = 256;
+/// Versions that must have gathered before they are removed one by one, each at the cost of writing a page anew.
+/// Mostly a move leaves them all behind first; when there is no room for it, the space they take is used again.
+const SWEEP_VERSIONS_MIN: usize = 64 * 1024;
 /// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
 const RESUME_BYTES: usize = 1024 * 1024;
 /// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
 const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
-/// sled's file grows to nine times its data under churn: above this factor the data moves to a new one.
-const RENEW_FACTOR: u64 = 3;
-/// A fresh file has about twice its data. It must grow by a half, and so must one that could not be moved, before
-/// the next move.
-const RENEW_GROWTH_DIVISOR: u64 = 2;
+/// Beyond this share of the data the file moves to a new one, which has some 110 percent.
+const RENEW_PERCENT: u64 = 180;
+/// The same for a store with nothing else to do.
+const RENEW_PERCENT_IDLE: u64 = 130;
+/// The file must have grown by such a part since the last move, and so must one that could not be moved: a fresh file
+/// of very small objects can have twice its data.
+const RENEW_GROWTH_DIVISOR: u64 = 3;
+/// The same for a store with nothing else to do, or its data must have shrunk by as much.
+const RENEW_GROWTH_DIVISOR_IDLE: u64 = 8;
 
 /// What tests change.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +60,7 @@ pub(super) struct Tuning {
     pub(super) limits: Limits,
     /// A database file below this size is never moved: so much is not worth the work.
     pub(super) renew_bytes_min: u64,
-    /// Versions that must have gathered before a commit's batch removes them along.
+    /// Versions that must have gathered before they are removed one by one.
     pub(super) sweep_versions_min: usize,
     /// Whether space is reserved ahead; without it, sled meets the full disk.
     pub(super) reserve: bool,
@@ -65,7 +70,7 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             limits: Limits::default(),
-            renew_bytes_min: 64 * 1024 * 1024,
+            renew_bytes_min: 16 * 1024 * 1024,
             sweep_versions_min: SWEEP_VERSIONS_MIN,
             reserve: true,
         }
@@ -91,8 +96,8 @@ pub(super) struct Committer {
     compaction: Compaction,
     /// What can be removed from the database.
     garbage: Garbage,
-    /// The file size from which on a new generation is considered.
-    renew_at: u64,
+    /// The sizes of the file and of the data in it after the last attempt to move.
+    moved: (u64, u64),
     /// Why nothing can be written any more.
     failed: Option<Error>,
     full: bool,
@@ -126,7 +131,7 @@ impl Committer {
             }
         };
         committer.directory.remove_others(committer.number);
-        committer.renew();
+        committer.renew(false);
         Ok(committer)
     }
 
@@ -179,7 +184,7 @@ impl Committer {
             generation: Some(generation),
             compaction,
             garbage: Garbage { compacted: compaction.revision, ..Garbage::default() },
-            renew_at: tuning.renew_bytes_min,
+            moved: (0, 0),
             failed: None,
             full: false,
         }
@@ -215,7 +220,7 @@ impl Committer {
             };
             self.commit(gather(first, &mut queue));
             self.sync_high_water(HIGH_WATER_SYNC);
-            self.renew();
+            self.renew(false);
         }
         self.sync_high_water(Duration::ZERO);
     }
@@ -257,7 +262,7 @@ impl Committer {
         for (commit, nth) in commits.iter().zip(0..count) {
             record::encode(commit, Group { nth, commits: count }, &mut pairs);
         }
-        self.write(pairs, self.tuning.sweep_versions_min)?;
+        self.write(pairs)?;
         let last = commits.last().and_then(|commit| commit.first());
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
             Ok(()) => Ok(()),
@@ -270,7 +275,7 @@ impl Committer {
     }
 
     /// Writes one batch, and removes garbage with it when so many versions have gathered.
-    fn write(&mut self, mut pairs: Vec<record::Pair>, sweep_min: usize) -> Result<(), Error> {
+    fn write(&mut self, mut pairs: Vec<record::Pair>) -> Result<(), Error> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
@@ -281,7 +286,7 @@ impl Committer {
         let mut removed = Vec::new();
         let mut swept = 0;
         let mut compaction = self.compaction;
-        if self.garbage.versions.len() >= sweep_min {
+        if self.garbage.versions.len() >= self.tuning.sweep_versions_min {
             for version in &self.garbage.versions {
                 if removed.len() >= SWEEP_CHUNKS_MAX {
                     break;
@@ -398,7 +403,8 @@ impl Committer {
     }
 
     fn take_garbage(&mut self) {
-        let room = SWEEP_CHUNKS_MAX.saturating_sub(self.garbage.versions.len());
+        let wanted = self.tuning.sweep_versions_min.max(SWEEP_CHUNKS_MAX);
+        let room = wanted.saturating_sub(self.garbage.versions.len());
         let taken = self.index.take_garbage(room);
         self.add_garbage(taken);
     }
@@ -415,11 +421,15 @@ impl Committer {
         self.sync_high_water(HIGH_WATER_SYNC);
         self.index.trim();
         self.take_garbage();
-        let due = !self.garbage.versions.is_empty() && self.failed.is_none() && !self.full;
-        if due && let Err(error) = self.write(Vec::new(), 1) {
+        self.renew(true);
+        let due = self.garbage.versions.len() >= self.tuning.sweep_versions_min;
+        if due
+            && self.failed.is_none()
+            && !self.full
+            && let Err(error) = self.write(Vec::new())
+        {
             tracing::warn!(%error, "superseded versions were not removed");
         }
-        self.renew();
     }
 
     fn sync_high_water(&mut self, age: Duration) {
@@ -434,17 +444,26 @@ impl Committer {
     }
 
     /// Moves the data to a new generation when the database file has grown far beyond it.
-    fn renew(&mut self) {
+    fn renew(&mut self, idle: bool) {
         let Some(generation) = self.generation.as_ref().filter(|_| self.failed.is_none()) else {
             return;
         };
         let size = generation.size();
         let live = u64::try_from(self.index.bytes()).unwrap_or(u64::MAX);
-        if size < self.renew_at || size < live.saturating_mul(RENEW_FACTOR) {
+        let (moved_size, moved_live) = self.moved;
+        let (percent, changed) = if idle {
+            let part = |bytes: u64| bytes / RENEW_GROWTH_DIVISOR_IDLE;
+            let shrunk = live < moved_live - part(moved_live);
+            (RENEW_PERCENT_IDLE, shrunk || size >= moved_size + part(moved_size))
+        } else {
+            (RENEW_PERCENT, size >= moved_size + moved_size / RENEW_GROWTH_DIVISOR)
+        };
+        let bound = live.saturating_mul(percent) / 100;
+        if !changed || size < self.tuning.renew_bytes_min || size < bound {
             return;
         }
         let moved = generation
-            .require_free(live.saturating_mul(RENEW_FACTOR))
+            .require_free(live.saturating_mul(2))
             .and_then(|()| self.move_data(self.number + 1));
         let after = match moved {
             Ok(after) => {
@@ -456,8 +475,7 @@ impl Committer {
                 size
             }
         };
-        let grown = after.saturating_add(after / RENEW_GROWTH_DIVISOR);
-        self.renew_at = self.tuning.renew_bytes_min.max(grown);
+        self.moved = (after, live);
     }
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {

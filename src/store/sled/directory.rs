@@ -19,6 +19,8 @@ use crate::store::{
     sled::generation::{damaged, failure, sync_file},
 };
 
+/// The store's directory in the data directory.
+pub(super) const STORE: &str = "store";
 const CURRENT: &str = "CURRENT";
 const CURRENT_NEXT: &str = "CURRENT.next";
 const GENERATION_PREFIX: &str = "gen-";
@@ -47,7 +49,7 @@ impl Drop for Directory {
 impl Directory {
     /// Makes the directory if need be, and locks it.
     pub(super) fn lock(dir: &Path) -> Result<Self, Error> {
-        let root = dir.join("store");
+        let root = dir.join(STORE);
         let name = dir.display().to_string();
         let fail = |error| failure(&name, format!("preparing {}", root.display()), error);
         make_durable_directory(&root).map_err(fail)?;

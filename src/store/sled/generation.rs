@@ -21,6 +21,7 @@ use crate::store::{
     Error, Revision,
     index::Image,
     sled::{
+        directory::STORE,
         page_table,
         record::{self, Compaction, Pair, Reader, Stored, Verdict},
         space,
@@ -32,14 +33,12 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 /// How much of a new generation is given to sled at once.
 const COPY_BATCH_BYTES: usize = 1024 * 1024;
 /// For so many commits the tree is prepared at once: it takes a few milliseconds.
-const PREPARED_REVISIONS: u64 = 1024;
+const PREPARED_REVISIONS: u64 = 512;
 /// A batch with so many keys beyond the first ones of its commits is prepared too; fewer fit into leaves.
 const PREPARED_CHUNKS_MIN: usize = 16;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// What remains to be done when data is lost.
-const REMEDY: &str = "restore it with `snowglobe snapshot restore`";
 
 /// An open database.
 pub(super) struct Generation {
@@ -361,9 +360,14 @@ pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
     Error::Failed { context, source: Arc::new(error) }
 }
 
-/// Damage to something below the store's directory.
+/// Damage to something in the store's directory or below, and what remains to be done.
 pub(super) fn damaged(path: &Path, what: &str) -> Error {
-    Error::Damaged(format!("{}: {what}; {REMEDY}", path.display()))
+    let store = path.ancestors().find(|ancestor| ancestor.ends_with(STORE)).unwrap_or(path);
+    let (path, dir) = (path.display(), store.parent().unwrap_or(store).display());
+    let store = store.display();
+    Error::Damaged(format!(
+        "{path}: {what}; move {store} away and run `snowglobe snapshot restore FILE --data-dir {dir}`"
+    ))
 }
 
 /// Syncs one file or directory.

@@ -29,23 +29,30 @@ pub(super) fn keep(directory: &Path) -> io::Result<()> {
     }
     let (mut finished, kept): (Vec<_>, Vec<_>) =
         names.into_iter().partition(|name| name.starts_with(PREFIX));
-    for name in kept {
-        if finished.is_empty() {
+    if finished.is_empty() {
+        for name in &kept {
             let own = name[KEPT.len()..].to_owned();
             fs::rename(directory.join(name), directory.join(&own))?;
             finished.push(own);
-        } else {
-            fs::remove_file(directory.join(name))?;
         }
     }
     let Some(newest) = finished.iter().max() else {
         return Ok(());
     };
+    let copied = format!("{KEPT}{newest}");
     let bytes = fs::read(directory.join(newest))?;
-    let mut copy = File::create(directory.join(format!("{KEPT}{newest}")))?;
+    let mut copy = File::create(directory.join(&copied))?;
     copy.write_all(&bytes)?;
     copy.sync_all()?;
-    sync_file(directory)
+    sync_file(directory)?;
+    // Not before: the newest one, left by a process that died, may itself not be durable yet.
+    for name in kept.iter().filter(|name| **name != copied) {
+        match fs::remove_file(directory.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Once everything is durable: removes the copy. One that cannot be removed is found by the next [`keep`].

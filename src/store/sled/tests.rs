@@ -207,7 +207,8 @@ async fn churn_matches_a_model() {
 #[tokio::test]
 async fn an_idle_store_sweeps() {
     let dir = TempDir::new().unwrap();
-    let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+    let tuning = Tuning { sweep_versions_min: 1, ..SMALL };
+    let store = Sled::open_tuned(dir.path(), tuning).unwrap();
     for i in 0..50_u8 {
         put(&store, &["a"], &[i]).await.unwrap();
     }

@@ -1,12 +1,18 @@
 //! Damaged files: an error that says what is lost, or everything is there; never a panic, never a fresh start.
 
+mod harm;
+
 use std::{
-    env,
-    fs::{self, OpenOptions},
-    os::unix::fs::FileExt,
+    env, fs,
+    io::{BufRead, BufReader, Read, Seek},
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
+    time::Duration,
 };
 
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
 
 use crate::store::{
@@ -16,13 +22,21 @@ use crate::store::{
         generation::Generation,
         high_water::HighWater,
         record,
-        tests::{everything, open_error, put},
+        tests::{SMALL, everything, open_error, put, write},
     },
 };
 
-/// At how many places the database is damaged, for longer campaigns.
-const STEPS: &str = "SNOWGLOBE_STORE_TEST_DAMAGES";
-const STEPS_DEFAULT: u64 = 24;
+use harm::Harm;
+
+/// How often a store is harmed, for longer campaigns.
+const COUNT: &str = "SNOWGLOBE_STORE_TEST_DAMAGES";
+const COUNT_DEFAULT: u64 = 150;
+/// Tells a child how often.
+const HARMS: &str = "SNOWGLOBE_STORE_TEST_HARMS";
+/// The memory of the child, most of which is address space that its threads never use.
+const MEMORY_KIB: u64 = 4 * 1024 * 1024;
+/// How long it may take with one harm.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn filled() -> (TempDir, Vec<Record>) {
     let dir = TempDir::new().unwrap();
@@ -55,49 +69,151 @@ fn assert_damaged(dir: &Path, name: &str) {
     assert!(text.contains("snapshot restore"), "{name}: {text}");
 }
 
+/// A store to be harmed, as it was at two moments.
+struct Victim {
+    dir: TempDir,
+    older: TempDir,
+    records: Vec<Record>,
+    revision: Revision,
+}
+
+/// One that was closed.
+async fn closed() -> Victim {
+    let (dir, older) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let mut records = Vec::new();
+    for round in 0..2_u8 {
+        let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+        for i in 0..30_u8 {
+            put(&store, &[&format!("a/{round}/{i}"), "b"], &vec![i; 9000]).await.unwrap();
+        }
+        records = everything(&store).await.0;
+        store.close();
+        if round == 0 {
+            copy(dir.path(), older.path());
+        }
+    }
+    Victim { dir, older, records, revision: Revision(60) }
+}
+
+/// One whose process died, after large values, deletions and moves to other generations.
+async fn died() -> Victim {
+    let (place, dir, older) =
+        (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+    let store = Sled::open_tuned(place.path(), SMALL).unwrap();
+    for i in 0..250_u32 {
+        let length = if i % 50 == 7 { 1024 * 1024 } else { 6000 };
+        let value = vec![i.to_le_bytes()[0]; length];
+        let revision = put(&store, &[&format!("a/{}", i % 40), "b"], &value).await.unwrap();
+        if i % 9 == 0 {
+            store.commit(vec![write("b", Some(revision), None)]).await.unwrap();
+        }
+        if i == 200 {
+            copy(place.path(), older.path());
+        }
+    }
+    let (records, revision, _) = everything(&store).await;
+    copy(place.path(), dir.path());
+    Victim { dir, older, records, revision }
+}
+
+impl Victim {
+    /// Harms a copy. Whether it opens then; everything is there in that case, else an error says what to do.
+    async fn survives(&self, harm: &Harm) -> bool {
+        let dir = TempDir::new().unwrap();
+        copy(self.dir.path(), dir.path());
+        harm.inflict(&dir.path().join("store"), &self.older.path().join("store"));
+        let mut revision = self.revision;
+        for attempt in 0..2 {
+            let store = match Sled::open_tuned(dir.path(), SMALL) {
+                Ok(store) => store,
+                Err(error) => {
+                    assert_eq!(revision, self.revision, "{harm:?}: once open, then {error}");
+                    let text = error.to_string();
+                    let place = dir.path().join("store").display().to_string();
+                    let remedy = format!("restore FILE --data-dir {}`", dir.path().display());
+                    assert!(text.contains(&place) && text.contains(&remedy), "{harm:?}: {text}");
+                    // It must not be taken for whole once it was found not to be.
+                    if let Ok(store) = Sled::open_tuned(dir.path(), SMALL) {
+                        assert!(everything(&store).await.0 == self.records, "{harm:?}, later");
+                    }
+                    return false;
+                }
+            };
+            let (mut records, found, _) = everything(&store).await;
+            records.retain(|record| record.key != "new");
+            assert!(records == self.records && found == revision, "{harm:?}, {attempt}");
+            revision = put(&store, &["new"], b"1").await.unwrap();
+        }
+        true
+    }
+}
+
+/// The child: harms one store after the other and tells how it goes on.
 #[tokio::test]
-async fn damage_to_the_database_is_never_passed_over() {
-    let (dir, records) = filled().await;
-    let size = fs::metadata(dir.path().join("store/gen-1/db")).unwrap().len();
-    let mut opened = 0;
-    let mut refused = 0;
-    let steps = env::var(STEPS).ok().map_or(STEPS_DEFAULT, |text| text.parse().unwrap());
-    for step in 0..steps {
-        let offset = (size * step / steps + step * 97).min(size - 1);
-        for kind in ["flipped", "zeroed", "truncated"] {
-            let copied = TempDir::new().unwrap();
-            copy(dir.path(), copied.path());
-            let path = copied.path().join("store/gen-1/db");
-            let file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-            match kind {
-                "flipped" => {
-                    let mut byte = [0];
-                    file.read_exact_at(&mut byte, offset).unwrap();
-                    file.write_all_at(&[!byte[0]], offset).unwrap();
-                }
-                "zeroed" => {
-                    let zeros = vec![0; usize::try_from((size - offset).min(4096)).unwrap()];
-                    file.write_all_at(&zeros, offset).unwrap();
-                }
-                _ => file.set_len(offset).unwrap(),
-            }
-            match Sled::open(copied.path()) {
-                Ok(store) => {
-                    let (read, revision, _) = everything(&store).await;
-                    assert!(read == records && revision == Revision(60), "{kind} at {offset}");
-                    put(&store, &["c"], b"1").await.unwrap();
-                    opened += 1;
-                }
-                Err(Error::Damaged(text)) => {
-                    assert!(text.contains("gen-1"), "{text}");
-                    drop(open_error(copied.path()));
-                    refused += 1;
-                }
-                Err(other) => panic!("{kind} at {offset}: {other}"),
+async fn harming_child() {
+    let Some(count) = env::var(HARMS).ok().map(|text| text.parse::<u64>().unwrap()) else {
+        return;
+    };
+    let victims = [closed().await, died().await];
+    let mut random = StdRng::seed_from_u64(count);
+    let mut survived = 0;
+    for nth in 0..count {
+        let victim = &victims[usize::from(random.random_bool(0.3))];
+        let [dir, older] = [&victim.dir, &victim.older].map(|dir| dir.path().join("store"));
+        let harm = Harm::choose(&dir, &older, &mut random);
+        println!("\n{nth} {harm:?}");
+        survived += u64::from(victim.survives(&harm).await);
+    }
+    println!("\n{survived} of {count} survived");
+}
+
+/// Any harm to any file ends with all data or a clear error: without a panic, in bounded time and memory.
+#[test]
+fn damage_is_never_passed_over() {
+    if env::var_os(HARMS).is_some() {
+        return;
+    }
+    let count = env::var(COUNT).ok().map_or(COUNT_DEFAULT, |text| text.parse().unwrap());
+    let script = format!(
+        "ulimit -v {MEMORY_KIB}; exec \"$0\" --exact --nocapture store::sled::tests::damage::harming_child"
+    );
+    let log = tempfile::tempfile().unwrap();
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .arg(env::current_exe().unwrap())
+        .env(HARMS, count.to_string())
+        .stdout(Stdio::piped())
+        .stderr(log.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let (told, heard) = mpsc::sync_channel(1);
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let reader = thread::spawn(move || {
+        output.lines().map(Result::unwrap).filter(|line| !line.is_empty()).for_each(|line| {
+            told.send(line).ok();
+        });
+    });
+    let mut last = String::new();
+    let mut summary = None;
+    loop {
+        match heard.recv_timeout(PATIENCE) {
+            Ok(line) if line.ends_with("survived") => summary = Some(line),
+            Ok(line) => last = line,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                child.kill().unwrap();
+                panic!("hangs: {last}");
             }
         }
     }
-    assert!(refused > 0 && opened > 0, "{refused} refused, {opened} opened");
+    let status = child.wait().unwrap();
+    reader.join().unwrap();
+    let mut errors = Vec::new();
+    (&log).rewind().and_then(|()| (&log).read_to_end(&mut errors)).unwrap();
+    let errors = String::from_utf8_lossy(&errors);
+    let tail = errors.get(errors.len().saturating_sub(4000)..).unwrap_or_default();
+    assert!(status.success(), "{last}\n{tail}");
+    println!("{}", summary.unwrap());
 }
 
 #[tokio::test]
