@@ -1,8 +1,8 @@
 //! The one thread that writes: it gives commits their revisions, makes them durable and publishes them.
 //!
-//! The order is the whole point. A group of commits is checked against the index, written as one atomic batch,
-//! flushed and synced; the high-water mark is raised; then the index is told, and the callers. A process that dies
-//! in between leaves a batch that nobody was told of, whole or not at all.
+//! The order is the whole point. A group of commits is checked against the index, written, flushed and synced; the
+//! high-water mark is raised; then the index is told, and the callers. A process that dies in between leaves a group
+//! that nobody was told of; if it is not whole, it is removed when the store is opened.
 
 #[cfg(test)]
 mod tests;

@@ -163,8 +163,9 @@ impl Generation {
         space::require_free(&self.file, bytes).map_err(|e| self.failure("asking for free space", e))
     }
 
-    /// Writes and removes atomically; durable when this returns. After [`Error::Full`] the database must be opened
-    /// anew, after any other error it must not be used.
+    /// Writes pairs, and removes others atomically with them; durable when this returns. Where nothing is removed, a
+    /// crash may leave only the first few of the pairs. After [`Error::Full`] the database must be opened anew, after
+    /// any other error it must not be used.
     pub(super) fn apply(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         self.prepare_for(pairs)?;
         self.write(pairs, removed)?;
@@ -214,9 +215,12 @@ impl Generation {
 
     fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         self.written(guarded(|| {
-            if let ([(key, value)], []) = (pairs, removed) {
-                // Atomic by itself, and half the latency: a batch begins with a write of its own to the disk.
-                self.db().insert(key.as_slice(), value.as_slice())?;
+            if removed.is_empty() {
+                // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised
+                // too (see `record::verify`), as sled's log keeps the order.
+                for (key, value) in pairs {
+                    drop(self.db().insert(key.as_slice(), value.as_slice())?);
+                }
             } else {
                 self.db().apply_batch(batch(pairs, removed))?;
             }
@@ -234,7 +238,7 @@ impl Generation {
         })
     }
 
-    /// Reads everything and checks that it is complete, given the last acknowledged revision. A batch at the end
+    /// Reads everything and checks that it is complete, given the last acknowledged revision. A group at the end
     /// that was cut off is removed.
     pub(super) fn contents(&self, acknowledged: Revision) -> Result<Contents, Error> {
         let (format, compaction, mut stored) = self.scan()?;
@@ -259,9 +263,10 @@ impl Generation {
         }
         *settled = stored.len();
         compaction.versions = u64::try_from(stored.len()).unwrap_or(u64::MAX);
+        // In this order a crash between the two leaves what can be read as before.
         let pairs = [
-            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
             (record::COMPACTION_KEY.to_vec(), compaction.encode()),
+            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
         ];
         self.apply(&pairs, &[])
     }
@@ -300,7 +305,7 @@ impl Generation {
                     return Ok(Err(what));
                 }
             }
-            Ok(reader.into_stored())
+            Ok(Ok(reader.into_stored()))
         })?;
         let stored = stored.map_err(|what| self.damaged(&what))?;
         Ok((format.to_vec(), compaction, stored))

@@ -44,7 +44,7 @@ pub(super) type Pair = (Vec<u8>, Vec<u8>);
 /// A change, its place in its commit, and how many changes that has.
 pub(super) type Placed<'a> = (&'a Change, u16, u16);
 
-/// Where a commit stands in the batch that was written and made durable at once: the n-th of so many.
+/// Where a commit stands in the group that was written and made durable at once: the n-th of so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) nth: u16,
@@ -206,6 +206,8 @@ pub(super) struct Stored {
     /// How many changes its commit has.
     pub(super) changes: u16,
     pub(super) group: Group,
+    /// Whether all of its chunks are there. Only the last version that was read may lack some.
+    pub(super) complete: bool,
 }
 
 impl Stored {
@@ -270,25 +272,35 @@ impl Reader {
     }
 
     /// All versions, in the order of revision and place.
-    pub(super) fn into_stored(mut self) -> Result<Vec<Stored>, String> {
-        self.finish()?;
-        Ok(self.stored)
+    pub(super) fn into_stored(mut self) -> Vec<Stored> {
+        let last = self.open.take();
+        self.stored.extend(last.map(Open::close));
+        self.stored
     }
 
     fn finish(&mut self) -> Result<(), String> {
-        let Some(Open { mut stored, value, put, next_chunk, chunks }) = self.open.take() else {
+        let Some(open) = self.open.take() else {
             return Ok(());
         };
-        let Change { revision, .. } = stored.change;
-        if next_chunk != chunks {
-            let place = stored.place;
+        let Open { next_chunk, chunks, .. } = open;
+        let stored = open.close();
+        if !stored.complete {
+            let Stored { change: Change { revision, .. }, place, .. } = stored;
             return Err(format!(
                 "revision {revision}, change {place} has {next_chunk} of {chunks} chunks"
             ));
         }
-        stored.change.value = put.then(|| value.freeze());
         self.stored.push(stored);
         Ok(())
+    }
+}
+
+impl Open {
+    fn close(self) -> Stored {
+        let Self { mut stored, value, put, next_chunk, chunks } = self;
+        stored.change.value = put.then(|| value.freeze());
+        stored.complete = next_chunk == chunks;
+        stored
     }
 }
 
@@ -307,7 +319,8 @@ fn head(revision: Revision, place: u16, body: &[u8]) -> Option<Open> {
     });
     value.extend_from_slice(body.0);
     let change = Change { revision, key, value: None };
-    let stored = Stored { change, place, changes, group: Group { nth, commits } };
+    let group = Group { nth, commits };
+    let stored = Stored { change, place, changes, group, complete: false };
     Some(Open { stored, value, put: kind == KIND_PUT, next_chunk: 1, chunks })
 }
 
@@ -335,7 +348,7 @@ impl<'a> Body<'a> {
 pub(super) struct Verdict {
     /// How many of the stored versions lie at or before the compaction point.
     pub(super) settled: usize,
-    /// How many belong to whole commits; the rest is a batch that was cut off before anybody was told of it.
+    /// How many belong to whole groups; the rest is one that was cut off before anybody was told of it.
     pub(super) whole: usize,
 }
 
@@ -353,6 +366,9 @@ pub(super) fn verify(
         return Err(format!("{count} of {versions} versions up to revision {revision} are left"));
     }
     let mut whole = settled;
+    if let Some(version) = stored[..settled].iter().find(|version| !version.complete) {
+        return Err(format!("a part of revision {} is missing", version.change.revision));
+    }
     let mut last = compaction.revision;
     while whole < stored.len() {
         let Some((range, reached)) = group(stored, whole, last) else {
@@ -393,6 +409,7 @@ fn group(stored: &[Stored], from: usize, last: Revision) -> Option<(Range<usize>
                 || s.place != place
                 || s.changes != changes
                 || s.group != expected
+                || !s.complete
             {
                 return None;
             }

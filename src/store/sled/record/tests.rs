@@ -23,7 +23,7 @@ fn read(pairs: &[Pair]) -> Result<Vec<Stored>, String> {
     for (key, value) in pairs {
         reader.feed(key, value)?;
     }
-    reader.into_stored()
+    Ok(reader.into_stored())
 }
 
 /// The stored versions of groups of commits, each named by its keys.
@@ -67,24 +67,38 @@ fn damage_is_noticed() {
     let change = Change { revision: Revision(3), key: Bytes::from_static(b"key"), value };
     let pairs = encoded(&[change].into(), ALONE);
     assert_eq!(pairs.len(), 3);
+    let settled = Compaction { revision: Revision(3), versions: 1 };
+    let later = Compaction { revision: Revision(2), versions: 0 };
+    let is_damaged = |pairs: &[Pair]| {
+        [settled, later].into_iter().all(|compaction| {
+            read(pairs).and_then(|stored| verify(&stored, compaction, Revision(3))).is_err()
+        })
+    };
     for missing in 0..3 {
         let mut rest = pairs.clone();
         rest.remove(missing);
-        assert!(read(&rest).is_err(), "chunk {missing} is missing");
+        assert!(is_damaged(&rest), "chunk {missing} is missing");
+    }
+    for left in 1..3 {
+        let torn = read(&pairs[..left]).unwrap();
+        let verdict = verify(&torn, later, Revision(2));
+        assert_eq!(verdict, Ok(Verdict { settled: 0, whole: 0 }), "nobody was told of it");
+        let keys: Vec<_> = keys(torn[0].version()).collect();
+        assert!(keys.iter().eq(pairs[..left].iter().map(|(key, _)| key)));
     }
     for (at, (key, value)) in pairs.iter().enumerate() {
         for byte in [0, 3, 4, 5, 14, 20, value.len() - 1] {
             let mut spoiled = pairs.clone();
             spoiled[at].1[byte] ^= 1;
-            assert!(read(&spoiled).is_err(), "byte {byte} of chunk {at}");
+            assert!(is_damaged(&spoiled), "byte {byte} of chunk {at}");
         }
         let mut moved = pairs.clone();
         moved[at].0[8] ^= 1;
-        assert!(read(&moved).is_err(), "chunk {at} under another key");
+        assert!(is_damaged(&moved), "chunk {at} under another key");
         for length in [0, 3, 4, 10, value.len() - 1] {
             let mut cut = pairs.clone();
             cut[at].1.truncate(length);
-            assert!(read(&cut).is_err(), "{length} bytes of chunk {at}");
+            assert!(is_damaged(&cut), "{length} bytes of chunk {at}");
         }
         assert!(Reader::default().feed(&key[..12], value).is_err());
     }
