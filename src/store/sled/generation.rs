@@ -24,7 +24,7 @@ use crate::store::{
         directory::STORE,
         page_table,
         record::{self, Compaction, Pair, Reader, Stored, Verdict},
-        space,
+        space::{self, Room},
     },
 };
 
@@ -51,6 +51,7 @@ pub(super) struct Generation {
     file: File,
     /// The first keys of all revisions up to this one need not be prepared any more.
     prepared_to: Cell<Revision>,
+    room: Cell<Room>,
     /// Whether sled panicked: closing the database could then wait for ever.
     broken: Cell<bool>,
 }
@@ -135,6 +136,7 @@ impl Generation {
             db,
             file,
             prepared_to: Cell::default(),
+            room: Cell::default(),
             broken: Cell::new(false),
         })
     }
@@ -148,14 +150,22 @@ impl Generation {
         self.number
     }
 
-    /// Bytes of the database file.
+    /// Bytes of the database file that are in use.
     pub(super) fn size(&self) -> u64 {
-        self.file.metadata().map(|status| status.len()).unwrap_or(0)
+        self.in_room(Room::used).unwrap_or(0)
     }
 
     /// Makes sure that a batch of so many bytes finds room.
     pub(super) fn reserve(&self, batch_bytes: usize) -> Result<(), Error> {
-        space::reserve(&self.file, batch_bytes).map_err(|e| self.failure("reserving space", e))
+        let reserved = self.in_room(|room, file| room.reserve(file, batch_bytes));
+        reserved.map_err(|e| self.failure("reserving space", e))
+    }
+
+    fn in_room<T>(&self, work: impl FnOnce(&mut Room, &File) -> T) -> T {
+        let mut room = self.room.get();
+        let result = work(&mut room, &self.file);
+        self.room.set(room);
+        result
     }
 
     /// Whether so many bytes are free on the disk.
@@ -167,6 +177,7 @@ impl Generation {
     /// crash may leave only the first few of the pairs. After [`Error::Full`] the database must be opened anew, after
     /// any other error it must not be used.
     pub(super) fn apply(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        self.in_room(Room::extend).map_err(|e| self.failure("extending", e))?;
         self.prepare_for(pairs)?;
         self.write(pairs, removed)?;
         self.file.sync_data().map_err(|e| self.failure("syncing", e))
@@ -394,8 +405,11 @@ fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {
     let mut retries = LOCK_RETRIES;
     loop {
         // No thread of sled's: nothing is written but what a batch writes.
-        let config =
-            sled::Config::new().path(path).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+        let config = sled::Config::new()
+            .path(path)
+            .segment_size(space::SEGMENT_BYTES)
+            .cache_capacity(CACHE_BYTES)
+            .flush_every_ms(None);
         match guarded(|| config.open()) {
             Ok(db) => return Ok(db),
             Err(Cause::Sled(error)) if is_locked(&error) && retries > 0 => {
