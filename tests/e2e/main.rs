@@ -1,4 +1,4 @@
-//! End to end: the real binary, driven by kubectl, dig, curl, a browser and the `kube` client.
+//! End to end: the real binary, driven by kubectl, helm, dig, curl, a browser, and the clients of Rust and Python.
 //!
 //! Each test starts a cluster of its own ([`cluster::Cluster`]) on free ports and in a range of addresses of its own
 //! ([`place::Place`]), so that all run at once. Nothing sleeps and hopes: `eventually` looks until it is so. A test
@@ -23,6 +23,8 @@ mod errors;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod helm;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod kinds;
@@ -37,6 +39,8 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod state;
@@ -48,5 +52,7 @@ mod store_failures;
 mod tools;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod watch;
 #[cfg(test)]
 mod workloads;
