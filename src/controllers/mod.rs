@@ -12,6 +12,7 @@ mod endpoint_slices;
 mod endpoints;
 mod events;
 mod garbage;
+mod job;
 mod load_balancer;
 mod namespace;
 pub mod notices;
@@ -50,6 +51,7 @@ pub fn all() -> Vec<&'static Controller> {
         &replica_set::CONTROLLER,
         &stateful_set::CONTROLLER,
         &daemon_set::CONTROLLER,
+        &job::CONTROLLER,
         &scheduler::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,

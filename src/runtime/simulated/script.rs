@@ -78,8 +78,10 @@ fn shell(script: &str, env: &BTreeMap<String, String>) -> Outcome {
         if !wanted {
             continue;
         }
-        let words: Vec<String> =
-            words.iter().map(|word| if word.literal { word.text.clone() } else { expand(&word.text, env) }).collect();
+        let words: Vec<String> = words
+            .iter()
+            .map(|word| if word.literal { word.text.clone() } else { expand(&word.text, env) })
+            .collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         match simple(&words, env, &mut steps) {
             Some(Ran::Code(own)) => code = own,
@@ -221,7 +223,8 @@ fn duration(text: &str) -> Option<Duration> {
 
 /// `$(NAME)`, as Kubernetes expands it in commands; unknown names stay.
 fn expand_kubernetes(text: &str, env: &BTreeMap<String, String>) -> String {
-    env.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
+    env.iter()
+        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
 }
 
 /// `$NAME`, as a shell expands it; unknown names are empty.
@@ -242,7 +245,8 @@ mod tests {
     use super::*;
 
     fn of(command: &[&str]) -> Outcome {
-        let env = [("INDEX", "3"), ("HOSTNAME", "web-0")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let env =
+            [("INDEX", "3"), ("HOSTNAME", "web-0")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
         outcome(&command, &env.into())
     }
