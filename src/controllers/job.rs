@@ -62,7 +62,7 @@ struct Work<'a> {
 }
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
-    let freed = Plan::all(abandoned(world.view, key).map(|pod| without_tracking(pod)).collect());
+    let freed = Plan::all(abandoned(world.view, key).map(without_tracking).collect());
     if !freed.steps.is_empty() {
         return freed;
     }

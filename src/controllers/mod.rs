@@ -4,8 +4,10 @@
 //! Enter at [`all`], the list of controllers; each has a file of its own. A controller never does I/O, never keeps
 //! state between calls, and may be called at any time for any key.
 
+mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoint_packing;
 mod endpoint_slice_mirroring;
 mod endpoint_slices;
@@ -21,6 +23,7 @@ mod pod;
 pub mod policies;
 mod queue;
 mod replica_set;
+mod replication_controller;
 mod revisions;
 pub mod routes;
 pub mod runner;
@@ -52,6 +55,9 @@ pub fn all() -> Vec<&'static Controller> {
         &stateful_set::CONTROLLER,
         &daemon_set::CONTROLLER,
         &job::CONTROLLER,
+        &cron_job::CONTROLLER,
+        &replication_controller::CONTROLLER,
+        &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,

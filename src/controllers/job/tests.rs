@@ -57,16 +57,16 @@ fn conditions(cluster: &Cluster) -> Vec<String> {
     status["conditions"].as_array().into_iter().flatten().map(text).collect()
 }
 
-fn with(spec: Value) -> Cluster {
+fn with(spec: &Value) -> Cluster {
     let mut cluster = Cluster::of(JOB);
-    cluster.edit(&key(), |job| json_patch::merge(&mut job["spec"], &spec));
+    cluster.edit(&key(), |job| json_patch::merge(&mut job["spec"], spec));
     settle(&mut cluster);
     cluster
 }
 
 #[test]
 fn runs_to_completion() {
-    let mut cluster = with(json!({}));
+    let mut cluster = with(&json!({}));
     assert_eq!(pods(&cluster, "").len(), 2);
     assert_eq!(status(&cluster)["active"], 2);
     end(&mut cluster, 0);
@@ -89,7 +89,7 @@ fn runs_to_completion() {
 
 #[test]
 fn fails_beyond_the_limit_and_waits_between() {
-    let mut cluster = with(json!({"completions": 1, "parallelism": 1}));
+    let mut cluster = with(&json!({"completions": 1, "parallelism": 1}));
     end(&mut cluster, 1);
     assert_eq!(status(&cluster)["failed"], 1);
     assert_eq!(pods(&cluster, "").len(), 0);
@@ -107,7 +107,7 @@ fn fails_beyond_the_limit_and_waits_between() {
 
 #[test]
 fn a_deadline_ends_what_runs() {
-    let mut cluster = with(json!({"activeDeadlineSeconds": 30}));
+    let mut cluster = with(&json!({"activeDeadlineSeconds": 30}));
     assert_eq!(cluster.plan(&CONTROLLER, &key()).requeue.unwrap().as_secs(), 30);
     cluster.now += SignedDuration::from_secs(30);
     settle(&mut cluster);
@@ -121,7 +121,7 @@ fn a_deadline_ends_what_runs() {
 
 #[test]
 fn suspended_jobs_have_no_pods() {
-    let mut cluster = with(json!({"suspend": true}));
+    let mut cluster = with(&json!({"suspend": true}));
     assert_eq!(cluster.list(&kind::POD).len(), 0);
     assert_eq!(conditions(&cluster), ["Suspended=True JobSuspended"]);
     assert!(status(&cluster)["startTime"].is_null());
@@ -137,7 +137,7 @@ fn suspended_jobs_have_no_pods() {
 #[test]
 fn each_index_succeeds_once() {
     let mut cluster =
-        with(json!({"completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100}));
+        with(&json!({"completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100}));
     let first = cluster.get(&pods(&cluster, "")[0]);
     assert_eq!(first["metadata"]["annotations"][pods::INDEX], "0");
     assert_eq!(first["spec"]["hostname"], "pi-0");
@@ -157,7 +157,7 @@ fn each_index_succeeds_once() {
 fn exit_codes_decide_by_policy() {
     let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
     let policy = json!({"rules": [rule("Ignore", 7), rule("FailJob", 42)]});
-    let mut cluster = with(json!({"podFailurePolicy": policy}));
+    let mut cluster = with(&json!({"podFailurePolicy": policy}));
     end(&mut cluster, 7);
     assert_eq!(status(&cluster)["failed"], Value::Null);
     end(&mut cluster, 42);
@@ -172,7 +172,7 @@ fn exit_codes_decide_by_policy() {
 #[test]
 fn finished_jobs_go_after_their_time() {
     let mut cluster =
-        with(json!({"completions": 1, "parallelism": 1, "ttlSecondsAfterFinished": 60}));
+        with(&json!({"completions": 1, "parallelism": 1, "ttlSecondsAfterFinished": 60}));
     end(&mut cluster, 0);
     assert_eq!(cluster.plan(&CONTROLLER, &key()).requeue.unwrap().as_secs(), 60);
     cluster.now += SignedDuration::from_secs(60);
@@ -182,7 +182,7 @@ fn finished_jobs_go_after_their_time() {
 
 #[test]
 fn pods_of_a_deleted_job_are_let_go() {
-    let mut cluster = with(json!({}));
+    let mut cluster = with(&json!({}));
     cluster.remove(&key());
     for _round in 0..4 {
         cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});
