@@ -21,7 +21,12 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::certificates::{self, Authority},
+    api::{
+        authentication::{
+            account_tokens::secret_token, jwt::SigningKey, static_tokens::StaticTokens,
+        },
+        certificates::{self, Authority},
+    },
     app::{bind::Sockets, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
@@ -79,6 +84,8 @@ struct Cluster {
     runtime: Arc<dyn PodRuntime>,
     library: Arc<Library>,
     authority: Authority,
+    account_key: Arc<SigningKey>,
+    static_tokens: StaticTokens,
     metrics: Metrics,
     tasks: Tasks,
 }
@@ -115,13 +122,26 @@ impl Seams {
 pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     bind::raise_descriptor_limit();
     let sockets = bind::all(&options).await?;
-    let authority = Authority::open(&options.data_dir.join("pki"))?;
+    let keys = options.data_dir.join("pki");
+    let authority = Authority::open(&keys)?;
+    let account_key = Arc::new(SigningKey::open(&keys)?);
+    let static_tokens = options.token_auth_file.as_deref().map(StaticTokens::read);
+    let static_tokens = static_tokens.transpose()?.unwrap_or_default();
     let registry = Arc::new(Registry::open(seams.store, registry_options(&options)).await?);
     let (notices, noticed) = mpsc::channel(NOTICES_MAX);
     let library = Library::new(notices.clone())?;
     let (metrics, tasks) = (Metrics::default(), Tasks::default());
-    let mut cluster =
-        Cluster { options, registry, runtime: seams.runtime, library, authority, metrics, tasks };
+    let mut cluster = Cluster {
+        options,
+        registry,
+        runtime: seams.runtime,
+        library,
+        authority,
+        account_key,
+        static_tokens,
+        metrics,
+        tasks,
+    };
     cluster.start_registry();
     bootstrap::objects(&cluster.registry, &cluster.options, sockets.api.local_addr()?).await?;
     let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
@@ -239,6 +259,7 @@ impl Cluster {
         let options = controllers::Options {
             load_balancer_cidr: self.options.load_balancer_cidr,
             cluster_ca: self.authority.certificate().to_owned(),
+            secret_token: self.secret_token(),
             endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,
         };
         self.tasks.spawn("controllers", |token| async move {
@@ -250,6 +271,12 @@ impl Cluster {
             Ok(())
         });
         Ok(())
+    }
+
+    /// What fills the Secrets of ServiceAccounts.
+    fn secret_token(&self) -> controllers::SecretToken {
+        let key = self.account_key.clone();
+        controllers::SecretToken::new(move |secret, account| secret_token(&key, secret, account))
     }
 
     fn start_proxy(

@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Command, ValueEnum};
 use ipnet::IpNet;
 
-use crate::{node::NodeOptions, proxy::ProxyView};
+use crate::{api::gate::Limits, node::NodeOptions, proxy::ProxyView};
 
 pub use store::{Store, StoreFlags};
 
@@ -74,6 +74,27 @@ pub struct Flags {
     /// Where to write the kubeconfig [default: DATA-DIR/kubeconfig]
     #[arg(long, env = "SNOWGLOBE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// CSV file of more users: token,user,uid,"group1,group2"
+    #[arg(long, env = "SNOWGLOBE_TOKEN_AUTH_FILE", value_name = "FILE")]
+    pub token_auth_file: Option<PathBuf>,
+    /// Reads that the API serves at once
+    #[arg(
+        long,
+        env = "SNOWGLOBE_MAX_REQUESTS_INFLIGHT",
+        value_name = "N",
+        default_value = "400",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub max_requests_inflight: u16,
+    /// Writes that the API serves at once
+    #[arg(
+        long,
+        env = "SNOWGLOBE_MAX_MUTATING_REQUESTS_INFLIGHT",
+        value_name = "N",
+        default_value = "200",
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
+    pub max_mutating_requests_inflight: u16,
     /// Addresses of Services
     #[arg(
         long,
@@ -188,6 +209,10 @@ pub struct Options {
     pub allow_remote: bool,
     /// More host names for HTTP.
     pub allowed_hosts: Vec<String>,
+    /// Users with static tokens.
+    pub token_auth_file: Option<PathBuf>,
+    /// Requests that the API serves at once.
+    pub api_limits: Limits,
     /// Service ranges.
     pub service_cidrs: Vec<IpNet>,
     /// Load balancer range.
@@ -256,6 +281,12 @@ impl Flags {
             nodeport_listen: self.nodeport_listen,
             allow_remote: self.allow_remote,
             allowed_hosts: self.allowed_hosts,
+            token_auth_file: self.token_auth_file,
+            api_limits: Limits {
+                reads: self.max_requests_inflight.into(),
+                writes: self.max_mutating_requests_inflight.into(),
+                ..Limits::default()
+            },
             service_cidrs: self.service_cidr,
             load_balancer_cidr: self.load_balancer_cidr,
             cluster_domain: self.cluster_domain,

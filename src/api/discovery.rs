@@ -7,7 +7,10 @@ use std::env::consts;
 
 use serde_json::{Map, Value, json};
 
-use crate::model::{Kind, kind::KINDS};
+use crate::model::{
+    Kind,
+    kind::{KINDS, REVIEWS},
+};
 
 /// The Kubernetes release whose API is served.
 pub const KUBERNETES_MINOR: u32 = 36;
@@ -50,6 +53,11 @@ pub struct Subresource {
 const BINDING: Subresource =
     Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
 const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
+const TOKEN: Subresource = Subresource {
+    name: "token",
+    kind: Some(("authentication.k8s.io", "v1", "TokenRequest")),
+    verbs: &["create"],
+};
 const SCALE: Subresource = Subresource {
     name: "scale",
     kind: Some(("autoscaling", "v1", "Scale")),
@@ -61,26 +69,38 @@ const STATUS: Subresource =
 /// The subresources of a kind, by name.
 pub fn subresources(kind: &Kind) -> Vec<Subresource> {
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
-    [(is_pod, BINDING), (is_pod, LOG), (kind.has_scale, SCALE), (kind.has_status, STATUS)]
-        .into_iter()
-        .filter_map(|(is_served, subresource)| is_served.then_some(subresource))
-        .collect()
+    let is_account = kind.group.is_empty() && kind.kind == "ServiceAccount";
+    [
+        (is_pod, BINDING),
+        (is_pod, LOG),
+        (kind.has_scale, SCALE),
+        (kind.has_status, STATUS),
+        (is_account, TOKEN),
+    ]
+    .into_iter()
+    .filter_map(|(is_served, subresource)| is_served.then_some(subresource))
+    .collect()
 }
 
 /// What can be done with objects of a kind. Namespaces are never deleted by the collection, as in Kubernetes.
 pub fn verbs(kind: &Kind) -> Vec<&'static str> {
+    if REVIEWS.contains(&kind) {
+        return vec!["create"];
+    }
     let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
     all.into_iter().filter(|verb| !(is_namespace && *verb == "deletecollection")).collect()
 }
 
+/// Everything that has a path of its own.
+fn served() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().chain(REVIEWS).copied()
+}
+
 /// The served kinds of a group version, by plural; empty when it is not served.
 pub fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
-    let mut kinds: Vec<&Kind> = KINDS
-        .iter()
-        .copied()
-        .filter(|kind| kind.group == group && kind.version == version)
-        .collect();
+    let mut kinds: Vec<&Kind> =
+        served().filter(|kind| kind.group == group && kind.version == version).collect();
     kinds.sort_by_key(|kind| kind.plural);
     kinds
 }
@@ -88,7 +108,7 @@ pub fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
 /// Every group with its versions, the preferred first; the core group is `""`.
 pub fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for kind in KINDS {
+    for kind in served() {
         match groups.iter_mut().find(|(group, _)| *group == kind.group) {
             Some((_, versions)) if versions.contains(&kind.version) => {}
             Some((_, versions)) => versions.push(kind.version),

@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, header};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -20,6 +20,9 @@ use crate::{
     },
     model::Status,
 };
+
+/// Where verifiers of tokens find the key.
+const KEY_SET_PATH: &str = "/openid/v1/jwks";
 
 /// Everything but `/version`, which needs no authentication.
 pub(crate) fn router() -> Router<Arc<Api>> {
@@ -34,6 +37,8 @@ pub(crate) fn router() -> Router<Arc<Api>> {
                 resources(&group, &version)
             }),
         )
+        .route("/.well-known/openid-configuration", get(openid_configuration))
+        .route(KEY_SET_PATH, get(openid_key_set))
         .route("/openapi/v2", get(openapi_v2))
         .route("/openapi/v3", get(openapi_root))
         .route(
@@ -80,6 +85,22 @@ async fn group(Path(name): Path<String>) -> Result<Json<Value>, Status> {
 
 fn resources(group: &str, version: &str) -> Result<Json<Value>, Status> {
     discovery::resources(group, version).map(Json).ok_or_else(Status::no_such_path)
+}
+
+/// How others verify the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).
+async fn openid_configuration(State(api): State<Arc<Api>>) -> Json<Value> {
+    Json(json!({
+        "issuer": api.authenticator.accounts.issuer(),
+        "jwks_uri": format!("https://{}{KEY_SET_PATH}", api.server),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }))
+}
+
+async fn openid_key_set(State(api): State<Arc<Api>>) -> Response {
+    let body = api.authenticator.accounts.key_set().to_string();
+    ([(header::CONTENT_TYPE, "application/jwk-set+json")], body).into_response()
 }
 
 async fn openapi_root(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {

@@ -1,42 +1,52 @@
 //! The API server: what kubectl, helm, client-go and kube-rs talk to.
 //!
 //! Enter at [`router`]. Requests about objects go through `resources` (and `watch`, `subresources`) to the registry;
-//! `discovery`, `openapi` and `table` tell clients what there is and how to show it. Nothing here decides what an
+//! `discovery`, `openapi` and `table` tell clients what there is and how to show it. All of them, but for a few paths
+//! about the server's health, lie behind [`gate`]: who asks, whether they may, how many at once. Nothing here decides what an
 //! object means: defaults and validation are the registry's, behaviour is the controllers'.
 
 pub mod authentication;
+mod authorization;
 pub mod certificates;
 pub mod discovery;
 mod documents;
 mod error;
+pub mod gate;
 pub mod openapi;
 mod pages;
 pub mod protobuf;
 mod request;
 mod resources;
+mod reviews;
+mod sending;
 mod snapshot;
 mod subresources;
 pub mod table;
 pub mod tls;
 mod watch;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    body::to_bytes,
+    body::{Body, Bytes},
     extract::{Query as QueryExtractor, Request as HttpRequest, State},
-    middleware::{self, Next},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::Method;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::request::{Query, Target, is_true},
+    api::{
+        authentication::Authenticator,
+        authorization::{Attributes, To},
+        gate::InFlight,
+        request::{Query, Target},
+    },
     model::{Status, kind},
     registry::Registry,
 };
@@ -45,14 +55,11 @@ pub use authentication::Caller;
 
 /// Largest request body, as kube-apiserver has it.
 const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// Requests in flight that are not watches (kube-apiserver: 400 reads and 200 writes).
-const REQUESTS_MAX: usize = 600;
+/// A client that does not send its body in this time is refused.
+const BODY_MAX: Duration = Duration::from_secs(30);
 /// As kube-apiserver warns since 1.33.
 const ENDPOINTS_DEPRECATED: &str =
     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
-/// Watches in flight; each costs a task and two channel positions.
-const WATCHES_MAX: usize = 10_000;
-
 /// Snapshots that are being sent; each keeps what it shows, however long it takes.
 const SNAPSHOTS_MAX: usize = 2;
 
@@ -67,6 +74,16 @@ pub struct Log {
     pub written: u64,
 }
 
+/// What the API server is told.
+pub struct Options {
+    /// Who asks.
+    pub authenticator: Authenticator,
+    /// The address that clients use, `127.0.0.1:6443`.
+    pub server: String,
+    /// Requests at once.
+    pub limits: gate::Limits,
+}
+
 /// What the API server works on.
 pub struct Api {
     /// Objects.
@@ -77,12 +94,13 @@ pub struct Api {
     pub stop: CancellationToken,
     /// The log of a pod, by uid.
     pub logs: Logs,
+    /// Who asks.
+    pub authenticator: Authenticator,
     /// The address that clients use, `127.0.0.1:6443`.
     pub server: String,
     pages: pages::Pages,
     openapi: openapi::OpenApi,
-    requests: Semaphore,
-    watches: Arc<Semaphore>,
+    in_flight: InFlight,
     snapshots: Arc<Semaphore>,
 }
 
@@ -93,18 +111,19 @@ impl Api {
         ready: channel::Receiver<bool>,
         stop: CancellationToken,
         logs: Logs,
-        server: String,
+        options: Options,
     ) -> Self {
+        let Options { authenticator, server, limits } = options;
         Self {
             registry,
             ready,
             stop,
             logs,
+            authenticator,
             server,
             pages: pages::Pages::default(),
             openapi: openapi::OpenApi::default(),
-            requests: Semaphore::new(REQUESTS_MAX),
-            watches: Arc::new(Semaphore::new(WATCHES_MAX)),
+            in_flight: InFlight::new(limits),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         }
     }
@@ -116,20 +135,12 @@ pub fn router(api: Arc<Api>) -> Router {
         .merge(documents::router())
         .merge(snapshot::router())
         .fallback(resource)
-        .layer(middleware::from_fn(authenticated))
+        .layer(middleware::from_fn_with_state(api.clone(), gate::pass))
         .route("/healthz", get(|| async { "ok" }))
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/version", get(documents::version))
         .with_state(api)
-}
-
-/// Nobody is anonymous, except on the paths that are added after this layer.
-async fn authenticated(request: HttpRequest, next: Next) -> Response {
-    match request.extensions().get::<Caller>() {
-        Some(_) => next.run(request).await,
-        None => Status::unauthorized().into_response(),
-    }
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {
@@ -148,48 +159,49 @@ async fn resource(
 }
 
 async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Response, Status> {
-    let target = Target::parse(request.uri().path()).ok_or_else(Status::no_such_path)?;
-    let watching = request.method() == Method::GET && is_true(&query.watch);
-    let busy = || Status::too_many_requests("too many requests, please try again later", 1);
-    let _permit =
-        if watching { None } else { Some(api.requests.try_acquire().map_err(|_full| busy())?) };
-    let watch_permit = match watching {
-        true => Some(api.watches.clone().try_acquire_owned().map_err(|_full| busy())?),
-        false => None,
-    };
     let (parts, body) = request.into_parts();
     let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(Status::unauthorized)?;
-    let body = to_bytes(body, BODY_BYTES_MAX)
-        .await
-        .map_err(|_too_large| Status::too_large(BODY_BYTES_MAX))?;
+    let wanted = parts.extensions.get::<Arc<Attributes>>().map(|wanted| &wanted.to);
+    if let Some(To::Resource(resource)) = wanted
+        && let Some(kind) = reviews::kind_of(resource)
+    {
+        let body = read(body).await?;
+        let review = reviews::Review {
+            kind,
+            namespace: &resource.namespace,
+            method: &parts.method,
+            query: &query,
+            headers: &parts.headers,
+            body: &body,
+            caller: &caller,
+        };
+        return reviews::serve(api, &review);
+    }
+    let target = Target::parse(parts.uri.path()).ok_or_else(Status::no_such_path)?;
     let request = resources::Request {
         method: parts.method,
         target,
         query,
         headers: parts.headers,
-        body,
-        caller,
+        body: read(body).await?,
     };
-    tracing::debug!(
-        user = %request.caller.name,
-        method = %request.method,
-        kind = %request.target.kind.kind,
-        namespace = request.target.namespace.as_deref().unwrap_or_default(),
-        name = request.target.name.as_deref().unwrap_or_default(),
-        "api request"
-    );
     let mut response = resources::serve(api, &request).await?;
     if *request.target.kind == kind::ENDPOINTS {
         resources::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
     }
-    if let Some(permit) = watch_permit {
-        // The permit lives as long as the response body does.
-        let (parts, body) = response.into_parts();
-        let body = http_body_util::BodyExt::map_frame(body, move |frame| {
-            let _held = &permit;
-            frame
-        });
-        response = Response::from_parts(parts, axum::body::Body::new(body));
-    }
     Ok(response)
+}
+
+/// The body of a request, which has an end in size and time.
+async fn read(body: Body) -> Result<Bytes, Status> {
+    let reading = Limited::new(body, BODY_BYTES_MAX).collect();
+    match tokio::time::timeout(BODY_MAX, reading).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_BYTES_MAX)),
+        Ok(Err(_broken)) => Err(Status::bad_request("the request body ended early")),
+        Err(_slow) => {
+            let seconds = BODY_MAX.as_secs();
+            Err(Status::timeout(format!("the request body did not come within {seconds} seconds")))
+        }
+    }
 }

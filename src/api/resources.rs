@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, Caller,
+        Api,
         pages::{ContinueToken, listed},
         protobuf,
         request::{Form, Query, Target, is_true, propagation},
@@ -33,7 +33,6 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) caller: Caller,
 }
 
 /// Answers a request about a resource.
@@ -331,17 +330,9 @@ impl Api {
 }
 
 impl Request {
-    /// The body as a document: JSON, YAML or (from typed clients) protobuf, by its content type.
+    /// The body as a document.
     pub(crate) fn document(&self) -> Result<Value, Status> {
-        match self.content_type() {
-            "" | "application/json" => parse_json(&self.body),
-            "application/yaml" | "application/x-yaml" | "text/yaml" => parse_yaml(&self.body),
-            protobuf::MEDIA_TYPE => protobuf::decode(&self.body),
-            other => Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}); accepted media types include: \
-                 application/json, application/yaml"
-            ))),
-        }
+        document_of(&self.headers, &self.body)
     }
 
     /// The kind of a PATCH, checked against the query.
@@ -378,9 +369,7 @@ impl Request {
     }
 
     fn content_type(&self) -> &str {
-        let text =
-            self.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
-        text.split(';').next().unwrap_or_default().trim()
+        content_type(&self.headers)
     }
 
     /// Who is written into `metadata.managedFields`: the query parameter, else the first word of the user agent.
@@ -446,6 +435,24 @@ struct DeleteBody {
 struct Preconditions {
     uid: Option<String>,
     resource_version: Option<String>,
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    text.split(';').next().unwrap_or_default().trim()
+}
+
+/// A body as a document: JSON, YAML or (from typed clients) protobuf, by its content type.
+pub(crate) fn document_of(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    match content_type(headers) {
+        "" | "application/json" => parse_json(body),
+        "application/yaml" | "application/x-yaml" | "text/yaml" => parse_yaml(body),
+        protobuf::MEDIA_TYPE => protobuf::decode(body),
+        other => Err(Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format ({other}); accepted media types include: \
+             application/json, application/yaml"
+        ))),
+    }
 }
 
 fn parse_json(body: &[u8]) -> Result<Value, Status> {

@@ -1,6 +1,10 @@
-//! HTTPS: accepts connections, verifies client certificates, hands requests to the router with their [`Caller`].
+//! HTTPS: accepts connections, verifies client certificates, hands requests to the router with their [`Peer`], and ends
+//! connections whose client is slow: with its handshake, a request's head, or taking an answer.
 
-use std::{sync::Arc, time::Duration};
+mod timed;
+pub(crate) mod transfers;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use http::Request;
@@ -15,22 +19,63 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{MissedTickBehavior, interval},
+};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::api::{authentication::Caller, certificates::Identity};
+use crate::api::{
+    authentication::Caller,
+    certificates::Identity,
+    tls::{timed::Timed, transfers::Transfers},
+};
 
-/// Connections at once; each costs a TLS session of some 30 KB.
-const CONNECTIONS_MAX: usize = 4096;
-/// A client that does not finish its handshake, or its request head, in this time is cut off.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-const HEADER_MAX: Duration = Duration::from_secs(30);
 /// How long requests may still run after the server was told to stop.
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Pause after a failed accept (out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Requests at once on one HTTP/2 connection, as Go's server has it; each may hold one piece of its answer.
+const STREAMS_MAX: u32 = 250;
+/// How often a connection is looked at: stalls are seen this much late at most.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What clients may take. A client that takes longer is cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at once; each costs a TLS session of some 30 KB.
+    pub connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the head of a request, and until the first request of a connection.
+    pub head: Duration,
+    /// For taking a piece of an answer.
+    pub write: Duration,
+    /// Without any request, as kube-apiserver has it.
+    pub idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            idle: Duration::from_secs(90),
+        }
+    }
+}
+
+/// The other side of a connection; every request carries it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Peer {
+    /// Whom its certificate names.
+    pub(crate) certificate: Option<Caller>,
+    pub(crate) address: Option<SocketAddr>,
+}
 
 /// Why certificates cannot be used for TLS.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +114,7 @@ pub async fn serve(
     listener: TcpListener,
     config: ServerConfig,
     router: Router,
+    limits: Limits,
     token: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -79,13 +125,14 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _peer)) if connections.len() < CONNECTIONS_MAX => {
+            Ok((stream, peer)) if connections.len() < limits.connections => {
                 let connection = Connection {
                     acceptor: acceptor.clone(),
                     router: router.clone(),
+                    limits,
                     token: token.clone(),
                 };
-                connections.spawn(connection.run(stream));
+                connections.spawn(connection.run(stream, peer));
             }
             Ok(_too_many) => tracing::warn!("too many API connections; one was closed"),
             Err(error) => {
@@ -105,14 +152,17 @@ pub async fn serve(
 struct Connection {
     acceptor: TlsAcceptor,
     router: Router,
+    limits: Limits,
     token: CancellationToken,
 }
 
 impl Connection {
-    async fn run(self, stream: TcpStream) {
+    async fn run(self, stream: TcpStream, address: SocketAddr) {
+        let limits = self.limits;
         // Latency matters more than packets here; a failure only costs speed.
         stream.set_nodelay(true).ok();
-        let stream = match tokio::time::timeout(HANDSHAKE_MAX, self.acceptor.accept(stream)).await {
+        let accepting = self.acceptor.accept(Timed::new(stream, limits.write));
+        let stream = match tokio::time::timeout(limits.handshake, accepting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "TLS handshake failed");
@@ -121,19 +171,24 @@ impl Connection {
             Err(_slow) => return,
         };
         let certificates = stream.get_ref().1.peer_certificates();
-        let caller = certificates.and_then(<[_]>::first).and_then(|c| Caller::from_certificate(c));
+        let certificate =
+            certificates.and_then(<[_]>::first).and_then(|c| Caller::from_certificate(c));
+        let peer = Peer { certificate, address: Some(address) };
+        let transfers = Transfers::new();
+        let requests = transfers.clone();
         let service = self.router.map_request(move |mut request: Request<Incoming>| {
-            if let Some(caller) = &caller {
-                request.extensions_mut().insert(caller.clone());
-            }
+            request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(Arc::new(requests.begin()));
             request
         });
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_MAX);
-        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000);
-        let connection =
-            builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head);
+        builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+        let service = TowerToHyperService::new(service);
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
         tokio::pin!(connection);
+        let mut looks = interval(LOOK_INTERVAL.min(limits.write / 2).min(limits.head / 2));
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -146,6 +201,19 @@ impl Connection {
                 () = self.token.cancelled(), if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
+                }
+                _ = looks.tick() => {
+                    if transfers.is_stalled(limits.write) {
+                        tracing::debug!(%address, "a client that does not take its answers was cut off");
+                        return;
+                    }
+                    if transfers.is_idle(limits.head, limits.idle) {
+                        if stopping {
+                            return;
+                        }
+                        stopping = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
                 }
             }
         }

@@ -8,7 +8,11 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, Api, tls},
+    api::{
+        self, Api,
+        authentication::{Authenticator, account_tokens::AccountTokens},
+        tls,
+    },
     app::{Cluster, bind::Sockets, hosts},
     dashboard::{
         self,
@@ -65,14 +69,25 @@ impl Cluster {
                 let log = runtime.logs(uid, after)?;
                 Some(api::Log { lines: log.lines, written: log.written })
             }),
-            address.to_string(),
+            api::Options {
+                authenticator: Authenticator {
+                    static_tokens: std::mem::take(&mut self.static_tokens),
+                    accounts: AccountTokens::new(
+                        self.account_key.clone(),
+                        self.registry.clone(),
+                        &self.options.cluster_domain,
+                    ),
+                },
+                server: address.to_string(),
+                limits: self.options.api_limits,
+            },
         );
         let mut allowed = names;
         allowed.extend(ips.iter().map(ToString::to_string));
         allowed.extend(self.options.allowed_hosts.iter().cloned());
         let router = guarded(api::router(Arc::new(api)), address, &allowed);
         self.tasks.spawn("api", |token| async move {
-            tls::serve(listener, config, router, token).await;
+            tls::serve(listener, config, router, tls::Limits::default(), token).await;
             Ok(())
         });
         Ok(())

@@ -30,12 +30,13 @@ pub mod runner;
 mod scheduler;
 mod service;
 mod service_account;
+mod service_account_token;
 mod stateful_set;
 mod template;
 #[cfg(test)]
 mod testing;
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<&'static Controller> {
         &endpoint_slice_mirroring::CONTROLLER,
         &load_balancer::CONTROLLER,
         &service_account::CONTROLLER,
+        &service_account_token::CONTROLLER,
         &namespace::CONTROLLER,
         &garbage::CONTROLLER,
         &events::CONTROLLER,
@@ -89,6 +91,32 @@ pub struct Options {
     pub endpoints_per_slice_max: usize,
     /// The cluster's certificate authority in PEM, for `kube-root-ca.crt` in every namespace.
     pub cluster_ca: String,
+    /// Makes the token of a Secret for a ServiceAccount.
+    pub secret_token: SecretToken,
+}
+
+/// Signs, for a Secret of type `kubernetes.io/service-account-token` and the ServiceAccount that it names, its token.
+#[derive(Clone)]
+pub struct SecretToken(SignToken);
+
+type SignToken = Arc<dyn Fn(&ObjectKey, &Object) -> String + Send + Sync>;
+
+impl SecretToken {
+    /// The token is made by this function.
+    pub fn new(sign: impl Fn(&ObjectKey, &Object) -> String + Send + Sync + 'static) -> Self {
+        Self(Arc::new(sign))
+    }
+
+    /// The token.
+    pub fn sign(&self, secret: &ObjectKey, account: &Object) -> String {
+        (self.0)(secret, account)
+    }
+}
+
+impl fmt::Debug for SecretToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretToken")
+    }
 }
 
 /// The usual number of [`Controller::workers`].

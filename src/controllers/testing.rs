@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    controllers::{Controller, Options, Plan, Step, World},
+    controllers::{Controller, Options, Plan, SecretToken, Step, World},
     model::{Kind, Object, ObjectKey, kind, object},
     registry::View,
 };
@@ -26,6 +26,9 @@ impl Default for Cluster {
             load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
             endpoints_per_slice_max: 100,
             cluster_ca: "PEM".to_owned(),
+            secret_token: SecretToken::new(|secret, account| {
+                format!("{} of {} {}", secret.name, account.key.name, account.metadata.uid)
+            }),
         };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         Self { view: View::default(), now, options, events: Vec::new(), revision: 0 }

@@ -268,6 +268,54 @@ pub static LOAD_BALANCER_POLICY: Kind = Kind {
     ..STORED
 };
 
+const REVIEW: Kind = Kind { namespaced: false, ..STORED };
+const AUTHENTICATION: Kind = Kind { group: "authentication.k8s.io", ..REVIEW };
+const AUTHORIZATION: Kind = Kind { group: "authorization.k8s.io", ..REVIEW };
+
+/// What `serviceaccounts/token` takes and gives.
+pub static TOKEN_REQUEST: Kind = Kind { kind: "TokenRequest", ..AUTHENTICATION };
+
+/// Questions about users and rights. They are answered when they are created, and never stored.
+pub static REVIEWS: &[&Kind] = &[
+    &Kind {
+        kind: "SelfSubjectReview",
+        plural: "selfsubjectreviews",
+        singular: "selfsubjectreview",
+        ..AUTHENTICATION
+    },
+    &Kind {
+        kind: "TokenReview",
+        plural: "tokenreviews",
+        singular: "tokenreview",
+        ..AUTHENTICATION
+    },
+    &Kind {
+        kind: "LocalSubjectAccessReview",
+        plural: "localsubjectaccessreviews",
+        singular: "localsubjectaccessreview",
+        namespaced: true,
+        ..AUTHORIZATION
+    },
+    &Kind {
+        kind: "SelfSubjectAccessReview",
+        plural: "selfsubjectaccessreviews",
+        singular: "selfsubjectaccessreview",
+        ..AUTHORIZATION
+    },
+    &Kind {
+        kind: "SelfSubjectRulesReview",
+        plural: "selfsubjectrulesreviews",
+        singular: "selfsubjectrulesreview",
+        ..AUTHORIZATION
+    },
+    &Kind {
+        kind: "SubjectAccessReview",
+        plural: "subjectaccessreviews",
+        singular: "subjectaccessreview",
+        ..AUTHORIZATION
+    },
+];
+
 /// Every served kind, in the order in which discovery lists them (groups together).
 pub static KINDS: &[&Kind] = &[
     &CONFIG_MAP,

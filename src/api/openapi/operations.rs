@@ -109,7 +109,7 @@ fn operations(kind: &Kind) -> Vec<Operation> {
             out.push(operation(kind, path, method, action, None));
         }
     }
-    if kind.namespaced {
+    if kind.namespaced && verbs.contains(&"list") {
         let mut all = operation(kind, &format!("{prefix}/{plural}"), "get", "list", None);
         all.id = all.id.replace("Namespaced", "") + "ForAllNamespaces";
         out.push(all);
@@ -144,6 +144,7 @@ fn operation(
     let schema = match about {
         (_, _, "Scale") => "io.k8s.api.autoscaling.v1.Scale".to_owned(),
         (_, _, "Binding") => "io.k8s.api.core.v1.Binding".to_owned(),
+        (_, _, "TokenRequest") => "io.k8s.api.authentication.v1.TokenRequest".to_owned(),
         _ => keys::schema(kind),
     };
     let verb = match action {
@@ -157,6 +158,7 @@ fn operation(
         "binding" => "Binding",
         "log" => "Log",
         "scale" => "Scale",
+        "token" => "Token",
         _ => "Status",
     });
     let (parameters, body) = match action {

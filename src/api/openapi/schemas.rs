@@ -3,6 +3,11 @@
 use k8s_openapi::{
     api::{
         apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
+        authorization::v1::{
+            LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
+            SubjectAccessReview,
+        },
         autoscaling::v1::Scale,
         batch::v1::{CronJob, Job},
         coordination::v1::Lease,
@@ -22,9 +27,12 @@ use k8s_openapi::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    Kind,
-    patch::keys::{self, Field, List, Strategy, Type},
+use crate::{
+    api::discovery::verbs,
+    model::{
+        Kind,
+        patch::keys::{self, Field, List, Strategy, Type},
+    },
 };
 
 /// Where references point in v3 documents.
@@ -62,7 +70,9 @@ pub(super) fn of(kinds: &[&Kind]) -> Schemas {
         if kind.kind == "LoadBalancerPolicy" {
             schemas.extend(load_balancer_policy(kind));
         }
-        schemas.insert(list_of(kind), list_schema(kind));
+        if verbs(kind).contains(&"list") {
+            schemas.insert(list_of(kind), list_schema(kind));
+        }
         let own = group_version_kind(kind.group, kind.version, kind.kind);
         if let Some(schema) = schemas.get_mut(&keys::schema(kind)) {
             schema[GROUP_VERSION_KIND] = json!([own]);
@@ -110,7 +120,16 @@ fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
         "RuntimeClass" => refer::<RuntimeClass>(generator),
         "Secret" => refer::<Secret>(generator),
         "Service" => refer::<Service>(generator),
-        "ServiceAccount" => refer::<ServiceAccount>(generator),
+        "ServiceAccount" => {
+            refer::<ServiceAccount>(generator);
+            refer::<TokenRequest>(generator);
+        }
+        "LocalSubjectAccessReview" => refer::<LocalSubjectAccessReview>(generator),
+        "SelfSubjectAccessReview" => refer::<SelfSubjectAccessReview>(generator),
+        "SelfSubjectReview" => refer::<SelfSubjectReview>(generator),
+        "SelfSubjectRulesReview" => refer::<SelfSubjectRulesReview>(generator),
+        "SubjectAccessReview" => refer::<SubjectAccessReview>(generator),
+        "TokenReview" => refer::<TokenReview>(generator),
         "StatefulSet" => refer::<StatefulSet>(generator),
         _ => {
             refer::<ObjectMeta>(generator);

@@ -1,0 +1,165 @@
+//! Who may do what. Every request passes [`authorize`], and the review kinds ask it; today it lets everybody who is
+//! authenticated do everything, and this is the one place where rules would decide.
+
+use http::Method;
+
+use crate::{api::Caller, api::authentication::UNAUTHENTICATED, model::Status};
+
+/// What somebody wants to do (Kubernetes' `authorizer.Attributes`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    /// `get`, `list`, `watch`, `create`, ...
+    pub(crate) verb: String,
+    pub(crate) to: To,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Resource(Resource),
+    Path(String),
+}
+
+/// A resource, or a part of one; what does not apply is empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) resource: String,
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+/// Decides, and says why: `Ok` allows. Rules would be looked up here.
+pub(crate) fn authorize(caller: &Caller, wanted: &Attributes) -> Result<&'static str, Status> {
+    if caller.groups.iter().any(|group| group == UNAUTHENTICATED) {
+        return Err(wanted.forbidden(caller));
+    }
+    Ok("every authenticated user may do everything")
+}
+
+impl Attributes {
+    /// What a request wants, by its method and path alone (Kubernetes' `RequestInfo`).
+    pub(crate) fn of_request(method: &Method, path: &str, watches: bool) -> Self {
+        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        let (group, version, rest) = match parts.as_slice() {
+            ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
+            _ => {
+                let verb = method.as_str().to_ascii_lowercase();
+                return Self { verb, to: To::Path(path.to_owned()) };
+            }
+        };
+        let (namespace, rest) = match rest {
+            ["namespaces", namespace, "status" | "finalize"] => (*namespace, rest),
+            ["namespaces", namespace, rest @ ..] if !rest.is_empty() => (*namespace, rest),
+            ["namespaces", namespace] => (*namespace, rest),
+            _ => ("", rest),
+        };
+        let part = |index: usize| rest.get(index).copied().unwrap_or_default();
+        let one = !part(1).is_empty();
+        let verb = match *method {
+            Method::POST => "create",
+            Method::PUT => "update",
+            Method::PATCH => "patch",
+            Method::DELETE if one => "delete",
+            Method::DELETE => "deletecollection",
+            _ if watches && !one => "watch",
+            _ if one => "get",
+            _ => "list",
+        };
+        let [group, version, namespace, resource, name, subresource] =
+            [group, version, namespace, part(0), part(1), part(2)].map(str::to_owned);
+        let to = Resource { group, version, resource, subresource, namespace, name };
+        Self { verb: verb.to_owned(), to: To::Resource(to) }
+    }
+
+    /// 403, in kube-apiserver's words.
+    fn forbidden(&self, caller: &Caller) -> Status {
+        let Self { verb, to } = self;
+        let user = format!("User {:?} cannot {verb}", &*caller.name);
+        Status::refused(match to {
+            To::Path(path) => format!("forbidden: {user} path {path:?}"),
+            To::Resource(to) => {
+                let Resource { group, resource, subresource, namespace, name, .. } = to;
+                let slash = if subresource.is_empty() { "" } else { "/" };
+                let what = format!("{resource}{slash}{subresource}");
+                let dot = if group.is_empty() { "" } else { "." };
+                let named = if name.is_empty() { String::new() } else { format!(" {name:?}") };
+                let place = match namespace.as_str() {
+                    "" => "at the cluster scope".to_owned(),
+                    namespace => format!("in the namespace {namespace:?}"),
+                };
+                format!(
+                    "{resource}{dot}{group}{named} is forbidden: {user} resource {what:?} in API group {group:?} {place}"
+                )
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_tell_what_they_want() {
+        let check = |method: Method, path: &str, watches: bool, expected: &str| {
+            let Attributes { verb, to } = Attributes::of_request(&method, path, watches);
+            let seen = match to {
+                To::Path(path) => format!("{verb} {path}"),
+                To::Resource(r) => format!(
+                    "{verb} {}/{} {}/{} {}/{}",
+                    r.group, r.version, r.resource, r.subresource, r.namespace, r.name
+                ),
+            };
+            assert_eq!(seen, expected, "{method} {path}");
+        };
+        check(Method::GET, "/api/v1/namespaces/shop/pods", false, "list /v1 pods/ shop/");
+        check(Method::GET, "/api/v1/pods", true, "watch /v1 pods/ /");
+        check(Method::GET, "/api/v1/namespaces/shop/pods/a", true, "get /v1 pods/ shop/a");
+        check(Method::GET, "/api/v1/namespaces/shop/pods/a/log", false, "get /v1 pods/log shop/a");
+        check(Method::GET, "/api/v1/namespaces", false, "list /v1 namespaces/ /");
+        check(Method::GET, "/api/v1/namespaces/shop", false, "get /v1 namespaces/ shop/shop");
+        check(
+            Method::PUT,
+            "/api/v1/namespaces/shop/finalize",
+            false,
+            "update /v1 namespaces/finalize shop/shop",
+        );
+        check(
+            Method::POST,
+            "/apis/apps/v1/namespaces/a/deployments",
+            false,
+            "create apps/v1 deployments/ a/",
+        );
+        check(Method::PATCH, "/api/v1/nodes/n1", false, "patch /v1 nodes/ /n1");
+        check(Method::DELETE, "/api/v1/nodes/n1/", false, "delete /v1 nodes/ /n1");
+        check(Method::DELETE, "/api/v1/nodes", false, "deletecollection /v1 nodes/ /");
+        check(Method::GET, "/apis/apps/v1", false, "get /apis/apps/v1");
+        check(Method::GET, "/api", false, "get /api");
+        check(Method::POST, "/", false, "post /");
+    }
+
+    #[test]
+    fn only_the_unknown_are_refused() {
+        let wanted = |path| Attributes::of_request(&Method::GET, path, false);
+        let known = Caller::new("ann", "", []);
+        authorize(&known, &wanted("/api/v1/pods")).unwrap();
+        let unknown = Caller::new("system:anonymous", "", [UNAUTHENTICATED.to_owned()]);
+        let check = |path, expected: &str| {
+            let status = authorize(&unknown, &wanted(path)).unwrap_err();
+            assert_eq!((status.code, status.message.as_str()), (403, expected));
+        };
+        check("/apis", "forbidden: User \"system:anonymous\" cannot get path \"/apis\"");
+        check(
+            "/api/v1/namespaces/shop/pods/a/log",
+            "pods \"a\" is forbidden: User \"system:anonymous\" cannot get resource \"pods/log\" in API group \"\" in the namespace \"shop\"",
+        );
+        check(
+            "/apis/apps/v1/deployments",
+            "deployments.apps is forbidden: User \"system:anonymous\" cannot list resource \"deployments\" in API group \"apps\" at the cluster scope",
+        );
+    }
+}
