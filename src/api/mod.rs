@@ -35,10 +35,12 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use http::Uri;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
+use tower::util::MapRequest;
 
 use crate::{
     api::{
@@ -131,7 +133,7 @@ impl Api {
 
 /// All paths of the API server.
 pub fn router(api: Arc<Api>) -> Router {
-    Router::new()
+    let paths = Router::new()
         .merge(documents::router())
         .merge(snapshot::router())
         .fallback(resource)
@@ -140,7 +142,23 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
         .route("/version", get(documents::version))
-        .with_state(api)
+        .with_state(api);
+    Router::new().fallback_service(MapRequest::new(paths, without_slash_at_the_end))
+}
+
+/// Some clients ask for `/version/` and `/apis/`.
+fn without_slash_at_the_end(mut request: HttpRequest) -> HttpRequest {
+    let path = request.uri().path();
+    let shorter = path.trim_end_matches('/');
+    if !shorter.is_empty() && shorter.len() < path.len() {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        let mut parts = request.uri().clone().into_parts();
+        parts.path_and_query = format!("{shorter}{query}").parse().ok();
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {

@@ -1,13 +1,12 @@
 //! What the endpoint controllers share about Services: which pods they select and which ports these give.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Service, ServicePort, ServiceSpec},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use serde::Deserialize;
 
 use crate::{
     controllers::pod::Pod,
@@ -22,18 +21,6 @@ pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigg
 /// Marks slices and Endpoints of Services without address.
 pub(crate) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Selecting {
-    spec: SelectingSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SelectingSpec {
-    selector: BTreeMap<String, String>,
-}
-
 /// A port of an endpoint, resolved for one pod. The order makes equal sets equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Port {
@@ -45,14 +32,7 @@ pub(crate) struct Port {
 
 /// For triggers: the Services that select a pod.
 pub(crate) fn selecting(view: &View, pod: &Object) -> Vec<ObjectKey> {
-    let selects = |service: &&Arc<Object>| {
-        let digest = service.digest::<Selecting>();
-        let selector = &digest.spec.selector;
-        !selector.is_empty()
-            && selector.iter().all(|(key, value)| pod.metadata.labels.get(key) == Some(value))
-    };
-    let services = view.list(&kind::SERVICE, Some(&pod.key.namespace));
-    services.filter(selects).map(|service| service.key.clone()).collect()
+    view.services_selecting(pod).map(|service| service.key.clone()).collect()
 }
 
 /// For triggers: the Services with pods on a node whose zone is not (or no longer) what this state of it says.

@@ -21,7 +21,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{LabelSelector, Object, ObjectKey, Status, kind},
+    model::{Object, ObjectKey, Status, kind},
     node::{
         NodeOptions, Options,
         addresses::Addresses,
@@ -159,15 +159,12 @@ impl Sync {
     }
 
     async fn sync_pods(&mut self, view: &View, keys: &BTreeSet<ObjectKey>) {
-        let mut services: BTreeMap<&str, Vec<Service>> = BTreeMap::new();
         for key in keys {
-            let services =
-                services.entry(&key.namespace).or_insert_with(|| services_in(view, &key.namespace));
-            self.sync_pod(view, key, services).await;
+            self.sync_pod(view, key).await;
         }
     }
 
-    async fn sync_pod(&mut self, view: &View, key: &ObjectKey, services: &[Service]) {
+    async fn sync_pod(&mut self, view: &View, key: &ObjectKey) {
         let object = view.get(key);
         let uid = object.map(|object| object.metadata.uid.as_str());
         let stale: Vec<String> = self
@@ -201,17 +198,11 @@ impl Sync {
         if object.is_terminating() {
             self.stop_pod(object, &pod);
         } else {
-            self.ensure_pod(object, &pod, node, services).await;
+            self.ensure_pod(view, object, &pod, node).await;
         }
     }
 
-    async fn ensure_pod(
-        &mut self,
-        object: &Object,
-        pod: &Pod,
-        node: NodeOptions,
-        services: &[Service],
-    ) {
+    async fn ensure_pod(&mut self, view: &View, object: &Object, pod: &Pod, node: NodeOptions) {
         let uid = &object.metadata.uid;
         let known_ip = self.running.get(uid).map(|running| running.spec.ip);
         let ip = known_ip.or_else(|| self.address_for(pod, &node));
@@ -220,6 +211,8 @@ impl Sync {
             self.record(object, true, "FailedCreatePodSandBox", text);
             return;
         };
+        let services: Vec<Service> =
+            view.services_selecting(object).filter_map(|service| service.parse().ok()).collect();
         let spec = PodSpec {
             uid: uid.clone(),
             namespace: object.key.namespace.clone(),
@@ -227,7 +220,7 @@ impl Sync {
             node: node.name.clone(),
             zone: node.zone.clone().unwrap_or_default(),
             ip,
-            ports: ports(pod, object, services),
+            ports: ports(pod, &services),
             wants_ready: object.metadata.annotations.get(READY_ANNOTATION).map(String::as_str)
                 != Some("false"),
             containers: containers::containers(object, pod, ip),
@@ -505,12 +498,8 @@ fn port_name(port: &Port) -> String {
     format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
 }
 
-fn services_in(view: &View, namespace: &str) -> Vec<Service> {
-    view.list(&kind::SERVICE, Some(namespace)).filter_map(|object| object.parse().ok()).collect()
-}
-
 /// Declared container ports and numeric target ports of the Services that select the pod.
-fn ports(pod: &Pod, object: &Object, services: &[Service]) -> Vec<Port> {
+fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
     let mut ports = BTreeSet::new();
     let mut add = |number: i32, protocol: Option<&str>| {
         let udp = match protocol.unwrap_or("TCP") {
@@ -529,12 +518,7 @@ fn ports(pod: &Pod, object: &Object, services: &[Service]) -> Vec<Port> {
         add(port.container_port, port.protocol.as_deref());
     }
     for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
-        let Some(selector) = spec.selector.as_ref().filter(|selector| !selector.is_empty()) else {
-            continue;
-        };
-        if spec.type_.as_deref() == Some("ExternalName")
-            || !LabelSelector::from_map(selector).matches(&object.metadata.labels)
-        {
+        if spec.type_.as_deref() == Some("ExternalName") {
             continue;
         }
         for port in spec.ports.iter().flatten() {
@@ -569,10 +553,9 @@ mod tests {
             service(
                 json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]}),
             ),
-            service(json!({"selector": {"app": "other"}, "ports": [{"port": 7}]})),
-            service(json!({"ports": [{"port": 8}]})),
+            service(json!({"type": "ExternalName", "ports": [{"port": 7}]})),
         ];
-        let found = ports(&object.parse().unwrap(), &object, &services);
+        let found = ports(&object.parse().unwrap(), &services);
         let found: Vec<String> = found.iter().map(port_name).collect();
         assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
     }

@@ -1,13 +1,13 @@
 //! [`View`]: the whole cluster at one revision, immutable and cheap to clone. Lists, controllers and the route
 //! builder read it without a lock, so that one decision never sees two states.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    model::{Kind, Object, ObjectKey},
+    model::{Kind, Object, ObjectKey, kind},
     registry::alloc::{self, ALLOCATIONS, Held},
 };
 
@@ -23,6 +23,19 @@ pub struct View {
     pub(crate) allocations: OrdMap<String, Held>,
     /// The objects that name an owner, by the owner's uid.
     pub(crate) dependents: OrdMap<String, OrdSet<ObjectKey>>,
+}
+
+/// What is read of Services over and over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Selecting {
+    spec: SelectingSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SelectingSpec {
+    selector: BTreeMap<String, String>,
 }
 
 impl View {
@@ -108,6 +121,16 @@ impl View {
             .flat_map(move |objects| objects.range(from.clone()..))
             .take_while(move |((namespace, _), _)| only.as_ref().is_none_or(|o| o == namespace))
             .map(|(_, object)| object)
+    }
+
+    /// The Services whose selector selects a pod.
+    pub fn services_selecting(&self, pod: &Object) -> impl Iterator<Item = &Arc<Object>> {
+        let labels = &pod.metadata.labels;
+        self.list(&kind::SERVICE, Some(&pod.key.namespace)).filter(move |service| {
+            let selector = &service.digest::<Selecting>().spec.selector;
+            !selector.is_empty()
+                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+        })
     }
 
     /// The typed form of one object; `None` when it is absent (or, which the log then tells, does not parse).
