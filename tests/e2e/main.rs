@@ -29,6 +29,8 @@ mod http;
 #[cfg(test)]
 mod kinds;
 #[cfg(test)]
+mod kube_runtime;
+#[cfg(test)]
 mod kubectl;
 #[cfg(test)]
 mod ordinary_user;
