@@ -49,6 +49,8 @@ pub struct Subresource {
 
 const BINDING: Subresource =
     Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
+const EVICTION: Subresource =
+    Subresource { name: "eviction", kind: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
 const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
 const SCALE: Subresource = Subresource {
     name: "scale",
@@ -61,10 +63,16 @@ const STATUS: Subresource =
 /// The subresources of a kind, by name.
 pub fn subresources(kind: &Kind) -> Vec<Subresource> {
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
-    [(is_pod, BINDING), (is_pod, LOG), (kind.has_scale, SCALE), (kind.has_status, STATUS)]
-        .into_iter()
-        .filter_map(|(is_served, subresource)| is_served.then_some(subresource))
-        .collect()
+    [
+        (is_pod, BINDING),
+        (is_pod, EVICTION),
+        (is_pod, LOG),
+        (kind.has_scale, SCALE),
+        (kind.has_status, STATUS),
+    ]
+    .into_iter()
+    .filter_map(|(is_served, subresource)| is_served.then_some(subresource))
+    .collect()
 }
 
 /// What can be done with objects of a kind. Namespaces are never deleted by the collection, as in Kubernetes.
@@ -374,7 +382,7 @@ mod tests {
         assert_eq!(pods["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
         let names: Vec<&Value> =
             pods["subresources"].as_array().unwrap().iter().map(|s| &s["subresource"]).collect();
-        assert_eq!(names, ["binding", "log", "status"]);
+        assert_eq!(names, ["binding", "eviction", "log", "status"]);
         let namespaces = resources.iter().find(|r| r["resource"] == "namespaces").unwrap();
         assert_eq!(namespaces["scope"], "Cluster");
         assert!(!verbs(&kind::NAMESPACE).contains(&"deletecollection"));

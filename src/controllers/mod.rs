@@ -31,6 +31,7 @@ mod scheduler;
 mod service;
 mod service_account;
 mod stateful_set;
+mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -59,6 +60,7 @@ pub fn all() -> Vec<&'static Controller> {
         &replication_controller::CONTROLLER,
         &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
+        &taint_eviction::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,
         &endpoint_slice_mirroring::CONTROLLER,

@@ -49,4 +49,6 @@ mod tools;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
+mod workload_kinds;
+#[cfg(test)]
 mod workloads;
