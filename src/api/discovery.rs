@@ -52,6 +52,8 @@ pub struct Subresource {
 
 const BINDING: Subresource =
     Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
+const EVICTION: Subresource =
+    Subresource { name: "eviction", kind: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
 const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
 const TOKEN: Subresource = Subresource {
     name: "token",
@@ -72,6 +74,7 @@ pub fn subresources(kind: &Kind) -> Vec<Subresource> {
     let is_account = kind.group.is_empty() && kind.kind == "ServiceAccount";
     [
         (is_pod, BINDING),
+        (is_pod, EVICTION),
         (is_pod, LOG),
         (kind.has_scale, SCALE),
         (kind.has_status, STATUS),
@@ -394,7 +397,7 @@ mod tests {
         assert_eq!(pods["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
         let names: Vec<&Value> =
             pods["subresources"].as_array().unwrap().iter().map(|s| &s["subresource"]).collect();
-        assert_eq!(names, ["binding", "log", "status"]);
+        assert_eq!(names, ["binding", "eviction", "log", "status"]);
         let namespaces = resources.iter().find(|r| r["resource"] == "namespaces").unwrap();
         assert_eq!(namespaces["scope"], "Cluster");
         assert!(!verbs(&kind::NAMESPACE).contains(&"deletecollection"));

@@ -32,6 +32,7 @@ mod service;
 mod service_account;
 mod service_account_token;
 mod stateful_set;
+mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod testing;
@@ -60,6 +61,7 @@ pub fn all() -> Vec<&'static Controller> {
         &replication_controller::CONTROLLER,
         &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
+        &taint_eviction::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,
         &endpoint_slice_mirroring::CONTROLLER,

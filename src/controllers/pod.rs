@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Affinity;
 use serde::Deserialize;
 
 use crate::model::Object;
@@ -32,6 +33,7 @@ pub(crate) struct Spec {
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
     pub(crate) scheduling_gates: Vec<serde::de::IgnoredAny>,
+    pub(crate) affinity: Option<Box<Affinity>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

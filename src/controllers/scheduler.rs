@@ -2,23 +2,22 @@
 //!
 //! One key stands for "everything that waits", so that each choice sees the former ones.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
 use serde_json::{Value, json};
 
 use crate::{
-    controllers::{
-        Controller, Plan, Step, Trigger, WORKERS, World, document,
-        pod::{Pod, Requests},
-    },
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
     model::{Object, ObjectKey, kind},
     registry::View,
 };
 
+mod neighbours;
 pub(crate) mod node;
 
+use neighbours::{Neighbours, Rules};
 use node::{Misfit, Node};
 
 /// Pods that one plan binds; the rest follows at once, on a newer view.
@@ -75,16 +74,19 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
     if !waiting.is_empty() {
         let mut nodes = node::nodes(world.view);
         let all = pods().filter(|pod| !pod.facts.spec.node_name.is_empty() && !pod.is_finished());
+        let mut neighbours = Neighbours::default();
         for pod in all {
-            if let Some(node) = nodes.get_mut(pod.facts.spec.node_name.as_str()) {
+            let name = pod.facts.spec.node_name.as_str();
+            if let Some(node) = nodes.get_mut(name) {
                 node.take(&pod);
+                neighbours.add(name, &pod);
             }
         }
         // The oldest first; names decide among equally old ones.
         waiting.sort_by_key(|pod| pod.created());
         let more = waiting.len() > BATCH;
         for pod in waiting.into_iter().take(BATCH) {
-            schedule(&pod, &mut nodes, world.now, &mut writes);
+            schedule(world, &pod, &mut nodes, &mut neighbours, &mut writes);
         }
         if more && !writes.is_empty() {
             return Plan { requeue: Some(std::time::Duration::ZERO), ..Plan::all(writes) };
@@ -93,16 +95,17 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
     Plan::all(writes)
 }
 
-fn schedule(
-    pod: &Pod<'_>,
+fn schedule<'a>(
+    world: &World<'_>,
+    pod: &Pod<'a>,
     nodes: &mut BTreeMap<String, Node>,
-    now: Timestamp,
+    neighbours: &mut Neighbours<'a>,
     writes: &mut Vec<Step>,
 ) {
     let Ok(typed) = pod.object.parse::<core::Pod>() else { return };
     let spec = typed.spec.unwrap_or_default();
-    let requests = pod.facts.requests();
-    match choose(pod, &spec, requests, nodes) {
+    let rules = neighbours.rules(world.view, pod, &spec, nodes);
+    match choose(pod, &spec, &rules, nodes) {
         Ok(name) => {
             let mut document = document(pod.object);
             document["spec"]["nodeName"] = name.as_str().into();
@@ -114,13 +117,14 @@ fn schedule(
             writes.push(Step::Chain(vec![bind, note]));
             if let Some(node) = nodes.get_mut(&name) {
                 node.take(pod);
+                neighbours.add(&name, pod);
             }
         }
         Err(message) => {
             let condition = pod.condition("PodScheduled");
             let known = condition.is_some_and(|c| c.status == "False" && c.message == message);
             if !known {
-                let mark = mark(pod, now, "False", Some(&message));
+                let mark = mark(pod, world.now, "False", Some(&message));
                 let note = Step::warning(pod.object, "FailedScheduling", message);
                 writes.push(Step::Chain(vec![mark, note]));
             }
@@ -132,22 +136,26 @@ fn schedule(
 fn choose(
     pod: &Pod<'_>,
     spec: &core::PodSpec,
-    requests: Requests,
+    rules: &Rules,
     nodes: &BTreeMap<String, Node>,
 ) -> Result<String, String> {
+    let requests = pod.facts.requests();
     if nodes.is_empty() {
         return Err("no nodes available to schedule pods".to_owned());
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let mut fitting = Vec::new();
+    let (mut fitting, mut firm) = (Vec::new(), 0);
     for node in nodes.values() {
-        match node.misfits(spec, requests) {
-            misfits if misfits.is_empty() => fitting.push(node),
-            misfits => {
-                for Misfit(reason) in misfits {
-                    *reasons.entry(reason).or_default() += 1;
-                }
-            }
+        let mut misfits = node.misfits(spec, requests);
+        if misfits.is_empty() {
+            misfits.extend(rules.misfit(node));
+        }
+        if misfits.is_empty() {
+            fitting.push(node);
+        }
+        firm += usize::from(misfits.iter().any(|misfit| misfit.firm));
+        for Misfit { reason, .. } in misfits {
+            *reasons.entry(reason).or_default() += 1;
         }
     }
     let group = node::group(pod);
@@ -156,14 +164,30 @@ fn choose(
         *in_zone.entry(&node.zone).or_default() += node.count_of(&group);
     }
     let crowding = |node: &&Node| {
-        (in_zone.get(&*node.zone).copied(), node.count_of(&group), node.pods, node.name.clone())
+        let wishes = node.preference(spec).saturating_add(rules.score(node));
+        let crowd = (in_zone.get(&*node.zone).copied(), node.count_of(&group), node.pods);
+        (Reverse(wishes), rules.crowding(node), crowd, node.name.clone())
     };
     if let Some(best) = fitting.into_iter().min_by_key(crowding) {
         return Ok(best.name.clone());
     }
-    let reasons: Vec<_> =
+    let mut reasons: Vec<_> =
         reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    Err(format!("0/{} nodes are available: {}.", nodes.len(), reasons.join(", ")))
+    reasons.sort();
+    let all = nodes.len();
+    // Nobody is preempted here, so none is found.
+    let helpless = [
+        (all - firm, "No preemption victims found for incoming pod"),
+        (firm, "Preemption is not helpful for scheduling"),
+    ];
+    let helpless = helpless.iter().filter(|(count, _)| *count > 0);
+    let mut helpless: Vec<_> =
+        helpless.map(|(count, reason)| format!("{count} {reason}")).collect();
+    helpless.sort();
+    let (reasons, helpless) = (reasons.join(", "), helpless.join(", "));
+    Err(format!(
+        "0/{all} nodes are available: {reasons}. preemption: 0/{all} nodes are available: {helpless}."
+    ))
 }
 
 /// Sets the pod's PodScheduled condition.

@@ -57,4 +57,6 @@ mod traffic;
 #[cfg(test)]
 mod watch;
 #[cfg(test)]
+mod workload_kinds;
+#[cfg(test)]
 mod workloads;

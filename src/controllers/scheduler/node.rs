@@ -15,6 +15,9 @@ use crate::{
 
 /// Pods of a node that does not tell its capacity.
 const PODS_DEFAULT: i64 = 110;
+const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
+/// A `PreferNoSchedule` taint counts as much as the strongest wish.
+const AVOIDED_WEIGHT: i64 = 100;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
 pub(crate) struct Node {
@@ -38,7 +41,21 @@ struct Allocatable {
 }
 
 /// Why a pod cannot be on a node, in Kubernetes' words.
-pub(super) struct Misfit(pub(super) String);
+pub(super) struct Misfit {
+    pub(super) reason: String,
+    /// Fewer pods there would not help.
+    pub(super) firm: bool,
+}
+
+impl Misfit {
+    pub(super) fn firm(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), firm: true }
+    }
+
+    pub(super) fn soft(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), firm: false }
+    }
+}
 
 /// What a DaemonSet asks about a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,19 +117,17 @@ impl Node {
     pub(super) fn misfits(&self, spec: &core::PodSpec, requests: Requests) -> Vec<Misfit> {
         let tolerations = spec.tolerations.as_deref().unwrap_or_default();
         if self.unschedulable && !tolerates(tolerations, &cordon()) {
-            return vec![Misfit("node(s) were unschedulable".to_owned())];
+            return vec![Misfit::firm("node(s) were unschedulable")];
         }
         if let Some(taint) = self.untolerated(tolerations) {
             let value = taint.value.as_deref().unwrap_or_default();
-            return vec![Misfit(format!(
-                "node(s) had untolerated taint {{{}: {value}}}",
-                taint.key
-            ))];
+            let reason = format!("node(s) had untolerated taint {{{}: {value}}}", taint.key);
+            return vec![Misfit::firm(reason)];
         }
         if !self.is_wanted(spec) {
-            return vec![Misfit("node(s) didn't match Pod's node affinity/selector".to_owned())];
+            return vec![Misfit::firm("node(s) didn't match Pod's node affinity/selector")];
         }
-        self.shortages(requests).into_iter().map(|reason| Misfit(reason.to_owned())).collect()
+        self.shortages(requests).into_iter().map(Misfit::soft).collect()
     }
 
     /// Whether a DaemonSet's pod belongs here, whatever room there is.
@@ -158,7 +173,7 @@ impl Node {
     }
 
     /// `spec.nodeSelector` and required node affinity.
-    fn is_wanted(&self, spec: &core::PodSpec) -> bool {
+    pub(super) fn is_wanted(&self, spec: &core::PodSpec) -> bool {
         let selector = spec.node_selector.iter().flatten();
         if !selector.into_iter().all(|(key, value)| self.labels.get(key) == Some(value)) {
             return false;
@@ -170,6 +185,29 @@ impl Node {
         required.is_none_or(|required| {
             required.node_selector_terms.iter().any(|term| self.matches_term(term))
         })
+    }
+
+    /// How much preferred node affinity and `PreferNoSchedule` taints speak for it.
+    pub(super) fn preference(&self, spec: &core::PodSpec) -> i64 {
+        let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+        let wishes = affinity
+            .and_then(|a| a.preferred_during_scheduling_ignored_during_execution.as_deref());
+        let fulfilled =
+            wishes.unwrap_or_default().iter().filter(|wish| self.matches_term(&wish.preference));
+        let wished: i64 = fulfilled.map(|wish| i64::from(wish.weight)).sum();
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+        let avoided = self
+            .taints
+            .iter()
+            .filter(|taint| taint.effect == "PreferNoSchedule" && !tolerates(tolerations, taint));
+        let avoided = i64::try_from(avoided.count()).unwrap_or(i64::MAX);
+        wished.saturating_sub(avoided.saturating_mul(AVOIDED_WEIGHT))
+    }
+
+    /// The value of a label; every node is a domain of its own by its name.
+    pub(super) fn label(&self, key: &str) -> Option<&str> {
+        let own = (key == HOSTNAME_LABEL).then_some(self.name.as_str());
+        self.labels.get(key).map(String::as_str).or(own)
     }
 
     fn matches_term(&self, term: &core::NodeSelectorTerm) -> bool {
@@ -211,7 +249,7 @@ fn cordon() -> core::Taint {
     core::Taint { key, effect, ..core::Taint::default() }
 }
 
-fn tolerates(tolerations: &[core::Toleration], taint: &core::Taint) -> bool {
+pub(crate) fn tolerates(tolerations: &[core::Toleration], taint: &core::Taint) -> bool {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     tolerations.iter().any(|toleration| {
         let (effect, key) = (text(&toleration.effect), text(&toleration.key));

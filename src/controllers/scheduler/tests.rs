@@ -108,6 +108,7 @@ fn what_does_not_fit_is_told() {
             Some(node) => node,
             None => pod["status"]["conditions"][0]["message"].as_str().unwrap(),
         };
+        let told = told.split(" preemption:").next().unwrap();
         assert_eq!(told, expected, "{spec}");
     }
 }
@@ -120,12 +121,116 @@ fn a_full_node_takes_no_more_until_a_pod_ends() {
     cluster.settle(&[&CONTROLLER], |_| {});
     cluster.insert(&pod("p2", &json!({})));
     cluster.settle(&[&CONTROLLER], |_| {});
-    assert!(
-        cluster
-            .events
-            .contains(&"FailedScheduling 0/1 nodes are available: 1 Too many pods.".to_owned())
-    );
+    let told = "FailedScheduling 0/1 nodes are available: 1 Too many pods. preemption: 0/1 nodes are available: \
+         1 No preemption victims found for incoming pod.";
+    assert!(cluster.events.contains(&told.to_owned()), "{:?}", cluster.events);
     cluster.remove(&ObjectKey::new(&kind::POD, "default", "p1"));
     cluster.settle(&[&CONTROLLER], |_| {});
     assert_eq!(placed(&cluster), BTreeMap::from([("n1".to_owned(), 1)]));
+}
+
+/// Two zones of two nodes, and pods with these labels on the first ones.
+fn zones(placed: &[(&str, &str)]) -> Cluster {
+    let mut cluster = Cluster::default();
+    for (name, zone) in [("n1", "a"), ("n2", "a"), ("n3", "b"), ("n4", "b")] {
+        cluster.insert(&node(name, zone, &json!({}), &json!({"pods": "110"})));
+    }
+    for (n, (node, app)) in placed.iter().enumerate() {
+        let mut pod = pod(&format!("placed-{n}"), &json!({"nodeName": node}));
+        pod["metadata"]["labels"]["app"] = (*app).into();
+        cluster.insert(&pod);
+    }
+    cluster
+}
+
+/// Where a pod `app: web` with this spec goes, or why nowhere.
+fn goes(cluster: &mut Cluster, spec: &Value) -> String {
+    cluster.insert(&pod("p", spec));
+    cluster.settle(&[&CONTROLLER], |_| {});
+    let pod = cluster.get(&ObjectKey::new(&kind::POD, "default", "p"));
+    match pod["spec"]["nodeName"].as_str() {
+        Some(node) => node.to_owned(),
+        None => pod["status"]["conditions"][0]["message"].as_str().unwrap().to_owned(),
+    }
+}
+
+fn term(app: &str, key: &str) -> Value {
+    json!({"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key})
+}
+
+#[test]
+fn pods_near_and_far_from_others() {
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    const HOST: &str = "kubernetes.io/hostname";
+    let affinity = |which: &str, required: bool, term: Value| {
+        let mut affinity = json!({});
+        if required {
+            affinity[which]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([term]);
+        } else {
+            affinity[which]["preferredDuringSchedulingIgnoredDuringExecution"] =
+                json!([{"weight": 10, "podAffinityTerm": term}]);
+        }
+        json!({"affinity": affinity})
+    };
+    let (near, far) = ("podAffinity", "podAntiAffinity");
+    for (placed, spec, expected) in [
+        (vec![("n3", "db")], affinity(near, true, term("db", HOST)), "n3"),
+        (vec![("n3", "db")], affinity(near, true, term("db", ZONE)), "n4"),
+        (vec![("n3", "db")], affinity(near, false, term("db", HOST)), "n3"),
+        (vec![], affinity(near, true, term("web", ZONE)), "n1"),
+        (
+            vec![],
+            affinity(near, true, term("db", ZONE)),
+            "0/4 nodes are available: 4 node(s) didn't match pod affinity rules. preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.",
+        ),
+        (vec![("n1", "db"), ("n3", "x"), ("n4", "x")], affinity(far, true, term("db", ZONE)), "n3"),
+        (
+            vec![("n1", "db"), ("n2", "x"), ("n3", "x"), ("n4", "x")],
+            affinity(far, false, term("db", HOST)),
+            "n2",
+        ),
+        (
+            vec![("n1", "db"), ("n3", "db")],
+            affinity(far, true, term("db", ZONE)),
+            "0/4 nodes are available: 4 node(s) didn't match pod anti-affinity rules. preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod.",
+        ),
+    ] {
+        assert_eq!(goes(&mut zones(&placed), &spec), expected, "{spec}");
+    }
+    let mut cluster = zones(&[]);
+    let mut lonely = pod("lonely", &affinity(far, true, term("web", ZONE)));
+    lonely["spec"]["nodeName"] = "n1".into();
+    cluster.insert(&lonely);
+    assert_eq!(goes(&mut cluster, &json!({})), "n3", "it keeps its zone for itself");
+}
+
+#[test]
+fn spread_constraints() {
+    let spread = |unsatisfiable: &str| {
+        json!({"topologySpreadConstraints": [{"maxSkew": 1, "whenUnsatisfiable": unsatisfiable,
+            "topologyKey": "disk", "labelSelector": {"matchLabels": {"app": "web"}}}]})
+    };
+    let three = [("n1", "web"), ("n2", "web"), ("n3", "web"), ("n4", "x"), ("n4", "x")];
+    assert_eq!(goes(&mut zones(&three), &spread("DoNotSchedule")), "n4");
+    assert_eq!(goes(&mut zones(&three), &spread("ScheduleAnyway")), "n4");
+    let mut cluster = zones(&three);
+    cluster.edit(&ObjectKey::cluster(&kind::NODE, "n4"), |node| {
+        node["spec"]["unschedulable"] = true.into();
+    });
+    assert_eq!(
+        goes(&mut cluster, &spread("DoNotSchedule")),
+        "0/4 nodes are available: 1 node(s) were unschedulable, 3 node(s) didn't match pod topology spread constraints. preemption: 0/4 nodes are available: 1 Preemption is not helpful for scheduling, 3 No preemption victims found for incoming pod."
+    );
+}
+
+#[test]
+fn wishes_about_nodes() {
+    let wish = json!({"affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 5, "preference": {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["n4"]}]}}]}}});
+    assert_eq!(goes(&mut zones(&[("n4", "x")]), &wish), "n4");
+    let mut cluster = zones(&[("n2", "x"), ("n3", "x"), ("n4", "x")]);
+    cluster.edit(&ObjectKey::cluster(&kind::NODE, "n1"), |node| {
+        node["spec"]["taints"] = json!([{"key": "slow", "effect": "PreferNoSchedule"}]);
+    });
+    assert_ne!(goes(&mut cluster, &json!({})), "n1");
 }

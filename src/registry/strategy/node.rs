@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Node, NodeSpec};
+use k8s_openapi::{
+    api::core::v1::{Node, NodeSpec, Taint},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 
 use crate::{
     model::Cause,
@@ -22,8 +25,16 @@ pub(super) static RULES: Rules<Node> = Rules { default, validate, ..Rules::STORE
 const UPDATABLE: &str = "node updates may only change labels, taints, or capacity (or configSource, if the \
      DynamicKubeletConfig feature gate is enabled)";
 
-fn default(new: &mut Node, _old: Option<&Node>, _context: &Context<'_>) {
+fn default(new: &mut Node, old: Option<&Node>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
+    let known = old.and_then(|old| old.spec.as_ref()?.taints.as_deref()).unwrap_or_default();
+    // Pods may tolerate such a taint for a while: from when on is told here.
+    let timeless = |taint: &&mut Taint| taint.effect == "NoExecute" && taint.time_added.is_none();
+    for taint in spec.taints.iter_mut().flatten().filter(timeless) {
+        let same = |old: &&Taint| old.key == taint.key && old.effect == taint.effect;
+        let since = known.iter().find(same).and_then(|old| old.time_added.clone());
+        taint.time_added = Some(since.unwrap_or(Time(context.now)));
+    }
     if is_empty(&spec.pod_cidrs) {
         spec.pod_cidrs = spec.pod_cidr.clone().map(|range| vec![range]);
     }
