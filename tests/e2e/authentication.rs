@@ -40,7 +40,7 @@ fn static_tokens_name_users() {
     assert_eq!((user["username"].as_str(), user["uid"].as_str()), (Some("ann"), Some("u1")));
     assert_eq!(user["groups"], serde_json::json!(["dev", "ops", "system:authenticated"]));
     let refused = by_token(&cluster, "other", "get pods").failed();
-    assert!(refused.contains("Unauthorized"), "{refused}");
+    assert!(refused.contains("You must be logged in to the server"), "{refused}");
     let nobody = curl(&format!("-k --include {}/api/v1/pods", cluster.line.api)).succeeded();
     assert!(nobody.contains(" 401") && nobody.contains("\"reason\":\"Unauthorized\""), "{nobody}");
     let line = eventually("the audit log has it", || {
