@@ -3,41 +3,22 @@
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, WORKERS, World, document,
+        Controller, Plan, Step, Trigger, WORKERS, World, document, every_kind,
         ownership::{self, owner_key},
     },
-    model::{Kind, Object, ObjectKey, OwnerReference, kind},
+    model::{Object, ObjectKey, OwnerReference, kind::KINDS},
     registry::{Propagation, View},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-const fn on(kind: &'static Kind) -> Trigger {
-    Trigger { kind, keys: concerned }
-}
+static TRIGGERS: [Trigger; KINDS.len()] = every_kind(concerned);
 
-/// All kinds but Events and IPAddresses, which have no owners and own nothing.
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
     workers: WORKERS,
-    triggers: &[
-        on(&kind::CONFIG_MAP),
-        on(&kind::ENDPOINTS),
-        on(&kind::NAMESPACE),
-        on(&kind::NODE),
-        on(&kind::POD),
-        on(&kind::SECRET),
-        on(&kind::SERVICE_ACCOUNT),
-        on(&kind::SERVICE),
-        on(&kind::DEPLOYMENT),
-        on(&kind::REPLICA_SET),
-        on(&kind::STATEFUL_SET),
-        on(&kind::LEASE),
-        on(&kind::ENDPOINT_SLICE),
-        on(&kind::RUNTIME_CLASS),
-        on(&kind::LOAD_BALANCER_POLICY),
-    ],
+    triggers: &TRIGGERS,
     plan,
 };
 
@@ -161,7 +142,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controllers::testing::Cluster;
+    use crate::{controllers::testing::Cluster, model::kind};
 
     fn object(kind: &str, name: &str, owners: &[(&str, &str)]) -> Value {
         let owners: Vec<_> = owners
@@ -183,7 +164,7 @@ mod tests {
         cluster.insert(&object("Pod", "p", &[("ReplicaSet", "r")]));
         cluster.insert(&object("Pod", "q", &[("ReplicaSet", "r"), ("ReplicaSet", "other")]));
         cluster.insert(&object("ReplicaSet", "other", &[]));
-        cluster.insert(&object("Pod", "foreign", &[("DaemonSet", "x")]));
+        cluster.insert(&object("Pod", "foreign", &[("Other", "x")]));
         cluster
     }
 

@@ -4,13 +4,17 @@
 //! Enter at [`all`], the list of controllers; each has a file of its own. A controller never does I/O, never keeps
 //! state between calls, and may be called at any time for any key.
 
+mod cron_job;
+mod daemon_set;
 mod deployment;
+mod disruption;
 mod endpoint_packing;
 mod endpoint_slice_mirroring;
 mod endpoint_slices;
 mod endpoints;
 mod events;
 mod garbage;
+mod job;
 mod load_balancer;
 mod namespace;
 pub mod notices;
@@ -19,6 +23,8 @@ mod pod;
 pub mod policies;
 mod queue;
 mod replica_set;
+mod replication_controller;
+mod revisions;
 pub mod routes;
 pub mod runner;
 mod scheduler;
@@ -36,7 +42,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::{Kind, Object, ObjectKey},
+    model::{Kind, Object, ObjectKey, kind},
     registry::{Propagation, View},
 };
 
@@ -48,6 +54,11 @@ pub fn all() -> Vec<&'static Controller> {
         &deployment::CONTROLLER,
         &replica_set::CONTROLLER,
         &stateful_set::CONTROLLER,
+        &daemon_set::CONTROLLER,
+        &job::CONTROLLER,
+        &cron_job::CONTROLLER,
+        &replication_controller::CONTROLLER,
+        &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,
@@ -213,6 +224,20 @@ impl Step {
         let uid = about.metadata.uid.clone();
         Self::Event(Note { about: about.key.clone(), uid, warning: true, reason, message })
     }
+}
+
+/// A trigger of the same form for every served kind.
+pub(crate) const fn every_kind<const N: usize>(
+    keys: fn(&View, &Object) -> Vec<ObjectKey>,
+) -> [Trigger; N] {
+    assert!(N == kind::KINDS.len(), "one trigger a kind");
+    let mut triggers = [const { Trigger { kind: &kind::POD, keys: itself } }; N];
+    let mut index = 0;
+    while index < N {
+        triggers[index] = Trigger { kind: kind::KINDS[index], keys };
+        index += 1;
+    }
+    triggers
 }
 
 /// For triggers: the object that changed is what is planned.

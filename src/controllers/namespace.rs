@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, every_kind},
     model::{Object, ObjectKey, kind, kind::KINDS},
     registry::View,
 };
@@ -11,29 +11,16 @@ use crate::{
 /// The only finalizer of `spec.finalizers` that is ours.
 const FINALIZER: &str = "kubernetes";
 
-pub(crate) static CONTROLLER: Controller = Controller {
-    name: "namespace-controller",
-    workers: WORKERS,
-    triggers: &[
-        Trigger { kind: &kind::NAMESPACE, keys: itself },
-        Trigger { kind: &kind::CONFIG_MAP, keys: ending_namespace },
-        Trigger { kind: &kind::ENDPOINTS, keys: ending_namespace },
-        Trigger { kind: &kind::EVENT, keys: ending_namespace },
-        Trigger { kind: &kind::POD, keys: ending_namespace },
-        Trigger { kind: &kind::SECRET, keys: ending_namespace },
-        Trigger { kind: &kind::SERVICE_ACCOUNT, keys: ending_namespace },
-        Trigger { kind: &kind::SERVICE, keys: ending_namespace },
-        Trigger { kind: &kind::DEPLOYMENT, keys: ending_namespace },
-        Trigger { kind: &kind::REPLICA_SET, keys: ending_namespace },
-        Trigger { kind: &kind::STATEFUL_SET, keys: ending_namespace },
-        Trigger { kind: &kind::LEASE, keys: ending_namespace },
-        Trigger { kind: &kind::ENDPOINT_SLICE, keys: ending_namespace },
-    ],
-    plan,
-};
+static TRIGGERS: [Trigger; KINDS.len()] = every_kind(ending_namespace);
 
+pub(crate) static CONTROLLER: Controller =
+    Controller { name: "namespace-controller", workers: WORKERS, triggers: &TRIGGERS, plan };
+
+/// The namespace itself, or the one that the object is in, when it ends.
 fn ending_namespace(view: &View, object: &Object) -> Vec<ObjectKey> {
-    let key = ObjectKey::cluster(&kind::NAMESPACE, object.key.namespace.as_str());
+    let itself = *object.key.kind == kind::NAMESPACE;
+    let name = if itself { &object.key.name } else { &object.key.namespace };
+    let key = ObjectKey::cluster(&kind::NAMESPACE, name.as_str());
     let ending = view.get(&key).is_some_and(|namespace| namespace.is_terminating());
     ending.then_some(key).into_iter().collect()
 }
@@ -99,12 +86,5 @@ metadata: {name: a, namespace: other}
         cluster.run_pods(1);
         cluster.settle(&[&CONTROLLER], |_| {});
         assert!(cluster.get(&key).is_null());
-    }
-
-    #[test]
-    fn every_namespaced_kind_wakes_it() {
-        for kind in KINDS.iter().filter(|kind| kind.namespaced) {
-            assert!(CONTROLLER.triggers.iter().any(|trigger| trigger.kind == *kind), "{kind:?}");
-        }
     }
 }

@@ -4,10 +4,12 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+use serde_json::Value;
 
 use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership, pod::Pod, template,
+        to_value,
     },
     model::{LabelSelector, Object, ObjectKey, kind},
     registry::View,
@@ -35,8 +37,21 @@ fn sets_of_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
     let Some(set) = world.view.parse::<ReplicaSet>(key) else { return Plan::nothing() };
+    plan_set(world, object, &set, to_value)
+}
+
+/// Plans a ReplicaSet, or what can be read as one; `shown` is how its kind writes the status.
+pub(crate) fn plan_set(
+    world: &World<'_>,
+    object: &Object,
+    set: &ReplicaSet,
+    shown: impl FnOnce(&ReplicaSetStatus) -> Value,
+) -> Plan {
     let Some(spec) = &set.spec else { return Plan::nothing() };
-    let Ok(selector) = LabelSelector::from_object(&spec.selector) else { return Plan::nothing() };
+    let selector = LabelSelector::from_object(&spec.selector);
+    let Some(selector) = selector.ok().filter(|selector| !selector.is_empty()) else {
+        return Plan::nothing();
+    };
     let claimed = ownership::claim(world.view, &kind::POD, object, &selector);
     if !claimed.steps.is_empty() {
         return Plan::all(claimed.steps);
@@ -52,9 +67,9 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
             steps = delete(world, object, &active, wanted);
         }
     }
-    let status = status(world, object, &set, spec, &pods);
+    let status = status(world, object, set, spec, &pods);
     if set.status.as_ref() != Some(&status) {
-        steps.insert(0, Step::status(object, &status));
+        steps.insert(0, Step::status(object, &shown(&status)));
     }
     Plan { steps, requeue: next_available(world.now, spec, &pods) }
 }
@@ -222,7 +237,7 @@ spec:
         ObjectKey::new(&kind::REPLICA_SET, "default", "web")
     }
 
-    fn pod(cluster: &mut Cluster, name: &str, change: impl FnOnce(&mut serde_json::Value)) {
+    fn pod(cluster: &mut Cluster, name: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"},
             "uid": name, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
                 "uid": "set", "controller": true}]},

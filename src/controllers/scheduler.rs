@@ -17,7 +17,7 @@ use crate::{
     registry::View,
 };
 
-mod node;
+pub(crate) mod node;
 
 use node::{Misfit, Node};
 

@@ -1,11 +1,17 @@
 //! StatefulSets: numbered pods with stable names, made, updated and removed in order.
 //!
-//! Old templates are not kept (ControllerRevisions are not served): a pod that must be made anew below the partition
-//! of a rolling update gets the new template.
+//! Former templates are ControllerRevisions: a pod that must be made anew below the partition of a rolling update
+//! gets the one that it had.
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus};
+use k8s_openapi::{
+    api::{
+        apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetStatus},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,7 +19,8 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership,
         pod::Pod,
         replica_set::{next_available_in, some},
-        template,
+        revisions::{self, HASH_LABEL, History},
+        template, to_value,
     },
     model::{LabelSelector, Object, ObjectKey, kind},
     registry::View,
@@ -21,20 +28,20 @@ use crate::{
 
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 const INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
-const REVISION_LABEL: &str = "controller-revision-hash";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "statefulset-controller",
     workers: WORKERS,
     triggers: &[
         Trigger { kind: &kind::STATEFUL_SET, keys: itself },
-        Trigger { kind: &kind::POD, keys: sets_of_pod },
+        Trigger { kind: &kind::POD, keys: sets_of },
+        Trigger { kind: &kind::CONTROLLER_REVISION, keys: sets_of },
     ],
     plan,
 };
 
-fn sets_of_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
-    ownership::managers(view, &kind::STATEFUL_SET, pod)
+fn sets_of(view: &View, object: &Object) -> Vec<ObjectKey> {
+    ownership::managers(view, &kind::STATEFUL_SET, object)
 }
 
 /// One StatefulSet as a plan sees it.
@@ -42,8 +49,9 @@ struct Set<'a> {
     world: &'a World<'a>,
     object: &'a Object,
     spec: &'a StatefulSetSpec,
-    /// Name of the revision that the template stands for.
-    revision: String,
+    history: History,
+    /// Name of the revision that pods below the partition have.
+    current: String,
     /// Pods by ordinal; those that should be there and those that should not.
     pods: BTreeMap<i64, Pod<'a>>,
     first: i64,
@@ -71,12 +79,23 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         .into_iter()
         .filter_map(|pod| Some((ordinal(&key.name, &pod.key.name)?, Pod::of(pod))));
     let first = spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0).into();
-    let hash = template::hash(&spec.template, 0);
+    let old = parsed.status.clone().unwrap_or_default();
+    let collisions = old.collision_count.unwrap_or(0);
+    let history = match revisions::history(world, object, &selector, &spec.template, collisions) {
+        Ok(history) => history,
+        Err(adoptions) => return Plan::all(adoptions),
+    };
+    if history.collided {
+        let collision_count = Some(collisions.saturating_add(1));
+        return vec![Step::status(object, &StatefulSetStatus { collision_count, ..old })].into();
+    }
+    let settled = old.current_revision.filter(|name| !name.is_empty());
     let set = Set {
         world,
         object,
         spec,
-        revision: format!("{}-{hash}", key.name),
+        current: settled.unwrap_or_else(|| history.name.clone()),
+        history,
         pods: pods.collect(),
         first,
         end: first + i64::from(spec.replicas.unwrap_or(1).max(0)),
@@ -98,10 +117,17 @@ impl<'a> Set<'a> {
             steps.push(Step::status(self.object, &status));
         }
         if !self.object.is_terminating() {
+            steps.extend(self.history.steps.iter().cloned());
             let (writes, notes): (Vec<_>, Vec<_>) =
                 self.changes().into_iter().partition(|step| !matches!(step, Step::Event(_)));
             steps.extend(Plan::all(writes).steps);
             steps.extend(Plan::all(notes).steps);
+            let used = |revision: &Object| {
+                let name = &revision.key.name;
+                *name == self.current
+                    || self.pods.values().any(|pod| self.revision_of(pod) == Some(name))
+            };
+            steps.extend(self.history.clean_up(self.spec.revision_history_limit, used));
         }
         let seconds = self.spec.min_ready_seconds.filter(|seconds| *seconds > 0);
         let pods: Vec<_> = self.pods.values().cloned().collect();
@@ -159,27 +185,46 @@ impl<'a> Set<'a> {
         if steps.is_empty() { self.update() } else { steps }
     }
 
-    /// The next step of a rolling update: the highest outdated pod, once all above it are well.
+    /// The next steps of a rolling update: the highest outdated pods, as long as no more than `maxUnavailable` are
+    /// unavailable.
     fn update(&self) -> Vec<Step> {
-        let strategy = self.spec.update_strategy.as_ref();
-        if strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete")) {
+        if self.is_on_delete() {
             return Vec::new();
         }
-        let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition);
-        let lowest = self.first + i64::from(partition.unwrap_or(0));
-        for (_, pod) in self.pods.range(lowest.min(self.end)..self.end).rev() {
-            if self.revision_of(pod) != Some(&self.revision) && !pod.object.is_terminating() {
-                return self.delete(pod);
-            }
-            if !self.is_available(pod) {
+        let mut left = self.unavailable_max();
+        let mut steps = Vec::new();
+        for (_, pod) in self.pods.range(self.partition().min(self.end)..self.end).rev() {
+            if left == 0 {
                 break;
             }
+            let outdated = self.revision_of(pod) != Some(&self.history.name);
+            if outdated && !pod.object.is_terminating() {
+                steps.extend(self.delete(pod));
+                left -= 1;
+            } else if !self.is_available(pod) {
+                left -= 1;
+            }
         }
-        Vec::new()
+        steps
+    }
+
+    /// Pods that an update may make unavailable at the same time.
+    fn unavailable_max(&self) -> usize {
+        let strategy = self.spec.update_strategy.as_ref();
+        let update = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
+        let count = usize::try_from(self.end - self.first).unwrap_or(0);
+        match update.and_then(|update| update.max_unavailable.as_ref()) {
+            Some(IntOrString::Int(number)) => usize::try_from(*number).unwrap_or(1).max(1),
+            Some(IntOrString::String(text)) => {
+                let percent = text.strip_suffix('%').and_then(|digits| digits.parse().ok());
+                (count.saturating_mul(percent.unwrap_or(0)) / 100).max(1)
+            }
+            None => 1,
+        }
     }
 
     fn revision_of<'b>(&self, pod: &'b Pod<'_>) -> Option<&'b String> {
-        pod.object.metadata.labels.get(REVISION_LABEL)
+        pod.object.metadata.labels.get(HASH_LABEL)
     }
 
     fn create(&self, ordinal: i64) -> Vec<Step> {
@@ -188,7 +233,31 @@ impl<'a> Set<'a> {
         let set = &self.object.key.name;
         let message = format!("create Pod {name} in StatefulSet {set} successful");
         let note = Step::note(self.object, "SuccessfulCreate", message);
-        vec![Step::Create(&kind::POD, pod), note]
+        let mut writes = self.claims(name);
+        writes.push(Step::Create(&kind::POD, pod));
+        vec![Step::Chain(writes), note]
+    }
+
+    /// The volume claims of a pod that are not there yet. They stay when the pod goes.
+    fn claims(&self, pod: &str) -> Vec<Step> {
+        let Some(kind) = kind::by_resource("", "persistentvolumeclaims") else { return Vec::new() };
+        let namespace = self.object.key.namespace.as_str();
+        let claims = self.spec.volume_claim_templates.iter().flatten().filter_map(|template| {
+            let name = format!("{}-{pod}", template.metadata.name.as_deref()?);
+            let key = ObjectKey::new(kind, namespace, name.as_str());
+            if self.world.view.get(&key).is_some() {
+                return None;
+            }
+            let mut claim = to_value(template);
+            let own = self.spec.selector.match_labels.iter().flatten();
+            let mut labels = template.metadata.labels.clone().unwrap_or_default();
+            labels.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+            claim["metadata"]["name"] = name.into();
+            claim["metadata"]["namespace"] = namespace.into();
+            claim["metadata"]["labels"] = to_value(&labels);
+            Some(Step::Create(kind, claim))
+        });
+        claims.collect()
     }
 
     fn delete(&self, pod: &Pod<'_>) -> Vec<Step> {
@@ -197,16 +266,41 @@ impl<'a> Set<'a> {
         vec![Step::delete(pod.object), Step::note(self.object, "SuccessfulDelete", message)]
     }
 
+    /// The first ordinal that a rolling update reaches.
+    fn partition(&self) -> i64 {
+        let strategy = self.spec.update_strategy.as_ref();
+        let partition = strategy.and_then(|strategy| strategy.rolling_update.as_ref()?.partition);
+        self.first + i64::from(partition.unwrap_or(0))
+    }
+
+    fn is_on_delete(&self) -> bool {
+        let strategy = self.spec.update_strategy.as_ref();
+        strategy.is_some_and(|strategy| strategy.type_.as_deref() == Some("OnDelete"))
+    }
+
+    /// The revision and template that a new pod is made from: below the partition, the former one.
+    fn template_for(&self, ordinal: i64) -> (&str, PodTemplateSpec) {
+        if !self.is_on_delete()
+            && ordinal < self.partition()
+            && self.current != self.history.name
+            && let Some(former) = self.history.template(&self.current)
+        {
+            return (&self.current, former);
+        }
+        (&self.history.name, self.spec.template.clone())
+    }
+
     fn pod(&self, ordinal: i64) -> Value {
         let set = &self.object.key.name;
         let name = format!("{set}-{ordinal}");
-        let mut pod = template::pod(&self.spec.template, self.object);
+        let (revision, template) = self.template_for(ordinal);
+        let mut pod = template::pod(&template, self.object);
         pod["metadata"]["name"] = name.as_str().into();
         pod["metadata"]["generateName"] = format!("{set}-").into();
         let labels = &mut pod["metadata"]["labels"];
         labels[POD_NAME_LABEL] = name.as_str().into();
         labels[INDEX_LABEL] = ordinal.to_string().into();
-        labels[REVISION_LABEL] = self.revision.as_str().into();
+        labels[HASH_LABEL] = revision.into();
         pod["spec"]["hostname"] = name.as_str().into();
         if let Some(service) = self.spec.service_name.as_ref().filter(|name| !name.is_empty()) {
             pod["spec"]["subdomain"] = service.as_str().into();
@@ -225,8 +319,7 @@ impl<'a> Set<'a> {
     }
 
     fn status(&self, old: Option<&StatefulSetStatus>) -> StatefulSetStatus {
-        let settled = old.and_then(|status| status.current_revision.clone());
-        let mut current = settled.filter(|name| !name.is_empty()).unwrap_or(self.revision.clone());
+        let mut current = self.current.clone();
         let alive = |pod: &&Pod<'_>| pod.is_active();
         let of = |revision: &str| {
             let of_revision =
@@ -234,22 +327,22 @@ impl<'a> Set<'a> {
             self.pods.values().filter(alive).filter(of_revision).count()
         };
         let ready = self.pods.values().filter(alive).filter(|pod| pod.is_ready()).count();
-        let updated = of(&self.revision);
+        let updated = of(&self.history.name);
         let rolling = self.spec.update_strategy.as_ref().and_then(|s| s.type_.as_deref());
         if rolling != Some("OnDelete") && updated == self.pods.len() && ready == self.pods.len() {
-            current.clone_from(&self.revision);
+            current.clone_from(&self.history.name);
         }
         let available = self.pods.values().filter(|pod| self.is_available(pod)).count();
         StatefulSetStatus {
             available_replicas: Some(i32::try_from(available).unwrap_or(i32::MAX)),
-            collision_count: Some(0),
+            collision_count: Some(old.and_then(|status| status.collision_count).unwrap_or(0)),
             conditions: old.and_then(|status| status.conditions.clone()),
             current_replicas: some(of(&current)),
             current_revision: Some(current),
             observed_generation: Some(self.object.metadata.generation),
             ready_replicas: some(ready),
             replicas: i32::try_from(self.pods.len()).unwrap_or(i32::MAX),
-            update_revision: Some(self.revision.clone()),
+            update_revision: Some(self.history.name.clone()),
             updated_replicas: some(updated),
         }
     }
@@ -313,7 +406,7 @@ spec:
         rest(&mut cluster);
         let status = cluster.get(&key())["status"].clone();
         assert_eq!(status["readyReplicas"], 3);
-        assert_eq!(status["currentRevision"], pod["metadata"]["labels"][REVISION_LABEL]);
+        assert_eq!(status["currentRevision"], pod["metadata"]["labels"][HASH_LABEL]);
         cluster.edit(&key(), |set| set["spec"]["replicas"] = 1.into());
         cluster.settle(&[&CONTROLLER], |_| {});
         let going = cluster.view.list(&kind::POD, None).filter(|pod| pod.is_terminating());
@@ -350,6 +443,9 @@ spec:
             json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 2}}),
         );
         assert_eq!(images(&cluster), ["v1", "v1", "v2"]);
+        cluster.delete(&ObjectKey::new(&kind::POD, "default", "db-0"));
+        rest(&mut cluster);
+        assert_eq!(images(&cluster), ["v1", "v1", "v2"], "made anew from the former template");
         let status = cluster.get(&key())["status"].clone();
         assert_ne!(status["currentRevision"], status["updateRevision"]);
         assert_eq!(status["updatedReplicas"], 1);

@@ -152,6 +152,72 @@ pub static STATEFUL_SET: Kind = Kind {
     has_generation: true,
     ..STORED
 };
+/// DaemonSets.
+pub static DAEMON_SET: Kind = Kind {
+    group: "apps",
+    kind: "DaemonSet",
+    plural: "daemonsets",
+    singular: "daemonset",
+    short_names: &["ds"],
+    in_all: true,
+    has_status: true,
+    has_generation: true,
+    ..STORED
+};
+/// Former templates of DaemonSets and StatefulSets.
+pub static CONTROLLER_REVISION: Kind = Kind {
+    group: "apps",
+    kind: "ControllerRevision",
+    plural: "controllerrevisions",
+    singular: "controllerrevision",
+    ..STORED
+};
+/// Jobs.
+pub static JOB: Kind = Kind {
+    group: "batch",
+    kind: "Job",
+    plural: "jobs",
+    singular: "job",
+    in_all: true,
+    has_status: true,
+    has_generation: true,
+    ..STORED
+};
+/// CronJobs.
+pub static CRON_JOB: Kind = Kind {
+    group: "batch",
+    kind: "CronJob",
+    plural: "cronjobs",
+    singular: "cronjob",
+    short_names: &["cj"],
+    in_all: true,
+    has_status: true,
+    has_generation: true,
+    ..STORED
+};
+/// ReplicationControllers, the old form of ReplicaSets.
+pub static REPLICATION_CONTROLLER: Kind = Kind {
+    kind: "ReplicationController",
+    plural: "replicationcontrollers",
+    singular: "replicationcontroller",
+    short_names: &["rc"],
+    in_all: true,
+    has_status: true,
+    has_scale: true,
+    has_generation: true,
+    ..STORED
+};
+/// PodDisruptionBudgets.
+pub static POD_DISRUPTION_BUDGET: Kind = Kind {
+    group: "policy",
+    kind: "PodDisruptionBudget",
+    plural: "poddisruptionbudgets",
+    singular: "poddisruptionbudget",
+    short_names: &["pdb"],
+    has_status: true,
+    has_generation: true,
+    ..STORED
+};
 /// EndpointSlices.
 pub static ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
@@ -258,16 +324,22 @@ pub static KINDS: &[&Kind] = &[
     &NAMESPACE,
     &NODE,
     &POD,
+    &REPLICATION_CONTROLLER,
     &SECRET,
     &SERVICE_ACCOUNT,
     &SERVICE,
+    &CONTROLLER_REVISION,
+    &DAEMON_SET,
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,
+    &CRON_JOB,
+    &JOB,
     &LEASE,
     &ENDPOINT_SLICE,
     &IP_ADDRESS,
     &RUNTIME_CLASS,
+    &POD_DISRUPTION_BUDGET,
     &LOAD_BALANCER_POLICY,
 ];
 

@@ -8,6 +8,7 @@ pub mod kind;
 pub mod object;
 pub mod patch;
 pub mod policy;
+pub mod schedule;
 pub mod selector;
 pub mod status;
 

@@ -4,6 +4,7 @@
 //! [`crate::runtime::PodRuntime`]; it must never know the proxy or DNS.
 
 mod addresses;
+mod containers;
 mod drain;
 mod parts;
 mod pods;

@@ -60,7 +60,12 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
         .modify(&key, Section::Status, &options, |pod| {
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
-            let state = PodState { ready: true, moved: Vec::new(), failed: Vec::new() };
+            let state = PodState {
+                ready: true,
+                moved: Vec::new(),
+                failed: Vec::new(),
+                containers: Vec::new(),
+            };
             let now = Timestamp::now();
             document["status"] = json!(status::running(&typed, part.ip, &part.node, &state, now));
             Ok(document)

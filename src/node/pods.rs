@@ -25,6 +25,7 @@ use crate::{
     node::{
         NodeOptions, Options,
         addresses::Addresses,
+        containers,
         drain::drained,
         parse,
         parts::{self, Part},
@@ -229,6 +230,9 @@ impl Sync {
             ports: ports(pod, object, services),
             wants_ready: object.metadata.annotations.get(READY_ANNOTATION).map(String::as_str)
                 != Some("false"),
+            containers: containers::containers(object, pod, ip),
+            restart: containers::restart(pod),
+            runs_to_completion: containers::runs_to_completion(object),
         };
         if self.running.get(uid).is_some_and(|running| running.spec == spec) {
             return;
@@ -265,7 +269,9 @@ impl Sync {
         if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
             return Some(node.address);
         }
-        let mut used: BTreeSet<IpAddr> = self.running.values().map(|r| r.spec.ip).collect();
+        // Who has ended needs no address any more.
+        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(status::ended));
+        let mut used: BTreeSet<IpAddr> = alive.map(|running| running.spec.ip).collect();
         let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
         if let Some(ip) = given.and_then(|ip| ip.parse().ok())
             && node.pod_cidr.contains(&ip)
@@ -315,6 +321,7 @@ impl Sync {
             }
             tokio::time::sleep_until(earliest).await;
             runtime.stop(&uid, grace).await;
+            tell_end(&registry, &key, &uid).await;
             let options =
                 DeleteOptions { grace_seconds: Some(0), uid: Some(uid.clone()), ..<_>::default() };
             if let Err(status) = registry.delete(&key, &options).await
@@ -372,6 +379,26 @@ impl Sync {
             running.writing = false;
             self.write(&uid);
         }
+    }
+}
+
+/// Tells that a pod was ended, when somebody wants to know: a finalizer keeps it.
+async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str) {
+    let told = registry
+        .modify(key, Section::Status, &WriteOptions::default(), |pod| {
+            if pod.metadata.uid != uid || pod.metadata.finalizers.is_empty() {
+                return Err(Status::not_found(key));
+            }
+            let typed: Pod = parse(pod)?;
+            let mut document: Value = parse(pod)?;
+            document["status"] = json!(status::killed(&typed, Timestamp::now()));
+            Ok(document)
+        })
+        .await;
+    if let Err(status) = told
+        && status.code != 404
+    {
+        tracing::warn!(%key, error = %status, "cannot write the last status of a pod");
     }
 }
 

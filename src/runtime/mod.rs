@@ -5,7 +5,7 @@
 
 pub mod simulated;
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -56,6 +56,34 @@ pub struct PodSpec {
     pub ports: Vec<Port>,
     /// False keeps it from being ready (annotation `snowglobe.dev/ready: "false"`).
     pub wants_ready: bool,
+    /// What it consists of.
+    pub containers: Vec<Container>,
+    /// What becomes of a container that ends.
+    pub restart: Restart,
+    /// It shall end by itself (it is a Job's): what the runtime cannot follow counts as done.
+    pub runs_to_completion: bool,
+}
+
+/// A container as its runtime needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Name, unique in the pod.
+    pub name: String,
+    /// Program and arguments; empty for the image's own.
+    pub command: Vec<String>,
+    /// Variables whose values are known.
+    pub env: BTreeMap<String, String>,
+}
+
+/// A pod's `restartPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Containers are started again however they end.
+    Always,
+    /// Only those that end with an error.
+    OnFailure,
+    /// None.
+    Never,
 }
 
 /// One port that a pod listens on.
@@ -86,6 +114,43 @@ pub struct PodState {
     pub moved: Vec<MovedPort>,
     /// Ports that are not served at all, with the reason. Non-empty means not ready; binding is tried again.
     pub failed: Vec<(Port, String)>,
+    /// Containers that end, or may; all others run as long as the pod does.
+    pub containers: Vec<ContainerState>,
+}
+
+/// The state of a container that ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerState {
+    /// Name.
+    pub name: String,
+    /// How often it was started again.
+    pub restarts: u32,
+    /// What it does now.
+    pub now: Activity,
+    /// How it ended the last time before.
+    pub last: Option<Exit>,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// It runs since then.
+    Running(Timestamp),
+    /// It waits for its next start so long.
+    BackOff(Duration),
+    /// It ended and is not started again.
+    Exited(Exit),
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Exit code.
+    pub code: i32,
+    /// When it was started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub finished: Timestamp,
 }
 
 /// A port that is served under another number.

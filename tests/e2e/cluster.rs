@@ -120,11 +120,16 @@ impl Cluster {
     }
 
     pub(crate) fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut kubectl = self.kubectl.command();
-        kubectl.args(arguments).env("KUBECONFIG", &self.line.kubeconfig);
-        // Its cache of discovery goes to the home directory.
-        kubectl.env("HOME", self.place.home()).current_dir(tools::root());
-        kubectl
+        self.client_command(self.kubectl, arguments)
+    }
+
+    /// A command of a client, in the directory that files of tests are named relative to.
+    pub(crate) fn client_command(&self, client: Tool, arguments: &[&str]) -> Command {
+        let mut command = client.command();
+        command.args(arguments).env("KUBECONFIG", &self.line.kubeconfig);
+        // Their caches of discovery go to the home directory.
+        command.env("HOME", self.place.home()).current_dir(tools::root());
+        command
     }
 
     /// `kubectl apply -f -`.

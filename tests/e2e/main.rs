@@ -1,4 +1,4 @@
-//! End to end: the real binary, driven by kubectl, dig, curl, a browser and the `kube` client.
+//! End to end: the real binary, driven by kubectl, helm, dig, curl, a browser, and the clients of Rust and Python.
 //!
 //! Each test starts a cluster of its own ([`cluster::Cluster`]) on free ports and in a range of addresses of its own
 //! ([`place::Place`]), so that all run at once. Nothing sleeps and hopes: `eventually` looks until it is so. A test
@@ -27,6 +27,8 @@ mod errors;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod helm;
+#[cfg(test)]
 mod http;
 #[cfg(test)]
 mod kinds;
@@ -41,6 +43,8 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod python;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod state;
@@ -52,5 +56,7 @@ mod store_failures;
 mod tools;
 #[cfg(test)]
 mod traffic;
+#[cfg(test)]
+mod watch;
 #[cfg(test)]
 mod workloads;

@@ -16,6 +16,9 @@ use tokio::time::Instant;
 const REQUIRE: &str = "SNOWGLOBE_TESTS_REQUIRE";
 /// Where `tests/run --install` has put kubectl 1.37.
 const KUBECTL_1_37: &str = "SNOWGLOBE_TEST_KUBECTL_137";
+/// Where it has put helm, and the Python package `kubernetes`.
+const HELM: &str = "SNOWGLOBE_TEST_HELM";
+const PYTHON_CLIENT: &str = "SNOWGLOBE_TEST_PYTHON_CLIENT";
 /// The binary under test where it is not the one that cargo built (it may lie where only its owner may go).
 const BINARY: &str = "SNOWGLOBE_TEST_BINARY";
 /// A directory with `tests/manifests` and `tests/policies`, where it is not the crate's, likewise.
@@ -38,6 +41,9 @@ pub(crate) enum Tool {
     Chromium,
     Etcd,
     Etcdctl,
+    Helm,
+    /// Python with the package `kubernetes`.
+    PythonClient,
 }
 
 impl Tool {
@@ -50,13 +56,17 @@ impl Tool {
             Self::Chromium => "chromium",
             Self::Etcd => "etcd",
             Self::Etcdctl => "etcdctl",
+            Self::Helm => "helm",
+            Self::PythonClient => "the Python package kubernetes",
         }
     }
 
     /// Where it is on this machine.
     pub(crate) fn path(self) -> Option<PathBuf> {
         match self {
-            Self::Kubectl137 => env::var_os(KUBECTL_1_37).map(PathBuf::from).filter(|p| p.exists()),
+            Self::Kubectl137 => installed(KUBECTL_1_37),
+            Self::Helm => installed(HELM),
+            Self::PythonClient => installed(PYTHON_CLIENT).and_then(|_| on_path("python3")),
             Self::Chromium => on_path("chromium").or_else(|| on_path("google-chrome")),
             other => on_path(other.name()),
         }
@@ -64,8 +74,17 @@ impl Tool {
 
     /// A command of it.
     pub(crate) fn command(self) -> Command {
-        Command::new(self.path().expect("the test has asked `can_use` first"))
+        let mut command = Command::new(self.path().expect("the test has asked `can_use` first"));
+        if let Some(package) = installed(PYTHON_CLIENT).filter(|_| self == Self::PythonClient) {
+            command.env("PYTHONPATH", package);
+        }
+        command
     }
+}
+
+/// Where `tests/run --install` has put something.
+fn installed(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.exists())
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

@@ -2,21 +2,23 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
         authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
         authorization::v1::{
             LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
             SubjectAccessReview,
         },
         autoscaling::v1::Scale,
+        batch::v1::{CronJob, Job},
         coordination::v1::Lease,
         core::v1::{
-            Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service,
-            ServiceAccount,
+            Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, ReplicationController,
+            Secret, Service, ServiceAccount,
         },
         discovery::v1::EndpointSlice,
         networking::v1::IPAddress,
         node::v1::RuntimeClass,
+        policy::v1::{Eviction, PodDisruptionBudget},
     },
     apimachinery::pkg::apis::meta::v1::{
         Condition, DeleteOptions, ListMeta, ObjectMeta, Patch, Status,
@@ -95,19 +97,26 @@ fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
     }
     match kind.kind {
         "ConfigMap" => refer::<ConfigMap>(generator),
+        "ControllerRevision" => refer::<ControllerRevision>(generator),
+        "CronJob" => refer::<CronJob>(generator),
+        "DaemonSet" => refer::<DaemonSet>(generator),
         "Deployment" => refer::<Deployment>(generator),
         "EndpointSlice" => refer::<EndpointSlice>(generator),
         "Endpoints" => refer::<Endpoints>(generator),
         "Event" => refer::<Event>(generator),
         "IPAddress" => refer::<IPAddress>(generator),
+        "Job" => refer::<Job>(generator),
         "Lease" => refer::<Lease>(generator),
         "Namespace" => refer::<Namespace>(generator),
         "Node" => refer::<Node>(generator),
         "Pod" => {
             refer::<Pod>(generator);
             refer::<Binding>(generator);
+            refer::<Eviction>(generator);
         }
+        "PodDisruptionBudget" => refer::<PodDisruptionBudget>(generator),
         "ReplicaSet" => refer::<ReplicaSet>(generator),
+        "ReplicationController" => refer::<ReplicationController>(generator),
         "RuntimeClass" => refer::<RuntimeClass>(generator),
         "Secret" => refer::<Secret>(generator),
         "Service" => refer::<Service>(generator),

@@ -42,8 +42,12 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
 
 fn scale_of(workload: &Object) -> Result<Value, Status> {
     let document = parsed(workload)?;
-    let selector: Option<LabelSelector> =
-        serde_json::from_value(document["spec"]["selector"].clone()).unwrap_or_default();
+    let mut selector = document["spec"]["selector"].clone();
+    if workload.key.kind.kind == "ReplicationController" {
+        // A plain map of labels.
+        selector = json!({"matchLabels": selector});
+    }
+    let selector: Option<LabelSelector> = serde_json::from_value(selector).unwrap_or_default();
     let metadata = json!({"name": workload.key.name, "namespace": workload.key.namespace,
         "uid": workload.metadata.uid, "resourceVersion": workload.revision.to_string(),
         "creationTimestamp": workload.metadata.creation_timestamp});

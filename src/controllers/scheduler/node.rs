@@ -17,7 +17,7 @@ use crate::{
 const PODS_DEFAULT: i64 = 110;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
-pub(super) struct Node {
+pub(crate) struct Node {
     pub(super) name: String,
     pub(super) zone: String,
     /// Pods on it.
@@ -40,8 +40,17 @@ struct Allocatable {
 /// Why a pod cannot be on a node, in Kubernetes' words.
 pub(super) struct Misfit(pub(super) String);
 
+/// What a DaemonSet asks about a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Suitability {
+    /// A new pod belongs there.
+    pub(crate) wants: bool,
+    /// A pod that is there already may stay.
+    pub(crate) keeps: bool,
+}
+
 /// All nodes by name.
-pub(super) fn nodes(view: &View) -> BTreeMap<String, Node> {
+pub(crate) fn nodes(view: &View) -> BTreeMap<String, Node> {
     let ready = view.list(&kind::NODE, None).filter(|node| !node.is_terminating());
     let parse = |object: &std::sync::Arc<crate::model::Object>| {
         let node: core::Node = object.parse().ok()?;
@@ -104,6 +113,21 @@ impl Node {
             return vec![Misfit("node(s) didn't match Pod's node affinity/selector".to_owned())];
         }
         self.shortages(requests).into_iter().map(|reason| Misfit(reason.to_owned())).collect()
+    }
+
+    /// Whether a DaemonSet's pod belongs here, whatever room there is.
+    pub(crate) fn suitability(&self, spec: &core::PodSpec) -> Suitability {
+        let named = spec.node_name.as_deref().filter(|name| !name.is_empty());
+        let fits = named.is_none_or(|name| name == self.name) && self.is_wanted(spec);
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+        let repels = |effects: &[&str]| {
+            let mut taints = self.taints.iter().filter(|t| effects.contains(&t.effect.as_str()));
+            taints.any(|taint| !tolerates(tolerations, taint))
+        };
+        Suitability {
+            wants: fits && !repels(&["NoSchedule", "NoExecute"]),
+            keeps: fits && !repels(&["NoExecute"]),
+        }
     }
 
     fn untolerated(&self, tolerations: &[core::Toleration]) -> Option<&core::Taint> {

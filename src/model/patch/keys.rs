@@ -282,6 +282,41 @@ types! {
     ];
     STATEFUL_SET_SPEC "io.k8s.api.apps.v1.StatefulSetSpec": [SELECTOR, TEMPLATE];
     STATEFUL_SET_STATUS "io.k8s.api.apps.v1.StatefulSetStatus": [CONDITIONS];
+    DAEMON_SET "io.k8s.api.apps.v1.DaemonSet": [
+        METADATA, inside("spec", &DAEMON_SET_SPEC), inside("status", &DAEMON_SET_STATUS),
+    ];
+    DAEMON_SET_SPEC "io.k8s.api.apps.v1.DaemonSetSpec": [SELECTOR, TEMPLATE];
+    DAEMON_SET_STATUS "io.k8s.api.apps.v1.DaemonSetStatus": [CONDITIONS];
+    CONTROLLER_REVISION "io.k8s.api.apps.v1.ControllerRevision": [METADATA];
+    JOB "io.k8s.api.batch.v1.Job": [
+        METADATA, inside("spec", &JOB_SPEC), inside("status", &JOB_STATUS),
+    ];
+    JOB_SPEC "io.k8s.api.batch.v1.JobSpec": [SELECTOR, TEMPLATE];
+    // Atomic for apply, merged by type in a strategic merge patch.
+    JOB_STATUS "io.k8s.api.batch.v1.JobStatus": [CONDITIONS];
+    CRON_JOB "io.k8s.api.batch.v1.CronJob": [
+        METADATA, inside("spec", &CRON_JOB_SPEC),
+    ];
+    CRON_JOB_SPEC "io.k8s.api.batch.v1.CronJobSpec": [inside("jobTemplate", &JOB_TEMPLATE)];
+    JOB_TEMPLATE "io.k8s.api.batch.v1.JobTemplateSpec": [
+        METADATA, inside("spec", &JOB_SPEC),
+    ];
+    REPLICATION_CONTROLLER "io.k8s.api.core.v1.ReplicationController": [
+        METADATA,
+        inside("spec", &REPLICATION_CONTROLLER_SPEC),
+        inside("status", &REPLICATION_CONTROLLER_STATUS),
+    ];
+    REPLICATION_CONTROLLER_SPEC "io.k8s.api.core.v1.ReplicationControllerSpec": [
+        atomic("selector"), TEMPLATE,
+    ];
+    REPLICATION_CONTROLLER_STATUS "io.k8s.api.core.v1.ReplicationControllerStatus": [CONDITIONS];
+    POD_DISRUPTION_BUDGET "io.k8s.api.policy.v1.PodDisruptionBudget": [
+        METADATA,
+        inside("spec", &POD_DISRUPTION_BUDGET_SPEC),
+        inside("status", &POD_DISRUPTION_BUDGET_STATUS),
+    ];
+    POD_DISRUPTION_BUDGET_SPEC "io.k8s.api.policy.v1.PodDisruptionBudgetSpec": [SELECTOR];
+    POD_DISRUPTION_BUDGET_STATUS "io.k8s.api.policy.v1.PodDisruptionBudgetStatus": [CONDITIONS];
     LEASE "io.k8s.api.coordination.v1.Lease": [METADATA];
     ENDPOINT_SLICE "io.k8s.api.discovery.v1.EndpointSlice": [METADATA];
     IP_ADDRESS "io.k8s.api.networking.v1.IPAddress": [METADATA];

@@ -104,21 +104,12 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDeploy
     let surge = update.max_surge.as_ref().unwrap_or(&none);
     checks::count_or_percent(causes, &unavailable_field, unavailable);
     checks::count_or_percent(causes, &format!("{FIELD}.maxSurge"), surge);
-    if is_zero(unavailable) && is_zero(surge) {
+    if workload::is_zero(unavailable) && workload::is_zero(surge) {
         let shown = checks::shown(unavailable);
         let rule = "may not be 0 when `maxSurge` is 0";
         causes.push(Cause::invalid(unavailable_field.as_str(), shown, rule));
     }
     checks::not_above_all(causes, &unavailable_field, unavailable);
-}
-
-fn is_zero(value: &IntOrString) -> bool {
-    match value {
-        IntOrString::Int(number) => *number == 0,
-        IntOrString::String(text) => {
-            text.strip_suffix('%').and_then(|digits| digits.parse::<u32>().ok()) == Some(0)
-        }
-    }
 }
 
 #[cfg(test)]

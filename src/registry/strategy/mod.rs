@@ -5,12 +5,16 @@ mod address;
 mod checks;
 mod config_map;
 mod container_validation;
+mod controller_revision;
+mod cron_job;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 mod fields;
 mod ip_address;
+mod job;
 mod lease;
 mod load_balancer_policy;
 mod metadata;
@@ -18,9 +22,11 @@ mod namespace;
 mod node;
 mod pod;
 mod pod_defaults;
+mod pod_disruption_budget;
 mod pod_validation;
 mod quantity;
 mod replica_set;
+mod replication_controller;
 mod runtime_class;
 mod secret;
 mod service;
@@ -155,16 +161,22 @@ pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
         ("", "Namespace") => &namespace::RULES,
         ("", "Node") => &node::RULES,
         ("", "Pod") => &pod::RULES,
+        ("", "ReplicationController") => &replication_controller::RULES,
         ("", "Secret") => &secret::RULES,
         ("", "Service") => &service::RULES,
         ("", "ServiceAccount") => &Rules::<ServiceAccount>::STORED,
+        ("apps", "ControllerRevision") => &controller_revision::RULES,
+        ("apps", "DaemonSet") => &daemon_set::RULES,
         ("apps", "Deployment") => &deployment::RULES,
         ("apps", "ReplicaSet") => &replica_set::RULES,
         ("apps", "StatefulSet") => &stateful_set::RULES,
+        ("batch", "CronJob") => &cron_job::RULES,
+        ("batch", "Job") => &job::RULES,
         ("coordination.k8s.io", "Lease") => &lease::RULES,
         ("discovery.k8s.io", "EndpointSlice") => &endpoint_slice::RULES,
         ("networking.k8s.io", "IPAddress") => &ip_address::RULES,
         ("node.k8s.io", "RuntimeClass") => &runtime_class::RULES,
+        ("policy", "PodDisruptionBudget") => &pod_disruption_budget::RULES,
         ("snowglobe.dev", "LoadBalancerPolicy") => &load_balancer_policy::RULES,
         _ => &Rules::<Value>::STORED,
     }

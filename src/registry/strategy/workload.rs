@@ -1,7 +1,8 @@
-//! What Deployments, ReplicaSets and StatefulSets share: the pod template, its selector, and status counts.
+//! What workloads share: the pod template, its selector, and status counts.
 
 use k8s_openapi::{
-    api::core::v1::PodTemplateSpec, apimachinery::pkg::apis::meta::v1::LabelSelector,
+    api::core::v1::PodTemplateSpec,
+    apimachinery::pkg::{apis::meta::v1::LabelSelector, util::intstr::IntOrString},
 };
 
 use crate::{
@@ -36,7 +37,7 @@ pub(super) fn selector_and_template(
     let deadline = template.spec.as_ref().and_then(|spec| spec.active_deadline_seconds);
     if deadline.is_some() {
         // kube-apiserver speaks of ReplicaSets when it means Deployments.
-        let kind = if kind == "StatefulSet" { kind } else { "ReplicaSet" };
+        let kind = if kind == "Deployment" { "ReplicaSet" } else { kind };
         let rule = format!("activeDeadlineSeconds in {kind} is not Supported");
         let field = format!("{TEMPLATE}.spec.activeDeadlineSeconds");
         causes.push(Cause::forbidden(field, &rule));
@@ -66,5 +67,15 @@ pub(super) fn validate_counts(causes: &mut Vec<Cause>, counts: &[(&str, Option<i
 pub(super) fn service_name(causes: &mut Vec<Cause>, name: &Option<String>) {
     if !text(name).is_empty() {
         checks::label(causes, "spec.serviceName", text(name));
+    }
+}
+
+/// Whether a count or percentage is nothing.
+pub(super) fn is_zero(value: &IntOrString) -> bool {
+    match value {
+        IntOrString::Int(number) => *number == 0,
+        IntOrString::String(text) => {
+            text.strip_suffix('%').and_then(|digits| digits.parse::<u32>().ok()) == Some(0)
+        }
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
 //! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
-//! listeners are. Enter at [`Simulated`]; `pod` holds the state of one.
+//! listeners are. Containers whose command is known to end do so (`script`, `container`). Enter at [`Simulated`];
+//! `pod` holds the state of one.
 
+mod container;
 mod http;
 mod pod;
 mod port;
+mod script;
 mod tcp;
 #[cfg(test)]
 mod tests;

@@ -12,8 +12,8 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
-    Log, MovedPort, PodSpec, PodState, Port,
-    simulated::{News, port},
+    Activity, ContainerState, Log, MovedPort, PodSpec, PodState, Port,
+    simulated::{News, container, port},
 };
 
 /// Connections that one pod serves at a time; further ones are reset.
@@ -56,6 +56,12 @@ struct Written {
 #[derive(Default)]
 struct Status {
     ports: BTreeMap<Port, PortStatus>,
+    /// Those that end by themselves.
+    containers: BTreeMap<String, ContainerState>,
+    /// The containers were started.
+    started: bool,
+    /// All containers have ended.
+    done: bool,
     /// What was told last.
     told: Option<PodState>,
 }
@@ -83,9 +89,10 @@ impl Pod {
     /// Makes the listeners those of the description; others and open connections are left alone.
     pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
         let mut listeners = self.listeners.lock().await;
-        if self.stopping.is_cancelled() {
+        if self.stopping.is_cancelled() || self.status.lock().done {
             return;
         }
+        self.start_containers(&spec);
         let moved_house = self.spec().ip != spec.ip;
         let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
         *self.spec.write() = Arc::new(spec);
@@ -98,6 +105,38 @@ impl Pod {
                 let end = self.end.clone();
                 self.tasks.spawn(async move { end.run_until_cancelled(serve).await.unwrap_or(()) })
             });
+        }
+        self.tell();
+    }
+
+    fn start_containers(self: &Arc<Self>, spec: &PodSpec) {
+        if std::mem::replace(&mut self.status.lock().started, true) {
+            return;
+        }
+        for container in &spec.containers {
+            let Some(steps) = container::course(spec, container) else { continue };
+            let (pod, name) = (Arc::clone(self), container.name.clone());
+            let run = container::run(pod, name, steps, spec.restart);
+            let end = self.end.clone();
+            self.tasks.spawn(async move { end.run_until_cancelled(run).await.unwrap_or(()) });
+        }
+    }
+
+    /// Notes what a container does. When all have ended, nobody listens any more.
+    pub(super) async fn note_container(&self, state: ContainerState) {
+        let spec = self.spec();
+        let done = {
+            let mut status = self.status.lock();
+            status.containers.insert(state.name.clone(), state);
+            let ended = |name: &String| {
+                let state = status.containers.get(name);
+                state.is_some_and(|state| matches!(state.now, Activity::Exited(_)))
+            };
+            status.done = spec.containers.iter().all(|container| ended(&container.name));
+            status.done
+        };
+        if done {
+            close(std::mem::take(&mut *self.listeners.lock().await)).await;
         }
         self.tell();
     }
@@ -138,13 +177,17 @@ impl Pod {
 
     /// Writes a line: the time, then what happened.
     pub(super) fn write(&self, line: &str) {
-        let now = Timestamp::now();
-        let stamp = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
+        let stamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        self.print(format!("{stamp} {line}"));
+    }
+
+    /// Writes a line as it is.
+    pub(super) fn print(&self, line: String) {
         let mut log = self.log.lock();
         if log.lines.len() == LOG_LINES_MAX {
             log.lines.pop_front();
         }
-        log.lines.push_back((now, format!("{stamp} {line}")));
+        log.lines.push_back((Timestamp::now(), line));
         log.count += 1;
     }
 
@@ -168,7 +211,9 @@ impl Status {
                 PortStatus::Failed(reason) => failed.push((*port, reason.clone())),
             }
         }
-        PodState { ready: wants_ready && failed.is_empty(), moved, failed }
+        let containers: Vec<_> = self.containers.values().cloned().collect();
+        let all_run = containers.iter().all(|c| matches!(c.now, Activity::Running(_)));
+        PodState { ready: wants_ready && failed.is_empty() && all_run, moved, failed, containers }
     }
 }
 

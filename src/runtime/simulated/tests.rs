@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::runtime::Port;
+use crate::runtime::{Activity, Port, Restart};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -23,6 +23,9 @@ fn spec(last: u8, ports: &[Port]) -> PodSpec {
         ip: IpAddr::from([127, 200 + last, high, low]),
         ports: ports.to_vec(),
         wants_ready: true,
+        containers: Vec::new(),
+        restart: Restart::Always,
+        runs_to_completion: false,
     }
 }
 
@@ -188,7 +191,8 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
     assert!(!event.state.ready);
     assert_eq!(event.state.failed[0].0, port);
     drop(holder);
-    let ready = PodState { ready: true, moved: Vec::new(), failed: Vec::new() };
+    let ready =
+        PodState { ready: true, moved: Vec::new(), failed: Vec::new(), containers: Vec::new() };
     assert_eq!(events.next().await.unwrap().state, ready);
     spec.wants_ready = false;
     runtime.ensure(spec.clone()).await;
@@ -257,4 +261,41 @@ async fn a_stopping_pod_answers_what_is_open_and_hangs_up() {
     .await
     .unwrap();
     assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn containers_end_and_are_started_again() {
+    let container = |script: &str| crate::runtime::Container {
+        name: "main".to_owned(),
+        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+        env: BTreeMap::new(),
+    };
+    for (last, restart, script, expected) in [
+        (40, Restart::Never, "echo hello; sleep 2; exit 3", (0, Some(3))),
+        (41, Restart::OnFailure, "sleep 1", (0, Some(0))),
+        (42, Restart::Always, "false", (2, None)),
+    ] {
+        let mut spec = spec(last, &[]);
+        spec.containers.push(container(script));
+        spec.restart = restart;
+        let runtime = Simulated::new(CancellationToken::new());
+        let mut events = runtime.events();
+        runtime.ensure(spec.clone()).await;
+        let state = loop {
+            let Some(state) = events.next().await.unwrap().state.containers.pop() else { continue };
+            let done = matches!(state.now, Activity::Exited(_)) || state.restarts == 2;
+            if done {
+                break state;
+            }
+        };
+        let code = match &state.now {
+            Activity::Exited(exit) => Some(exit.code),
+            _ => None,
+        };
+        assert_eq!((state.restarts, code), expected, "{script}");
+        let log = runtime.logs(&spec.uid, 0).unwrap();
+        let lines: Vec<_> = log.lines.iter().map(|(_, line)| line.as_str()).collect();
+        assert_eq!(lines, if last == 40 { vec!["hello"] } else { vec![] });
+        runtime.stop(&spec.uid, Duration::ZERO).await;
+    }
 }

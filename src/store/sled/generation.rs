@@ -34,6 +34,9 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const COPY_BATCH_BYTES: usize = 1024 * 1024;
 /// For so many commits the tree is prepared at once: it takes a few milliseconds.
 const PREPARED_REVISIONS: u64 = 512;
+/// What is larger becomes a batch of sled's. Otherwise sled, to which the end of a write is as good as a sync, might
+/// write one segment, find that an older one is needed no more, and write over that one, all before we sync.
+const UNBATCHED_BYTES_MAX: usize = 128 * 1024;
 /// A batch with so many keys beyond the first ones of its commits is prepared too; fewer fit into leaves.
 const PREPARED_CHUNKS_MIN: usize = 16;
 /// After closing, sled's own threads may hold its lock for a moment.
@@ -225,8 +228,9 @@ impl Generation {
     }
 
     fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
         self.written(guarded(|| {
-            if removed.is_empty() {
+            if removed.is_empty() && bytes <= UNBATCHED_BYTES_MAX {
                 // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised
                 // too (see `record::verify`), as sled's log keeps the order.
                 for (key, value) in pairs {

@@ -1,0 +1,218 @@
+//! Jobs: pods that run to completion, counted once each.
+//!
+//! A pod carries a finalizer until it is counted: its uid goes into `status.uncountedTerminatedPods`, then the finalizer is
+//! taken away, then the counter rises. Each step is a write of its own, so that a restart in between loses nothing.
+//! [`tally`] looks at the pods, [`finish`] decides whether the Job is over, [`pods`] makes new ones.
+
+mod finish;
+mod indexes;
+mod pods;
+mod tally;
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::batch::v1::{Job, JobCondition, JobSpec, JobStatus},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+
+use crate::{
+    controllers::{
+        Controller, Plan, Step, Trigger, WORKERS, World, document, itself, ownership, pod::Pod,
+    },
+    model::{LabelSelector, Object, ObjectKey, kind},
+    registry::{Propagation, View},
+};
+
+use tally::Tally;
+
+/// Keeps a pod until it is counted.
+const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// Jobs that name another controller are left alone.
+const OWN_NAME: &str = "kubernetes.io/job-controller";
+
+pub(crate) static CONTROLLER: Controller = Controller {
+    name: "job-controller",
+    workers: WORKERS,
+    triggers: &[
+        Trigger { kind: &kind::JOB, keys: itself },
+        Trigger { kind: &kind::POD, keys: jobs_of_pod },
+    ],
+    plan,
+};
+
+fn jobs_of_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
+    ownership::managers(view, &kind::JOB, pod)
+}
+
+/// One Job as a plan sees it.
+struct Work<'a> {
+    world: &'a World<'a>,
+    object: &'a Object,
+    spec: &'a JobSpec,
+    pods: Vec<Pod<'a>>,
+    /// What the status becomes.
+    status: JobStatus,
+    tally: Tally,
+    /// When to look again, and why one must wait.
+    requeue: Option<Duration>,
+    /// Events.
+    notes: Vec<Step>,
+}
+
+fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
+    let freed = Plan::all(abandoned(world.view, key).map(without_tracking).collect());
+    if !freed.steps.is_empty() {
+        return freed;
+    }
+    let Some(object) = world.view.get(key) else { return Plan::nothing() };
+    let Some(job) = world.view.parse::<Job>(key) else { return Plan::nothing() };
+    let Some(spec) = &job.spec else { return Plan::nothing() };
+    if spec.managed_by.as_deref().is_some_and(|name| name != OWN_NAME) {
+        return Plan::nothing();
+    }
+    let status = job.status.clone().unwrap_or_default();
+    if let Some(over) = finish::over(&status) {
+        return after_the_end(world, object, spec, over);
+    }
+    let selector = spec.selector.as_ref().and_then(|s| LabelSelector::from_object(s).ok());
+    let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
+        return Plan::nothing();
+    };
+    let claimed = ownership::claim(world.view, &kind::POD, object, &selector);
+    if !claimed.steps.is_empty() {
+        return Plan::all(claimed.steps);
+    }
+    let pods: Vec<_> = claimed.objects.into_iter().map(Pod::of).collect();
+    let tally = Tally::new(object, spec, &status, &pods);
+    let work = Work { world, object, spec, pods, status, tally, requeue: None, notes: Vec::new() };
+    work.plan(job.status.as_ref())
+}
+
+/// Pods that still wait to be counted by a Job that is gone.
+fn abandoned<'a>(view: &'a View, job: &'a ObjectKey) -> impl Iterator<Item = &'a Object> {
+    let uid = view.get(job).map(|job| job.metadata.uid.clone());
+    let pods = view.list(&kind::POD, Some(&job.namespace)).map(AsRef::as_ref);
+    pods.filter(move |pod: &&Object| {
+        is_tracked(pod)
+            && pod.controller().is_some_and(|owner| {
+                owner.kind == "Job" && owner.name == job.name && Some(&owner.uid) != uid.as_ref()
+            })
+    })
+}
+
+fn is_tracked(pod: &Object) -> bool {
+    pod.metadata.finalizers.iter().any(|finalizer| finalizer == TRACKING)
+}
+
+fn without_tracking(pod: &Object) -> Step {
+    let mut document = document(pod);
+    if let Some(finalizers) = document["metadata"]["finalizers"].as_array_mut() {
+        finalizers.retain(|finalizer| finalizer != TRACKING);
+    }
+    Step::Update(pod.key.clone(), document)
+}
+
+/// A Job that is over: its last pods are let go, and after `ttlSecondsAfterFinished` it goes itself.
+fn after_the_end(world: &World<'_>, object: &Object, spec: &JobSpec, over: Timestamp) -> Plan {
+    let namespace = object.key.namespace.as_str();
+    let pods = world.view.controlled_by(&kind::POD, namespace, &object.metadata.uid);
+    let kept: Vec<_> =
+        pods.filter(|pod| is_tracked(pod)).map(|pod| without_tracking(pod)).collect();
+    let mut plan = Plan::all(kept);
+    if let Some(ttl) = spec.ttl_seconds_after_finished
+        && !object.is_terminating()
+    {
+        let left = SignedDuration::from_secs(ttl.into()) - world.now.duration_since(over);
+        match Duration::try_from(left) {
+            Ok(left) if !left.is_zero() => plan.requeue = Some(left),
+            _ => plan.steps.push(Step::Delete {
+                key: object.key.clone(),
+                uid: object.metadata.uid.clone(),
+                propagation: Propagation::Foreground,
+            }),
+        }
+    }
+    plan
+}
+
+impl Work<'_> {
+    fn plan(mut self, old: Option<&JobStatus>) -> Plan {
+        self.tally.write(&mut self.status);
+        let ending = self.is_ending();
+        let suspended = !ending && self.spec.suspend == Some(true);
+        let mut changes = Vec::new();
+        if !self.object.is_terminating() {
+            self.note_suspension(suspended);
+            if ending || suspended {
+                changes = self.delete_pods(|_| true);
+            } else {
+                changes = self.manage();
+            }
+        }
+        if ending {
+            self.finish(changes.is_empty());
+        }
+        let mut steps = Vec::new();
+        if old != Some(&self.status) {
+            steps.push(Step::status(self.object, &self.status));
+        }
+        // Counted by now: nothing holds them any more.
+        let counted = self.pods.iter().filter(|pod| self.tally.releases(pod));
+        steps.extend(Plan::all(counted.map(|pod| without_tracking(pod.object)).collect()).steps);
+        steps.extend(Plan::all(changes).steps);
+        steps.extend(Plan::all(self.notes).steps);
+        Plan { steps, requeue: self.requeue }
+    }
+
+    /// Looks again no later than after this time.
+    fn look_again(&mut self, after: SignedDuration) {
+        let after = Duration::try_from(after).unwrap_or_default().max(Duration::from_millis(1));
+        self.requeue = Some(self.requeue.map_or(after, |sooner| sooner.min(after)));
+    }
+
+    fn condition(&self, kind: &str) -> Option<&JobCondition> {
+        self.status.conditions.iter().flatten().find(|condition| condition.type_ == kind)
+    }
+
+    fn set_condition(&mut self, kind: &str, holds: bool, reason: &str, message: &str) {
+        let status = if holds { "True" } else { "False" };
+        let now = Some(Time(self.world.now));
+        let conditions = self.status.conditions.get_or_insert_default();
+        conditions.retain(|condition| condition.type_ != kind);
+        conditions.push(JobCondition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: Some(reason.to_owned()),
+            message: Some(message.to_owned()),
+            last_probe_time: now.clone(),
+            last_transition_time: now,
+        });
+    }
+
+    /// While a Job is suspended, its clock stands still.
+    fn note_suspension(&mut self, suspended: bool) {
+        let noted = self.condition("Suspended").is_some_and(|c| c.status == "True");
+        match (suspended, noted) {
+            (true, false) => {
+                self.status.start_time = None;
+                self.set_condition("Suspended", true, "JobSuspended", "Job suspended");
+                let note = Step::note(self.object, "Suspended", "Job suspended".to_owned());
+                self.notes.push(note);
+            }
+            (false, true) if self.spec.suspend != Some(true) => {
+                self.status.start_time = Some(Time(self.world.now));
+                self.set_condition("Suspended", false, "JobResumed", "Job resumed");
+                self.notes.push(Step::note(self.object, "Resumed", "Job resumed".to_owned()));
+            }
+            _ => {}
+        }
+        if !suspended && self.status.start_time.is_none() {
+            self.status.start_time = Some(Time(self.world.now));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,192 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::{garbage, testing::Cluster};
+
+const JOB: &str = "
+apiVersion: batch/v1
+kind: Job
+metadata: {name: pi}
+spec:
+  parallelism: 2
+  completions: 3
+  backoffLimit: 1
+  selector: {matchLabels: {job: pi}}
+  template:
+    metadata: {labels: {job: pi}}
+    spec: {restartPolicy: Never, nodeName: n1, containers: [{name: a, image: v1}]}
+";
+
+fn key() -> ObjectKey {
+    ObjectKey::new(&kind::JOB, "default", "pi")
+}
+
+fn settle(cluster: &mut Cluster) {
+    cluster.settle(&[&CONTROLLER], |_| {});
+}
+
+fn pods(cluster: &Cluster, phase: &str) -> Vec<ObjectKey> {
+    let pods = cluster.view.list(&kind::POD, None).map(Pod::of);
+    let chosen = pods.filter(|pod| pod.facts.status.phase == phase && !pod.object.is_terminating());
+    chosen.map(|pod| pod.object.key.clone()).collect()
+}
+
+/// Lets the first running pod end with this code.
+fn end(cluster: &mut Cluster, code: i32) {
+    let pod = pods(cluster, "").remove(0);
+    let now = cluster.now;
+    cluster.edit(&pod, |pod| {
+        let phase = if code == 0 { "Succeeded" } else { "Failed" };
+        pod["status"] = json!({"phase": phase, "containerStatuses": [{"name": "a", "image": "",
+            "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "finishedAt": now}}}]});
+    });
+    settle(cluster);
+}
+
+fn status(cluster: &Cluster) -> Value {
+    cluster.get(&key())["status"].clone()
+}
+
+fn conditions(cluster: &Cluster) -> Vec<String> {
+    let status = status(cluster);
+    let text = |c: &Value| {
+        let field = |name: &str| c[name].as_str().unwrap().to_owned();
+        format!("{}={} {}", field("type"), field("status"), field("reason"))
+    };
+    status["conditions"].as_array().into_iter().flatten().map(text).collect()
+}
+
+fn with(spec: &Value) -> Cluster {
+    let mut cluster = Cluster::of(JOB);
+    cluster.edit(&key(), |job| json_patch::merge(&mut job["spec"], spec));
+    settle(&mut cluster);
+    cluster
+}
+
+#[test]
+fn runs_to_completion() {
+    let mut cluster = with(&json!({}));
+    assert_eq!(pods(&cluster, "").len(), 2);
+    assert_eq!(status(&cluster)["active"], 2);
+    end(&mut cluster, 0);
+    assert_eq!(status(&cluster)["succeeded"], 1);
+    assert_eq!(pods(&cluster, "").len(), 2, "the third one");
+    end(&mut cluster, 0);
+    assert_eq!(pods(&cluster, "").len(), 1);
+    end(&mut cluster, 0);
+    let status = status(&cluster);
+    assert_eq!((&status["succeeded"], &status["active"]), (&json!(3), &Value::Null));
+    assert_eq!(status["uncountedTerminatedPods"], json!({}));
+    assert!(status["completionTime"].is_string());
+    assert_eq!(
+        conditions(&cluster),
+        ["SuccessCriteriaMet=True CompletionsReached", "Complete=True CompletionsReached"]
+    );
+    assert!(cluster.list(&kind::POD).iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+    assert!(cluster.events.contains(&"Completed Job completed".to_owned()));
+}
+
+#[test]
+fn fails_beyond_the_limit_and_waits_between() {
+    let mut cluster = with(&json!({"completions": 1, "parallelism": 1}));
+    end(&mut cluster, 1);
+    assert_eq!(status(&cluster)["failed"], 1);
+    assert_eq!(pods(&cluster, "").len(), 0);
+    let wait = cluster.plan(&CONTROLLER, &key()).requeue.unwrap();
+    assert_eq!(wait.as_secs(), 10);
+    cluster.now += wait;
+    settle(&mut cluster);
+    end(&mut cluster, 1);
+    assert_eq!(
+        conditions(&cluster),
+        ["FailureTarget=True BackoffLimitExceeded", "Failed=True BackoffLimitExceeded"]
+    );
+    assert_eq!(status(&cluster)["failed"], 2);
+}
+
+#[test]
+fn a_deadline_ends_what_runs() {
+    let mut cluster = with(&json!({"activeDeadlineSeconds": 30}));
+    assert_eq!(cluster.plan(&CONTROLLER, &key()).requeue.unwrap().as_secs(), 30);
+    cluster.now += SignedDuration::from_secs(30);
+    settle(&mut cluster);
+    assert_eq!(conditions(&cluster), ["FailureTarget=True DeadlineExceeded"]);
+    while cluster.run_pods(1) {
+        settle(&mut cluster);
+    }
+    assert_eq!(conditions(&cluster)[1], "Failed=True DeadlineExceeded");
+    assert_eq!(cluster.list(&kind::POD).len(), 0);
+}
+
+#[test]
+fn suspended_jobs_have_no_pods() {
+    let mut cluster = with(&json!({"suspend": true}));
+    assert_eq!(cluster.list(&kind::POD).len(), 0);
+    assert_eq!(conditions(&cluster), ["Suspended=True JobSuspended"]);
+    assert!(status(&cluster)["startTime"].is_null());
+    cluster.edit(&key(), |job| job["spec"]["suspend"] = false.into());
+    settle(&mut cluster);
+    assert_eq!(conditions(&cluster), ["Suspended=False JobResumed"]);
+    assert_eq!(pods(&cluster, "").len(), 2);
+    cluster.edit(&key(), |job| job["spec"]["suspend"] = true.into());
+    settle(&mut cluster);
+    assert_eq!(pods(&cluster, "").len(), 0);
+}
+
+#[test]
+fn each_index_succeeds_once() {
+    let mut cluster =
+        with(&json!({"completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100}));
+    let first = cluster.get(&pods(&cluster, "")[0]);
+    assert_eq!(first["metadata"]["annotations"][pods::INDEX], "0");
+    assert_eq!(first["spec"]["hostname"], "pi-0");
+    assert!(first["metadata"]["name"].as_str().unwrap().starts_with("pi-0-"));
+    end(&mut cluster, 0);
+    assert_eq!(status(&cluster)["completedIndexes"], "0");
+    end(&mut cluster, 1);
+    assert_eq!(status(&cluster)["failedIndexes"], "1");
+    cluster.now += SignedDuration::from_secs(20);
+    settle(&mut cluster);
+    end(&mut cluster, 0);
+    assert_eq!(status(&cluster)["completedIndexes"], "0,2");
+    assert_eq!(conditions(&cluster)[1], "Failed=True FailedIndexes");
+}
+
+#[test]
+fn exit_codes_decide_by_policy() {
+    let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
+    let policy = json!({"rules": [rule("Ignore", 7), rule("FailJob", 42)]});
+    let mut cluster = with(&json!({"podFailurePolicy": policy}));
+    end(&mut cluster, 7);
+    assert_eq!(status(&cluster)["failed"], Value::Null);
+    end(&mut cluster, 42);
+    assert_eq!(conditions(&cluster)[0], "FailureTarget=True PodFailurePolicy");
+    let message = status(&cluster)["conditions"][0]["message"].as_str().unwrap().to_owned();
+    assert!(
+        message.ends_with("failed with exit code 42 matching FailJob rule at index 1"),
+        "{message}"
+    );
+}
+
+#[test]
+fn finished_jobs_go_after_their_time() {
+    let mut cluster =
+        with(&json!({"completions": 1, "parallelism": 1, "ttlSecondsAfterFinished": 60}));
+    end(&mut cluster, 0);
+    assert_eq!(cluster.plan(&CONTROLLER, &key()).requeue.unwrap().as_secs(), 60);
+    cluster.now += SignedDuration::from_secs(60);
+    cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});
+    assert!(cluster.get(&key()).is_null());
+}
+
+#[test]
+fn pods_of_a_deleted_job_are_let_go() {
+    let mut cluster = with(&json!({}));
+    cluster.remove(&key());
+    for _round in 0..4 {
+        cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});
+        cluster.run_pods(9);
+    }
+    assert_eq!(cluster.list(&kind::POD).len(), 0);
+}

@@ -1,0 +1,128 @@
+//! CronJobs: defaults, schedule and time zone.
+
+use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus};
+
+use crate::{
+    model::{Cause, schedule},
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, checks,
+            fields::{fill, fill_text, text},
+            job, workload,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<CronJob> = Rules { default, validate, ..Rules::STORED };
+
+/// A job's name is this one's, a dash and ten digits, and at most 63 characters.
+const NAME_MAX: usize = 52;
+const SUCCESSFUL_JOBS: i32 = 3;
+const FAILED_JOBS: i32 = 1;
+
+fn default(new: &mut CronJob, old: Option<&CronJob>, _context: &Context<'_>) {
+    let spec = &mut new.spec;
+    fill_text(&mut spec.concurrency_policy, "Allow");
+    fill(&mut spec.suspend, false);
+    fill(&mut spec.successful_jobs_history_limit, SUCCESSFUL_JOBS);
+    fill(&mut spec.failed_jobs_history_limit, FAILED_JOBS);
+    workload::default_template(&mut spec.job_template.spec.get_or_insert_default().template);
+    if old.is_none() {
+        new.status = Some(CronJobStatus::default());
+    }
+}
+
+fn validate(new: &CronJob, old: Option<&CronJob>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if context.part == Part::Status {
+        return causes;
+    }
+    let spec = &new.spec;
+    let name = new.metadata.name.as_deref().unwrap_or_default();
+    if old.is_none() && name.len() > NAME_MAX {
+        let rule = format!("must be no more than {NAME_MAX} characters");
+        causes.push(Cause::invalid("metadata.name", name, &rule));
+    }
+    if spec.schedule.is_empty() {
+        causes.push(Cause::required("spec.schedule", ""));
+    } else if spec.schedule.contains("TZ") {
+        let rule = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
+        causes.push(Cause::invalid("spec.schedule", spec.schedule.as_str(), rule));
+    } else if let Err(error) = spec.schedule.parse::<schedule::Schedule>() {
+        let shown = spec.schedule.as_str();
+        causes.push(Cause::invalid("spec.schedule", shown, &error.to_string()));
+    }
+    if let Some(zone) = &spec.time_zone
+        && let Err(error) = schedule::zone(Some(zone))
+    {
+        causes.push(Cause::invalid("spec.timeZone", zone.as_str(), &error.to_string()));
+    }
+    checks::not_negative(
+        &mut causes,
+        "spec.startingDeadlineSeconds",
+        spec.starting_deadline_seconds,
+    );
+    let known = ["Allow", "Forbid", "Replace"];
+    checks::one_of(&mut causes, "spec.concurrencyPolicy", text(&spec.concurrency_policy), &known);
+    let (successful, failed) = (spec.successful_jobs_history_limit, spec.failed_jobs_history_limit);
+    checks::not_negative(&mut causes, "spec.successfulJobsHistoryLimit", successful);
+    checks::not_negative(&mut causes, "spec.failedJobsHistoryLimit", failed);
+    if let Some(template) = &spec.job_template.spec {
+        job::validate_spec(&mut causes, "spec.jobTemplate.spec", template);
+        if template.manual_selector == Some(true) {
+            let known = ["nil", "false"];
+            let field = "spec.jobTemplate.spec.manualSelector";
+            causes.push(Cause::not_supported(field, true, &known));
+        }
+    }
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, merged, object, options},
+    };
+
+    #[test]
+    fn defaults_and_rules() {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let check = |change: Value| {
+            let base = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick"},
+                "spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": {"spec":
+                    {"restartPolicy": "OnFailure", "containers": [{"name": "a", "image": "a:1"}]}}}}}});
+            let mut new: CronJob = object(merged(base, &json!({"spec": change})));
+            default(&mut new, None, &context);
+            (lines(&validate(&new, None, &context)), new)
+        };
+        let (faults, new) = check(json!({"timeZone": "Europe/Berlin"}));
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(new.spec.concurrency_policy.as_deref(), Some("Allow"));
+        for (change, expected) in [
+            (
+                json!({"schedule": "* *"}),
+                "spec.schedule: Invalid value: \"* *\": expected exactly 5 fields, found 2: [* *]",
+            ),
+            (
+                json!({"timeZone": "Mars/Base"}),
+                "spec.timeZone: Invalid value: \"Mars/Base\": unknown time zone Mars/Base",
+            ),
+            (
+                json!({"concurrencyPolicy": "Deny"}),
+                "spec.concurrencyPolicy: Unsupported value: \"Deny\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+            ),
+            (
+                json!({"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": null}}}}}),
+                "spec.jobTemplate.spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+            ),
+        ] {
+            assert_eq!(check(change).0, [expected]);
+        }
+    }
+}

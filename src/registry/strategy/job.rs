@@ -1,0 +1,300 @@
+//! Jobs: defaults, the generated selector, and which fields an update may change.
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec, JobStatus},
+        core::v1::PodTemplateSpec,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+
+use crate::{
+    model::{self, Cause},
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, checks,
+            fields::{fill, fill_text, items, text},
+            pod_validation::{self, Place},
+            workload,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<Job> = Rules { default, validate, ..Rules::STORED };
+
+const BACKOFF_LIMIT: i32 = 6;
+const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// The labels' names before they had a prefix; pods still have both.
+const OLD_UID_LABEL: &str = "controller-uid";
+const OLD_NAME_LABEL: &str = "job-name";
+
+fn default(new: &mut Job, old: Option<&Job>, _context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    if spec.completions.is_none() && spec.parallelism.is_none() {
+        spec.completions = Some(1);
+    }
+    fill(&mut spec.parallelism, 1);
+    let per_index = spec.backoff_limit_per_index.is_some();
+    fill(&mut spec.backoff_limit, if per_index { i32::MAX } else { BACKOFF_LIMIT });
+    fill_text(&mut spec.completion_mode, "NonIndexed");
+    fill(&mut spec.suspend, false);
+    fill(&mut spec.manual_selector, false);
+    let replacement =
+        if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
+    fill_text(&mut spec.pod_replacement_policy, replacement);
+    workload::default_template(&mut spec.template);
+    if old.is_none() {
+        if spec.manual_selector == Some(false) {
+            let name = new.metadata.name.clone().unwrap_or_default();
+            generate_selector(spec, &name, new.metadata.uid.as_deref().unwrap_or_default());
+        }
+        new.status = Some(JobStatus::default());
+    }
+    let labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    if new.metadata.labels.as_ref().is_none_or(|labels| labels.is_empty()) {
+        new.metadata.labels = labels;
+    }
+}
+
+/// Selector and labels that no other Job has.
+fn generate_selector(spec: &mut JobSpec, name: &str, uid: &str) {
+    let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+    for (label, value) in
+        [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (NAME_LABEL, name), (OLD_NAME_LABEL, name)]
+    {
+        labels.insert(label.to_owned(), value.to_owned());
+    }
+    if spec.selector.is_none() {
+        let own = [(UID_LABEL.to_owned(), uid.to_owned())].into();
+        spec.selector = Some(LabelSelector { match_labels: Some(own), ..<_>::default() });
+    }
+}
+
+fn validate(new: &Job, old: Option<&Job>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(spec) = &new.spec else { return causes };
+    if context.part == Part::Status {
+        if let Some(status) = &new.status {
+            for (field, count) in [
+                ("active", status.active),
+                ("succeeded", status.succeeded),
+                ("failed", status.failed),
+                ("ready", status.ready),
+                ("terminating", status.terminating),
+            ] {
+                checks::not_negative(&mut causes, &format!("status.{field}"), count);
+            }
+        }
+        return causes;
+    }
+    validate_selector(&mut causes, spec);
+    validate_spec(&mut causes, "spec", spec);
+    if let Some(old_spec) = old.and_then(|old| old.spec.as_ref()) {
+        validate_update(&mut causes, spec, old_spec, old.and_then(|old| old.status.as_ref()));
+    }
+    causes
+}
+
+fn validate_selector(causes: &mut Vec<Cause>, spec: &JobSpec) {
+    let Some(selector) = &spec.selector else {
+        causes.push(Cause::required("spec.selector", ""));
+        return;
+    };
+    checks::selector(causes, "spec.selector", selector);
+    let labels = spec.template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    let labels = labels.unwrap_or_default();
+    if spec.manual_selector != Some(true) {
+        let generated = selector.match_labels.as_ref().and_then(|own| own.get(UID_LABEL));
+        if generated.is_none() || generated != labels.get(UID_LABEL) {
+            let rule = "`selector` not auto-generated";
+            causes.push(Cause::invalid("spec.selector", checks::shown(selector), rule));
+            return;
+        }
+    }
+    let matches =
+        model::LabelSelector::from_object(selector).is_ok_and(|parsed| parsed.matches(&labels));
+    if !matches {
+        let rule = "`selector` does not match template `labels`";
+        let field = "spec.template.metadata.labels";
+        causes.push(Cause::invalid(field, checks::shown(&labels), rule));
+    }
+}
+
+/// The rules of a job's spec, also of a CronJob's template; `path` is where it stands.
+pub(super) fn validate_spec(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec) {
+    let at = |field: &str| format!("{path}.{field}");
+    for (field, value) in [
+        ("parallelism", spec.parallelism.map(i64::from)),
+        ("completions", spec.completions.map(i64::from)),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+        ("backoffLimit", spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+        ("backoffLimitPerIndex", spec.backoff_limit_per_index.map(i64::from)),
+        ("maxFailedIndexes", spec.max_failed_indexes.map(i64::from)),
+    ] {
+        checks::not_negative(causes, &at(field), value);
+    }
+    let indexed = match text(&spec.completion_mode) {
+        "" | "NonIndexed" => false,
+        "Indexed" => true,
+        other => {
+            let known = ["Indexed", "NonIndexed"];
+            causes.push(Cause::not_supported(at("completionMode"), other, &known));
+            false
+        }
+    };
+    if indexed && spec.completions.is_none() {
+        let rule = "when completion mode is Indexed";
+        causes.push(Cause::required(at("completions"), rule));
+    }
+    if spec.backoff_limit_per_index.is_some() && !indexed {
+        let rule = "requires indexed completion mode";
+        let value = spec.backoff_limit_per_index;
+        causes.push(Cause::invalid(at("backoffLimitPerIndex"), value, rule));
+    }
+    if let Some(policy) = &spec.pod_replacement_policy {
+        let known = ["Failed", "TerminatingOrFailed"];
+        checks::one_of(causes, &at("podReplacementPolicy"), policy, &known);
+    }
+    validate_template(causes, &at("template"), spec);
+}
+
+fn validate_template(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec) {
+    let PodTemplateSpec { metadata, spec: pod } = &spec.template;
+    let labels = metadata.as_ref().and_then(|metadata| metadata.labels.as_ref());
+    checks::labels(causes, &format!("{path}.labels"), labels);
+    let Some(pod) = pod else {
+        causes.push(Cause::required(format!("{path}.spec.containers"), ""));
+        return;
+    };
+    pod_validation::validate(causes, &format!("{path}.spec"), pod, Place::Template);
+    let (field, policy) = (format!("{path}.spec.restartPolicy"), text(&pod.restart_policy));
+    if !["OnFailure", "Never"].contains(&policy) {
+        causes.push(Cause::not_supported(field, policy, &["OnFailure", "Never"]));
+    } else if spec.pod_failure_policy.is_some() && policy != "Never" {
+        let rule = "only \"Never\" is supported when podFailurePolicy is specified";
+        causes.push(Cause::invalid(field, policy, rule));
+    }
+    if let Some(policy) = &spec.pod_failure_policy {
+        for (i, rule) in policy.rules.iter().enumerate() {
+            let known = ["Count", "FailIndex", "FailJob", "Ignore"];
+            let field = format!("spec.podFailurePolicy.rules[{i}].action");
+            checks::required_one_of(causes, &field, &rule.action, &known);
+            if rule.on_exit_codes.is_none() && items(&rule.on_pod_conditions).is_empty() {
+                let rule = "specifying one of OnExitCodes and OnPodConditions is required";
+                let field = format!("spec.podFailurePolicy.rules[{i}]");
+                causes.push(Cause::invalid(field, "", rule));
+            }
+        }
+    }
+}
+
+fn validate_update(
+    causes: &mut Vec<Cause>,
+    new: &JobSpec,
+    old: &JobSpec,
+    status: Option<&JobStatus>,
+) {
+    // An indexed job may grow and shrink as long as it runs all its indexes side by side.
+    let elastic = text(&new.completion_mode) == "Indexed" && new.completions == new.parallelism;
+    if !elastic {
+        checks::immutable(causes, "spec.completions", &new.completions, &old.completions);
+    }
+    checks::immutable(causes, "spec.selector", &new.selector, &old.selector);
+    // Where pods of a suspended job will run may still be decided.
+    let unstarted = old.suspend == Some(true) && status.is_none_or(|s| s.start_time.is_none());
+    let mut template = new.template.clone();
+    if unstarted && let (Some(pod), Some(old)) = (&mut template.spec, &old.template.spec) {
+        pod.node_selector.clone_from(&old.node_selector);
+        pod.affinity.clone_from(&old.affinity);
+        pod.tolerations.clone_from(&old.tolerations);
+        pod.scheduling_gates.clone_from(&old.scheduling_gates);
+        template.metadata.clone_from(&new.template.metadata);
+    }
+    checks::immutable(causes, "spec.template", &template, &old.template);
+    checks::immutable(causes, "spec.completionMode", &new.completion_mode, &old.completion_mode);
+    let (field, limits) =
+        ("spec.backoffLimitPerIndex", (&new.backoff_limit_per_index, &old.backoff_limit_per_index));
+    checks::immutable(causes, field, limits.0, limits.1);
+    let field = "spec.podFailurePolicy";
+    checks::immutable(causes, field, &new.pod_failure_policy, &old.pod_failure_policy);
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, merged, object, options},
+    };
+
+    fn check(change: &Value, old: Option<&Job>) -> (Vec<String>, Job) {
+        let base = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "pi", "uid": "u1"},
+            "spec": {"template": {"spec": {"restartPolicy": "Never",
+                "containers": [{"name": "a", "image": "a:1"}]}}}});
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let base = old.map_or(base, checks::shown);
+        let mut new: Job = object(merged(base, change));
+        default(&mut new, old, &context);
+        (lines(&validate(&new, old, &context)), new)
+    }
+
+    #[test]
+    fn defaults() {
+        let (faults, job) = check(&json!({}), None);
+        assert_eq!(faults, [""; 0]);
+        let spec = checks::shown(&job.spec);
+        for (field, value) in [
+            ("parallelism", json!(1)),
+            ("completions", json!(1)),
+            ("backoffLimit", json!(6)),
+            ("completionMode", json!("NonIndexed")),
+            ("suspend", json!(false)),
+            ("podReplacementPolicy", json!("TerminatingOrFailed")),
+            ("selector", json!({"matchLabels": {UID_LABEL: "u1"}})),
+        ] {
+            assert_eq!(spec[field], value, "{field}");
+        }
+        assert_eq!(job.metadata.labels.unwrap()[NAME_LABEL], "pi");
+        let (_, queue) = check(&json!({"spec": {"parallelism": 2}}), None);
+        assert_eq!(queue.spec.unwrap().completions, None);
+    }
+
+    #[test]
+    fn rules() {
+        for (change, expected) in [
+            (
+                json!({"template": {"spec": {"restartPolicy": null}}}),
+                "spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+            ),
+            (
+                json!({"completionMode": "Indexed", "parallelism": 2}),
+                "spec.completions: Required value: when completion mode is Indexed",
+            ),
+            (
+                json!({"backoffLimit": -1}),
+                "spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                json!({"selector": {"matchLabels": {"a": "b"}}}),
+                "spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\"}}: `selector` not auto-generated",
+            ),
+        ] {
+            assert_eq!(check(&json!({"spec": change}), None).0, [expected]);
+        }
+        let (_, old) = check(&json!({}), None);
+        assert_eq!(
+            check(&json!({"spec": {"parallelism": 3, "suspend": true}}), Some(&old)).0,
+            [""; 0]
+        );
+        assert_eq!(
+            check(&json!({"spec": {"completions": 3}}), Some(&old)).0,
+            ["spec.completions: Invalid value: 3: field is immutable"]
+        );
+    }
+}

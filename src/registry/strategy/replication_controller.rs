@@ -1,0 +1,105 @@
+//! ReplicationControllers: defaults from the pod template, and rules of selector and template.
+
+use k8s_openapi::{
+    api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerStatus},
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{Context, Rules, checks, fields::fill, workload},
+    },
+};
+
+pub(super) static RULES: Rules<ReplicationController> =
+    Rules { default, validate, ..Rules::STORED };
+
+fn default(
+    new: &mut ReplicationController,
+    old: Option<&ReplicationController>,
+    _context: &Context<'_>,
+) {
+    let spec = new.spec.get_or_insert_default();
+    fill(&mut spec.replicas, 1);
+    let template = spec.template.get_or_insert_default();
+    workload::default_template(template);
+    let labels = template.metadata.as_ref().and_then(|metadata| metadata.labels.clone());
+    if let Some(labels) = labels {
+        if spec.selector.as_ref().is_none_or(|selector| selector.is_empty()) {
+            spec.selector = Some(labels.clone());
+        }
+        if new.metadata.labels.as_ref().is_none_or(|labels| labels.is_empty()) {
+            new.metadata.labels = Some(labels);
+        }
+    }
+    if old.is_none() {
+        new.status = Some(ReplicationControllerStatus::default());
+    }
+}
+
+fn validate(
+    new: &ReplicationController,
+    _old: Option<&ReplicationController>,
+    context: &Context<'_>,
+) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let Some(spec) = &new.spec else { return causes };
+    if context.part == Part::Status {
+        if let Some(status) = &new.status {
+            workload::validate_counts(
+                &mut causes,
+                &[
+                    ("replicas", Some(status.replicas)),
+                    ("fullyLabeledReplicas", status.fully_labeled_replicas),
+                    ("readyReplicas", status.ready_replicas),
+                    ("availableReplicas", status.available_replicas),
+                ],
+            );
+        }
+        return causes;
+    }
+    checks::not_negative(&mut causes, "spec.minReadySeconds", spec.min_ready_seconds);
+    checks::not_negative(&mut causes, "spec.replicas", spec.replicas);
+    let empty = PodTemplateSpec::default();
+    let template = spec.template.as_ref().unwrap_or(&empty);
+    let selector = LabelSelector { match_labels: spec.selector.clone(), ..<_>::default() };
+    workload::selector_and_template(&mut causes, &selector, template, "ReplicationController");
+    causes
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, object, options},
+    };
+
+    #[test]
+    fn selector_and_labels_come_from_the_template() {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let check = |selector: serde_json::Value| {
+            let mut new: ReplicationController = object(json!({"apiVersion": "v1",
+                "kind": "ReplicationController", "metadata": {"name": "old"},
+                "spec": {"selector": selector, "template": {"metadata": {"labels": {"app": "old"}},
+                    "spec": {"containers": [{"name": "a", "image": "a:1"}]}}}}));
+            default(&mut new, None, &context);
+            (lines(&validate(&new, None, &context)), new)
+        };
+        let (faults, new) = check(json!(null));
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(new.metadata.labels.unwrap()["app"], "old");
+        assert_eq!(new.spec.unwrap().selector.unwrap()["app"], "old");
+        assert_eq!(
+            check(json!({"app": "other"})).0,
+            [
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"old\"}: `selector` does not match template `labels`"
+            ]
+        );
+    }
+}
