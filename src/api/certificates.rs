@@ -203,6 +203,6 @@ mod tests {
         let der = CertificateDer::from_pem_slice(administrator.certificate.as_bytes()).unwrap();
         let caller = Caller::from_certificate(&der).unwrap();
         assert_eq!(&*caller.name, ADMINISTRATOR);
-        assert_eq!(*caller.groups, [ADMINISTRATORS]);
+        assert_eq!(*caller.groups, [ADMINISTRATORS, "system:authenticated"]);
     }
 }

@@ -297,14 +297,29 @@ pub(crate) enum Form {
 const SUPPORTED: &str = "application/json, application/yaml";
 
 impl Form {
-    /// Picks the first media type of `Accept` that can be produced. Protobuf is negotiated down to JSON when the
-    /// client lists JSON too.
+    /// Picks the media type of `Accept` that can be produced and is wanted most. Protobuf is negotiated down to JSON
+    /// when the client lists JSON too.
     pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        Self::wanted(headers, query).next().ok_or_else(|| Status::not_acceptable(SUPPORTED))
+    }
+
+    /// The same for a watch, which has no form in YAML.
+    pub(crate) fn negotiate_stream(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
+        Self::wanted(headers, query)
+            .find(|form| *form != Self::Yaml)
+            .ok_or_else(|| Status::not_acceptable("application/json;stream=watch"))
+    }
+
+    /// What is accepted and can be produced, the most wanted first.
+    fn wanted(headers: &HeaderMap, query: &Query) -> impl Iterator<Item = Self> {
         let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-        accept
+        let mut ranges: Vec<(f32, Self)> = accept
             .split(',')
-            .find_map(|range| Self::of_media_range(range, query))
-            .ok_or_else(|| Status::not_acceptable(SUPPORTED))
+            .filter_map(|range| Some((weight(range), Self::of_media_range(range, query)?)))
+            .filter(|(weight, _)| *weight > 0.0)
+            .collect();
+        ranges.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        ranges.into_iter().map(|(_, form)| form)
     }
 
     fn of_media_range(range: &str, query: &Query) -> Option<Self> {
@@ -324,6 +339,12 @@ impl Form {
             _ => None,
         }
     }
+}
+
+/// The `q` of a media range.
+fn weight(range: &str) -> f32 {
+    let weight = range.split(';').find_map(|part| part.trim().strip_prefix("q="));
+    weight.and_then(|text| text.parse().ok()).unwrap_or(1.0)
 }
 
 #[cfg(test)]
@@ -433,5 +454,30 @@ mod tests {
         check("/api/v1/namespaces/a/nodes", None);
         check("/api/v1/nodes/n/x/y", None);
         check("/", None);
+    }
+
+    #[test]
+    fn accept_is_negotiated() {
+        let check = |accept: &str, expected: Option<Form>, stream: Option<Form>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            let query = Query::default();
+            assert_eq!(Form::negotiate(&headers, &query).ok(), expected, "{accept}");
+            assert_eq!(Form::negotiate_stream(&headers, &query).ok(), stream, "{accept}");
+        };
+        let (json, yaml) = (Some(Form::Json), Some(Form::Yaml));
+        check("application/json", json, json);
+        check("application/vnd.kubernetes.protobuf,application/json", json, json);
+        check(
+            "application/vnd.kubernetes.protobuf;stream=watch, application/json;stream=watch",
+            json,
+            json,
+        );
+        check("application/yaml", yaml, None);
+        check("application/json;q=0.5, application/yaml", yaml, json);
+        check("application/json;q=0", None, None);
+        check("application/vnd.kubernetes.protobuf", None, None);
+        check("text/html,*/*;q=0.8", json, json);
+        check("image/png", None, None);
     }
 }

@@ -219,3 +219,6 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

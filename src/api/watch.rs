@@ -35,10 +35,7 @@ const DURATION_MIN: Duration = Duration::from_secs(1800);
 
 /// Answers a watch request.
 pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
-    let form = match Form::negotiate(&request.headers, &request.query)? {
-        Form::Yaml => Form::Json,
-        form => form,
-    };
+    let form = Form::negotiate_stream(&request.headers, &request.query)?;
     let query = &request.query;
     let selectors = query.selectors(request.target.kind)?;
     query.check_versions()?;

@@ -6,7 +6,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use http::Method;
+use http::{Method, header};
 
 use crate::{
     dashboard::hosts::{self, Hosts},
@@ -30,7 +30,9 @@ fn refusal(hosts: &Hosts, request: &Request) -> Option<String> {
             ));
         }
     };
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    // A browser lets any page begin a WebSocket.
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        && !request.headers().contains_key(header::UPGRADE);
     let foreign = !reads && !hosts::is_same_site(request.headers(), &host);
     foreign.then(|| "requests from pages of other web sites are refused".to_owned())
 }
@@ -61,5 +63,10 @@ mod tests {
         assert!(check("GET", &[own, ("origin", "https://evil.example")]));
         assert!(!check("POST", &[own, ("origin", "https://evil.example")]));
         assert!(!check("POST", &[own, ("sec-fetch-site", "cross-site")]));
+        let socket = ("upgrade", "websocket");
+        assert!(check("GET", &[own, socket]));
+        assert!(check("GET", &[own, socket, ("origin", "https://localhost:6443")]));
+        assert!(!check("GET", &[own, socket, ("origin", "https://evil.example")]));
+        assert!(!check("GET", &[own, socket, ("sec-fetch-site", "same-site")]));
     }
 }

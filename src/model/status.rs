@@ -276,6 +276,11 @@ impl Status {
         Self::new(500, "InternalError", message.into())
     }
 
+    /// 501: what a real cluster could do and this one cannot.
+    pub fn not_implemented(message: impl Into<String>) -> Self {
+        Self::new(501, "NotImplemented", message.into())
+    }
+
     /// 503.
     pub fn unavailable(message: impl Into<String>) -> Self {
         let mut status = Self::new(503, "ServiceUnavailable", message.into());

@@ -5,6 +5,10 @@
 //! whose program is missing is left out and says so; under `tests/run --install` it fails ([`tools`]).
 
 #[cfg(test)]
+mod authentication;
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod browser;
 #[cfg(test)]
 mod client;

@@ -5,6 +5,7 @@ mod eviction;
 mod finalize;
 mod log;
 mod scale;
+mod streams;
 mod token;
 
 use std::sync::Arc;
@@ -36,6 +37,9 @@ pub(crate) async fn serve(
         ("scale", _) if kind.has_scale => scale::serve(api, request).await,
         ("log", &Method::GET) if kind.kind == "Pod" => log::serve(api, request),
         ("token", &Method::POST) if kind.kind == "ServiceAccount" => token::serve(api, request),
+        ("attach" | "exec" | "portforward", &Method::GET | &Method::POST) if kind.kind == "Pod" => {
+            streams::serve(api, request, subresource)
+        }
         ("binding", &Method::POST) if kind.kind == "Pod" => binding::serve(api, request).await,
         ("eviction", &Method::POST) if kind.kind == "Pod" => eviction::serve(api, request).await,
         ("finalize", &Method::PUT) if kind.kind == "Namespace" => {

@@ -1,0 +1,148 @@
+//! The bounds of connections, over real sockets: who is slow is cut off, who is not goes on.
+
+use axum::{body::Body, routing::get};
+use futures::stream;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::*;
+use crate::api::certificates::Authority;
+
+/// So short that a test does not wait, so long that a busy machine does not count as slow.
+const SHORT: Duration = Duration::from_millis(400);
+const LONG: Duration = Duration::from_secs(60);
+/// The server must have acted by then.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Server {
+    address: SocketAddr,
+    client: Arc<ClientConfig>,
+    token: CancellationToken,
+    tasks: TaskTracker,
+    /// Ends when the endless answer is dropped.
+    endless: CancellationToken,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let authority = Authority::open(directory.path()).unwrap();
+        let identity = authority.server(&["localhost".to_owned()], &[]).unwrap();
+        let config = configuration(authority.certificate(), &identity).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(authority.certificate().as_bytes()).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (token, endless) = (CancellationToken::new(), CancellationToken::new());
+        let dropped = endless.clone();
+        let answer = move || {
+            let guard = dropped.clone().drop_guard();
+            let chunks = stream::repeat_with(move || {
+                let _held = &guard;
+                Ok::<_, std::convert::Infallible>(vec![0_u8; 64 * 1024])
+            });
+            std::future::ready(Body::from_stream(chunks))
+        };
+        let router =
+            Router::new().route("/", get(|| async { "fine" })).route("/endless", get(answer));
+        let address = listener.local_addr().unwrap();
+        let tasks = TaskTracker::new();
+        tasks.spawn(serve(listener, config, router, limits, token.clone()));
+        Self { address, client: Arc::new(client), token, tasks, endless }
+    }
+
+    async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        let name = ServerName::try_from("localhost").unwrap();
+        TlsConnector::from(self.client.clone()).connect(name, stream).await
+    }
+
+    /// A client that behaves is served.
+    async fn is_fine(&self) {
+        let mut stream = self.connect().await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("fine"), "{answer}");
+    }
+
+    async fn stop(self) {
+        self.token.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+fn lenient() -> Limits {
+    Limits { connections: 16, handshake: LONG, head: LONG, write: LONG, idle: LONG }
+}
+
+/// Reads until the server has closed.
+async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
+    let mut rest = Vec::new();
+    let reading = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+    // Closed without a word of TLS is closed too.
+    reading.expect("the server closes the connection").ok();
+}
+
+#[tokio::test]
+async fn a_handshake_has_an_end() {
+    let server = Server::start(Limits { handshake: SHORT, ..lenient() }).await;
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    server.is_fine().await;
+    ended(&mut silent).await;
+    server.is_fine().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_begins_and_its_head_ends() {
+    let server = Server::start(Limits { head: SHORT, ..lenient() }).await;
+    let (mut silent, mut half) = (server.connect().await.unwrap(), server.connect().await.unwrap());
+    half.write_all(b"GET / HTTP/1.1\r\nHost: loc").await.unwrap();
+    server.is_fine().await;
+    ended(&mut silent).await;
+    ended(&mut half).await;
+    server.is_fine().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_reads_nothing_is_cut_off() {
+    let server = Server::start(Limits { write: SHORT, ..lenient() }).await;
+    let mut lazy = server.connect().await.unwrap();
+    lazy.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    server.is_fine().await;
+    let freed = tokio::time::timeout(PATIENCE, server.endless.cancelled()).await;
+    freed.expect("the answer is given up");
+    server.is_fine().await;
+    drop(lazy);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_counted() {
+    let server = Server::start(Limits { connections: 1, ..lenient() }).await;
+    let mut first = server.connect().await.unwrap();
+    assert!(server.connect().await.is_err(), "there is room for one");
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    first.write_all(request).await.unwrap();
+    ended(&mut first).await;
+    drop(first);
+    let free = async {
+        while server.connect().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place is free again");
+    server.stop().await;
+}
