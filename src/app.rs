@@ -240,6 +240,7 @@ impl Cluster {
             load_balancer_cidr: self.options.load_balancer_cidr,
             cluster_ca: self.authority.certificate().to_owned(),
             endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,
+            event_ttl: self.options.event_ttl,
         };
         self.tasks.spawn("controllers", |token| async move {
             runner::run(registry, controllers::all(), options, token).await;

@@ -6,38 +6,17 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, document,
         ownership::{self, owner_key},
     },
-    model::{Kind, Object, ObjectKey, OwnerReference, kind},
+    model::{Object, ObjectKey, OwnerReference},
     registry::{Propagation, View},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-const fn on(kind: &'static Kind) -> Trigger {
-    Trigger { kind, keys: concerned }
-}
-
-/// All kinds but Events and IPAddresses, which have no owners and own nothing.
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
     workers: WORKERS,
-    triggers: &[
-        on(&kind::CONFIG_MAP),
-        on(&kind::ENDPOINTS),
-        on(&kind::NAMESPACE),
-        on(&kind::NODE),
-        on(&kind::POD),
-        on(&kind::SECRET),
-        on(&kind::SERVICE_ACCOUNT),
-        on(&kind::SERVICE),
-        on(&kind::DEPLOYMENT),
-        on(&kind::REPLICA_SET),
-        on(&kind::STATEFUL_SET),
-        on(&kind::LEASE),
-        on(&kind::ENDPOINT_SLICE),
-        on(&kind::RUNTIME_CLASS),
-        on(&kind::LOAD_BALANCER_POLICY),
-    ],
+    triggers: &Trigger::on_all(concerned),
     plan,
 };
 
@@ -161,7 +140,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::controllers::testing::Cluster;
+    use crate::{controllers::testing::Cluster, model::kind};
 
     fn object(kind: &str, name: &str, owners: &[(&str, &str)]) -> Value {
         let owners: Vec<_> = owners

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
-    model::{Object, ObjectKey, kind, kind::KINDS},
+    model::{Object, ObjectKey, kind},
     registry::View,
 };
 
@@ -14,25 +14,15 @@ const FINALIZER: &str = "kubernetes";
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "namespace-controller",
     workers: WORKERS,
-    triggers: &[
-        Trigger { kind: &kind::NAMESPACE, keys: itself },
-        Trigger { kind: &kind::CONFIG_MAP, keys: ending_namespace },
-        Trigger { kind: &kind::ENDPOINTS, keys: ending_namespace },
-        Trigger { kind: &kind::EVENT, keys: ending_namespace },
-        Trigger { kind: &kind::POD, keys: ending_namespace },
-        Trigger { kind: &kind::SECRET, keys: ending_namespace },
-        Trigger { kind: &kind::SERVICE_ACCOUNT, keys: ending_namespace },
-        Trigger { kind: &kind::SERVICE, keys: ending_namespace },
-        Trigger { kind: &kind::DEPLOYMENT, keys: ending_namespace },
-        Trigger { kind: &kind::REPLICA_SET, keys: ending_namespace },
-        Trigger { kind: &kind::STATEFUL_SET, keys: ending_namespace },
-        Trigger { kind: &kind::LEASE, keys: ending_namespace },
-        Trigger { kind: &kind::ENDPOINT_SLICE, keys: ending_namespace },
-    ],
+    triggers: &Trigger::on_all(concerned),
     plan,
 };
 
-fn ending_namespace(view: &View, object: &Object) -> Vec<ObjectKey> {
+/// The namespace itself, and one that is ending when something in it changes.
+fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
+    if *object.key.kind == kind::NAMESPACE {
+        return itself(view, object);
+    }
     let key = ObjectKey::cluster(&kind::NAMESPACE, object.key.namespace.as_str());
     let ending = view.get(&key).is_some_and(|namespace| namespace.is_terminating());
     ending.then_some(key).into_iter().collect()
@@ -42,8 +32,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key).filter(|namespace| namespace.is_terminating()) else {
         return Plan::nothing();
     };
-    let contents: Vec<_> = KINDS
-        .iter()
+    let contents: Vec<_> = kind::stored()
         .filter(|kind| kind.namespaced)
         .flat_map(|kind| world.view.list(kind, Some(&key.name)))
         .collect();
@@ -99,12 +88,5 @@ metadata: {name: a, namespace: other}
         cluster.run_pods(1);
         cluster.settle(&[&CONTROLLER], |_| {});
         assert!(cluster.get(&key).is_null());
-    }
-
-    #[test]
-    fn every_namespaced_kind_wakes_it() {
-        for kind in KINDS.iter().filter(|kind| kind.namespaced) {
-            assert!(CONTROLLER.triggers.iter().any(|trigger| trigger.kind == *kind), "{kind:?}");
-        }
     }
 }

@@ -6,12 +6,15 @@ use k8s_openapi::{
         autoscaling::v1::Scale,
         coordination::v1::Lease,
         core::v1::{
-            Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service,
-            ServiceAccount,
+            Binding, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume,
+            PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
         },
         discovery::v1::EndpointSlice,
-        networking::v1::IPAddress,
+        events::v1::Event as NewEvent,
+        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
         node::v1::RuntimeClass,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::apis::meta::v1::{
         Condition, DeleteOptions, ListMeta, ObjectMeta, Patch, Status,
@@ -20,9 +23,12 @@ use k8s_openapi::{
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    Kind,
-    patch::keys::{self, Field, List, Strategy, Type},
+use crate::{
+    api::openapi::multicluster,
+    model::{
+        Kind,
+        patch::keys::{self, Field, List, Strategy, Type},
+    },
 };
 
 /// Where references point in v3 documents.
@@ -57,8 +63,10 @@ pub(super) fn of(kinds: &[&Kind]) -> Schemas {
     }
     let mut schemas: Schemas = generator.take_definitions(false).into_iter().collect();
     for kind in kinds {
-        if kind.kind == "LoadBalancerPolicy" {
-            schemas.extend(load_balancer_policy(kind));
+        match kind.kind {
+            "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
+            "ServiceExport" | "ServiceImport" => schemas.extend([multicluster::schema(kind)]),
+            _ => {}
         }
         schemas.insert(list_of(kind), list_schema(kind));
         let own = group_version_kind(kind.group, kind.version, kind.kind);
@@ -88,19 +96,31 @@ fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
         "Deployment" => refer::<Deployment>(generator),
         "EndpointSlice" => refer::<EndpointSlice>(generator),
         "Endpoints" => refer::<Endpoints>(generator),
-        "Event" => refer::<Event>(generator),
+        "ClusterRole" => refer::<ClusterRole>(generator),
+        "ClusterRoleBinding" => refer::<ClusterRoleBinding>(generator),
+        "Event" if kind.group.is_empty() => refer::<Event>(generator),
+        "Event" => refer::<NewEvent>(generator),
         "IPAddress" => refer::<IPAddress>(generator),
+        "Ingress" => refer::<Ingress>(generator),
+        "IngressClass" => refer::<IngressClass>(generator),
         "Lease" => refer::<Lease>(generator),
         "Namespace" => refer::<Namespace>(generator),
+        "NetworkPolicy" => refer::<NetworkPolicy>(generator),
         "Node" => refer::<Node>(generator),
+        "PersistentVolume" => refer::<PersistentVolume>(generator),
+        "PersistentVolumeClaim" => refer::<PersistentVolumeClaim>(generator),
+        "PriorityClass" => refer::<PriorityClass>(generator),
         "Pod" => {
             refer::<Pod>(generator);
             refer::<Binding>(generator);
         }
         "ReplicaSet" => refer::<ReplicaSet>(generator),
+        "Role" => refer::<Role>(generator),
+        "RoleBinding" => refer::<RoleBinding>(generator),
         "RuntimeClass" => refer::<RuntimeClass>(generator),
         "Secret" => refer::<Secret>(generator),
         "Service" => refer::<Service>(generator),
+        "ServiceCIDR" => refer::<ServiceCIDR>(generator),
         "ServiceAccount" => refer::<ServiceAccount>(generator),
         "StatefulSet" => refer::<StatefulSet>(generator),
         _ => {
