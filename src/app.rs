@@ -261,6 +261,7 @@ impl Cluster {
             cluster_ca: self.authority.certificate().to_owned(),
             secret_token: self.secret_token(),
             endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,
+            event_ttl: self.options.event_ttl,
         };
         self.tasks.spawn("controllers", |token| async move {
             runner::run(registry, controllers::all(), options, token).await;

@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
@@ -144,10 +145,16 @@ pub struct Flags {
     /// Whether each node balances for itself
     #[arg(long, env = "SNOWGLOBE_PROXY_VIEW", default_value = "per-node")]
     pub proxy_view: View,
+    /// How long Events are kept after they were last seen
+    #[arg(long, env = "SNOWGLOBE_EVENT_TTL", value_name = "DURATION", default_value = "1h", value_parser = event_ttl)]
+    pub event_ttl: Duration,
     /// Log filter, as RUST_LOG has it
     #[arg(long, env = "SNOWGLOBE_LOG", value_name = "FILTER", default_value = "")]
     pub log: String,
 }
+
+/// Events that go before anybody can read them are of no use.
+const EVENT_TTL_MIN: Duration = Duration::from_secs(1);
 
 /// One /24 of pod addresses a node, and the node's own address in another /24.
 const NODES_MAX: i64 = 250;
@@ -225,6 +232,8 @@ pub struct Options {
     pub client_node: String,
     /// Whose balancing state is shared.
     pub proxy_view: ProxyView,
+    /// How long Events are kept.
+    pub event_ttl: Duration,
 }
 
 impl Flags {
@@ -296,8 +305,19 @@ impl Flags {
                 View::PerNode => ProxyView::PerNode,
                 View::Global => ProxyView::Global,
             },
+            event_ttl: self.event_ttl,
         })
     }
+}
+
+/// `1h`, `90s`, `1h30m`.
+fn event_ttl(text: &str) -> Result<Duration, String> {
+    let duration: jiff::SignedDuration = text.parse().map_err(|error| format!("{error}"))?;
+    let duration = Duration::try_from(duration).map_err(|_negative| "it is negative".to_owned())?;
+    if duration < EVENT_TTL_MIN {
+        return Err(format!("it is less than {}s", EVENT_TTL_MIN.as_secs()));
+    }
+    Ok(duration)
 }
 
 /// Puts the values of the configuration file that the arguments name (`--config FILE`, `SNOWGLOBE_CONFIG`) under the

@@ -354,16 +354,23 @@ mod tests {
         let expected = [
             "",
             "apps",
+            "events.k8s.io",
             "networking.k8s.io",
+            "rbac.authorization.k8s.io",
+            "scheduling.k8s.io",
             "coordination.k8s.io",
             "node.k8s.io",
             "discovery.k8s.io",
+            "multicluster.x-k8s.io",
             "snowglobe.dev",
         ];
         let known: Vec<&str> = names.into_iter().filter(|n| expected.contains(n)).collect();
         assert_eq!(known, expected);
         assert_eq!(groups()["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
         assert_eq!(group("apps").unwrap()["kind"], "APIGroup");
+        let multicluster = group("multicluster.x-k8s.io").unwrap();
+        assert_eq!(multicluster["preferredVersion"]["version"], "v1beta1");
+        assert_eq!(multicluster["versions"][1]["version"], "v1alpha1");
         assert_eq!(group(""), None);
         assert_eq!(resources("apps", "v2"), None);
     }

@@ -2,6 +2,7 @@
 
 use http::{HeaderMap, header};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     api::table::IncludeObject,
@@ -37,7 +38,7 @@ impl Target {
             ["namespaces", namespace, _, ..] => (Some((*namespace).to_owned()), &rest[2..]),
             _ => (None, &rest[..]),
         };
-        let kind = kind::by_resource(group, rest.first()?).filter(|k| k.version == version)?;
+        let kind = kind::by_path(group, version, rest.first()?)?;
         let text = |index: usize| rest.get(index).map(|part| (*part).to_owned());
         let (name, subresource) = (text(1), text(2));
         let misplaced = if kind.namespaced {
@@ -90,16 +91,15 @@ pub(crate) fn is_true(text: &str) -> bool {
 
 impl Query {
     /// The selectors of a list or watch, checked against what the kind supports.
-    pub(crate) fn selectors(&self, kind: &Kind) -> Result<Selectors, Status> {
+    pub(crate) fn selectors(&self, kind: &'static Kind) -> Result<Selectors, Status> {
         let labels = LabelSelector::parse(&self.label_selector).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(&self.field_selector).map_err(Status::bad_request)?;
-        for path in fields.paths() {
-            if !selectable_fields(kind).contains(&path) {
-                let text = format!("field label not supported: {path}");
-                return Err(Status::bad_request(text));
+        for field in fields.paths() {
+            if field_path(kind, field).is_none() {
+                return Err(Status::bad_request(not_selectable(kind, field)));
             }
         }
-        Ok(Selectors { labels, fields })
+        Ok(Selectors { kind: Some(kind), labels, fields })
     }
 
     /// Whether the parameters of a list (or watch) about revisions fit together, by kube-apiserver's rules and words
@@ -213,6 +213,7 @@ pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
 /// Label and field selectors of one request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
+    kind: Option<&'static Kind>,
     labels: LabelSelector,
     fields: FieldSelector,
 }
@@ -230,58 +231,121 @@ impl Selectors {
         if self.fields.is_empty() {
             return true;
         }
-        let needs_document = self.fields.paths().any(|path| !path.starts_with("metadata.name"));
-        let document: serde_json::Value =
-            if needs_document { object.parse().unwrap_or_default() } else { <_>::default() };
-        self.fields.matches(|path| match path {
+        let is_metadata = |field: &str| field.starts_with("metadata.name");
+        let document: Value = match self.fields.paths().all(is_metadata) {
+            true => Value::Null,
+            false => object.parse().unwrap_or_default(),
+        };
+        self.fields.matches(|field| match field {
             "metadata.name" => object.key.name.as_str().into(),
             "metadata.namespace" => object.key.namespace.as_str().into(),
-            path => match path.split('.').fold(&document, |value, part| &value[part]) {
-                serde_json::Value::String(text) => text.clone().into(),
-                serde_json::Value::Null if path == "spec.unschedulable" => "false".into(),
-                serde_json::Value::Null => "".into(),
-                other => other.to_string().into(),
-            },
+            field => {
+                let paths = self.kind.and_then(|kind| field_path(kind, field)).unwrap_or(field);
+                let at = |path: &str| path.split('.').fold(&document, |value, part| &value[part]);
+                let is_set = |value: &&Value| !value.is_null() && **value != "";
+                match paths.split('|').map(at).find(is_set) {
+                    Some(Value::String(text)) => text.clone().into(),
+                    Some(other) => other.to_string().into(),
+                    None => empty_value(field).into(),
+                }
+            }
         })
     }
 }
 
-/// The field labels that Kubernetes supports for each kind.
-fn selectable_fields(kind: &Kind) -> &'static [&'static str] {
+/// What stands for a field that the document leaves out.
+fn empty_value(field: &str) -> &'static str {
+    match field {
+        "spec.unschedulable" | "spec.hostNetwork" => "false",
+        "status.successful" | "status.replicas" => "0",
+        _ => "",
+    }
+}
+
+/// Where the stored document has what a field selector names; of several places the first that is set. `None` for a
+/// field that Kubernetes does not select this kind by.
+fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
+    let fields = selectable_fields(kind);
+    let has_namespace = kind.namespaced || fields.is_empty();
+    if field == "metadata.name" || (field == "metadata.namespace" && has_namespace) {
+        return Some("");
+    }
+    fields.iter().find(|(name, _)| *name == field).map(|(_, path)| *path)
+}
+
+/// kube-apiserver's words; each kind with fields of its own has its own conversion of them.
+fn not_selectable(kind: &Kind, field: &str) -> String {
+    if kind.kind == "Job" {
+        format!("field label {field:?} not supported for Job")
+    } else if selectable_fields(kind).is_empty() {
+        format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        )
+    } else {
+        format!("field label not supported: {field}")
+    }
+}
+
+/// A field whose place in the document is its name.
+const fn as_named(name: &'static str) -> (&'static str, &'static str) {
+    (name, name)
+}
+
+/// The fields besides name and namespace, and their places.
+fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
     match (kind.group, kind.kind) {
-        ("", "Pod") => &[
-            "metadata.name",
-            "metadata.namespace",
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
+        ("", "Pod") => {
+            const {
+                &[
+                    as_named("spec.nodeName"),
+                    as_named("spec.restartPolicy"),
+                    as_named("spec.schedulerName"),
+                    as_named("spec.serviceAccountName"),
+                    as_named("spec.hostNetwork"),
+                    as_named("status.phase"),
+                    as_named("status.podIP"),
+                    as_named("status.nominatedNodeName"),
+                ]
+            }
+        }
+        ("", "Event") => {
+            const {
+                &[
+                    as_named("involvedObject.kind"),
+                    as_named("involvedObject.namespace"),
+                    as_named("involvedObject.name"),
+                    as_named("involvedObject.uid"),
+                    as_named("involvedObject.apiVersion"),
+                    as_named("involvedObject.resourceVersion"),
+                    as_named("involvedObject.fieldPath"),
+                    as_named("reason"),
+                    as_named("reportingComponent"),
+                    ("source", "source.component|reportingComponent"),
+                    as_named("type"),
+                ]
+            }
+        }
+        ("events.k8s.io", "Event") => &[
+            ("regarding.kind", "involvedObject.kind"),
+            ("regarding.namespace", "involvedObject.namespace"),
+            ("regarding.name", "involvedObject.name"),
+            ("regarding.uid", "involvedObject.uid"),
+            ("regarding.apiVersion", "involvedObject.apiVersion"),
+            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+            ("regarding.fieldPath", "involvedObject.fieldPath"),
+            ("reason", "reason"),
+            ("reportingController", "reportingComponent"),
+            ("type", "type"),
         ],
-        ("", "Event") => &[
-            "metadata.name",
-            "metadata.namespace",
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source",
-            "type",
-        ],
-        ("", "Namespace") => &["metadata.name", "status.phase"],
-        ("", "Node") => &["metadata.name", "spec.unschedulable"],
-        ("", "Secret") => &["metadata.name", "metadata.namespace", "type"],
-        ("", "Service") => &["metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"],
-        ("apps", "ReplicaSet") => &["metadata.name", "metadata.namespace", "status.replicas"],
-        _ => &["metadata.name", "metadata.namespace"],
+        ("", "Namespace") => const { &[as_named("status.phase")] },
+        ("", "Node") => const { &[as_named("spec.unschedulable")] },
+        ("", "Secret") => const { &[as_named("type")] },
+        ("", "Service") => const { &[as_named("spec.clusterIP"), as_named("spec.type")] },
+        ("", "ReplicationController") | ("apps", "ReplicaSet") => {
+            const { &[as_named("status.replicas")] }
+        }
+        ("batch", "Job") => &[("status.successful", "status.succeeded")],
+        _ => &[],
     }
 }
 

@@ -75,7 +75,8 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
         // Any that is not older will do; there is no exact one for a single object.
         Some(revision) => {
             let view = api.registry.view_not_before(revision).await?;
-            view.get(&key).cloned().ok_or_else(|| Status::not_found(&key))?
+            let object = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
+            object.shown_as(key.kind)
         }
         None => api.registry.get(&key)?,
     };
@@ -163,22 +164,24 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
     let selectors = request.query.selectors(request.target.kind)?;
     let options = request.delete_options()?;
     let view = api.registry.view();
-    let chosen: Vec<Arc<Object>> = selected(&view, &request.target, &selectors).cloned().collect();
+    let kind = request.target.kind;
+    let chosen = selected(&view, &request.target, &selectors);
+    let chosen: Vec<Arc<Object>> = chosen.map(|object| object.shown_as(kind)).collect();
     for object in &chosen {
         match api.registry.delete(&object.key, &options).await {
             Err(status) if status.code != 404 => return Err(status),
             _ => {}
         }
     }
-    render_list(request.target.kind, view.revision(), None, &chosen, Form::Json)
+    render_list(kind, view.revision(), None, &chosen, Form::Json)
 }
 
 async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
-    let query = &request.query;
-    let selectors = query.selectors(request.target.kind)?;
+    let (query, kind) = (&request.query, request.target.kind);
+    let selectors = query.selectors(kind)?;
     query.check_versions()?;
-    settle(api, request.target.kind).await;
+    settle(api, kind).await;
     let (view, after) = listed(api, request).await?;
     let mut objects = selected(&view, &request.target, &selectors).skip_while(|object| {
         after
@@ -186,7 +189,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
             .is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
     });
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    let page: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
+    let page: Vec<Arc<Object>> = objects.by_ref().take(limit).map(|o| o.shown_as(kind)).collect();
     let remaining = objects.count();
     let more = page.last().filter(|_| remaining > 0).map(|last| {
         let after = (last.key.namespace.clone(), last.key.name.clone());
@@ -197,7 +200,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     if more.is_some() {
         api.pages.keep(&request.target, &view);
     }
-    render_list(request.target.kind, view.revision(), more, &page, form)
+    render_list(kind, view.revision(), more, &page, form)
 }
 
 /// The objects that a list or watch of this target shows, in order.

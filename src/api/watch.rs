@@ -47,7 +47,8 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
         Some(after) if !initial_events => after,
         _ => {
             for object in selected(&view, &request.target, &selectors) {
-                first.push(line("ADDED", object, form, first.is_empty()));
+                let object = object.shown_as(request.target.kind);
+                first.push(line("ADDED", &object, form, first.is_empty()));
             }
             if initial_events && is_true(&query.allow_watch_bookmarks) {
                 first.push(bookmark(&request.target, view.revision(), true));
@@ -145,7 +146,7 @@ impl Watch {
             (true, false) => "DELETED",
         };
         let first = std::mem::take(&mut self.is_first);
-        line(word, &event.object, self.form, first)
+        line(word, &event.object.shown_as(self.target.kind), self.form, first)
     }
 }
 

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Options,
-    model::{Kind, ObjectKey, kind},
-    registry::{Part, Registry, WriteOptions},
+    model::{Kind, Object, ObjectKey, Status, kind},
+    registry::{DeleteOptions, Part, Registry, WriteOptions},
 };
 
 /// Offsets of well-known Services in the service range.
@@ -32,6 +32,19 @@ pub(crate) async fn objects(
             .map(|address| address.to_string())
             .context("--service-cidr is too small: it needs at least 16 addresses")
     };
+    service_ranges(registry).await?;
+    for (name, value, used_by) in [
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        ("system-node-critical", 2_000_001_000, "must not be moved from their current node."),
+    ] {
+        let class = json!({"metadata": {"name": name}, "value": value,
+            "description": format!("Used for system critical pods that {used_by}")});
+        create(registry, &kind::PRIORITY_CLASS, "", class).await?;
+    }
     create(registry, &kind::SERVICE, "default", api_service(&address(API_OFFSET)?)).await?;
     create(registry, &kind::SERVICE, "kube-system", dns_service(&address(DNS_OFFSET)?)).await?;
     let (slice, endpoints) = api_endpoints(api);
@@ -50,6 +63,32 @@ pub(crate) async fn objects(
         create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
     }
     Ok(())
+}
+
+/// The ServiceCIDR of what `--service-cidr` says, and its status. Other ranges than last time are another object.
+async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
+    let key = ObjectKey::cluster(&kind::SERVICE_CIDR, "kubernetes");
+    let ranges: Vec<String> =
+        registry.options().service_cidrs.iter().map(ToString::to_string).collect();
+    let found = registry.view().parse::<Value>(&key);
+    if found.is_some_and(|found| found["spec"]["cidrs"] != json!(ranges)) {
+        let deleted = registry.delete(&key, &DeleteOptions::default()).await;
+        deleted.context("cannot replace ServiceCIDR kubernetes")?;
+    }
+    let document = json!({"metadata": {"name": key.name}, "spec": {"cidrs": ranges}});
+    create(registry, key.kind, "", document).await?;
+    let ready = |found: &Object| {
+        let mut document: Value =
+            found.parse().map_err(|error| Status::internal(error.to_string()))?;
+        if document["status"]["conditions"].is_null() {
+            document["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "",
+                "message": "Kubernetes default Service CIDR is ready",
+                "lastTransitionTime": document["metadata"]["creationTimestamp"]}]);
+        }
+        Ok(document)
+    };
+    let written = registry.modify(&key, Part::Status, &WriteOptions::default(), ready).await;
+    written.map(drop).context("cannot write the status of ServiceCIDR kubernetes")
 }
 
 const KUBE_PROXY_CONFIGURATION: &str = "\

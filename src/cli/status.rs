@@ -10,7 +10,7 @@ use crate::{
         client::{self, Flags, History},
         print,
     },
-    model::kind::KINDS,
+    model::kind,
 };
 
 #[derive(Args)]
@@ -29,7 +29,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let version = version["gitVersion"].as_str().unwrap_or_default();
     let History { current, oldest } = cluster.history().await?;
     let mut counts = Map::new();
-    for kind in KINDS {
+    for kind in kind::stored() {
         let list = get(&client::path(kind, None, None)).await?;
         let count = list["items"].as_array().map_or(0, Vec::len);
         counts.insert(kind.plural.to_owned(), count.into());

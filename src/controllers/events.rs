@@ -1,4 +1,4 @@
-//! Events that are older than an hour are deleted, as a real API server lets them expire.
+//! Events that were not seen for a while are deleted, as a real API server lets them expire.
 
 use std::time::Duration;
 
@@ -9,9 +9,6 @@ use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself},
     model::{ObjectKey, kind},
 };
-
-/// How long an Event lives after it was last seen (kube-apiserver's `--event-ttl`).
-const EVENT_TTL: Duration = Duration::from_hours(1);
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "event-ttl-controller",
@@ -27,10 +24,11 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(event) = world.view.parse::<Event>(key) else { return Plan::nothing() };
     let seen = last_seen(&event).unwrap_or(world.now);
     let age = Duration::try_from(world.now.duration_since(seen)).unwrap_or_default();
-    if age >= EVENT_TTL {
+    let ttl = world.options.event_ttl;
+    if age >= ttl {
         return vec![Step::delete(object)].into();
     }
-    Plan { requeue: Some(EVENT_TTL - age), ..Plan::nothing() }
+    Plan { requeue: Some(ttl - age), ..Plan::nothing() }
 }
 
 fn last_seen(event: &Event) -> Option<Timestamp> {

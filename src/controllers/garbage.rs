@@ -3,22 +3,20 @@
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, WORKERS, World, document, every_kind,
+        Controller, Plan, Step, Trigger, WORKERS, World, document,
         ownership::{self, owner_key},
     },
-    model::{Object, ObjectKey, OwnerReference, kind::KINDS},
+    model::{Object, ObjectKey, OwnerReference},
     registry::{Propagation, View},
 };
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 
-static TRIGGERS: [Trigger; KINDS.len()] = every_kind(concerned);
-
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
     workers: WORKERS,
-    triggers: &TRIGGERS,
+    triggers: &Trigger::on_all(concerned),
     plan,
 };
 

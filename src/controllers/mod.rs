@@ -91,6 +91,8 @@ pub struct Options {
     pub load_balancer_cidr: ipnet::IpNet,
     /// Most endpoints in one EndpointSlice (kube-controller-manager's `--max-endpoints-per-slice`).
     pub endpoints_per_slice_max: usize,
+    /// How long an Event lives after it was last seen (kube-apiserver's `--event-ttl`).
+    pub event_ttl: Duration,
     /// The cluster's certificate authority in PEM, for `kube-root-ca.crt` in every namespace.
     pub cluster_ca: String,
     /// Makes the token of a Secret for a ServiceAccount.
@@ -142,6 +144,25 @@ pub struct Trigger {
     pub kind: &'static Kind,
     /// The keys that depend on the object.
     pub keys: fn(&View, &Object) -> Vec<ObjectKey>,
+}
+
+impl Trigger {
+    /// The same for every kind with objects of its own.
+    pub(crate) const fn on_all(
+        keys: fn(&View, &Object) -> Vec<ObjectKey>,
+    ) -> [Self; kind::STORED_COUNT] {
+        let mut triggers =
+            [const { Self { kind: &kind::NAMESPACE, keys: itself } }; kind::STORED_COUNT];
+        let (mut from, mut to) = (0, 0);
+        while from < kind::KINDS.len() {
+            if kind::KINDS[from].stored_as.is_none() {
+                triggers[to] = Self { kind: kind::KINDS[from], keys };
+                to += 1;
+            }
+            from += 1;
+        }
+        triggers
+    }
 }
 
 /// What shall be done. Steps run in order; the first that fails ends the plan, and the key is planned again
@@ -226,20 +247,6 @@ impl Step {
         let uid = about.metadata.uid.clone();
         Self::Event(Note { about: about.key.clone(), uid, warning: true, reason, message })
     }
-}
-
-/// A trigger of the same form for every served kind.
-pub(crate) const fn every_kind<const N: usize>(
-    keys: fn(&View, &Object) -> Vec<ObjectKey>,
-) -> [Trigger; N] {
-    assert!(N == kind::KINDS.len(), "one trigger a kind");
-    let mut triggers = [const { Trigger { kind: &kind::POD, keys: itself } }; N];
-    let mut index = 0;
-    while index < N {
-        triggers[index] = Trigger { kind: kind::KINDS[index], keys };
-        index += 1;
-    }
-    triggers
 }
 
 /// For triggers: the object that changed is what is planned.

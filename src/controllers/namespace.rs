@@ -3,24 +3,27 @@
 use serde_json::json;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, every_kind},
-    model::{Object, ObjectKey, kind, kind::KINDS},
+    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
+    model::{Object, ObjectKey, kind},
     registry::View,
 };
 
 /// The only finalizer of `spec.finalizers` that is ours.
 const FINALIZER: &str = "kubernetes";
 
-static TRIGGERS: [Trigger; KINDS.len()] = every_kind(ending_namespace);
+pub(crate) static CONTROLLER: Controller = Controller {
+    name: "namespace-controller",
+    workers: WORKERS,
+    triggers: &Trigger::on_all(concerned),
+    plan,
+};
 
-pub(crate) static CONTROLLER: Controller =
-    Controller { name: "namespace-controller", workers: WORKERS, triggers: &TRIGGERS, plan };
-
-/// The namespace itself, or the one that the object is in, when it ends.
-fn ending_namespace(view: &View, object: &Object) -> Vec<ObjectKey> {
-    let itself = *object.key.kind == kind::NAMESPACE;
-    let name = if itself { &object.key.name } else { &object.key.namespace };
-    let key = ObjectKey::cluster(&kind::NAMESPACE, name.as_str());
+/// The namespace itself, and one that is ending when something in it changes.
+fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
+    if *object.key.kind == kind::NAMESPACE {
+        return itself(view, object);
+    }
+    let key = ObjectKey::cluster(&kind::NAMESPACE, object.key.namespace.as_str());
     let ending = view.get(&key).is_some_and(|namespace| namespace.is_terminating());
     ending.then_some(key).into_iter().collect()
 }
@@ -29,8 +32,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key).filter(|namespace| namespace.is_terminating()) else {
         return Plan::nothing();
     };
-    let contents: Vec<_> = KINDS
-        .iter()
+    let contents: Vec<_> = kind::stored()
         .filter(|kind| kind.namespaced)
         .flat_map(|kind| world.view.list(kind, Some(&key.name)))
         .collect();

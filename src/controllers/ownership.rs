@@ -95,7 +95,7 @@ pub(crate) fn owner_key(
     object: &Object,
     owner: &crate::model::OwnerReference,
 ) -> Option<ObjectKey> {
-    let kind = kind::by_api_version(&owner.api_version, &owner.kind)?;
+    let kind = kind::by_api_version(&owner.api_version, &owner.kind)?.stored();
     let namespace = if kind.namespaced { object.key.namespace.as_str() } else { "" };
     Some(ObjectKey::new(kind, namespace, owner.name.as_str()))
 }

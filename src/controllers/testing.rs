@@ -25,6 +25,7 @@ impl Default for Cluster {
         let options = Options {
             load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
             endpoints_per_slice_max: 100,
+            event_ttl: std::time::Duration::from_hours(1),
             cluster_ca: "PEM".to_owned(),
             secret_token: SecretToken::new(|secret, account| {
                 format!("{} of {} {}", secret.name, account.key.name, account.metadata.uid)

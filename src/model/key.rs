@@ -27,16 +27,21 @@ impl ObjectKey {
         Self::new(kind, "", name)
     }
 
+    /// The key of the same object as it is stored.
+    pub fn stored(&self) -> Self {
+        Self { kind: self.kind.stored(), ..self.clone() }
+    }
+
     /// The key in the object store: `objects/PLURAL.GROUP/NAMESPACE/NAME`.
     /// Names and namespaces never contain a slash, so this is unambiguous.
     pub fn to_store_key(&self) -> Vec<u8> {
-        let Kind { plural, group, .. } = self.kind;
+        let Kind { plural, group, .. } = self.kind.stored();
         format!("{OBJECTS}{plural}.{group}/{}/{}", self.namespace, self.name).into_bytes()
     }
 
     /// What the store keys of a kind begin with; with a namespace, only those in it.
-    pub fn store_prefix(kind: &Kind, namespace: Option<&str>) -> Vec<u8> {
-        let Kind { plural, group, .. } = kind;
+    pub fn store_prefix(kind: &'static Kind, namespace: Option<&str>) -> Vec<u8> {
+        let Kind { plural, group, .. } = kind.stored();
         let namespace = namespace.map(|name| format!("{name}/")).unwrap_or_default();
         format!("{OBJECTS}{plural}.{group}/{namespace}").into_bytes()
     }

@@ -1,13 +1,14 @@
-//! The table of kinds that this API server serves. A new stored-only kind is one entry here
-//! (and one in `registry::strategy`, which gives it its Rust type).
+//! The table of kinds that this API server serves. A new stored-only kind is one entry here, one in
+//! `registry::strategy` (its Rust type) and one in `api::openapi::schemas` (its schema). A kind that several group
+//! versions serve has an entry for each, all but one with `stored_as`; what differs is in `model::conversion`.
 
 use std::{cmp::Ordering, fmt, hash};
 
-/// One served kind, as discovery describes it. Compared by group and plural.
+/// One served kind, as discovery describes it. Compared by group, version and plural.
 pub struct Kind {
     /// API group; empty for core.
     pub group: &'static str,
-    /// The one served version.
+    /// Version; of a group's versions, the first in the table is preferred.
     pub version: &'static str,
     /// CamelCase name, `EndpointSlice`.
     pub kind: &'static str,
@@ -27,6 +28,8 @@ pub struct Kind {
     pub has_scale: bool,
     /// Whether `metadata.generation` counts changes of the spec.
     pub has_generation: bool,
+    /// The kind whose objects it shows in another form; `None` for a kind with objects of its own.
+    pub stored_as: Option<&'static Self>,
 }
 
 const STORED: Kind = Kind {
@@ -41,7 +44,10 @@ const STORED: Kind = Kind {
     has_status: false,
     has_scale: false,
     has_generation: false,
+    stored_as: None,
 };
+const NETWORKING: Kind = Kind { group: "networking.k8s.io", ..STORED };
+const ACCESS: Kind = Kind { group: "rbac.authorization.k8s.io", ..STORED };
 
 /// Namespaces.
 pub static NAMESPACE: Kind = Kind {
@@ -102,9 +108,31 @@ pub static CONFIG_MAP: Kind = Kind {
 };
 /// Secrets.
 pub static SECRET: Kind = Kind { kind: "Secret", plural: "secrets", singular: "secret", ..STORED };
-/// Events of the core group.
-pub static EVENT: Kind =
+const EVENTS: Kind =
     Kind { kind: "Event", plural: "events", singular: "event", short_names: &["ev"], ..STORED };
+/// Events of the core group.
+pub static EVENT: Kind = EVENTS;
+/// Claims of storage.
+pub static PERSISTENT_VOLUME_CLAIM: Kind = Kind {
+    kind: "PersistentVolumeClaim",
+    plural: "persistentvolumeclaims",
+    singular: "persistentvolumeclaim",
+    short_names: &["pvc"],
+    has_status: true,
+    ..STORED
+};
+/// Storage.
+pub static PERSISTENT_VOLUME: Kind = Kind {
+    kind: "PersistentVolume",
+    plural: "persistentvolumes",
+    singular: "persistentvolume",
+    short_names: &["pv"],
+    namespaced: false,
+    has_status: true,
+    ..STORED
+};
+/// The same Events as those of the core group.
+pub static NEW_EVENT: Kind = Kind { group: "events.k8s.io", stored_as: Some(&EVENT), ..EVENTS };
 /// ServiceAccounts.
 pub static SERVICE_ACCOUNT: Kind = Kind {
     kind: "ServiceAccount",
@@ -229,14 +257,110 @@ pub static ENDPOINT_SLICE: Kind = Kind {
 };
 /// One allocated service address.
 pub static IP_ADDRESS: Kind = Kind {
-    group: "networking.k8s.io",
     kind: "IPAddress",
     plural: "ipaddresses",
     singular: "ipaddress",
     short_names: &["ip"],
     namespaced: false,
+    ..NETWORKING
+};
+/// Ranges of service addresses.
+pub static SERVICE_CIDR: Kind = Kind {
+    kind: "ServiceCIDR",
+    plural: "servicecidrs",
+    singular: "servicecidr",
+    namespaced: false,
+    has_status: true,
+    ..NETWORKING
+};
+/// Who may talk to which pods.
+pub static NETWORK_POLICY: Kind = Kind {
+    kind: "NetworkPolicy",
+    plural: "networkpolicies",
+    singular: "networkpolicy",
+    short_names: &["netpol"],
+    has_generation: true,
+    ..NETWORKING
+};
+/// HTTP routes to Services.
+pub static INGRESS: Kind = Kind {
+    kind: "Ingress",
+    plural: "ingresses",
+    singular: "ingress",
+    short_names: &["ing"],
+    has_status: true,
+    has_generation: true,
+    ..NETWORKING
+};
+/// Implementations of Ingresses.
+pub static INGRESS_CLASS: Kind = Kind {
+    kind: "IngressClass",
+    plural: "ingressclasses",
+    singular: "ingressclass",
+    namespaced: false,
+    has_generation: true,
+    ..NETWORKING
+};
+/// Permissions in a namespace.
+pub static ROLE: Kind = Kind { kind: "Role", plural: "roles", singular: "role", ..ACCESS };
+/// Who has a role in a namespace.
+pub static ROLE_BINDING: Kind =
+    Kind { kind: "RoleBinding", plural: "rolebindings", singular: "rolebinding", ..ACCESS };
+/// Permissions everywhere.
+pub static CLUSTER_ROLE: Kind = Kind {
+    kind: "ClusterRole",
+    plural: "clusterroles",
+    singular: "clusterrole",
+    namespaced: false,
+    ..ACCESS
+};
+/// Who has a role everywhere.
+pub static CLUSTER_ROLE_BINDING: Kind = Kind {
+    kind: "ClusterRoleBinding",
+    plural: "clusterrolebindings",
+    singular: "clusterrolebinding",
+    namespaced: false,
+    ..ACCESS
+};
+/// Which pods are more important.
+pub static PRIORITY_CLASS: Kind = Kind {
+    group: "scheduling.k8s.io",
+    kind: "PriorityClass",
+    plural: "priorityclasses",
+    singular: "priorityclass",
+    short_names: &["pc"],
+    namespaced: false,
+    has_generation: true,
     ..STORED
 };
+const EXPORTS: Kind = Kind {
+    group: "multicluster.x-k8s.io",
+    version: "v1beta1",
+    kind: "ServiceExport",
+    plural: "serviceexports",
+    singular: "serviceexport",
+    short_names: &["svcex", "svcexport"],
+    has_status: true,
+    has_generation: true,
+    ..STORED
+};
+const IMPORTS: Kind = Kind {
+    kind: "ServiceImport",
+    plural: "serviceimports",
+    singular: "serviceimport",
+    short_names: &["svcim", "svcimport"],
+    ..EXPORTS
+};
+/// Services that other clusters may use.
+pub static SERVICE_EXPORT: Kind = EXPORTS;
+/// The same at the older version.
+pub static SERVICE_EXPORT_ALPHA: Kind =
+    Kind { version: "v1alpha1", stored_as: Some(&SERVICE_EXPORT), ..EXPORTS };
+/// Services of other clusters.
+pub static SERVICE_IMPORT: Kind = IMPORTS;
+/// The same at the older version.
+pub static SERVICE_IMPORT_ALPHA: Kind =
+    Kind { version: "v1alpha1", stored_as: Some(&SERVICE_IMPORT), ..IMPORTS };
 /// Pod runtimes.
 pub static RUNTIME_CLASS: Kind = Kind {
     group: "node.k8s.io",
@@ -323,6 +447,8 @@ pub static KINDS: &[&Kind] = &[
     &EVENT,
     &NAMESPACE,
     &NODE,
+    &PERSISTENT_VOLUME_CLAIM,
+    &PERSISTENT_VOLUME,
     &POD,
     &REPLICATION_CONTROLLER,
     &SECRET,
@@ -337,11 +463,37 @@ pub static KINDS: &[&Kind] = &[
     &JOB,
     &LEASE,
     &ENDPOINT_SLICE,
+    &NEW_EVENT,
+    &INGRESS_CLASS,
+    &INGRESS,
     &IP_ADDRESS,
+    &NETWORK_POLICY,
+    &SERVICE_CIDR,
+    &CLUSTER_ROLE_BINDING,
+    &CLUSTER_ROLE,
+    &ROLE_BINDING,
+    &ROLE,
+    &PRIORITY_CLASS,
     &RUNTIME_CLASS,
     &POD_DISRUPTION_BUDGET,
+    &SERVICE_EXPORT,
+    &SERVICE_IMPORT,
+    &SERVICE_EXPORT_ALPHA,
+    &SERVICE_IMPORT_ALPHA,
     &LOAD_BALANCER_POLICY,
 ];
+
+/// How many kinds have objects of their own.
+pub const STORED_COUNT: usize = {
+    let (mut index, mut count) = (0, 0);
+    while index < KINDS.len() {
+        if KINDS[index].stored_as.is_none() {
+            count += 1;
+        }
+        index += 1;
+    }
+    count
+};
 
 impl Kind {
     /// `v1` or `apps/v1`.
@@ -353,14 +505,32 @@ impl Kind {
         }
     }
 
-    fn identity(&self) -> (&'static str, &'static str) {
-        (self.group, self.plural)
+    /// The kind that its objects have in the store.
+    pub fn stored(&'static self) -> &'static Self {
+        self.stored_as.unwrap_or(self)
+    }
+
+    fn identity(&self) -> (&'static str, &'static str, &'static str) {
+        (self.group, self.plural, self.version)
     }
 }
 
-/// The kind that a URL names by group and plural.
+/// The kinds that have objects of their own: each object is of exactly one of them.
+pub fn stored() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().copied().filter(|kind| kind.stored_as.is_none())
+}
+
+/// The kind with objects of its own that has this group and plural.
 pub fn by_resource(group: &str, plural: &str) -> Option<&'static Kind> {
-    KINDS.iter().copied().find(|kind| kind.group == group && kind.plural == plural)
+    stored().find(|kind| kind.group == group && kind.plural == plural)
+}
+
+/// The kind that a URL names.
+pub fn by_path(group: &str, version: &str, plural: &str) -> Option<&'static Kind> {
+    KINDS
+        .iter()
+        .copied()
+        .find(|kind| kind.group == group && kind.version == version && kind.plural == plural)
 }
 
 /// The kind that a document names by `apiVersion` and `kind`.

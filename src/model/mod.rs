@@ -3,8 +3,10 @@
 //! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
 //! is told when something is wrong). This module must never know the store, the cache or a socket.
 
+pub mod conversion;
 pub mod key;
 pub mod kind;
+pub mod multicluster;
 pub mod object;
 pub mod patch;
 pub mod policy;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::model::{Kind, ObjectKey};
+use crate::model::{Kind, ObjectKey, conversion};
 
 /// One object at one revision. Cheap to share (`Arc<Object>`); the body stays the store's JSON bytes, not a copy of
 /// them, and is parsed on demand.
@@ -115,6 +115,23 @@ impl Object {
     /// The same document at another revision: the last state of a deleted object.
     pub fn at_revision(&self, revision: u64) -> Self {
         Self { revision, ..self.clone() }
+    }
+
+    /// The same object in the form of another kind that shows it.
+    pub fn shown_as(self: &Arc<Self>, kind: &'static Kind) -> Arc<Self> {
+        if *self.key.kind == *kind {
+            return self.clone();
+        }
+        let convert = |document| {
+            let stored = conversion::to_stored(self.key.kind, document);
+            let key = ObjectKey { kind, ..self.key.clone() };
+            let bytes = to_stored(kind, conversion::from_stored(kind, stored));
+            Self::from_stored(key, self.revision, bytes)
+        };
+        self.parse()
+            .and_then(convert)
+            .inspect_err(|error| tracing::error!(%error, "stored object cannot be converted"))
+            .map_or_else(|_told| self.clone(), Arc::new)
     }
 
     /// The document as a typed view, parsed anew on each call.

@@ -13,7 +13,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind::KINDS},
+    model::{Kind, Object, ObjectKey, Status, kind},
     registry::View,
     store::{self, Change, Expect, Record, Revision, Store},
 };
@@ -73,12 +73,11 @@ impl Cache {
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, store::Error> {
         let view = read(store).await?;
         let revision = view.revision;
-        let histories = KINDS
-            .iter()
+        let histories = kind::stored()
             .map(|kind| {
                 let events = VecDeque::new();
                 let latest = channel::Sender::new(revision);
-                (*kind, History { events, complete_after: revision, latest })
+                (kind, History { events, complete_after: revision, latest })
             })
             .collect();
         let state = RwLock::new(State { view, histories });

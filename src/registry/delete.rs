@@ -63,12 +63,12 @@ impl Registry {
             mark(&mut document, &old, options, default_grace);
             let gone = !holds_on(&document);
             if !gone && document == parsed(&old)? {
-                return Ok((old, false));
+                return Ok((old.shown_as(key.kind), false));
             }
             if options.dry_run {
-                return Ok((old, gone));
+                return Ok((old.shown_as(key.kind), gone));
             }
-            let value = object::to_stored(key.kind, document.clone());
+            let value = object::to_stored(key.kind.stored(), document.clone());
             let mut writes = Vec::new();
             if gone {
                 writes = alloc::writes(&view, key, &rules.claims(key.kind, &document), &[], "");

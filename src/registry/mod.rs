@@ -107,14 +107,16 @@ impl Registry {
         self.cache.view()
     }
 
-    /// One object.
+    /// One object, in the form of the key's kind.
     pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
-        self.view().get(key).cloned().ok_or_else(|| Status::not_found(key))
+        let view = self.view();
+        view.get(key).map(|object| object.shown_as(key.kind)).ok_or_else(|| Status::not_found(key))
     }
 
     /// The changes of some kinds after a revision.
     pub fn subscribe(&self, kinds: &[&'static Kind], after: u64) -> Subscription {
-        Subscription::new(self.cache.clone(), kinds.to_vec(), after)
+        let kinds = kinds.iter().map(|kind| kind.stored()).collect();
+        Subscription::new(self.cache.clone(), kinds, after)
     }
 
     /// The newest revision in the cache, as it changes.

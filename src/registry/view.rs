@@ -104,7 +104,7 @@ impl View {
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
         // A tuple of owned strings is what the map is keyed by; the clone is two short strings.
-        self.kinds.get(&key.kind)?.get(&(key.namespace.clone(), key.name.clone()))
+        self.kinds.get(&key.kind.stored())?.get(&(key.namespace.clone(), key.name.clone()))
     }
 
     /// All objects of a kind, ordered by namespace and name; with a namespace, only those in it.
@@ -116,7 +116,7 @@ impl View {
         let only = namespace.map(str::to_owned);
         let from = (namespace.unwrap_or_default().to_owned(), String::new());
         self.kinds
-            .get(&kind)
+            .get(&kind.stored())
             .into_iter()
             .flat_map(move |objects| objects.range(from.clone()..))
             .take_while(move |((namespace, _), _)| only.as_ref().is_none_or(|o| o == namespace))

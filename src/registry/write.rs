@@ -9,7 +9,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, object},
+    model::{Kind, Object, ObjectKey, Status, conversion, kind, object},
     registry::{
         FieldValidation, Registry, View, alloc,
         strategy::{self, Admitted, Context},
@@ -62,7 +62,7 @@ impl Registry {
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let mut document = of_kind(kind, document)?;
+        let mut document = conversion::to_stored(kind, of_kind(kind, document)?);
         let metadata = &document["metadata"];
         let generate = match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
             (None | Some(""), Some(base)) if !base.is_empty() => Some(base.to_owned()),
@@ -105,10 +105,10 @@ impl Registry {
             if view.get(key).is_some() {
                 return Err(Status::already_exists(key));
             }
-            let context = self.context(&view, now, Part::Main, options);
+            let context = self.context(&view, now, Part::Main, options, key.kind);
             let admitted = strategy::rules(key.kind).admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
-            let value = object::to_stored(key.kind, document);
+            let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
                 return Ok(Written { object: decoded(key, 0, value)?, warnings });
             }
@@ -154,23 +154,23 @@ impl Registry {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
-            let document = change(&old)?;
+            let document = change(&old.shown_as(key.kind))?;
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
             let old_document: Value = parsed(&old)?;
-            let document = of_kind(key.kind, document)?;
+            let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
             let document = merge_parts(key.kind, part, document, &old_document);
             let now = Timestamp::now();
-            let context = self.context(&view, now, part, options);
+            let context = self.context(&view, now, part, options, key.kind);
             let rules = strategy::rules(key.kind);
             let Admitted { mut document, claims, old_claims, warnings } =
                 rules.admit(key.kind, &document, Some(&old_document), &context)?;
             count_generation(key.kind, &mut document, &old_document);
             if same_content(&document, &old_document) {
-                return Ok(Written { object: old, warnings });
+                return Ok(Written { object: old.shown_as(key.kind), warnings });
             }
             let gone = old.is_terminating() && !holds_on(&document);
-            let value = object::to_stored(key.kind, document);
+            let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
                 return Ok(Written { object: decoded(key, old.revision, value)?, warnings });
             }
@@ -194,10 +194,11 @@ impl Registry {
         now: Timestamp,
         part: Part,
         options: &WriteOptions,
+        shown: &'static Kind,
     ) -> Context<'a> {
         let field_validation = options.field_validation;
         let seed = rand::rng().random();
-        Context { view, options: &self.options, now, part, seed, field_validation }
+        Context { view, options: &self.options, now, part, shown, seed, field_validation }
     }
 
     /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
@@ -264,9 +265,10 @@ pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
     object.parse().map_err(|error| Status::internal(error.to_string()))
 }
 
+/// The object that was written, in the form of the key's kind.
 pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Arc<Object>, Status> {
-    Object::from_stored(key.clone(), revision, value)
-        .map(Arc::new)
+    Object::from_stored(key.stored(), revision, value)
+        .map(|object| Arc::new(object).shown_as(key.kind))
         .map_err(|error| Status::internal(error.to_string()))
 }
 

@@ -3,6 +3,7 @@
 //! kubectl needs them to see that the server validates fields (else it does so itself), to compute patches and for
 //! `explain`; generators of clients read them too. Enter at [`OpenApi`].
 
+mod multicluster;
 mod operations;
 mod schemas;
 

@@ -12,13 +12,16 @@ use k8s_openapi::{
         batch::v1::{CronJob, Job},
         coordination::v1::Lease,
         core::v1::{
-            Binding, ConfigMap, Endpoints, Event, Namespace, Node, Pod, ReplicationController,
-            Secret, Service, ServiceAccount,
+            Binding, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume,
+            PersistentVolumeClaim, Pod, ReplicationController, Secret, Service, ServiceAccount,
         },
         discovery::v1::EndpointSlice,
-        networking::v1::IPAddress,
+        events::v1::Event as NewEvent,
+        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
         node::v1::RuntimeClass,
         policy::v1::{Eviction, PodDisruptionBudget},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        scheduling::v1::PriorityClass,
     },
     apimachinery::pkg::apis::meta::v1::{
         Condition, DeleteOptions, ListMeta, ObjectMeta, Patch, Status,
@@ -28,7 +31,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::discovery::verbs,
+    api::{discovery::verbs, openapi::multicluster},
     model::{
         Kind,
         patch::keys::{self, Field, List, Strategy, Type},
@@ -67,8 +70,10 @@ pub(super) fn of(kinds: &[&Kind]) -> Schemas {
     }
     let mut schemas: Schemas = generator.take_definitions(false).into_iter().collect();
     for kind in kinds {
-        if kind.kind == "LoadBalancerPolicy" {
-            schemas.extend(load_balancer_policy(kind));
+        match kind.kind {
+            "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
+            "ServiceExport" | "ServiceImport" => schemas.extend([multicluster::schema(kind)]),
+            _ => {}
         }
         if verbs(kind).contains(&"list") {
             schemas.insert(list_of(kind), list_schema(kind));
@@ -103,12 +108,21 @@ fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
         "Deployment" => refer::<Deployment>(generator),
         "EndpointSlice" => refer::<EndpointSlice>(generator),
         "Endpoints" => refer::<Endpoints>(generator),
-        "Event" => refer::<Event>(generator),
+        "ClusterRole" => refer::<ClusterRole>(generator),
+        "ClusterRoleBinding" => refer::<ClusterRoleBinding>(generator),
+        "Event" if kind.group.is_empty() => refer::<Event>(generator),
+        "Event" => refer::<NewEvent>(generator),
         "IPAddress" => refer::<IPAddress>(generator),
         "Job" => refer::<Job>(generator),
+        "Ingress" => refer::<Ingress>(generator),
+        "IngressClass" => refer::<IngressClass>(generator),
         "Lease" => refer::<Lease>(generator),
         "Namespace" => refer::<Namespace>(generator),
+        "NetworkPolicy" => refer::<NetworkPolicy>(generator),
         "Node" => refer::<Node>(generator),
+        "PersistentVolume" => refer::<PersistentVolume>(generator),
+        "PersistentVolumeClaim" => refer::<PersistentVolumeClaim>(generator),
+        "PriorityClass" => refer::<PriorityClass>(generator),
         "Pod" => {
             refer::<Pod>(generator);
             refer::<Binding>(generator);
@@ -130,6 +144,9 @@ fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
         "SelfSubjectRulesReview" => refer::<SelfSubjectRulesReview>(generator),
         "SubjectAccessReview" => refer::<SubjectAccessReview>(generator),
         "TokenReview" => refer::<TokenReview>(generator),
+        "Role" => refer::<Role>(generator),
+        "RoleBinding" => refer::<RoleBinding>(generator),
+        "ServiceCIDR" => refer::<ServiceCIDR>(generator),
         "StatefulSet" => refer::<StatefulSet>(generator),
         _ => {
             refer::<ObjectMeta>(generator);

@@ -18,7 +18,7 @@ pub(super) fn since_text(time: Option<&str>, now: Timestamp) -> String {
 }
 
 /// `duration.HumanDuration` of Kubernetes. Clocks that differ by a second are forgiven.
-fn human(duration: SignedDuration) -> String {
+pub(super) fn human(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours) = (seconds / MINUTE, seconds / HOUR);
     let days = hours / DAY;

@@ -1,6 +1,6 @@
-//! The cells of each kind but pods, in the order of its columns.
+//! The cells of each kind, in the order of its columns. Larger ones have files of their own.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -23,14 +23,14 @@ use serde_json::Value;
 use crate::{
     api::table::{
         age::{since, since_text},
-        pod,
+        batch, pod, stored,
     },
     model::{Object, object::Error},
 };
 
 /// Addresses or ports that are named before `+ n more...`.
-const LISTED_MAX: usize = 3;
-const NONE: &str = "<none>";
+pub(super) const LISTED_MAX: usize = 3;
+pub(super) const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
 const ROLE_LABEL_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
@@ -49,6 +49,11 @@ pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
         "Namespace" => {
             let phase = object.parse::<Namespace>()?.status.and_then(|status| status.phase);
             plain(object, now, [phase.unwrap_or_default()])
+        }
+        // The form of the core group has all that is shown.
+        "Event" if object.key.kind.stored_as.is_some() => {
+            let stored = Arc::new(object.clone()).shown_as(object.key.kind.stored());
+            event(object, &stored.parse()?, now)
         }
         "Event" => event(object, &object.parse()?, now),
         "ConfigMap" => {
@@ -70,12 +75,28 @@ pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
         "IPAddress" => vec![object.key.name.as_str().into(), ip_address(&object.parse()?).into()],
         "RuntimeClass" => plain(object, now, [object.parse::<RuntimeClass>()?.handler]),
         "LoadBalancerPolicy" => load_balancer_policy(object, &object.parse()?, now),
+        "DaemonSet" => batch::daemon_set(object, &object.parse()?, now),
+        "Job" => batch::job(object, &object.parse()?, now),
+        "CronJob" => batch::cron_job(object, &object.parse()?, now),
+        "ReplicationController" => batch::replication_controller(object, &object.parse()?, now),
+        "PodDisruptionBudget" => batch::disruption_budget(object, &object.parse()?, now),
+        "ControllerRevision" => batch::controller_revision(object, &object.parse()?, now),
+        "PersistentVolume" => stored::volume(object, &object.parse()?, now),
+        "PersistentVolumeClaim" => stored::claim(object, &object.parse()?, now),
+        "NetworkPolicy" => plain(object, now, [stored::network_policy(&object.parse()?)]),
+        "Ingress" => plain(object, now, stored::ingress(&object.parse()?)),
+        "IngressClass" => plain(object, now, stored::ingress_class(&object.parse()?)),
+        "ServiceCIDR" => plain(object, now, [stored::service_cidr(&object.parse()?)]),
+        "Role" | "ClusterRole" => stored::role(object),
+        "RoleBinding" | "ClusterRoleBinding" => stored::binding(object, &object.parse()?, now),
+        "PriorityClass" => stored::priority_class(object, &object.parse()?, now),
+        "ServiceImport" => plain(object, now, stored::service_import(&object.parse()?)),
         _ => plain::<Value, 0>(object, now, []),
     })
 }
 
 /// Name, the cells, age: the form of most rows.
-fn plain<T: Into<Value>, const N: usize>(
+pub(super) fn plain<T: Into<Value>, const N: usize>(
     object: &Object,
     now: Timestamp,
     cells: [T; N],
@@ -105,13 +126,13 @@ fn count(data: Option<&BTreeMap<String, IgnoredAny>>) -> usize {
     data.map_or(0, BTreeMap::len)
 }
 
-fn joined<T: Display>(parts: impl IntoIterator<Item = T>) -> String {
+pub(super) fn joined<T: Display>(parts: impl IntoIterator<Item = T>) -> String {
     let parts: Vec<String> = parts.into_iter().map(|part| part.to_string()).collect();
     parts.join(",")
 }
 
 /// The text, or what stands for none.
-fn or(text: String, instead: &str) -> String {
+pub(super) fn or(text: String, instead: &str) -> String {
     if text.is_empty() { instead.to_owned() } else { text }
 }
 
@@ -124,12 +145,12 @@ fn listed(parts: &[String]) -> String {
     }
 }
 
-fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
+pub(super) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
     or(joined(labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}"))), NONE)
 }
 
 /// As `kubectl -l` takes it, requirements in the order of their keys.
-fn selector(selector: &LabelSelector) -> String {
+pub(super) fn selector(selector: &LabelSelector) -> String {
     let mut parts: Vec<(String, String)> = Vec::new();
     for (key, value) in selector.match_labels.iter().flatten() {
         parts.push((key.clone(), format!("{key}={value}")));
@@ -152,7 +173,7 @@ fn selector(selector: &LabelSelector) -> String {
 }
 
 /// Names and images of the containers.
-fn containers(template: Option<&PodTemplateSpec>) -> [Value; 2] {
+pub(super) fn containers(template: Option<&PodTemplateSpec>) -> [Value; 2] {
     let containers =
         template.and_then(|t| t.spec.as_ref()).map_or(&[][..], |spec| spec.containers.as_slice());
     let images = containers.iter().map(|c| c.image.as_deref().unwrap_or_default());

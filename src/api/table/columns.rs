@@ -29,9 +29,15 @@ const fn number(name: &'static str, description: &'static str) -> Column {
     Column { kind: "integer", ..text(name, description) }
 }
 
+const fn boolean(name: &'static str, description: &'static str) -> Column {
+    Column { kind: "boolean", ..text(name, description) }
+}
+
 const NAME: Column =
     Column { format: "name", ..text("Name", "Name, unique within the namespace for its kind.") };
 const AGE: Column = text("Age", "Time since the object was created.");
+/// An age in the table of a custom resource.
+const DATE: Column = Column { kind: "date", ..AGE };
 const CONTAINERS: Column = text("Containers", "Container names of the pod template.").wide();
 const IMAGES: Column = text("Images", "Container images of the pod template.").wide();
 const SELECTOR: Column = text("Selector", "Labels that select the pods.").wide();
@@ -56,6 +62,23 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
         "IPAddress" => IP_ADDRESS,
         "RuntimeClass" => RUNTIME_CLASS,
         "LoadBalancerPolicy" => LOAD_BALANCER_POLICY,
+        "DaemonSet" => DAEMON_SET,
+        "Job" => JOB,
+        "CronJob" => CRON_JOB,
+        "ReplicationController" => REPLICA_SET,
+        "PodDisruptionBudget" => DISRUPTION_BUDGET,
+        "ControllerRevision" => CONTROLLER_REVISION,
+        "PersistentVolume" => VOLUME,
+        "PersistentVolumeClaim" => CLAIM,
+        "NetworkPolicy" => NETWORK_POLICY,
+        "Ingress" => INGRESS,
+        "IngressClass" => INGRESS_CLASS,
+        "ServiceCIDR" => SERVICE_CIDR,
+        "Role" | "ClusterRole" => ROLE,
+        "RoleBinding" | "ClusterRoleBinding" => BINDING,
+        "PriorityClass" => PRIORITY_CLASS,
+        "ServiceExport" => &[NAME, DATE],
+        "ServiceImport" => SERVICE_IMPORT,
         _ => &[NAME, AGE],
     }
 }
@@ -165,7 +188,134 @@ const LOAD_BALANCER_POLICY: &[Column] = &[
     NAME,
     text("Module", "Where the module comes from."),
     text("Ready", "Whether the module is loaded."),
-    Column { kind: "date", ..AGE },
+    DATE,
     text("Digest", "Digest of the loaded module.").wide(),
     text("Message", "What became of the module.").wide(),
+];
+
+const DAEMON_SET: &[Column] = &[
+    NAME,
+    number("Desired", "Nodes that should run the pod."),
+    number("Current", "Nodes that run the pod."),
+    number("Ready", "Pods that are ready."),
+    number("Up-to-date", "Pods made from the current template."),
+    number("Available", "Pods that have been ready for minReadySeconds."),
+    text("Node Selector", "Labels of the nodes that run the pod."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+const JOB: &[Column] = &[
+    NAME,
+    text("Status", "What the job is doing."),
+    text("Completions", "Pods that succeeded, of those that are wanted."),
+    text("Duration", "Time that the job took, or has taken."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+const CRON_JOB: &[Column] = &[
+    NAME,
+    text("Schedule", "When a job is made."),
+    text("Timezone", "Time zone of the schedule."),
+    boolean("Suspend", "Whether no more jobs are made."),
+    number("Active", "Jobs that run."),
+    text("Last Schedule", "Time since the last job was made."),
+    AGE,
+    CONTAINERS,
+    IMAGES,
+    SELECTOR,
+];
+
+const DISRUPTION_BUDGET: &[Column] = &[
+    NAME,
+    text("Min Available", "Pods that must stay."),
+    text("Max Unavailable", "Pods that may be away."),
+    number("Allowed Disruptions", "Pods that may be evicted now."),
+    AGE,
+];
+
+const CONTROLLER_REVISION: &[Column] = &[
+    NAME,
+    text("Controller", "Whose revision it is."),
+    number("Revision", "Number of the revision."),
+    AGE,
+];
+
+const VOLUME: &[Column] = &[
+    NAME,
+    text("Capacity", "Size."),
+    text("Access Modes", "Ways in which it can be mounted."),
+    text("Reclaim Policy", "What happens when its claim goes."),
+    text("Status", "Whether it is in use."),
+    text("Claim", "Claim that has it."),
+    text("StorageClass", "Class of storage."),
+    text("VolumeAttributesClass", "Class of attributes."),
+    text("Reason", "Why it is in this status."),
+    AGE,
+    text("VolumeMode", "File system or block device.").wide(),
+];
+
+const CLAIM: &[Column] = &[
+    NAME,
+    text("Status", "Whether it has a volume."),
+    text("Volume", "Volume that it has."),
+    text("Capacity", "Size of the volume."),
+    text("Access Modes", "Ways in which the volume can be mounted."),
+    text("StorageClass", "Class of storage."),
+    text("VolumeAttributesClass", "Class of attributes."),
+    AGE,
+    text("VolumeMode", "File system or block device.").wide(),
+];
+
+const NETWORK_POLICY: &[Column] =
+    &[NAME, text("Pod-Selector", "Labels of the pods that it is about."), AGE];
+
+const INGRESS: &[Column] = &[
+    NAME,
+    text("Class", "IngressClass that serves it."),
+    text("Hosts", "Names that are routed."),
+    text("Address", "Where clients connect to."),
+    text("Ports", "Ports that clients connect to."),
+    AGE,
+];
+
+const INGRESS_CLASS: &[Column] = &[
+    NAME,
+    text("Controller", "Who serves Ingresses of this class."),
+    text("Parameters", "Object with the controller's parameters."),
+    AGE,
+];
+
+const SERVICE_CIDR: &[Column] = &[NAME, text("CIDRs", "Ranges, one a family."), AGE];
+
+const ROLE: &[Column] =
+    &[NAME, Column { kind: "date", ..text("Created At", "When the object was created.") }];
+
+const BINDING: &[Column] = &[
+    NAME,
+    text("Role", "Role that is given."),
+    AGE,
+    text("Users", "Users that have it.").wide(),
+    text("Groups", "Groups that have it.").wide(),
+    text("ServiceAccounts", "ServiceAccounts that have it.").wide(),
+];
+
+const PRIORITY_CLASS: &[Column] = &[
+    NAME,
+    number("Value", "Priority of its pods."),
+    boolean("Global-Default", "Whether pods that name no class are of this one."),
+    AGE,
+    text("PreemptionPolicy", "Whether its pods make others go."),
+];
+
+const SERVICE_IMPORT: &[Column] = &[
+    NAME,
+    text("Type", "The type of this ServiceImport"),
+    text("IP", "The VIP for this ServiceImport"),
+    DATE,
 ];

@@ -2,12 +2,14 @@
 //!
 //! Enter at [`render`] (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
 //! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
-//! `cells.rs` and `pod.rs`.
+//! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`.
 
 mod age;
+mod batch;
 mod cells;
 mod columns;
 mod pod;
+mod stored;
 
 #[cfg(test)]
 mod tests;

@@ -32,7 +32,8 @@ fn every_kind_has_as_many_cells_as_columns() {
         match kind.kind {
             "EndpointSlice" => document["addressType"] = "IPv4".into(),
             "RuntimeClass" => document["handler"] = "h".into(),
-            "Event" => document["involvedObject"] = json!({}),
+            "Event" if kind.group.is_empty() => document["involvedObject"] = json!({}),
+            "RoleBinding" | "ClusterRoleBinding" => document["roleRef"] = json!({}),
             _ => {}
         }
         let cells = cells::of(&object(kind, document), NOW.parse().unwrap()).unwrap();
@@ -169,6 +170,104 @@ fn events() {
         json!({"involvedObject": {"kind": "Node"}, "eventTime": "2026-01-01T00:59:00.000000Z",
                "reportingComponent": "c", "firstTimestamp": null, "lastTimestamp": null}),
         json!(["60s", "", "", "node", "", "c", "", "60s", 1, "x"]),
+    );
+}
+
+#[test]
+fn volumes() {
+    let modes = json!(["ReadWriteMany", "ReadWriteOnce"]);
+    check(
+        &kind::PERSISTENT_VOLUME,
+        json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": modes, "storageClassName": "fast",
+                "persistentVolumeReclaimPolicy": "Retain", "volumeMode": "Filesystem",
+                "claimRef": {"namespace": "a", "name": "b"}}, "status": {"phase": "Bound"}}),
+        json!([
+            "x",
+            "1Gi",
+            "RWO,RWX",
+            "Retain",
+            "Bound",
+            "a/b",
+            "fast",
+            "<unset>",
+            "",
+            "60m",
+            "Filesystem"
+        ]),
+    );
+    let mut claim = json!({"spec": {"accessModes": modes, "resources": {"requests": {"storage": "1Gi"}}},
+        "status": {"phase": "Pending"}});
+    check(
+        &kind::PERSISTENT_VOLUME_CLAIM,
+        claim.clone(),
+        json!(["x", "Pending", "", "", "", "", "<unset>", "60m", "<unset>"]),
+    );
+    claim["spec"]["volumeName"] = "pv".into();
+    claim["status"] =
+        json!({"phase": "Bound", "accessModes": modes, "capacity": {"storage": "2Gi"}});
+    check(
+        &kind::PERSISTENT_VOLUME_CLAIM,
+        claim,
+        json!(["x", "Bound", "pv", "2Gi", "RWO,RWX", "", "<unset>", "60m", "<unset>"]),
+    );
+}
+
+#[test]
+fn network_kinds() {
+    let rule = |host: &str| json!({"host": host});
+    let ingress = |rules: Value, hosts: &str| {
+        check(
+            &kind::INGRESS,
+            json!({"spec": {"ingressClassName": "front", "rules": rules, "tls": [{}]},
+                "status": {"loadBalancer": {"ingress": [{"ip": "2.2.2.2"}, {"hostname": "a.b"}]}}}),
+            json!(["x", "front", hosts, "2.2.2.2,a.b", "80, 443", "60m"]),
+        );
+    };
+    ingress(json!([]), "*");
+    ingress(json!([rule("a"), rule("b")]), "a,b");
+    ingress(json!([rule("a"), rule("b"), rule("c"), rule("d")]), "a,b,c + 1 more...");
+    check(
+        &kind::INGRESS_CLASS,
+        json!({"spec": {"controller": "a.b/c", "parameters": {"apiGroup": "g.h", "kind": "K", "name": "n"}}}),
+        json!(["x", "a.b/c", "K.g.h/n", "60m"]),
+    );
+    check(
+        &kind::NETWORK_POLICY,
+        json!({"spec": {"podSelector": {"matchLabels": {"app": "web"}}}}),
+        json!(["x", "app=web", "60m"]),
+    );
+    check(
+        &kind::SERVICE_CIDR,
+        json!({"spec": {"cidrs": ["10.0.0.0/16", "fd::/112"]}}),
+        json!(["x", "10.0.0.0/16,fd::/112", "60m"]),
+    );
+    check(
+        &kind::SERVICE_IMPORT_ALPHA,
+        json!({"spec": {"type": "ClusterSetIP", "ips": ["1.2.3.4"]}}),
+        json!(["x", "ClusterSetIP", "[\"1.2.3.4\"]", "60m"]),
+    );
+    check(&kind::SERVICE_EXPORT, json!({}), json!(["x", "60m"]));
+}
+
+#[test]
+fn access_and_priority() {
+    check(&kind::ROLE, json!({}), json!(["x", "2026-01-01T00:00:00Z"]));
+    check(
+        &kind::CLUSTER_ROLE_BINDING,
+        json!({"roleRef": {"kind": "ClusterRole", "name": "r"}, "subjects": [{"kind": "User", "name": "a"},
+            {"kind": "User", "name": "b"}, {"kind": "ServiceAccount", "name": "s", "namespace": "n"}]}),
+        json!(["x", "ClusterRole/r", "60m", "a, b", "", "n/s"]),
+    );
+    check(
+        &kind::PRIORITY_CLASS,
+        json!({"value": 5, "globalDefault": true, "preemptionPolicy": "Never"}),
+        json!(["x", 5, true, "60m", "Never"]),
+    );
+    check(
+        &kind::NEW_EVENT,
+        json!({"regarding": {"kind": "Pod", "name": "p"}, "note": "m", "type": "Normal", "reason": "r",
+            "eventTime": "2026-01-01T00:59:00.000000Z", "reportingController": "c"}),
+        json!(["60s", "Normal", "r", "pod/p", "", "c", "m", "60s", 1, "x"]),
     );
 }
 

@@ -258,6 +258,38 @@ types! {
     EPHEMERAL "io.k8s.api.core.v1.EphemeralVolumeSource": [
         inside("volumeClaimTemplate", &CLAIM_TEMPLATE),
     ];
+    CLAIM "io.k8s.api.core.v1.PersistentVolumeClaim": [
+        METADATA, inside("spec", &CLAIM_SPEC), inside("status", &CLAIM_STATUS),
+    ];
+    CLAIM_STATUS "io.k8s.api.core.v1.PersistentVolumeClaimStatus": [CONDITIONS];
+    PERSISTENT_VOLUME "io.k8s.api.core.v1.PersistentVolume": [
+        METADATA, inside("spec", &PERSISTENT_VOLUME_SPEC),
+    ];
+    PERSISTENT_VOLUME_SPEC "io.k8s.api.core.v1.PersistentVolumeSpec": [
+        inside("cephfs", &WITH_SECRET),
+        inside("cinder", &WITH_SECRET),
+        inside("csi", &PERSISTENT_CSI),
+        inside("flexVolume", &WITH_SECRET),
+        inside("iscsi", &WITH_SECRET),
+        inside("nodeAffinity", &VOLUME_NODE_AFFINITY),
+        inside("rbd", &WITH_SECRET),
+        inside("scaleIO", &WITH_SECRET),
+        inside("storageos", &PERSISTENT_STORAGE_OS),
+    ];
+    PERSISTENT_CSI "io.k8s.api.core.v1.CSIPersistentVolumeSource": [
+        inside("controllerExpandSecretRef", &SECRET_REFERENCE),
+        inside("controllerPublishSecretRef", &SECRET_REFERENCE),
+        inside("nodeExpandSecretRef", &SECRET_REFERENCE),
+        inside("nodePublishSecretRef", &SECRET_REFERENCE),
+        inside("nodeStageSecretRef", &SECRET_REFERENCE),
+    ];
+    PERSISTENT_STORAGE_OS "io.k8s.api.core.v1.StorageOSPersistentVolumeSource": [
+        inside("secretRef", &OBJECT_REFERENCE),
+    ];
+    VOLUME_NODE_AFFINITY "io.k8s.api.core.v1.VolumeNodeAffinity": [
+        inside("required", &NODE_SELECTOR),
+    ];
+    #[atomic] SECRET_REFERENCE "io.k8s.api.core.v1.SecretReference": [];
     CLAIM_TEMPLATE "io.k8s.api.core.v1.PersistentVolumeClaimTemplate": [
         METADATA, inside("spec", &CLAIM_SPEC),
     ];
@@ -324,12 +356,69 @@ types! {
         METADATA, inside("scheduling", &SCHEDULING),
     ];
     SCHEDULING "io.k8s.api.node.v1.Scheduling": [atomic("nodeSelector")];
+    NEW_EVENT "io.k8s.api.events.v1.Event": [
+        METADATA,
+        inside("regarding", &OBJECT_REFERENCE),
+        inside("related", &OBJECT_REFERENCE),
+    ];
+    NETWORK_POLICY "io.k8s.api.networking.v1.NetworkPolicy": [
+        METADATA, inside("spec", &NETWORK_POLICY_SPEC),
+    ];
+    NETWORK_POLICY_SPEC "io.k8s.api.networking.v1.NetworkPolicySpec": [
+        inside("podSelector", &LABEL_SELECTOR),
+    ];
+    INGRESS "io.k8s.api.networking.v1.Ingress": [METADATA, inside("spec", &INGRESS_SPEC)];
+    INGRESS_SPEC "io.k8s.api.networking.v1.IngressSpec": [
+        inside("defaultBackend", &INGRESS_BACKEND),
+    ];
+    INGRESS_BACKEND "io.k8s.api.networking.v1.IngressBackend": [
+        inside("resource", &TYPED_LOCAL_REFERENCE), inside("service", &SERVICE_BACKEND),
+    ];
+    SERVICE_BACKEND "io.k8s.api.networking.v1.IngressServiceBackend": [
+        inside("port", &SERVICE_BACKEND_PORT),
+    ];
+    #[atomic] SERVICE_BACKEND_PORT "io.k8s.api.networking.v1.ServiceBackendPort": [];
+    INGRESS_CLASS "io.k8s.api.networking.v1.IngressClass": [METADATA];
+    SERVICE_CIDR "io.k8s.api.networking.v1.ServiceCIDR": [
+        METADATA, inside("status", &SERVICE_CIDR_STATUS),
+    ];
+    SERVICE_CIDR_STATUS "io.k8s.api.networking.v1.ServiceCIDRStatus": [CONDITIONS];
+    ROLE "io.k8s.api.rbac.v1.Role": [METADATA];
+    CLUSTER_ROLE "io.k8s.api.rbac.v1.ClusterRole": [METADATA];
+    ROLE_BINDING "io.k8s.api.rbac.v1.RoleBinding": [METADATA, inside("roleRef", &ROLE_REF)];
+    CLUSTER_ROLE_BINDING "io.k8s.api.rbac.v1.ClusterRoleBinding": [
+        METADATA, inside("roleRef", &ROLE_REF),
+    ];
+    #[atomic] ROLE_REF "io.k8s.api.rbac.v1.RoleRef": [];
+    #[atomic] SUBJECT "io.k8s.api.rbac.v1.Subject": [];
+    PRIORITY_CLASS "io.k8s.api.scheduling.v1.PriorityClass": [METADATA];
+    SERVICE_EXPORT "io.x-k8s.multicluster.v1beta1.ServiceExport": [
+        METADATA, inside("status", &MULTICLUSTER_STATUS),
+    ];
+    SERVICE_IMPORT "io.x-k8s.multicluster.v1beta1.ServiceImport": [
+        METADATA, inside("status", &MULTICLUSTER_STATUS),
+    ];
+    SERVICE_EXPORT_ALPHA "io.x-k8s.multicluster.v1alpha1.ServiceExport": [
+        METADATA, inside("status", &MULTICLUSTER_STATUS),
+    ];
+    SERVICE_IMPORT_ALPHA "io.x-k8s.multicluster.v1alpha1.ServiceImport": [
+        METADATA, inside("status", &MULTICLUSTER_STATUS),
+    ];
     LOAD_BALANCER_POLICY "dev.snowglobe.v1alpha1.LoadBalancerPolicy": [
         METADATA, inside("status", &LOAD_BALANCER_POLICY_STATUS),
     ];
     LOAD_BALANCER_POLICY_STATUS "dev.snowglobe.v1alpha1.LoadBalancerPolicyStatus": [CONDITIONS];
 }
 
+/// The persistent volume sources that name a Secret, which differ in nothing else that matters here.
+static WITH_SECRET: Type =
+    Type { schema: "", atomic: false, fields: &[inside("secretRef", &SECRET_REFERENCE)] };
+/// The status of both kinds of the multi-cluster API.
+static MULTICLUSTER_STATUS: Type = Type {
+    schema: "",
+    atomic: false,
+    fields: &[applied(CONDITIONS), applied(map("clusters", &[key("cluster")], &ANY))],
+};
 static OBJECT: Type = Type { schema: "", atomic: false, fields: &[METADATA] };
 
 /// The type of a kind's documents. A kind without an entry has ordinary metadata and defaults below it.
@@ -343,7 +432,9 @@ pub fn schema(kind: &Kind) -> String {
     match group.split_once('.') {
         None if group.is_empty() => format!("io.k8s.api.core.{version}.{kind}"),
         None => format!("io.k8s.api.{group}.{version}.{kind}"),
-        Some((package, "k8s.io")) => format!("io.k8s.api.{package}.{version}.{kind}"),
+        Some((package, rest)) if rest == "k8s.io" || rest.ends_with(".k8s.io") => {
+            format!("io.k8s.api.{package}.{version}.{kind}")
+        }
         Some(_) => {
             let reversed: Vec<&str> = group.rsplit('.').collect();
             format!("{}.{version}.{kind}", reversed.join("."))

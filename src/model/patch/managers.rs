@@ -136,7 +136,10 @@ pub(super) fn decode(kind: &Kind, document: &Value) -> Vec<Entry> {
     let entries: Option<Vec<Entry>> =
         listed.map_or(Some(Vec::new()), |list| list.iter().map(Entry::from_json).collect());
     let mut entries = entries.unwrap_or_default();
-    entries.retain(|entry| entry.api_version == kind.api_version());
+    // Versions of a group have the same fields; what another group calls them is of no use here.
+    let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+    let own = group(&kind.api_version());
+    entries.retain(|entry| group(&entry.api_version) == own);
     entries
 }
 

@@ -57,6 +57,7 @@ static PATCH_OPTIONS: Kind = Kind {
     has_status: false,
     has_scale: false,
     has_generation: false,
+    stored_as: None,
 };
 
 impl PatchType {

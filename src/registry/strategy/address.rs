@@ -28,6 +28,22 @@ pub(super) fn range(causes: &mut Vec<Cause>, path: &str, text: &str) {
     }
 }
 
+/// An address range in its one canonical form.
+pub(super) fn exact_range(causes: &mut Vec<Cause>, path: &str, text: &str) -> Option<IpNet> {
+    let Ok(range) = text.parse::<IpNet>() else {
+        causes.push(Cause::invalid(path, text, RANGE_RULE));
+        return None;
+    };
+    if range.to_string() != text {
+        let rule = format!("must be in canonical form (\"{range}\")");
+        causes.push(Cause::invalid(path, text, &rule));
+    }
+    if range.addr() != range.network() {
+        causes.push(Cause::invalid(path, text, "must not have bits set beyond the prefix length"));
+    }
+    Some(range)
+}
+
 /// An address that can be an endpoint: not unspecified, link-local or multicast; 127/8 only where the data plane
 /// lives there.
 pub(super) fn endpoint(

@@ -46,6 +46,15 @@ pub(super) fn name(causes: &mut Vec<Cause>, path: &str, value: &str, form: NameF
     }
 }
 
+/// A name that can stand in a URL path; empty is "required".
+pub(super) fn path_segment(causes: &mut Vec<Cause>, path: &str, value: &str) {
+    if value.is_empty() {
+        causes.push(Cause::required(path, ""));
+    } else {
+        name(causes, path, value, NameForm::PathSegment);
+    }
+}
+
 /// An RFC 1123 label.
 pub(super) fn label(causes: &mut Vec<Cause>, path: &str, value: &str) {
     name(causes, path, value, NameForm::Label);
@@ -243,7 +252,7 @@ pub(super) mod testing {
     use serde_json::Value;
 
     use crate::{
-        model::Cause,
+        model::{Cause, kind},
         registry::{FieldValidation, Options, Part, View, strategy::Context},
     };
 
@@ -269,7 +278,8 @@ pub(super) mod testing {
         part: Part,
     ) -> Context<'a> {
         let field_validation = FieldValidation::Strict;
-        Context { view, options, now: Timestamp::UNIX_EPOCH, part, seed: 7, field_validation }
+        let (now, shown) = (Timestamp::UNIX_EPOCH, &kind::CONFIG_MAP);
+        Context { view, options, now, part, shown, seed: 7, field_validation }
     }
 
     /// A typed object from JSON.

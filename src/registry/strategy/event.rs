@@ -3,7 +3,7 @@
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 
 use crate::{
-    model::Cause,
+    model::{Cause, kind},
     registry::strategy::{
         Context, Rules, checks,
         fields::{fill, text},
@@ -15,21 +15,30 @@ pub(super) static RULES: Rules<Event> = Rules { default, validate, ..Rules::STOR
 const TEXT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
 
-/// An Event without any time happened now.
+/// An Event of the core group without any time happened now.
 fn default(new: &mut Event, old: Option<&Event>, context: &Context<'_>) {
-    if old.is_none() && new.event_time.is_none() {
+    if old.is_none() && new.event_time.is_none() && !is_strict(context) {
         fill(&mut new.first_timestamp, Time(context.now));
         fill(&mut new.last_timestamp, Time(context.now));
     }
 }
 
-fn validate(new: &Event, _old: Option<&Event>, _context: &Context<'_>) -> Vec<Cause> {
+/// Whether the client speaks events.k8s.io.
+fn is_strict(context: &Context<'_>) -> bool {
+    *context.shown == kind::NEW_EVENT
+}
+
+fn validate(new: &Event, old: Option<&Event>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let namespace = text(&new.metadata.namespace);
     let about = text(&new.involved_object.namespace);
     // Events about cluster-scoped objects are kept in `default`.
-    let fits =
-        if about.is_empty() { matches!(namespace, "" | "default") } else { namespace == about };
+    let fits = match (new.event_time.is_some(), about) {
+        (true, "") => matches!(namespace, "default" | "kube-system"),
+        (false, "") => matches!(namespace, "" | "default"),
+        (true, _) => true,
+        (false, about) => namespace == about,
+    };
     if !fits {
         let rule = "does not match event.namespace";
         causes.push(Cause::invalid("involvedObject.namespace", about, rule));
@@ -37,7 +46,70 @@ fn validate(new: &Event, _old: Option<&Event>, _context: &Context<'_>) -> Vec<Ca
     if new.event_time.is_some() {
         validate_new_style(&mut causes, new);
     }
+    match old {
+        _ if !is_strict(context) => {}
+        None => validate_strictly(&mut causes, new),
+        Some(old) => validate_update(&mut causes, new, old),
+    }
     causes
+}
+
+/// What events.k8s.io demands of a new Event.
+fn validate_strictly(causes: &mut Vec<Cause>, event: &Event) {
+    validate_series(causes, event);
+    if event.event_time.is_none() {
+        causes.push(Cause::required("eventTime", ""));
+    }
+    let event_type = text(&event.type_);
+    if !matches!(event_type, "Normal" | "Warning") {
+        let rule = format!("has invalid value: {event_type}");
+        causes.push(Cause::invalid("type", "", &rule));
+    }
+    let source = event.source.clone().unwrap_or_default();
+    for (set, field) in [
+        (event.first_timestamp.is_some(), "firstTimestamp"),
+        (event.last_timestamp.is_some(), "lastTimestamp"),
+        (event.count.unwrap_or_default() != 0, "count"),
+        (!text(&source.component).is_empty() || !text(&source.host).is_empty(), "source"),
+    ] {
+        if set {
+            causes.push(Cause::invalid(field, "", "needs to be unset"));
+        }
+    }
+}
+
+/// Only the series and the metadata of an Event change.
+fn validate_update(causes: &mut Vec<Cause>, new: &Event, old: &Event) {
+    if new.series != old.series {
+        validate_series(causes, new);
+    }
+    checks::immutable(causes, "involvedObject", &new.involved_object, &old.involved_object);
+    for (field, new, old) in [
+        ("reason", &new.reason, &old.reason),
+        ("message", &new.message, &old.message),
+        ("type", &new.type_, &old.type_),
+        ("action", &new.action, &old.action),
+        ("reportingController", &new.reporting_component, &old.reporting_component),
+        ("reportingInstance", &new.reporting_instance, &old.reporting_instance),
+    ] {
+        checks::immutable(causes, field, new, old);
+    }
+    checks::immutable(causes, "source", &new.source, &old.source);
+    checks::immutable(causes, "firstTimestamp", &new.first_timestamp, &old.first_timestamp);
+    checks::immutable(causes, "lastTimestamp", &new.last_timestamp, &old.last_timestamp);
+    checks::immutable(causes, "count", &new.count, &old.count);
+    checks::immutable(causes, "eventTime", &new.event_time, &old.event_time);
+    checks::immutable(causes, "related", &new.related, &old.related);
+}
+
+fn validate_series(causes: &mut Vec<Cause>, event: &Event) {
+    let Some(series) = &event.series else { return };
+    if series.count.unwrap_or_default() < 2 {
+        causes.push(Cause::invalid("series.count", "", "should be at least 2"));
+    }
+    if series.last_observed_time.is_none() {
+        causes.push(Cause::required("series.lastObservedTime", ""));
+    }
 }
 
 /// Events with `eventTime` follow the rules of events.k8s.io.
@@ -87,6 +159,45 @@ mod tests {
         let mut new: Event = object(merged(base, change));
         default(&mut new, None, &context);
         (lines(&validate(&new, None, &context)), new)
+    }
+
+    #[test]
+    fn the_new_api_is_strict() {
+        let (view, options) = (View::default(), options());
+        let strict = Context { shown: &kind::NEW_EVENT, ..context(&view, &options, Part::Main) };
+        let make = |change: Value| -> Event {
+            object(merged(
+                json!({"apiVersion": "v1", "kind": "Event",
+                    "metadata": {"name": "a", "namespace": "shop"}, "type": "Normal",
+                    "eventTime": "2026-01-01T00:00:00.000000Z", "reportingInstance": "i", "action": "a",
+                    "reportingComponent": "c", "reason": "r",
+                    "involvedObject": {"kind": "Pod", "namespace": "shop", "name": "web"}}),
+                &change,
+            ))
+        };
+        let old = make(json!({}));
+        assert_eq!(lines(&validate(&old, None, &strict)), [""; 0]);
+        assert_eq!(
+            lines(&validate(
+                &make(json!({"count": 2, "type": "Odd", "series": {"count": 1}})),
+                None,
+                &strict
+            )),
+            [
+                "series.count: Invalid value: \"\": should be at least 2",
+                "series.lastObservedTime: Required value",
+                "type: Invalid value: \"\": has invalid value: Odd",
+                "count: Invalid value: \"\": needs to be unset",
+            ]
+        );
+        let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+        let counted = make(json!({"series": series}));
+        assert_eq!(lines(&validate(&counted, Some(&old), &strict)), [""; 0]);
+        let other = make(json!({"reason": "other"}));
+        assert_eq!(
+            lines(&validate(&other, Some(&old), &strict)),
+            ["reason: Invalid value: \"other\": field is immutable"]
+        );
     }
 
     #[test]

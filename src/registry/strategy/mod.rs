@@ -1,6 +1,7 @@
 //! What each kind demands of its objects: defaults, fields that the server owns, validation, addresses and ports.
 //! One file per kind that has rules; stored-only kinds are one line of [`rules`]. Messages are kube-apiserver's.
 
+mod access;
 mod address;
 mod checks;
 mod config_map;
@@ -13,17 +14,24 @@ mod endpoint_slice;
 mod endpoints;
 mod event;
 mod fields;
+mod ingress;
+mod ingress_class;
 mod ip_address;
 mod job;
 mod lease;
 mod load_balancer_policy;
 mod metadata;
+mod multicluster;
 mod namespace;
+mod network_policy;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
+mod priority_class;
 mod quantity;
 mod replica_set;
 mod replication_controller;
@@ -31,6 +39,7 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_allocation;
+mod service_cidr;
 mod service_validation;
 mod stateful_set;
 mod workload;
@@ -41,7 +50,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, Kind, Status},
+    model::{Cause, Kind, ObjectKey, Status},
     registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
 };
 
@@ -51,6 +60,8 @@ pub(crate) struct Context<'a> {
     pub(crate) options: &'a Options,
     pub(crate) now: Timestamp,
     pub(crate) part: Part,
+    /// The kind in whose form the client wrote the object.
+    pub(crate) shown: &'static Kind,
     /// Spreads the choice of free addresses and ports.
     pub(crate) seed: u64,
     pub(crate) field_validation: FieldValidation,
@@ -67,6 +78,8 @@ pub(crate) struct Rules<T> {
     pub(crate) allocate: fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
+    /// Why the object is refused as a whole, in the words of an admission plugin (403).
+    pub(crate) refuse: fn(new: &T, context: &Context<'_>) -> Option<String>,
     /// Deprecations and doubtful values, for `Warning` headers.
     pub(crate) warnings: fn(new: &T) -> Vec<String>,
     /// How names are formed.
@@ -82,6 +95,7 @@ impl<T> Rules<T> {
         validate: |_, _, _| Vec::new(),
         allocate: |_, _, _| Vec::new(),
         claims: |_| Vec::new(),
+        refuse: |_, _| None,
         warnings: |_| Vec::new(),
         name: metadata::NameForm::Subdomain,
         grace_seconds: |_| None,
@@ -103,7 +117,7 @@ pub(crate) trait AnyRules: Sync {
     /// no meaning (and, if so wished, for unknown fields), or a 422 with every broken rule.
     fn admit(
         &self,
-        kind: &Kind,
+        kind: &'static Kind,
         document: &Value,
         old: Option<&Value>,
         context: &Context<'_>,
@@ -119,7 +133,7 @@ pub(crate) trait AnyRules: Sync {
 impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
     fn admit(
         &self,
-        kind: &Kind,
+        kind: &'static Kind,
         document: &Value,
         old: Option<&Value>,
         context: &Context<'_>,
@@ -129,6 +143,9 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             decode::decode::<T>(kind, document, context.field_validation)?;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
+        if let Some(why) = (self.refuse)(&new, context) {
+            return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
+        }
         let mut causes = metadata::validate(document, self.name);
         causes.extend((self.validate)(&new, old.as_ref(), context));
         if causes.is_empty() {
@@ -154,12 +171,15 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
 
 /// The rules of a kind.
 pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
+    let kind = kind.stored();
     match (kind.group, kind.kind) {
         ("", "ConfigMap") => &config_map::RULES,
         ("", "Endpoints") => &endpoints::RULES,
         ("", "Event") => &event::RULES,
         ("", "Namespace") => &namespace::RULES,
         ("", "Node") => &node::RULES,
+        ("", "PersistentVolume") => &persistent_volume::RULES,
+        ("", "PersistentVolumeClaim") => &persistent_volume_claim::RULES,
         ("", "Pod") => &pod::RULES,
         ("", "ReplicationController") => &replication_controller::RULES,
         ("", "Secret") => &secret::RULES,
@@ -174,9 +194,20 @@ pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
         ("batch", "Job") => &job::RULES,
         ("coordination.k8s.io", "Lease") => &lease::RULES,
         ("discovery.k8s.io", "EndpointSlice") => &endpoint_slice::RULES,
+        ("multicluster.x-k8s.io", "ServiceExport") => &multicluster::EXPORT,
+        ("multicluster.x-k8s.io", "ServiceImport") => &multicluster::IMPORT,
         ("networking.k8s.io", "IPAddress") => &ip_address::RULES,
+        ("networking.k8s.io", "Ingress") => &ingress::RULES,
+        ("networking.k8s.io", "IngressClass") => &ingress_class::RULES,
+        ("networking.k8s.io", "NetworkPolicy") => &network_policy::RULES,
+        ("networking.k8s.io", "ServiceCIDR") => &service_cidr::RULES,
         ("node.k8s.io", "RuntimeClass") => &runtime_class::RULES,
         ("policy", "PodDisruptionBudget") => &pod_disruption_budget::RULES,
+        ("rbac.authorization.k8s.io", "ClusterRole") => &access::CLUSTER_ROLE,
+        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => &access::CLUSTER_ROLE_BINDING,
+        ("rbac.authorization.k8s.io", "Role") => &access::ROLE,
+        ("rbac.authorization.k8s.io", "RoleBinding") => &access::ROLE_BINDING,
+        ("scheduling.k8s.io", "PriorityClass") => &priority_class::RULES,
         ("snowglobe.dev", "LoadBalancerPolicy") => &load_balancer_policy::RULES,
         _ => &Rules::<Value>::STORED,
     }

@@ -5,10 +5,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{checks::testing, *};
 use crate::{
-    model::{
-        ObjectKey,
-        kind::{self, KINDS},
-    },
+    model::{ObjectKey, kind},
     registry::{DeleteOptions, Registry, WriteOptions},
     store::Memory,
 };
@@ -40,7 +37,7 @@ fn faults_come_in_the_order_of_kubernetes() {
 
 #[test]
 fn every_kind_has_a_type_that_takes_its_documents() {
-    for kind in KINDS {
+    for kind in kind::stored() {
         let name = if *kind.kind == *"IPAddress" { "127.96.0.1" } else { "a" };
         let document = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": name, "nonsense": true}});

@@ -1,0 +1,89 @@
+//! Documents in the other group versions that serve a kind: what is stored, and what a client of such a version sees.
+//!
+//! Versions of one group share their fields, so that only `apiVersion` changes. Events of `events.k8s.io` have other
+//! names for those of the core group.
+
+use serde_json::{Map, Value};
+
+use crate::model::{Kind, kind};
+
+/// Field names of an Event: in `events.k8s.io/v1`, and in the core group.
+const EVENT_FIELDS: &[(&str, &str)] = &[
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("reportingController", "reportingComponent"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+];
+
+/// The document of a served kind as it is stored.
+pub fn to_stored(served: &'static Kind, document: Value) -> Value {
+    convert(served, document, served.stored(), EVENT_FIELDS.iter().copied())
+}
+
+/// The stored document as a served kind shows it.
+pub fn from_stored(served: &'static Kind, document: Value) -> Value {
+    convert(served, document, served, EVENT_FIELDS.iter().map(|(new, old)| (*old, *new)))
+}
+
+fn convert<'a>(
+    served: &Kind,
+    document: Value,
+    to: &Kind,
+    names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Value {
+    let Value::Object(mut fields) = document else { return document };
+    if served.stored_as.is_none() {
+        return Value::Object(fields);
+    }
+    if *served == kind::NEW_EVENT {
+        fields = renamed(fields, names);
+    }
+    fields.insert("apiVersion".to_owned(), to.api_version().into());
+    Value::Object(fields)
+}
+
+/// The fields under their other names. A field that has a name of the other form already is none of this form.
+fn renamed<'a>(
+    fields: Map<String, Value>,
+    names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+) -> Map<String, Value> {
+    let other = |field: &str| names.clone().find(|(from, _)| *from == field).map(|(_, to)| to);
+    let is_foreign = |field: &str| names.clone().any(|(_, to)| to == field);
+    fields
+        .into_iter()
+        .filter(|(field, _)| !is_foreign(field))
+        .map(|(field, value)| (other(&field).map_or(field, str::to_owned), value))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn events_have_two_forms() {
+        let new = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
+            "metadata": {"name": "e"}, "note": "n", "regarding": {"kind": "Pod"}, "reason": "r",
+            "reportingController": "c", "deprecatedCount": 2, "series": {"count": 3}});
+        let old = json!({"apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": "e"}, "message": "n", "involvedObject": {"kind": "Pod"},
+            "reason": "r", "reportingComponent": "c", "count": 2, "series": {"count": 3}});
+        assert_eq!(to_stored(&kind::NEW_EVENT, new.clone()), old);
+        assert_eq!(from_stored(&kind::NEW_EVENT, old.clone()), new);
+        assert_eq!(to_stored(&kind::EVENT, old.clone()), old);
+    }
+
+    #[test]
+    fn versions_of_a_group_differ_in_their_name() {
+        let alpha = json!({"apiVersion": "multicluster.x-k8s.io/v1alpha1", "message": 1});
+        let beta = json!({"apiVersion": "multicluster.x-k8s.io/v1beta1", "message": 1});
+        assert_eq!(to_stored(&kind::SERVICE_EXPORT_ALPHA, alpha.clone()), beta);
+        assert_eq!(from_stored(&kind::SERVICE_EXPORT_ALPHA, beta.clone()), alpha);
+        assert_eq!(to_stored(&kind::SERVICE_EXPORT, beta.clone()), beta);
+    }
+}

@@ -1,0 +1,172 @@
+//! PersistentVolumes. They are stored only: nothing binds or mounts them.
+
+use k8s_openapi::{
+    api::core::v1::{PersistentVolume, PersistentVolumeSpec},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, checks,
+            fields::{fill_text, items, text},
+            persistent_volume_claim::{NO_QUANTITY, access_modes, class_and_mode},
+            quantity,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<PersistentVolume> = Rules { default, validate, ..Rules::STORED };
+
+/// The fields of a spec that are not where the data is.
+const NOT_SOURCES: &[&str] = &[
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+const STORAGE: &str = "storage";
+const SOURCE: &str = "spec.persistentvolumesource";
+
+fn default(new: &mut PersistentVolume, old: Option<&PersistentVolume>, context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    fill_text(&mut spec.persistent_volume_reclaim_policy, "Retain");
+    fill_text(&mut spec.volume_mode, "Filesystem");
+    if let Some(host) = &mut spec.host_path {
+        host.type_.get_or_insert_default();
+    }
+    let status = new.status.get_or_insert_default();
+    fill_text(&mut status.phase, "Pending");
+    let before = old.and_then(|old| old.status.as_ref()).and_then(|status| status.phase.as_ref());
+    if before != status.phase.as_ref() {
+        status.last_phase_transition_time = Some(Time(context.now));
+    }
+}
+
+fn validate(
+    new: &PersistentVolume,
+    old: Option<&PersistentVolume>,
+    context: &Context<'_>,
+) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if context.part == Part::Status {
+        return causes;
+    }
+    let Some(spec) = &new.spec else { return causes };
+    access_modes(&mut causes, "spec.accessModes", items(&spec.access_modes), "");
+    validate_capacity(&mut causes, spec);
+    let policies = ["Delete", "Recycle", "Retain"];
+    let policy = text(&spec.persistent_volume_reclaim_policy);
+    checks::one_of(&mut causes, "spec.persistentVolumeReclaimPolicy", policy, &policies);
+    let names: Vec<String> = sources(spec).keys().cloned().collect();
+    match names.as_slice() {
+        [] => causes.push(Cause::required("spec", "must specify a volume type")),
+        [_] => {}
+        [_, more @ ..] => causes.extend(more.iter().map(|name| {
+            Cause::forbidden(format!("spec.{name}"), "may not specify more than 1 volume type")
+        })),
+    }
+    class_and_mode(&mut causes, &spec.storage_class_name, &spec.volume_mode);
+    if let Some(before) = old.and_then(|old| old.spec.as_ref()) {
+        if sources(spec) != sources(before) {
+            causes.push(Cause::forbidden(SOURCE, &format!("{SOURCE} is immutable after creation")));
+        }
+        checks::immutable(&mut causes, "spec.volumeMode", &spec.volume_mode, &before.volume_mode);
+        if before.node_affinity.is_some() {
+            let (now, before) = (&spec.node_affinity, &before.node_affinity);
+            checks::immutable(&mut causes, "spec.nodeAffinity", now, before);
+        }
+    }
+    causes
+}
+
+fn validate_capacity(causes: &mut Vec<Cause>, spec: &PersistentVolumeSpec) {
+    const CAPACITY: &str = "spec.capacity";
+    let capacity = spec.capacity.clone().unwrap_or_default();
+    if capacity.is_empty() {
+        causes.push(Cause::required(CAPACITY, ""));
+    } else if capacity.len() > 1 || !capacity.contains_key(STORAGE) {
+        causes.push(Cause::not_supported(CAPACITY, checks::shown(&capacity), &[STORAGE]));
+    }
+    for (resource, amount) in &capacity {
+        let rule = match quantity::parse(&amount.0) {
+            Some(1..) => continue,
+            Some(_) => "must be greater than zero",
+            None => NO_QUANTITY,
+        };
+        causes.push(Cause::invalid(format!("{CAPACITY}[{resource}]"), amount.0.as_str(), rule));
+    }
+}
+
+/// Where the data is: exactly one field.
+fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
+    let Value::Object(mut fields) = checks::shown(spec) else { return Map::new() };
+    fields.retain(|name, _| !NOT_SOURCES.contains(&name.as_str()));
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, object, options},
+    };
+
+    fn admit(change: &Value, old: Option<&PersistentVolume>) -> (Vec<String>, PersistentVolume) {
+        let mut document = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+            "metadata": {"name": "a"}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/data"}}});
+        json_patch::merge(&mut document, change);
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let mut new: PersistentVolume = object(document);
+        default(&mut new, old, &context);
+        (lines(&validate(&new, old, &context)), new)
+    }
+
+    #[test]
+    fn defaults_and_rules() {
+        let (faults, volume) = admit(&json!({}), None);
+        assert_eq!(faults, [""; 0]);
+        let shown = checks::shown(&volume);
+        assert_eq!(shown["status"]["phase"], "Pending");
+        assert_eq!(shown["spec"]["persistentVolumeReclaimPolicy"], "Retain");
+        for (change, expected) in [
+            (
+                json!({"spec": {"capacity": null, "hostPath": null}}),
+                vec![
+                    "spec.capacity: Required value",
+                    "spec: Required value: must specify a volume type",
+                ],
+            ),
+            (
+                json!({"spec": {"nfs": {"path": "/", "server": "s"}, "persistentVolumeReclaimPolicy": "Burn"}}),
+                vec![
+                    "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \
+                     \"Recycle\", \"Retain\"",
+                    "spec.nfs: Forbidden: may not specify more than 1 volume type",
+                ],
+            ),
+        ] {
+            assert_eq!(admit(&change, None).0, expected);
+        }
+        let moved = json!({"spec": {"hostPath": {"path": "/other"}}});
+        assert_eq!(
+            admit(&moved, Some(&volume)).0,
+            [
+                "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"
+            ]
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! PersistentVolumeClaims. They are stored only: nothing binds them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
+    apimachinery::pkg::api::resource::Quantity,
+};
+
+use crate::{
+    model::Cause,
+    registry::{
+        Part,
+        strategy::{
+            Context, Rules, checks,
+            fields::{fill_text, items, text},
+            metadata::NameForm,
+            quantity,
+        },
+    },
+};
+
+pub(super) static RULES: Rules<PersistentVolumeClaim> =
+    Rules { default, validate, ..Rules::STORED };
+
+const ACCESS_MODES: &[&str] =
+    &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+const ONE_POD: &str = "ReadWriteOncePod";
+const STORAGE: &str = "storage";
+const REQUEST: &str = "spec.resources[storage]";
+const SEALED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+
+fn default(
+    new: &mut PersistentVolumeClaim,
+    _old: Option<&PersistentVolumeClaim>,
+    _context: &Context<'_>,
+) {
+    let spec = new.spec.get_or_insert_default();
+    fill_text(&mut spec.volume_mode, "Filesystem");
+    fill_text(&mut new.status.get_or_insert_default().phase, "Pending");
+}
+
+fn validate(
+    new: &PersistentVolumeClaim,
+    old: Option<&PersistentVolumeClaim>,
+    context: &Context<'_>,
+) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if context.part == Part::Status {
+        return causes;
+    }
+    let Some(spec) = &new.spec else { return causes };
+    access_modes(
+        &mut causes,
+        "spec.accessModes",
+        items(&spec.access_modes),
+        "at least 1 access mode is required",
+    );
+    if let Some(selector) = &spec.selector {
+        checks::selector(&mut causes, "spec.selector", selector);
+    }
+    match size(spec).map(|size| quantity::parse(&size.0)) {
+        None => causes.push(Cause::required(REQUEST, "")),
+        Some(Some(1..)) => {}
+        Some(parsed) => {
+            let given = size(spec).map(|size| size.0.clone()).unwrap_or_default();
+            let rule = if parsed.is_none() { NO_QUANTITY } else { "must be greater than zero" };
+            causes.push(Cause::invalid(REQUEST, given, rule));
+        }
+    }
+    class_and_mode(&mut causes, &spec.storage_class_name, &spec.volume_mode);
+    if let Some(old) = old {
+        validate_update(&mut causes, new, old);
+    }
+    causes
+}
+
+/// What Go's quantity parser says.
+pub(super) const NO_QUANTITY: &str =
+    "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+
+/// The access modes of a claim or volume.
+pub(super) fn access_modes(causes: &mut Vec<Cause>, path: &str, modes: &[String], missing: &str) {
+    if modes.is_empty() {
+        causes.push(Cause::required(path, missing));
+    }
+    for mode in modes {
+        checks::one_of(causes, path, mode, ACCESS_MODES);
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == ONE_POD) {
+        let rule = "may not use ReadWriteOncePod with other access modes";
+        causes.push(Cause::forbidden(path, rule));
+    }
+}
+
+/// The storage class and the volume mode of a claim or volume.
+pub(super) fn class_and_mode(
+    causes: &mut Vec<Cause>,
+    class: &Option<String>,
+    mode: &Option<String>,
+) {
+    if let Some(class) = class.as_ref().filter(|class| !class.is_empty()) {
+        checks::name(causes, "spec.storageClassName", class, NameForm::Subdomain);
+    }
+    checks::one_of(causes, "spec.volumeMode", text(mode), &["Block", "Filesystem"]);
+}
+
+fn requests(spec: &PersistentVolumeClaimSpec) -> Option<&BTreeMap<String, Quantity>> {
+    spec.resources.as_ref()?.requests.as_ref()
+}
+
+fn size(spec: &PersistentVolumeClaimSpec) -> Option<&Quantity> {
+    requests(spec)?.get(STORAGE)
+}
+
+/// A claim keeps its spec; a volume may be given once, and a bound claim may grow.
+fn validate_update(
+    causes: &mut Vec<Cause>,
+    new: &PersistentVolumeClaim,
+    old: &PersistentVolumeClaim,
+) {
+    let (Some(spec), Some(before)) = (&new.spec, &old.spec) else { return };
+    let mut allowed = before.clone();
+    if text(&before.volume_name).is_empty() {
+        allowed.volume_name.clone_from(&spec.volume_name);
+    }
+    let status = new.status.clone().unwrap_or_default();
+    if text(&status.phase) == "Bound" {
+        allowed.volume_attributes_class_name.clone_from(&spec.volume_attributes_class_name);
+        if let (Some(wanted), Some(requests)) = (
+            size(spec),
+            allowed.resources.as_mut().and_then(|resources| resources.requests.as_mut()),
+        ) {
+            requests.insert(STORAGE.to_owned(), wanted.clone());
+        }
+    }
+    if *spec != allowed {
+        causes.push(Cause::forbidden("spec", SEALED));
+    }
+    let parse = |quantity: Option<&Quantity>| quantity.and_then(|size| quantity::parse(&size.0));
+    let capacity = status.capacity.as_ref().and_then(|capacity| capacity.get(STORAGE));
+    let wanted = parse(size(spec));
+    if wanted < parse(size(before)) && wanted <= Some(parse(capacity).unwrap_or(0)) {
+        let rule = "field can not be less than status.capacity";
+        causes.push(Cause::forbidden("spec.resources.requests.storage", rule));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::registry::{
+        View,
+        strategy::checks::testing::{context, lines, object, options},
+    };
+
+    fn admit(
+        change: &Value,
+        old: Option<&PersistentVolumeClaim>,
+    ) -> (Vec<String>, PersistentVolumeClaim) {
+        let mut document = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "a"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+        json_patch::merge(&mut document, change);
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let mut new: PersistentVolumeClaim = object(document);
+        default(&mut new, old, &context);
+        (lines(&validate(&new, old, &context)), new)
+    }
+
+    #[test]
+    fn defaults_and_rules() {
+        let (faults, claim) = admit(&json!({}), None);
+        assert_eq!(faults, [""; 0]);
+        assert_eq!(claim.status.unwrap().phase.as_deref(), Some("Pending"));
+        assert_eq!(claim.spec.unwrap().volume_mode.as_deref(), Some("Filesystem"));
+        for (change, expected) in [
+            (
+                json!({"spec": {"accessModes": null, "resources": null}}),
+                vec![
+                    "spec.accessModes: Required value: at least 1 access mode is required",
+                    "spec.resources[storage]: Required value",
+                ],
+            ),
+            (
+                json!({"spec": {"accessModes": ["ReadWriteOncePod", "Often"]}}),
+                vec![
+                    "spec.accessModes: Unsupported value: \"Often\": supported values: \"ReadOnlyMany\", \
+                     \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+                    "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
+                ],
+            ),
+            (
+                json!({"spec": {"resources": {"requests": {"storage": "0"}}, "volumeMode": "Tape"}}),
+                vec![
+                    "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
+                    "spec.volumeMode: Unsupported value: \"Tape\": supported values: \"Block\", \"Filesystem\"",
+                ],
+            ),
+        ] {
+            assert_eq!(admit(&change, None).0, expected);
+        }
+    }
+
+    #[test]
+    fn a_claim_keeps_its_spec() {
+        let (_, old) = admit(&json!({}), None);
+        let bound = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
+        let larger = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+        let sealed = format!("spec: Forbidden: {SEALED}");
+        assert_eq!(admit(&json!({"spec": {"volumeName": "pv"}}), Some(&old)).0, [""; 0]);
+        assert_eq!(admit(&larger, Some(&old)).0, [sealed.clone()]);
+        let mut grown = larger.clone();
+        grown["status"] = bound.clone();
+        assert_eq!(admit(&grown, Some(&old)).0, [""; 0]);
+        let smaller =
+            json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}, "status": bound});
+        assert_eq!(
+            admit(&smaller, Some(&old)).0,
+            [
+                "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
+            ]
+        );
+        let other = json!({"spec": {"storageClassName": "fast"}});
+        assert_eq!(admit(&other, Some(&old)).0, [sealed]);
+    }
+}
