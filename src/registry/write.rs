@@ -1,5 +1,5 @@
-//! The write path: own metadata -> types, defaults and rules of the kind -> allocation -> compare-and-swap.
-//! Authorization and admission hooks have their place in [`Registry::create`] and [`Registry::update`], before the rules.
+//! The write path: own metadata -> admission ([`admit`]: types, defaults and rules of the kind, allocation) ->
+//! compare-and-swap. Whether the caller may write at all was decided before, where requests come in.
 
 use std::sync::Arc;
 
@@ -106,7 +106,7 @@ impl Registry {
                 return Err(Status::already_exists(key));
             }
             let context = self.context(&view, now, Part::Main, options, key.kind);
-            let admitted = strategy::rules(key.kind).admit(key.kind, document, None, &context)?;
+            let admitted = admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
             let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
@@ -162,9 +162,8 @@ impl Registry {
             let document = merge_parts(key.kind, part, document, &old_document);
             let now = Timestamp::now();
             let context = self.context(&view, now, part, options, key.kind);
-            let rules = strategy::rules(key.kind);
             let Admitted { mut document, claims, old_claims, warnings } =
-                rules.admit(key.kind, &document, Some(&old_document), &context)?;
+                admit(key.kind, &document, Some(&old_document), &context)?;
             count_generation(key.kind, &mut document, &old_document);
             if same_content(&document, &old_document) {
                 return Ok(Written { object: old.shown_as(key.kind), warnings });
@@ -235,6 +234,17 @@ impl Registry {
         }
         Ok(())
     }
+}
+
+/// Every created and changed object passes here. What mutates objects besides the defaults of their kind comes before
+/// the rules, what validates them besides comes after, as in kube-apiserver's admission; nothing does yet.
+fn admit(
+    kind: &'static Kind,
+    document: &Value,
+    old: Option<&Value>,
+    context: &Context<'_>,
+) -> Result<Admitted, Status> {
+    strategy::rules(kind).admit(kind, document, old, context)
 }
 
 /// What a client is told when the store does not take a write.
