@@ -29,6 +29,8 @@ use tally::Tally;
 
 /// Keeps a pod until it is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
+/// Which Job a pod was made by.
+const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// Jobs that name another controller are left alone.
 const OWN_NAME: &str = "kubernetes.io/job-controller";
 
@@ -43,7 +45,15 @@ pub(crate) static CONTROLLER: Controller = Controller {
 };
 
 fn jobs_of_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
-    ownership::managers(view, &kind::JOB, pod)
+    let mut keys = ownership::managers(view, &kind::JOB, pod);
+    if is_tracked(pod) && pod.controller().is_none() {
+        // Its Job may be gone and have left it behind.
+        let name = pod.metadata.labels.get(NAME_LABEL);
+        keys.extend(
+            name.map(|name| ObjectKey::new(&kind::JOB, &*pod.key.namespace, name.as_str())),
+        );
+    }
+    keys
 }
 
 /// One Job as a plan sees it.
@@ -93,13 +103,14 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
 /// Pods that still wait to be counted by a Job that is gone.
 fn abandoned<'a>(view: &'a View, job: &'a ObjectKey) -> impl Iterator<Item = &'a Object> {
     let uid = view.get(job).map(|job| job.metadata.uid.clone());
+    let was_its = move |pod: &&Object| match pod.controller() {
+        Some(owner) => {
+            owner.kind == "Job" && owner.name == job.name && Some(&owner.uid) != uid.as_ref()
+        }
+        None => uid.is_none() && pod.metadata.labels.get(NAME_LABEL) == Some(&job.name),
+    };
     let pods = view.list(&kind::POD, Some(&job.namespace)).map(AsRef::as_ref);
-    pods.filter(move |pod: &&Object| {
-        is_tracked(pod)
-            && pod.controller().is_some_and(|owner| {
-                owner.kind == "Job" && owner.name == job.name && Some(&owner.uid) != uid.as_ref()
-            })
-    })
+    pods.filter(|pod| is_tracked(pod)).filter(was_its)
 }
 
 fn is_tracked(pod: &Object) -> bool {

@@ -108,6 +108,53 @@ const SAMPLES: &[Sample] = &[
         patched: ("{.spec.replicas}", "2"),
     },
     Sample {
+        resource: "daemonsets",
+        namespaced: true,
+        manifest: "apiVersion: apps/v1\nkind: DaemonSet\nspec: {selector: {matchLabels: {app: d}}, \
+                   template: {metadata: {labels: {app: d}}, spec: {containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"minReadySeconds":2}}"#,
+        patched: ("{.spec.minReadySeconds}", "2"),
+    },
+    Sample {
+        resource: "jobs",
+        namespaced: true,
+        manifest: "apiVersion: batch/v1\nkind: Job\nspec: {template: {spec: {restartPolicy: Never, \
+                   containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"parallelism":2}}"#,
+        patched: ("{.spec.parallelism}", "2"),
+    },
+    Sample {
+        resource: "cronjobs",
+        namespaced: true,
+        manifest: "apiVersion: batch/v1\nkind: CronJob\nspec: {schedule: '0 3 * * *', jobTemplate: {spec: {template: \
+                   {spec: {restartPolicy: Never, containers: [{name: app, image: app}]}}}}}\n",
+        patch: r#"{"spec":{"suspend":true}}"#,
+        patched: ("{.spec.suspend}", "true"),
+    },
+    Sample {
+        resource: "replicationcontrollers",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: ReplicationController\nspec: {replicas: 0, \
+                   template: {metadata: {labels: {app: r}}, spec: {containers: [{name: app, image: app}]}}}\n",
+        patch: r#"{"spec":{"replicas":1}}"#,
+        patched: ("{.spec.replicas}", "1"),
+    },
+    Sample {
+        resource: "poddisruptionbudgets",
+        namespaced: true,
+        manifest: "apiVersion: policy/v1\nkind: PodDisruptionBudget\n\
+                   spec: {minAvailable: 1, selector: {matchLabels: {app: p}}}\n",
+        patch: r#"{"spec":{"minAvailable":2}}"#,
+        patched: ("{.spec.minAvailable}", "2"),
+    },
+    Sample {
+        resource: "controllerrevisions",
+        namespaced: true,
+        manifest: "apiVersion: apps/v1\nkind: ControllerRevision\nrevision: 1\ndata: {spec: {a: b}}\n",
+        patch: r#"{"revision":2}"#,
+        patched: ("{.revision}", "2"),
+    },
+    Sample {
         resource: "runtimeclasses",
         namespaced: false,
         manifest: "apiVersion: node.k8s.io/v1\nkind: RuntimeClass\nhandler: simulated\n",

@@ -190,3 +190,14 @@ fn pods_of_a_deleted_job_are_let_go() {
     }
     assert_eq!(cluster.list(&kind::POD).len(), 0);
 }
+
+#[test]
+fn pods_that_a_job_left_behind_are_let_go() {
+    let mut cluster = with(&json!({"template": {"metadata": {"labels": {NAME_LABEL: "pi"}}}}));
+    cluster.edit(&key(), |job| job["metadata"]["finalizers"] = json!(["orphan"]));
+    cluster.delete(&key());
+    cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});
+    let pods = cluster.list(&kind::POD);
+    assert_eq!(pods.len(), 2);
+    assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+}
