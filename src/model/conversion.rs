@@ -20,41 +20,37 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 
 /// The document of a served kind as it is stored.
 pub fn to_stored(served: &'static Kind, document: Value) -> Value {
-    convert(served, document, served.stored(), EVENT_FIELDS.iter().copied())
+    convert(served, document, served.stored(), |(new, old)| (new, old))
 }
 
 /// The stored document as a served kind shows it.
 pub fn from_stored(served: &'static Kind, document: Value) -> Value {
-    convert(served, document, served, EVENT_FIELDS.iter().map(|(new, old)| (*old, *new)))
+    convert(served, document, served, |(new, old)| (old, new))
 }
 
-fn convert<'a>(
-    served: &Kind,
-    document: Value,
-    to: &Kind,
-    names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-) -> Value {
+/// Two field names, in either order.
+type Names = (&'static str, &'static str);
+
+/// `order` puts the name in the given document before the name in the result.
+fn convert(served: &Kind, document: Value, to: &Kind, order: fn(Names) -> Names) -> Value {
     let Value::Object(mut fields) = document else { return document };
     if served.stored_as.is_none() {
         return Value::Object(fields);
     }
     if *served == kind::NEW_EVENT {
-        fields = renamed(fields, names);
+        fields = renamed(fields, order);
     }
     fields.insert("apiVersion".to_owned(), to.api_version().into());
     Value::Object(fields)
 }
 
 /// The fields under their other names. A field that has a name of the other form already is none of this form.
-fn renamed<'a>(
-    fields: Map<String, Value>,
-    names: impl Iterator<Item = (&'a str, &'a str)> + Clone,
-) -> Map<String, Value> {
-    let other = |field: &str| names.clone().find(|(from, _)| *from == field).map(|(_, to)| to);
-    let is_foreign = |field: &str| names.clone().any(|(_, to)| to == field);
+fn renamed(fields: Map<String, Value>, order: fn(Names) -> Names) -> Map<String, Value> {
+    let names = || EVENT_FIELDS.iter().copied().map(order);
+    let other = |field: &str| names().find(|(from, _)| *from == field).map(|(_, to)| to);
     fields
         .into_iter()
-        .filter(|(field, _)| !is_foreign(field))
+        .filter(|(field, _)| !names().any(|(_, to)| to == field))
         .map(|(field, value)| (other(&field).map_or(field, str::to_owned), value))
         .collect()
 }
