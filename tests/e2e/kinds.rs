@@ -328,7 +328,7 @@ fn go_through(cluster: &Cluster, sample: &Sample) {
         assert!(described.starts_with("Name:"), "{described}");
     }
 
-    let explained = cluster.kubectl(&format!("explain --recursive {resource}"));
+    let explained = cluster.kubectl(&format!("explain --recursive {}", plural(resource)));
     assert!(explained.contains("FIELDS:"), "{explained}");
     cluster.kubectl(&format!("apply --server-side --force-conflicts -f {}", file.display()));
 
@@ -402,6 +402,10 @@ fn events_are_the_same_in_both_groups() {
 /// Kinds that are not Kubernetes' own have no strategic merge.
 fn strategy(resource: &str) -> &'static str {
     let custom = ["loadbalancerpolicies", "serviceexports", "serviceimports"];
-    let name = resource.split('.').next().unwrap_or_default();
-    if custom.contains(&name) { "merge" } else { "strategic" }
+    if custom.contains(&plural(resource)) { "merge" } else { "strategic" }
+}
+
+/// A resource without version and group.
+fn plural(resource: &str) -> &str {
+    resource.split('.').next().unwrap_or_default()
 }
