@@ -161,6 +161,17 @@ fn without_slash_at_the_end(mut request: HttpRequest) -> HttpRequest {
     request
 }
 
+/// The answer about a path that leads nowhere, which names an API group that is not here.
+fn not_served(path: &str) -> Status {
+    let mut status = Status::no_such_path();
+    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+    if let Some(group) = group.filter(|group| kind::KINDS.iter().all(|kind| kind.group != *group)) {
+        let text = format!("{}: Snowglobe does not serve the API group {group}", status.message);
+        status.message = text;
+    }
+    status
+}
+
 async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {
     if *api.ready.borrow() { Ok("ok") } else { Err(Status::unavailable("the cluster is starting")) }
 }
@@ -195,7 +206,7 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
         };
         return reviews::serve(api, &review);
     }
-    let target = Target::parse(parts.uri.path()).ok_or_else(Status::no_such_path)?;
+    let target = Target::parse(parts.uri.path()).ok_or_else(|| not_served(parts.uri.path()))?;
     let request = resources::Request {
         method: parts.method,
         target,

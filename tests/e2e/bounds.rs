@@ -56,7 +56,8 @@ fn bodies_have_a_size_and_a_type() {
         let refused = post(&["--header", &header], &map("a", 1)).succeeded();
         assert!(refused.contains(" 415") && refused.contains("unknown format"), "{refused}");
     }
-    let page = ["--header", "Origin: https://evil.example"];
+    // Over HTTP/2 this curl may take an answer before the end of its body for an error.
+    let page = ["--http1.1", "--header", "Origin: https://evil.example"];
     let refused = post(&[JSON, &page[..]].concat(), &map("a", 1)).succeeded();
     assert!(refused.contains(" 403") && refused.contains("other web sites"), "{refused}");
     let created = post(JSON, &map("a", 1)).succeeded();
@@ -106,20 +107,28 @@ fn writes_at_once_are_bounded_and_reads_go_on() {
     }
     let cluster = start(&["--max-mutating-requests-inflight=1"]);
     let post = [&["--request", "POST", "--http1.1", "--upload-file", "-"], JSON].concat();
-    let mut slow = curl(&cluster, MAPS, &post);
-    slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut slow = slow.spawn().expect("curl runs");
-    let mut body = slow.stdin.take().expect("its input is ours");
     let text = map("slow", 10);
     let (begin, end) = text.split_at(10);
-    body.write_all(begin.as_bytes()).expect("curl takes it");
+    let start_slow = || {
+        let mut slow = curl(&cluster, MAPS, &post);
+        slow.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut slow = slow.spawn().expect("curl runs");
+        let mut body = slow.stdin.take().expect("its input is ours");
+        body.write_all(begin.as_bytes()).expect("curl takes it");
+        (slow, body)
+    };
     let other = |name: &str| {
         let text = map(name, 10);
         let post = [&["--data-binary", text.as_str()], JSON].concat();
         tools::run(curl(&cluster, MAPS, &post)).succeeded()
     };
+    let (mut slow, mut body) = start_slow();
     let refused = eventually("a second write is refused", || {
-        let answer = other(&format!("other-{}", std::process::id()));
+        if slow.try_wait().expect("it is our child").is_some() {
+            // It came while the other one had the place.
+            (slow, body) = start_slow();
+        }
+        let answer = other("other");
         if answer.contains(" 429") { Ok(answer) } else { Err(answer) }
     });
     assert!(refused.to_lowercase().contains("retry-after: 1"), "{refused}");
