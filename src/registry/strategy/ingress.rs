@@ -245,10 +245,10 @@ mod tests {
         (lines(&validate(&new, None, &context)), new)
     }
 
-    fn path(fields: Value) -> Value {
+    fn path(fields: &Value) -> Value {
         let mut path = json!({"path": "/", "pathType": "Prefix",
             "backend": {"service": {"name": "web", "port": {"number": 80}}}});
-        json_patch::merge(&mut path, &fields);
+        json_patch::merge(&mut path, fields);
         json!({"rules": [{"host": "a.example", "http": {"paths": [path]}}]})
     }
 
@@ -256,24 +256,24 @@ mod tests {
     fn rules() {
         const AT: &str = "spec.rules[0].http.paths[0]";
         for (spec, expected) in [
-            (path(json!({})), vec![]),
+            (path(&json!({})), vec![]),
             (
                 json!({}),
                 vec!["spec: Invalid value: null: either `defaultBackend` or `rules` must be specified".to_owned()],
             ),
             (
-                path(json!({"pathType": null})),
+                path(&json!({"pathType": null})),
                 vec![format!("{AT}.pathType: Required value: pathType must be specified")],
             ),
             (
-                path(json!({"pathType": "Regex"})),
+                path(&json!({"pathType": "Regex"})),
                 vec![format!(
                     "{AT}.pathType: Unsupported value: \"Regex\": supported values: \"Exact\", \
                      \"ImplementationSpecific\", \"Prefix\""
                 )],
             ),
             (
-                path(json!({"path": "a//b/.."})),
+                path(&json!({"path": "a//b/.."})),
                 vec![
                     format!("{AT}.path: Invalid value: \"a//b/..\": must be an absolute path"),
                     format!("{AT}.path: Invalid value: \"a//b/..\": must not contain '//'"),
@@ -281,14 +281,14 @@ mod tests {
                 ],
             ),
             (
-                path(json!({"backend": {"service": {"name": "", "port": null}}})),
+                path(&json!({"backend": {"service": {"name": "", "port": null}}})),
                 vec![
                     format!("{AT}.backend.service.name: Required value"),
                     format!("{AT}.backend: Required value: port name or number is required"),
                 ],
             ),
             (
-                path(json!({"backend": {"service": null}})),
+                path(&json!({"backend": {"service": null}})),
                 vec![format!("{AT}.backend: Invalid value: \"\": resource or service backend is required")],
             ),
             (
@@ -311,7 +311,7 @@ mod tests {
         let stored = to_stored(&kind::INGRESS_CLASS, class);
         view.insert(&Object::from_stored(key, 1, stored).unwrap().into());
         let class = |spec: &Value| admit(&view, spec).1.spec.unwrap().ingress_class_name;
-        assert_eq!(class(&path(json!({}))).as_deref(), Some("front"));
+        assert_eq!(class(&path(&json!({}))).as_deref(), Some("front"));
         let own = json!({"ingressClassName": "own", "rules": [{}]});
         assert_eq!(class(&own).as_deref(), Some("own"));
     }

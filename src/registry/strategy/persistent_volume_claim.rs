@@ -209,13 +209,12 @@ mod tests {
     fn a_claim_keeps_its_spec() {
         let (_, old) = admit(&json!({}), None);
         let bound = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
-        let larger = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
+        let mut larger = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
         let sealed = format!("spec: Forbidden: {SEALED}");
         assert_eq!(admit(&json!({"spec": {"volumeName": "pv"}}), Some(&old)).0, [""; 0]);
-        assert_eq!(admit(&larger, Some(&old)).0, [sealed.clone()]);
-        let mut grown = larger.clone();
-        grown["status"] = bound.clone();
-        assert_eq!(admit(&grown, Some(&old)).0, [""; 0]);
+        assert_eq!(admit(&larger, Some(&old)).0, [sealed.as_str()]);
+        larger["status"] = bound.clone();
+        assert_eq!(admit(&larger, Some(&old)).0, [""; 0]);
         let smaller =
             json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}, "status": bound});
         assert_eq!(
