@@ -29,6 +29,11 @@ with_each_kubectl!(
     scale,
     edit,
     wait_and_rollout,
+    rollouts_are_paused_and_undone,
+    changes_of_every_form,
+    nodes_are_tainted_and_drained,
+    questions,
+    autoscaling_is_refused,
     strict_decoding,
     help_from_the_server,
 );
@@ -281,4 +286,120 @@ fn help_from_the_server(cluster: &Cluster) {
     let pod = cluster.kubectl("run lonely --image=app --port=8080 --dry-run=server -o name");
     assert_eq!(pod, "pod/lonely\n");
     assert!(cluster.try_kubectl("get pod lonely").failed().contains("not found"));
+}
+
+fn rollouts_are_paused_and_undone(cluster: &Cluster) {
+    cluster.kubectl("create deployment web --image=web:1 --port=8080 --replicas=2");
+    let done = || cluster.kubectl("rollout status deployment/web --timeout=30s");
+    let image = || {
+        let template = "jsonpath={.spec.template.spec.containers[0].image}";
+        cluster.kubectl(&format!("get deployment web -o {template}"))
+    };
+    done();
+    cluster.kubectl("set image deployment/web web=web:2");
+    done();
+    let history = cluster.kubectl("rollout history deployment/web");
+    let revisions: Vec<&str> =
+        history.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(revisions[1..], ["REVISION", "1", "2"], "{history}");
+    cluster.kubectl("rollout undo deployment/web");
+    done();
+    assert_eq!(image(), "web:1");
+    cluster.kubectl("rollout pause deployment/web");
+    cluster.kubectl("set image deployment/web web=web:3");
+    let refused = cluster.try_kubectl("rollout undo deployment/web").failed();
+    assert!(refused.contains("cannot rollback a paused deployment"), "{refused}");
+    let sets = cluster.json("get replicasets -l app=web");
+    assert_eq!(items(&sets).count(), 2, "a paused deployment starts no new replica set: {sets}");
+    cluster.kubectl("rollout resume deployment/web");
+    done();
+    cluster.kubectl("rollout restart deployment/web");
+    done();
+    cluster.kubectl("rollout undo deployment/web --to-revision=2");
+    done();
+    assert_eq!(image(), "web:2");
+    let pods = cluster.json("get pods -l app=web");
+    let images: Vec<_> =
+        items(&pods).filter(|pod| pod["metadata"]["deletionTimestamp"].is_null()).collect();
+    assert!(images.iter().all(|pod| pod["spec"]["containers"][0]["image"] == "web:2"), "{pods}");
+}
+
+fn changes_of_every_form(cluster: &Cluster) {
+    cluster.kubectl("create configmap settings --from-literal=a=1");
+    cluster.kubectl("label configmap settings tier=front");
+    cluster.kubectl("annotate configmap settings note=x");
+    for (form, patch) in [
+        ("strategic", r#"{"data":{"b":"2"}}"#),
+        ("merge", r#"{"data":{"c":"3"}}"#),
+        ("json", r#"[{"op":"add","path":"/data/d","value":"4"}]"#),
+    ] {
+        cluster.kubectl(&format!("patch configmap settings --type={form} -p {patch}"));
+    }
+    let map = cluster.json("get configmap settings");
+    assert_eq!(map["data"], serde_json::json!({"a": "1", "b": "2", "c": "3", "d": "4"}));
+    assert_eq!(map["metadata"]["labels"]["tier"], "front");
+    assert_eq!(map["metadata"]["annotations"]["note"], "x");
+    let replaced = map.to_string().replace(r#""a":"1""#, r#""a":"5""#);
+    tools::run_with_input(cluster.kubectl_command(&["replace", "-f", "-"]), &replaced).succeeded();
+    assert_eq!(cluster.json("get configmap settings")["data"]["a"], "5");
+    let stale = tools::run_with_input(cluster.kubectl_command(&["replace", "-f", "-"]), &replaced);
+    let stale = stale.failed();
+    assert!(stale.contains("the object has been modified"), "{stale}");
+    cluster.kubectl("create deployment web --image=web --replicas=1");
+    let scale = r#"{"spec":{"replicas":2}}"#;
+    cluster.kubectl(&format!("patch deployment web --subresource=scale --type=merge -p {scale}"));
+    cluster.kubectl("rollout status deployment/web --timeout=30s");
+    assert_eq!(cluster.json("get deployment web")["status"]["readyReplicas"], 2);
+}
+
+fn nodes_are_tainted_and_drained(cluster: &Cluster) {
+    cluster.kubectl("taint nodes node-1 key=value:NoSchedule");
+    cluster.kubectl("cordon node-2");
+    cluster.kubectl("create deployment web --image=web --replicas=4");
+    cluster.kubectl("rollout status deployment/web --timeout=30s");
+    let nodes_of = || {
+        let pods = cluster.json("get pods -l app=web");
+        let live = items(&pods).filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+        let mut nodes: Vec<String> =
+            live.filter_map(|pod| pod["spec"]["nodeName"].as_str().map(str::to_owned)).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    };
+    assert_eq!(nodes_of(), ["node-3"]);
+    cluster.kubectl("uncordon node-2");
+    let drained = cluster.kubectl("drain node-3 --ignore-daemonsets --force --timeout=30s");
+    assert!(drained.contains("node/node-3 drained"), "{drained}");
+    cluster.kubectl("rollout status deployment/web --timeout=30s");
+    assert_eq!(nodes_of(), ["node-2"]);
+    cluster.kubectl("taint nodes node-1 key-");
+    let table = cluster.kubectl("get nodes");
+    assert!(table.contains("Ready,SchedulingDisabled"), "{table}");
+}
+
+fn questions(cluster: &Cluster) {
+    assert_eq!(cluster.kubectl("auth can-i create pods"), "yes\n");
+    let all = cluster.kubectl("auth can-i --list");
+    assert!(all.contains("*.*"), "{all}");
+    let who = cluster.kubectl("auth whoami -o jsonpath={.status.userInfo.groups}");
+    assert!(who.contains("system:masters"), "{who}");
+    let raw = cluster.kubectl("get --raw /apis/discovery.k8s.io/v1/endpointslices?limit=1");
+    assert!(raw.contains(r#""kind":"EndpointSliceList""#), "{raw}");
+    let resources = cluster.kubectl("api-resources --no-headers");
+    for name in ["ingresses", "cronjobs", "serviceimports", "poddisruptionbudgets"] {
+        assert!(resources.contains(name), "{resources}");
+    }
+    cluster.kubectl("create deployment web --image=web");
+    cluster.event("default", "web", "ScalingReplicaSet");
+    let events = cluster.kubectl("events");
+    assert!(events.contains("Deployment/web"), "{events}");
+    let fields = cluster.kubectl("explain deployment --recursive");
+    assert!(fields.contains("maxUnavailable"), "{fields}");
+}
+
+fn autoscaling_is_refused(cluster: &Cluster) {
+    cluster.kubectl("create deployment web --image=web");
+    let cpu = if cluster.kubectl == Tool::Kubectl137 { "--cpu=50%" } else { "--cpu-percent=50" };
+    let refused = cluster.try_kubectl(&format!("autoscale deployment web --max=3 {cpu}")).failed();
+    assert!(refused.contains("does not serve the API group autoscaling"), "{refused}");
 }
