@@ -1,7 +1,7 @@
 //! Who is asking: by a client certificate of the cluster's CA (CN is the user, O are the groups), by the token of a
-//! ServiceAccount, or by a token of `--token-auth-file`, in this order; and as whom ([`impersonation`]).
+//! ServiceAccount, or by a token of `--token-auth-file`, in this order; and as whom (`impersonation`).
 //!
-//! Enter at [`Authenticator`]. What a caller may do is [`authorization`](crate::api::authorization)'s.
+//! Enter at [`Authenticator`]. What a caller may do is `authorization`'s.
 
 pub mod account_tokens;
 pub(crate) mod impersonation;

@@ -1,4 +1,4 @@
-//! HTTPS: accepts connections, verifies client certificates, hands requests to the router with their [`Peer`], and ends
+//! HTTPS: accepts connections, verifies client certificates, hands requests to the router with their `Peer`, and ends
 //! connections whose client is slow: with its handshake, a request's head, or taking an answer.
 
 mod timed;
