@@ -253,7 +253,10 @@ pub(super) mod testing {
 
     use crate::{
         model::{Cause, kind},
-        registry::{FieldValidation, Options, Part, View, strategy::Context},
+        registry::{
+            FieldValidation, Options, Part, View,
+            strategy::{Context, Rules},
+        },
     };
 
     /// `field: message` of each cause.
@@ -285,6 +288,19 @@ pub(super) mod testing {
     /// A typed object from JSON.
     pub(in crate::registry::strategy) fn object<T: DeserializeOwned + Debug>(json: Value) -> T {
         serde_json::from_value(json).unwrap()
+    }
+
+    /// A document as the rules of its kind leave it in an empty cluster, and the rules that it breaks.
+    pub(in crate::registry::strategy) fn admitted<T: DeserializeOwned + Debug>(
+        rules: &Rules<T>,
+        document: Value,
+        old: Option<&T>,
+    ) -> (Vec<String>, T) {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Part::Main);
+        let mut new = object(document);
+        (rules.default)(&mut new, old, &context);
+        (lines(&(rules.validate)(&new, old, &context)), new)
     }
 
     /// Parts of a document replaced, RFC 7386.

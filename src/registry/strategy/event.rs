@@ -147,18 +147,14 @@ mod tests {
     use super::*;
     use crate::registry::{
         Part, View,
-        strategy::checks::testing::{context, lines, merged, object, options},
+        strategy::checks::testing::{admitted, context, lines, merged, object, options},
     };
 
     fn admit(change: &Value) -> (Vec<String>, Event) {
         let base = json!({"apiVersion": "v1", "kind": "Event",
             "metadata": {"name": "a", "namespace": "shop"},
             "involvedObject": {"kind": "Pod", "namespace": "shop", "name": "web"}});
-        let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
-        let mut new: Event = object(merged(base, change));
-        default(&mut new, None, &context);
-        (lines(&validate(&new, None, &context)), new)
+        admitted(&RULES, merged(base, change), None)
     }
 
     #[test]

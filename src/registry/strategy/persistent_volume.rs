@@ -118,21 +118,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::{
-        View,
-        strategy::checks::testing::{context, lines, object, options},
-    };
+    use crate::registry::strategy::checks::testing::{admitted, merged};
 
     fn admit(change: &Value, old: Option<&PersistentVolume>) -> (Vec<String>, PersistentVolume) {
-        let mut document = json!({"apiVersion": "v1", "kind": "PersistentVolume",
+        let base = json!({"apiVersion": "v1", "kind": "PersistentVolume",
             "metadata": {"name": "a"}, "spec": {"accessModes": ["ReadWriteOnce"],
             "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/data"}}});
-        json_patch::merge(&mut document, change);
-        let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
-        let mut new: PersistentVolume = object(document);
-        default(&mut new, old, &context);
-        (lines(&validate(&new, old, &context)), new)
+        admitted(&RULES, merged(base, change), old)
     }
 
     #[test]

@@ -151,24 +151,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::registry::{
-        View,
-        strategy::checks::testing::{context, lines, object, options},
-    };
+    use crate::registry::strategy::checks::testing::{admitted, merged};
 
     fn admit(
         change: &Value,
         old: Option<&PersistentVolumeClaim>,
     ) -> (Vec<String>, PersistentVolumeClaim) {
-        let mut document = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        let base = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
             "metadata": {"name": "a"},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
-        json_patch::merge(&mut document, change);
-        let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
-        let mut new: PersistentVolumeClaim = object(document);
-        default(&mut new, old, &context);
-        (lines(&validate(&new, old, &context)), new)
+        admitted(&RULES, merged(base, change), old)
     }
 
     #[test]
