@@ -8,7 +8,6 @@ mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    mem,
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -56,35 +55,13 @@ impl Default for Limits {
     }
 }
 
-/// Where a version of a key is stored: its commit, its place in it, and the bytes of its key and value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Version {
-    pub(super) revision: Revision,
-    pub(super) place: u16,
-    pub(super) bytes: usize,
-}
-
-/// What a backend may remove from its storage, oldest first. The order matters: a version goes before the
-/// deletion that superseded it, or a restart would bring the version back.
-#[derive(Debug, Default)]
-pub(super) struct Garbage {
-    /// History up to and including this revision is forgotten.
-    pub(super) compacted: Revision,
-    /// Versions that came to lie at or before `compacted` since the last call.
-    pub(super) passed: u64,
-    /// Versions that no revision from `compacted` on shows.
-    pub(super) versions: VecDeque<Version>,
-}
-
 /// A consistent copy of everything that must be stored to restore an [`Index`].
 pub(super) struct Image {
     pub(super) compacted: Revision,
-    /// The values at `compacted` with their place, in the order of their revisions, in which a database grows least.
-    pub(super) settled: Vec<(Change, u16)>,
-    /// All commits after `compacted`.
+    /// Changes that make up the values at `compacted`, in the order of their revisions.
+    pub(super) settled: Vec<Change>,
+    /// All commits after `compacted`, without gap.
     pub(super) history: Vec<Commit>,
-    /// What was still to be handed over, and is not part of the copy.
-    pub(super) garbage: Garbage,
 }
 
 /// Current values, history and watches.
@@ -95,24 +72,19 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// An empty index that keeps no account of garbage.
+    /// An empty index.
     pub(super) fn new(limits: Limits) -> Self {
-        Self::from_state(State::new(limits, None))
+        Self::from_state(State::new(limits))
     }
 
-    /// Restores an index that keeps account of garbage: the versions at or before `compacted` in the order of
-    /// their revisions, then all commits after it, without gap.
-    pub(super) fn restore(
-        limits: Limits,
-        compacted: Revision,
-        settled: Vec<(Change, u16)>,
-        history: Vec<Commit>,
-    ) -> Self {
-        let mut state = State::new(limits, Some(VecDeque::new()));
+    /// Makes an index out of what was stored.
+    pub(super) fn restore(limits: Limits, image: Image) -> Self {
+        let Image { compacted, settled, history } = image;
+        let mut state = State::new(limits);
         state.compacted = compacted;
         state.revision = compacted;
-        for (change, place) in settled {
-            state.settle(&change, place);
+        for change in settled {
+            state.apply(&change);
         }
         let now = Instant::now();
         for commit in history {
@@ -225,36 +197,26 @@ impl Index {
         }
     }
 
-    /// Hands over at most `max` versions that can be removed, and what was forgotten since the last call.
-    pub(super) fn take_garbage(&self, max: usize) -> Garbage {
-        self.state.write().take_garbage(max)
-    }
-
-    /// How many versions [`Index::take_garbage`] could hand over.
-    #[cfg(test)]
-    pub(super) fn garbage_len(&self) -> usize {
-        self.state.read().garbage.as_ref().map_or(0, VecDeque::len)
-    }
-
     /// Everything, as of one moment.
     pub(super) fn image(&self) -> Image {
-        let (mut entries, kept, garbage) = {
-            let mut state = self.state.write();
+        let (mut entries, kept, compacted) = {
+            let state = self.state.read();
             let kept: Vec<_> = state.history.iter().cloned().collect();
-            (state.current.clone(), kept, state.take_garbage(usize::MAX))
+            (state.current.clone(), kept, state.compacted)
         };
         undo(&mut entries, &kept, b"");
         let history = kept.iter().map(|kept| Arc::clone(&kept.commit)).collect();
-        let compacted = garbage.compacted;
         let mut settled: Vec<_> = entries
             .iter()
-            .map(|(key, entry)| {
-                let value = Some(entry.value.clone());
-                (Change { revision: entry.revision, key: key.clone(), value }, entry.place)
+            .map(|(key, Entry { value, revision })| Change {
+                revision: *revision,
+                key: key.clone(),
+                value: Some(value.clone()),
             })
             .collect();
-        settled.sort_unstable_by_key(|(change, place)| (change.revision, *place));
-        Image { compacted, settled, history, garbage }
+        // A stable sort: those of one revision stay in the order of their keys.
+        settled.sort_by_key(|change| change.revision);
+        Image { compacted, settled, history }
     }
 
     /// Ends all watches with an error once they have seen every commit, and refuses new ones. Reads go on.
@@ -361,17 +323,10 @@ impl Revision {
     }
 }
 
+#[derive(Clone)]
 struct Entry {
     value: Bytes,
     revision: Revision,
-    /// Which of its commit's changes it was.
-    place: u16,
-}
-
-impl Clone for Entry {
-    fn clone(&self) -> Self {
-        Self { value: self.value.clone(), ..*self }
-    }
 }
 
 impl Entry {
@@ -397,14 +352,11 @@ struct State {
     current_bytes: usize,
     /// Bytes of versions that commits in `history` replaced.
     superseded_bytes: usize,
-    /// Versions that storage may drop; `None` when nobody would collect them.
-    garbage: Option<VecDeque<Version>>,
-    passed: u64,
     end: Option<Error>,
 }
 
 impl State {
-    fn new(limits: Limits, garbage: Option<VecDeque<Version>>) -> Self {
+    fn new(limits: Limits) -> Self {
         Self {
             limits,
             current: OrdMap::new(),
@@ -413,8 +365,6 @@ impl State {
             history: VecDeque::new(),
             current_bytes: 0,
             superseded_bytes: 0,
-            garbage,
-            passed: 0,
             end: None,
         }
     }
@@ -458,9 +408,9 @@ impl State {
     fn publish(&mut self, commit: Commit, now: Instant) {
         let revision = self.revision.next();
         let mut replaced = Vec::with_capacity(commit.len());
-        for (place, change) in commit.iter().enumerate() {
+        for change in commit.iter() {
             debug_assert_eq!(change.revision, revision, "revisions follow without gap");
-            let entry = self.apply(change, place_of(place));
+            let entry = self.apply(change);
             self.superseded_bytes += entry.as_ref().map_or(0, |entry| entry.bytes(&change.key));
             replaced.push(entry);
         }
@@ -468,19 +418,13 @@ impl State {
         self.history.push_back(Arc::new(Kept { commit, replaced, at: now }));
     }
 
-    /// Takes over a version from before the kept history.
-    fn settle(&mut self, change: &Change, place: u16) {
-        let replaced = self.apply(change, place);
-        self.drop_superseded(change, place, replaced.as_ref());
-    }
-
     /// Makes a change current and gives what it replaced.
-    fn apply(&mut self, change: &Change, place: u16) -> Option<Entry> {
+    fn apply(&mut self, change: &Change) -> Option<Entry> {
         let Change { revision, key, value } = change;
         let replaced = match value {
             Some(value) => {
                 self.current_bytes += key.len() + value.len();
-                let entry = Entry { value: value.clone(), revision: *revision, place };
+                let entry = Entry { value: value.clone(), revision: *revision };
                 self.current.insert(key.clone(), entry)
             }
             None => self.current.remove(key),
@@ -489,32 +433,6 @@ impl State {
             self.current_bytes -= entry.bytes(key);
         }
         replaced
-    }
-
-    /// Drops what nobody needs once a change lies at or before `compacted`: what it replaced, then a deletion itself.
-    fn drop_superseded(&mut self, change: &Change, place: u16, replaced: Option<&Entry>) {
-        if let Some(entry) = replaced {
-            let Entry { revision, place, .. } = *entry;
-            self.drop_version(Version { revision, place, bytes: entry.bytes(&change.key) });
-        }
-        if change.value.is_none() {
-            let bytes = change.key.len();
-            self.drop_version(Version { revision: change.revision, place, bytes });
-        }
-    }
-
-    fn drop_version(&mut self, version: Version) {
-        if let Some(garbage) = &mut self.garbage {
-            garbage.push_back(version);
-        }
-    }
-
-    fn take_garbage(&mut self, max: usize) -> Garbage {
-        let versions = self.garbage.as_mut().map_or_else(VecDeque::new, |garbage| {
-            let count = garbage.len().min(max);
-            garbage.drain(..count).collect()
-        });
-        Garbage { compacted: self.compacted, passed: mem::take(&mut self.passed), versions }
     }
 
     fn trim(&mut self, now: Instant) {
@@ -533,10 +451,8 @@ impl State {
             return;
         };
         self.compacted = self.compacted.next();
-        for (place, (change, replaced)) in kept.commit.iter().zip(&kept.replaced).enumerate() {
-            self.passed += 1;
+        for (change, replaced) in kept.commit.iter().zip(&kept.replaced) {
             self.superseded_bytes -= replaced.as_ref().map_or(0, |entry| entry.bytes(&change.key));
-            self.drop_superseded(change, place_of(place), replaced.as_ref());
         }
     }
 }
@@ -554,10 +470,6 @@ fn undo(entries: &mut OrdMap<Bytes, Entry>, commits: &[Arc<Kept>], prefix: &[u8]
             };
         }
     }
-}
-
-fn place_of(place: usize) -> u16 {
-    u16::try_from(place).expect("validate bounds the writes of a commit")
 }
 
 fn record(key: &Bytes, entry: &Entry) -> Record {

@@ -23,10 +23,6 @@ fn kept(index: &Index) -> (u64, u64) {
     (state.compacted.0 + 1, state.revision.0)
 }
 
-fn collecting() -> Index {
-    Index::restore(LIMITS, Revision(0), Vec::new(), Vec::new())
-}
-
 #[tokio::test(start_paused = true)]
 async fn history_is_bounded() {
     let index = Index::new(LIMITS);
@@ -56,7 +52,7 @@ async fn history_is_bounded() {
 
 #[test]
 fn accounts_add_up() {
-    let index = collecting();
+    let index = Index::new(LIMITS);
     for round in 0..40 {
         put(&index, "a", round);
         put(&index, "b", 7);
@@ -76,27 +72,22 @@ fn accounts_add_up() {
 }
 
 #[test]
-fn garbage_is_what_nobody_needs_and_in_order() {
-    let index = collecting();
+fn an_image_is_the_past_and_what_came_after() {
+    let index = Index::new(LIMITS);
     put(&index, "a", 1); // 1
     put(&index, "b", 1); // 2
     put(&index, "a", 2); // 3
     delete(&index, "a"); // 4
-    index.compact(Revision(3));
-    let garbage = index.take_garbage(10);
-    assert_eq!((garbage.compacted, garbage.passed), (Revision(2), 2));
-    assert_eq!(garbage.versions, [], "revision 2 shows both");
-    put(&index, "b", 3); // 5
-    let revisions =
-        |garbage: Garbage| -> Vec<_> { garbage.versions.iter().map(|v| v.revision.0).collect() };
-    put(&index, "c", 1); // 6
-    index.compact(Revision(6));
-    assert_eq!(revisions(index.take_garbage(2)), [1, 3], "values before their deletion");
-    assert_eq!(revisions(index.take_garbage(10)), [4, 2]);
+    put(&index, "c", 1); // 5
+    index.compact(Revision(4));
     let image = index.image();
-    let settled: Vec<_> = image.settled.iter().map(|(c, _)| c.revision.0).collect();
-    assert_eq!((image.compacted, settled), (Revision(5), vec![5]));
-    assert_eq!(image.history.len(), 1);
+    let settled: Vec<_> = image.settled.iter().map(|change| change.revision.0).collect();
+    assert_eq!((image.compacted, settled), (Revision(3), vec![2, 3]));
+    assert_eq!(image.history.len(), 2);
+    let restored = Index::restore(LIMITS, image);
+    for at in [None, Some(Revision(3)), Some(Revision(4))] {
+        assert_eq!(restored.list(b"", at).unwrap(), index.list(b"", at).unwrap());
+    }
 }
 
 #[tokio::test]

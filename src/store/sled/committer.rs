@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fs, io, mem, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -20,24 +20,19 @@ use tracing::debug_span;
 
 use crate::store::{
     Commit, Error, Revision, Write,
-    index::{self, Garbage, Image, Index, Limits},
+    index::{self, Index, Limits},
     sled::{
         directory::Directory,
-        generation::{Contents, Generation, damaged},
+        generation::{CLEAN_BYTES, Generation, Unacknowledged, damaged},
         high_water::HighWater,
-        record::{self, Compaction, Group, Stored},
+        record,
     },
 };
 
 /// A group is cut at so many bytes: enough to share one sync, little enough to stay well within the reserve.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// A group's size is a 16-bit number on disk; beyond this more commits per sync gain nothing.
+/// Beyond this more commits per sync gain nothing.
 const GROUP_COMMITS_MAX: usize = 1024;
-/// Chunks that one batch removes at most, so that a commit does not wait for a big clean-up.
-const SWEEP_CHUNKS_MAX: usize = 1024;
-/// Versions that must have gathered before they are removed one by one, each at the cost of writing a page anew.
-/// Mostly a move leaves them all behind first; when there is no room for it, the space they take is used again.
-const SWEEP_VERSIONS_MIN: usize = 64 * 1024;
 /// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
 const RESUME_BYTES: usize = 1024 * 1024;
 /// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
@@ -60,8 +55,10 @@ pub(super) struct Tuning {
     pub(super) limits: Limits,
     /// A database file below this size is never moved: so much is not worth the work.
     pub(super) renew_bytes_min: u64,
-    /// Versions that must have gathered before they are removed one by one.
-    pub(super) sweep_versions_min: usize,
+    /// A log of so many bytes and of such a share of the data is cleaned. Mostly a move to a new file comes first;
+    /// where the disk has no room for one, the space in the old one is used again.
+    pub(super) clean_bytes_min: usize,
+    pub(super) clean_percent: usize,
     /// Whether space is reserved ahead; without it, sled meets the full disk.
     pub(super) reserve: bool,
 }
@@ -71,7 +68,8 @@ impl Default for Tuning {
         Self {
             limits: Limits::default(),
             renew_bytes_min: 16 * 1024 * 1024,
-            sweep_versions_min: SWEEP_VERSIONS_MIN,
+            clean_bytes_min: 32 * 1024 * 1024,
+            clean_percent: 200,
             reserve: true,
         }
     }
@@ -92,10 +90,6 @@ pub(super) struct Committer {
     /// `None` after the disk was full in the middle of a batch, until it could be opened again.
     generation: Option<Generation>,
     number: u64,
-    /// What the database says about its own compaction.
-    compaction: Compaction,
-    /// What can be removed from the database.
-    garbage: Garbage,
     /// The sizes of the file and of the data in it after the last attempt to move.
     moved: (u64, u64),
     /// Why nothing can be written any more.
@@ -142,12 +136,11 @@ impl Committer {
         let mark = HighWater::create(&path)
             .and_then(|mark| fs::File::open(&directory.root)?.sync_all().map(|()| mark))
             .map_err(|e| directory.failure("creating", &path, e))?;
-        let index = Index::restore(tuning.limits, Revision(0), Vec::new(), Vec::new());
-        let (generation, compaction) =
-            Generation::create(&directory.root, &directory.dir, 1, &index.image())?;
+        let index = Index::new(tuning.limits);
+        let generation = Generation::create(&directory.root, &directory.dir, 1, &index.image())?;
         directory.prepare_current(1)?;
         directory.switch_current()?;
-        Ok(Self::new(directory, tuning, index, mark, (generation, compaction)))
+        Ok(Self::new(directory, tuning, index, mark, generation))
     }
 
     fn load(
@@ -156,15 +149,14 @@ impl Committer {
         number: u64,
         mut mark: HighWater,
     ) -> Result<Self, Error> {
-        let generation = Generation::open(&directory.root, &directory.dir, number)?;
-        let contents = generation.contents(mark.revision())?;
-        let compaction = contents.compaction;
-        let index = restore(tuning.limits, contents);
+        let mut generation = Generation::open(&directory.root, &directory.dir, number)?;
+        let image = generation.contents(mark.revision(), Unacknowledged::Kept)?;
+        let index = Index::restore(tuning.limits, image);
         if mark.revision() < index.revision() {
             let raised = mark.write(index.revision()).and_then(|()| mark.sync());
             raised.map_err(|e| directory.failure("writing", &directory.high_water(), e))?;
         }
-        Ok(Self::new(directory, tuning, index, mark, (generation, compaction)))
+        Ok(Self::new(directory, tuning, index, mark, generation))
     }
 
     fn new(
@@ -172,7 +164,7 @@ impl Committer {
         tuning: Tuning,
         index: Index,
         high_water: HighWater,
-        (generation, compaction): (Generation, Compaction),
+        generation: Generation,
     ) -> Self {
         Self {
             directory,
@@ -182,8 +174,6 @@ impl Committer {
             high_water_synced: Instant::now(),
             number: generation.number(),
             generation: Some(generation),
-            compaction,
-            garbage: Garbage { compacted: compaction.revision, ..Garbage::default() },
             moved: (0, 0),
             failed: None,
             full: false,
@@ -221,6 +211,7 @@ impl Committer {
             self.commit(gather(first, &mut queue));
             self.sync_high_water(HIGH_WATER_SYNC);
             self.renew(false);
+            self.clean();
         }
         self.sync_high_water(Duration::ZERO);
     }
@@ -257,12 +248,12 @@ impl Committer {
 
     /// Makes commits durable.
     fn store(&mut self, commits: &[Commit]) -> Result<(), Error> {
-        let count = u16::try_from(commits.len()).expect("a group is bounded");
-        let mut pairs = Vec::new();
-        for (commit, nth) in commits.iter().zip(0..count) {
-            record::encode(commit, Group { nth, commits: count }, &mut pairs);
-        }
-        self.write(pairs)?;
+        let entries: Vec<_> = commits.iter().flat_map(record::entries).collect();
+        let stored = debug_span!("batch").in_scope(|| {
+            self.write(record::group_bytes(&entries), |generation| generation.append(&entries))
+        });
+        self.note_space(&stored);
+        stored?;
         let last = commits.last().and_then(|commit| commit.first());
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
             Ok(()) => Ok(()),
@@ -274,47 +265,18 @@ impl Committer {
         }
     }
 
-    /// Writes one batch, and removes garbage with it when so many versions have gathered.
-    fn write(&mut self, mut pairs: Vec<record::Pair>) -> Result<(), Error> {
+    /// Writes to the database, for which so many bytes are reserved.
+    fn write(
+        &mut self,
+        bytes: usize,
+        work: impl FnOnce(&mut Generation) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
         if self.generation.is_none() {
             self.reopen()?;
         }
-        self.take_garbage();
-        let mut removed = Vec::new();
-        let mut swept = 0;
-        let mut compaction = self.compaction;
-        if self.garbage.versions.len() >= self.tuning.sweep_versions_min {
-            for version in &self.garbage.versions {
-                if removed.len() >= SWEEP_CHUNKS_MAX {
-                    break;
-                }
-                removed.extend(record::keys(*version));
-                swept += 1;
-            }
-            let gone = u64::try_from(swept).unwrap_or(u64::MAX);
-            compaction.revision = self.garbage.compacted;
-            compaction.versions = (compaction.versions + self.garbage.passed).saturating_sub(gone);
-            pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
-        }
-        let result = {
-            let phase =
-                if removed.is_empty() { debug_span!("batch") } else { debug_span!("sweep") };
-            phase.in_scope(|| self.write_batch(&pairs, &removed))
-        };
-        self.note_space(&result);
-        result?;
-        if self.compaction != compaction {
-            self.compaction = compaction;
-            self.garbage.passed = 0;
-            self.garbage.versions.drain(..swept);
-        }
-        Ok(())
-    }
-
-    fn write_batch(&mut self, pairs: &[record::Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         let revision = self.index.revision();
         if self.high_water.revision() < revision
             && let Err(error) = self.high_water.write(revision)
@@ -322,16 +284,14 @@ impl Committer {
             let error = self.high_water_failure(error);
             return Err(self.unless_full(error));
         }
-        let bytes = pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>()
-            + removed.iter().map(Vec::len).sum::<usize>();
-        let generation = self.generation.as_ref().expect("write has opened it");
+        let generation = self.generation.as_mut().expect("it was just opened");
         let needed = if self.full { bytes + RESUME_BYTES } else { bytes };
         if self.tuning.reserve
             && let Err(error) = generation.reserve(needed)
         {
             return Err(self.unless_full(error));
         }
-        match generation.apply(pairs, removed) {
+        match work(generation) {
             Err(Error::Full(dir)) => {
                 self.generation = None;
                 // Only once the batch is known to be gone may the caller hear that it was not written.
@@ -352,21 +312,13 @@ impl Committer {
     fn reopen(&mut self) -> Result<(), Error> {
         let Directory { root, dir, .. } = &self.directory;
         let published = self.index.revision();
-        let reopened = Generation::open(root, dir, self.number).and_then(|generation| {
-            let mut contents = generation.contents(published)?;
-            let acknowledged = contents.stored.partition_point(|s| s.change.revision <= published);
-            if acknowledged < contents.stored.len() {
-                generation.remove(&contents.stored[acknowledged..])?;
-                contents.stored.truncate(acknowledged);
-            }
-            Ok((generation, contents))
+        let reopened = Generation::open(root, dir, self.number).and_then(|mut generation| {
+            let image = generation.contents(published, Unacknowledged::Removed)?;
+            Ok((generation, image))
         });
         match reopened {
-            Ok((generation, contents)) => {
-                self.compaction = contents.compaction;
-                self.garbage =
-                    Garbage { compacted: self.compaction.revision, ..Garbage::default() };
-                self.index.replace(restore(self.tuning.limits, contents));
+            Ok((generation, image)) => {
+                self.index.replace(Index::restore(self.tuning.limits, image));
                 self.generation = Some(generation);
                 Ok(())
             }
@@ -402,34 +354,12 @@ impl Committer {
         self.full = full;
     }
 
-    fn take_garbage(&mut self) {
-        let wanted = self.tuning.sweep_versions_min.max(SWEEP_CHUNKS_MAX);
-        let room = wanted.saturating_sub(self.garbage.versions.len());
-        let taken = self.index.take_garbage(room);
-        self.add_garbage(taken);
-    }
-
-    fn add_garbage(&mut self, garbage: Garbage) {
-        let Garbage { compacted, passed, versions } = garbage;
-        self.garbage.compacted = compacted;
-        self.garbage.passed += passed;
-        self.garbage.versions.extend(versions);
-    }
-
     /// Cleans up while nothing else is to be done.
     fn idle(&mut self) {
         self.sync_high_water(HIGH_WATER_SYNC);
         self.index.trim();
-        self.take_garbage();
         self.renew(true);
-        let due = self.garbage.versions.len() >= self.tuning.sweep_versions_min;
-        if due
-            && self.failed.is_none()
-            && !self.full
-            && let Err(error) = self.write(Vec::new())
-        {
-            tracing::warn!(%error, "superseded versions were not removed");
-        }
+        self.clean();
     }
 
     fn sync_high_water(&mut self, age: Duration) {
@@ -445,7 +375,7 @@ impl Committer {
 
     /// Moves the data to a new generation when the database file has grown far beyond it.
     fn renew(&mut self, idle: bool) {
-        let Some(generation) = self.generation.as_ref().filter(|_| self.failed.is_none()) else {
+        let Some(generation) = self.generation.as_mut().filter(|_| self.failed.is_none()) else {
             return;
         };
         let size = generation.size();
@@ -480,10 +410,8 @@ impl Committer {
 
     fn move_data(&mut self, number: u64) -> Result<u64, Error> {
         let _phase = debug_span!("move", number).entered();
-        let mut image = self.index.image();
-        let garbage = mem::take(&mut image.garbage);
-        self.add_garbage(garbage);
-        let (generation, compaction) = self.create(number, &image)?;
+        let Directory { root, dir, .. } = &self.directory;
+        let mut generation = Generation::create(root, dir, number, &self.index.image())?;
         let size = generation.size();
         self.directory.prepare_current(number)?;
         if let Err(error) = self.directory.switch_current() {
@@ -492,15 +420,27 @@ impl Committer {
         }
         self.generation = Some(generation);
         self.number = number;
-        self.compaction = compaction;
-        self.garbage = Garbage { compacted: compaction.revision, ..Garbage::default() };
         self.directory.remove_others(number);
         Ok(size)
     }
 
-    fn create(&self, number: u64, image: &Image) -> Result<(Generation, Compaction), Error> {
-        let Directory { root, dir, .. } = &self.directory;
-        Generation::create(root, dir, number, image)
+    /// Removes what nobody needs from the beginning of the log when that has become long.
+    fn clean(&mut self) {
+        let Some(generation) = self.generation.as_ref().filter(|_| !self.full) else {
+            return;
+        };
+        let Tuning { clean_bytes_min, clean_percent, .. } = self.tuning;
+        if generation.log_bytes() < (self.index.bytes() * clean_percent / 100).max(clean_bytes_min)
+        {
+            return;
+        }
+        let _phase = debug_span!("clean").entered();
+        let image = self.index.image();
+        let cleaned = self.write(CLEAN_BYTES, |generation| generation.clean(&image));
+        self.note_space(&cleaned);
+        if let Err(error) = cleaned {
+            tracing::warn!(%error, "superseded versions were not removed");
+        }
     }
 }
 
@@ -534,20 +474,4 @@ fn stage(staged: &mut BTreeMap<Bytes, Option<Revision>>, commit: &Commit) {
     for change in commit.iter() {
         staged.insert(change.key.clone(), change.value.as_ref().map(|_| change.revision));
     }
-}
-
-/// An index of what a database holds; it is complete (see [`record::verify`]).
-fn restore(limits: Limits, contents: Contents) -> Index {
-    let Contents { compaction, mut stored, settled } = contents;
-    let later = stored.split_off(settled);
-    let settled = stored.into_iter().map(|Stored { change, place, .. }| (change, place)).collect();
-    let mut history: Vec<Commit> = Vec::new();
-    let mut commit = Vec::new();
-    for Stored { change, place, changes, .. } in later {
-        commit.push(change);
-        if place + 1 == changes {
-            history.push(mem::take(&mut commit).into());
-        }
-    }
-    Index::restore(limits, compaction.revision, settled, history)
 }

@@ -6,12 +6,12 @@
 
 use std::{
     any::Any,
-    cell::Cell,
-    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io, mem,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    slice,
     sync::Arc,
     thread,
     time::Duration,
@@ -23,22 +23,22 @@ use crate::store::{
     sled::{
         directory::STORE,
         page_table,
-        record::{self, Compaction, Pair, Reader, Stored, Verdict},
+        record::{self, Compaction, Entry, Group, Log, Pair, Reader, Torn},
         space::{self, Room},
     },
 };
 
-/// sled's page cache. The index has every value, so pages are read again only when something on them is removed.
+/// sled's page cache. The index has every value, so pages are read again only when the log is cleaned.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// How much of a new generation is given to sled at once.
-const COPY_BATCH_BYTES: usize = 1024 * 1024;
-/// For so many commits the tree is prepared at once: it takes a few milliseconds.
-const PREPARED_REVISIONS: u64 = 512;
+/// How much of an image becomes one group of a new generation.
+const COPY_BYTES: usize = 1024 * 1024;
+/// How much of the log is cleaned at once, about.
+pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
+/// For so many chunks beyond the needed ones the tree is prepared: it takes a few milliseconds.
+const PREPARED_AHEAD: u64 = 512;
 /// What is larger becomes a batch of sled's. Otherwise sled, to which the end of a write is as good as a sync, might
 /// write one segment, find that an older one is needed no more, and write over that one, all before we sync.
 const UNBATCHED_BYTES_MAX: usize = 128 * 1024;
-/// A batch with so many keys beyond the first ones of its commits is prepared too; fewer fit into leaves.
-const PREPARED_CHUNKS_MIN: usize = 16;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -52,19 +52,23 @@ pub(super) struct Generation {
     /// `None` only while it is dropped.
     db: Option<sled::Db>,
     file: File,
-    /// The first keys of all revisions up to this one need not be prepared any more.
-    prepared_to: Cell<Revision>,
-    room: Cell<Room>,
+    /// The chunks of the log, and how many bytes they have.
+    log: Range<u64>,
+    log_bytes: usize,
+    /// The keys of all chunks up to this one need not be prepared any more.
+    prepared_to: u64,
+    room: Room,
     /// Whether sled panicked: closing the database could then wait for ever.
-    broken: Cell<bool>,
+    broken: bool,
 }
 
-/// What a generation holds.
-pub(super) struct Contents {
-    pub(super) compaction: Compaction,
-    pub(super) stored: Vec<Stored>,
-    /// How many of `stored` lie at or before the compaction point.
-    pub(super) settled: usize,
+/// What becomes of groups at the end that were not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unacknowledged {
+    /// Those that are whole stay.
+    Kept,
+    /// They are removed.
+    Removed,
 }
 
 impl Generation {
@@ -79,7 +83,7 @@ impl Generation {
         dir: &str,
         number: u64,
         image: &Image,
-    ) -> Result<(Self, Compaction), Error> {
+    ) -> Result<Self, Error> {
         let path = Self::path(root, number);
         match fs::remove_dir_all(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -87,31 +91,29 @@ impl Generation {
             }
             _ => {}
         }
-        let generation = Self::open_files(path, dir, number)?;
-        let versions = u64::try_from(image.settled.len()).unwrap_or(u64::MAX);
-        let compaction = Compaction { revision: image.compacted, versions };
-        generation.fill(image, compaction)?;
-        Ok((generation, compaction))
+        let mut generation = Self::open_files(path, dir, number)?;
+        generation.fill(image)?;
+        Ok(generation)
     }
 
-    fn fill(&self, image: &Image, compaction: Compaction) -> Result<(), Error> {
-        let changes = record::image_changes(image);
-        self.prepare(changes.iter().copied().flat_map(record::change_keys))?;
-        let mut batch = vec![
-            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
-            (record::COMPACTION_KEY.to_vec(), compaction.encode()),
-        ];
+    fn fill(&mut self, image: &Image) -> Result<(), Error> {
+        let mut group = Vec::new();
         let mut bytes = 0;
-        for change in changes {
-            let pairs = record::encode_alone(change);
-            bytes += pairs.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-            batch.extend(pairs);
-            if bytes >= COPY_BATCH_BYTES {
-                self.write(&mem::take(&mut batch), &[])?;
+        for entry in record::image_entries(image) {
+            bytes += record::group_bytes(slice::from_ref(&entry));
+            group.push(entry);
+            if bytes >= COPY_BYTES {
+                self.append_unsynced(&mem::take(&mut group))?;
                 bytes = 0;
             }
         }
-        self.write(&batch, &[])?;
+        self.append_unsynced(&group)?;
+        let compaction = Compaction { revision: image.compacted, chunks: self.log.clone() };
+        let pairs = [
+            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
+            (record::COMPACTION_KEY.to_vec(), compaction.encode()),
+        ];
+        self.write(&pairs, &[])?;
         self.sync_all()
     }
 
@@ -138,9 +140,11 @@ impl Generation {
             dir: dir.to_owned(),
             db,
             file,
-            prepared_to: Cell::default(),
-            room: Cell::default(),
-            broken: Cell::new(false),
+            log: record::FIRST_CHUNK..record::FIRST_CHUNK,
+            log_bytes: 0,
+            prepared_to: 0,
+            room: Room::default(),
+            broken: false,
         })
     }
 
@@ -154,21 +158,19 @@ impl Generation {
     }
 
     /// Bytes of the database file that are in use.
-    pub(super) fn size(&self) -> u64 {
-        self.in_room(Room::used).unwrap_or(0)
+    pub(super) fn size(&mut self) -> u64 {
+        self.room.used(&self.file).unwrap_or(0)
     }
 
-    /// Makes sure that a batch of so many bytes finds room.
-    pub(super) fn reserve(&self, batch_bytes: usize) -> Result<(), Error> {
-        let reserved = self.in_room(|room, file| room.reserve(file, batch_bytes));
+    /// Bytes of the log.
+    pub(super) fn log_bytes(&self) -> usize {
+        self.log_bytes
+    }
+
+    /// Makes sure that a group of so many bytes finds room.
+    pub(super) fn reserve(&mut self, group_bytes: usize) -> Result<(), Error> {
+        let reserved = self.room.reserve(&self.file, group_bytes);
         reserved.map_err(|e| self.failure("reserving space", e))
-    }
-
-    fn in_room<T>(&self, work: impl FnOnce(&mut Room, &File) -> T) -> T {
-        let mut room = self.room.get();
-        let result = work(&mut room, &self.file);
-        self.room.set(room);
-        result
     }
 
     /// Whether so many bytes are free on the disk.
@@ -176,63 +178,106 @@ impl Generation {
         space::require_free(&self.file, bytes).map_err(|e| self.failure("asking for free space", e))
     }
 
-    /// Writes pairs, and removes others atomically with them; durable when this returns. Where nothing is removed, a
-    /// crash may leave only the first few of the pairs. After [`Error::Full`] the database must be opened anew, after
-    /// any other error it must not be used.
-    pub(super) fn apply(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
-        self.in_room(Room::extend).map_err(|e| self.failure("extending", e))?;
-        self.prepare_for(pairs)?;
-        self.write(pairs, removed)?;
-        self.file.sync_data().map_err(|e| self.failure("syncing", e))
+    /// Writes a group; durable when this returns. A crash may leave only the first few of its chunks. After
+    /// [`Error::Full`] the database must be opened anew, after any other error it must not be used.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        self.extend()?;
+        self.append_unsynced(entries)?;
+        self.sync()
     }
 
-    /// Prepares the tree for a batch, if it reaches the end of what was prepared, or has many keys of its own.
-    fn prepare_for(&self, pairs: &[Pair]) -> Result<(), Error> {
-        let keys = || pairs.iter().map(|(key, _)| key.as_slice());
-        let Some(last) = keys().filter_map(record::revision).max() else {
-            return Ok(());
-        };
-        let mut prepared: BTreeSet<_> =
-            keys().filter(|key| !record::is_first(key)).map(<[u8]>::to_vec).collect();
-        if prepared.len() < PREPARED_CHUNKS_MIN {
-            prepared.clear();
-        }
-        let from = self.prepared_to.get();
-        let to = Revision(last.0.saturating_add(PREPARED_REVISIONS));
-        if last >= from {
-            let first = keys().filter_map(record::revision).min().unwrap_or(last);
-            prepared.extend(record::first_keys(first.max(from)..to));
-        }
-        if prepared.is_empty() {
-            return Ok(());
-        }
-        self.prepare(prepared)?;
-        // Not before this is durable may anything be built upon it.
-        self.file.sync_data().map_err(|e| self.failure("syncing", e))?;
-        self.prepared_to.set(from.max(to));
+    fn append_unsynced(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let pairs = record::encode(entries, self.log.end);
+        let end = self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX);
+        self.prepare(end)?;
+        self.write(&pairs, &[])?;
+        self.log.end = end;
+        self.log_bytes += record::group_bytes(entries);
         Ok(())
     }
 
-    /// Adds keys without a value to the tree, in order. A leaf is written anew whenever it has grown by ten links or
-    /// is split; it costs nothing as long as it is empty. Each value is then written once, as a link.
-    fn prepare(&self, keys: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Error> {
+    /// Removes some of the oldest groups that hold no history, and first copies to the end of the log what is still
+    /// needed of them, atomically and durably. Fails as [`Self::append`] does.
+    pub(super) fn clean(&mut self, image: &Image) -> Result<(), Error> {
+        let mut survivors = Vec::new();
+        let mut start = self.log.start;
+        let mut removed_bytes = 0;
+        for group in self.oldest_groups()? {
+            let Some(entries) = record::survivors(group.entries, image) else {
+                break;
+            };
+            survivors.extend(entries);
+            start = group.chunks.end;
+            removed_bytes += group.bytes;
+        }
+        let removed: Vec<_> = (self.log.start..start).map(record::chunk_key).collect();
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.extend()?;
+        let mut pairs = record::encode(&survivors, self.log.end);
+        let chunks = start..self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX);
+        self.prepare(chunks.end)?;
+        let compaction = Compaction { revision: image.compacted, chunks: chunks.clone() };
+        pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
+        self.write(&pairs, &removed)?;
+        self.log = chunks;
+        self.log_bytes += record::group_bytes(&survivors);
+        self.log_bytes -= removed_bytes;
+        self.sync()
+    }
+
+    fn oldest_groups(&self) -> Result<Vec<Group>, Error> {
+        let mut groups = Vec::new();
+        let mut bytes = 0;
+        self.scan(self.log.start, |group| {
+            bytes += group.bytes;
+            groups.push(group);
+            bytes < CLEAN_BYTES
+        })?;
+        Ok(groups)
+    }
+
+    fn extend(&mut self) -> Result<(), Error> {
+        let extended = self.room.extend(&self.file);
+        extended.map_err(|e| self.failure("extending", e))
+    }
+
+    fn sync(&self) -> Result<(), Error> {
+        self.file.sync_data().map_err(|e| self.failure("syncing", e))
+    }
+
+    /// Adds the keys of the chunks up to `end`, and some more, to the tree without a value, if that was not done
+    /// before. A leaf is written anew whenever it has grown by ten links or is split; it costs nothing as long as it
+    /// is empty. Each value is then written once, as a link.
+    fn prepare(&mut self, end: u64) -> Result<(), Error> {
+        if end <= self.prepared_to {
+            return Ok(());
+        }
+        let to = end + PREPARED_AHEAD;
         let absent: Option<&[u8]> = None;
         let written = guarded(|| {
-            for key in keys {
+            for number in self.prepared_to.max(self.log.end)..to {
                 // Never over what is there.
+                let key = record::chunk_key(number);
                 drop(self.db().compare_and_swap(key, absent, Some(record::PREPARED))?);
             }
             self.db().flush()
         });
-        self.written(written)
+        self.written(written)?;
+        // Not before this is durable may anything be built upon it.
+        self.sync()?;
+        self.prepared_to = to;
+        Ok(())
     }
 
-    fn write(&self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+    /// Writes pairs, and removes others atomically with them.
+    fn write(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
-        self.written(guarded(|| {
+        let written = guarded(|| {
             if removed.is_empty() && bytes <= UNBATCHED_BYTES_MAX {
                 // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised
-                // too (see `record::verify`), as sled's log keeps the order.
+                // too (see `record::Torn`), as sled's log keeps the order.
                 for (key, value) in pairs {
                     drop(self.db().insert(key.as_slice(), value.as_slice())?);
                 }
@@ -240,14 +285,15 @@ impl Generation {
                 self.db().apply_batch(batch(pairs, removed))?;
             }
             self.db().flush()
-        }))
+        });
+        self.written(written)
     }
 
-    fn written(&self, result: Result<usize, Cause>) -> Result<(), Error> {
+    fn written(&mut self, result: Result<usize, Cause>) -> Result<(), Error> {
         result.map(|_bytes| ()).map_err(|cause| match cause {
             Cause::Sled(sled::Error::Io(error)) => self.failure("writing", error),
             other => {
-                self.broken.set(true);
+                self.broken = true;
                 self.failure("writing", io::Error::other(other))
             }
         })
@@ -255,75 +301,74 @@ impl Generation {
 
     /// Reads everything and checks that it is complete, given the last acknowledged revision. A group at the end
     /// that was cut off is removed.
-    pub(super) fn contents(&self, acknowledged: Revision) -> Result<Contents, Error> {
-        let (format, compaction, mut stored) = self.scan()?;
-        let Verdict { settled, whole } = record::verify(&stored, compaction, acknowledged)
-            .map_err(|what| self.damaged(&what))?;
-        if whole < stored.len() {
-            self.remove(&stored[whole..])?;
-            stored.truncate(whole);
+    pub(super) fn contents(
+        &mut self,
+        acknowledged: Revision,
+        unacknowledged: Unacknowledged,
+    ) -> Result<Image, Error> {
+        let compaction = self.compaction()?;
+        let mut log = Log::new(compaction.chunks.start);
+        let torn = self.scan(compaction.chunks.start, |group| {
+            log.push(group);
+            true
+        })?;
+        log.verify(torn.as_ref(), &compaction, acknowledged).map_err(|what| self.damaged(&what))?;
+        let end = torn.map_or(log.chunks.end, |torn| torn.chunks.end);
+        if unacknowledged == Unacknowledged::Removed {
+            log.cut(acknowledged);
         }
-        let mut contents = Contents { compaction, stored, settled };
-        if format == record::FORMAT_WITHOUT_PAST {
-            self.forget_past(&mut contents)?;
+        let removed: Vec<_> = (log.chunks.end..end).map(record::chunk_key).collect();
+        if !removed.is_empty() {
+            self.write(&[], &removed)?;
+            self.sync()?;
         }
-        Ok(contents)
+        self.log = log.chunks.clone();
+        self.log_bytes = log.bytes;
+        Ok(log.into_image(compaction.revision))
     }
 
-    /// Moves the compaction point to the last revision and writes down the current format.
-    fn forget_past(&self, contents: &mut Contents) -> Result<(), Error> {
-        let Contents { compaction, stored, settled } = contents;
-        if let Some(last) = stored.last() {
-            compaction.revision = compaction.revision.max(last.change.revision);
-        }
-        *settled = stored.len();
-        compaction.versions = u64::try_from(stored.len()).unwrap_or(u64::MAX);
-        // In this order a crash between the two leaves what can be read as before.
-        let pairs = [
-            (record::COMPACTION_KEY.to_vec(), compaction.encode()),
-            (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
-        ];
-        self.apply(&pairs, &[])
-    }
-
-    /// Removes versions, durably.
-    pub(super) fn remove(&self, stored: &[Stored]) -> Result<(), Error> {
-        let keys: Vec<_> = stored.iter().flat_map(|s| record::keys(s.version())).collect();
-        self.apply(&[], &keys)
-    }
-
-    fn scan(&self) -> Result<(Vec<u8>, Compaction, Vec<Stored>), Error> {
+    fn compaction(&self) -> Result<Compaction, Error> {
         let (format, compaction) = self.read(|| {
             Ok((self.db().get(record::FORMAT_KEY)?, self.db().get(record::COMPACTION_KEY)?))
         })?;
         let format = format.ok_or_else(|| self.damaged("the name of its format is missing"))?;
-        if format != record::FORMAT && format != record::FORMAT_WITHOUT_PAST {
-            let name = String::from_utf8_lossy(&format);
+        if format != record::FORMAT {
             return Err(Error::Unsupported(format!(
-                "{} has format {name}, this version reads format {}; use the version that wrote it",
+                "{} has format {}, this version reads format {}; save a snapshot with the version \
+                 that wrote it, and restore that",
                 self.path.display(),
+                String::from_utf8_lossy(&format),
                 String::from_utf8_lossy(record::FORMAT)
             )));
         }
-        let compaction = compaction.ok_or_else(|| "the compaction point is missing".to_owned());
-        let compaction = compaction
+        compaction
+            .ok_or_else(|| "the compaction point is missing".to_owned())
             .and_then(|value| Compaction::decode(&value))
-            .map_err(|what| self.damaged(&what))?;
-        let stored = self.read(|| {
-            let mut reader = Reader::default();
-            for pair in self.db().scan_prefix(record::RECORD_PREFIX) {
+            .map_err(|what| self.damaged(&what))
+    }
+
+    /// Reads groups from one with this first chunk on, as long as `take` wants more.
+    fn scan(&self, first: u64, mut take: impl FnMut(Group) -> bool) -> Result<Option<Torn>, Error> {
+        let torn = self.read(|| {
+            let mut reader = Reader::new(first);
+            for pair in self.db().range(record::chunk_key(first)..=record::chunk_key(u64::MAX)) {
                 let (key, value) = pair?;
                 // sled looks at the size of its cache each 64th time that one of 256 groups of pages is used. A scan
                 // uses a page but once: without these looks all of them would stay in memory.
                 drop(self.db().get(&key)?);
-                if let Err(what) = reader.feed(&key, &value) {
-                    return Ok(Err(what));
+                match reader.feed(&key, &value) {
+                    Ok(None) => {}
+                    Ok(Some(group)) => {
+                        if !take(group) {
+                            return Ok(Ok(None));
+                        }
+                    }
+                    Err(what) => return Ok(Err(what)),
                 }
             }
-            Ok(Ok(reader.into_stored()))
+            Ok(Ok(reader.into_torn()))
         })?;
-        let stored = stored.map_err(|what| self.damaged(&what))?;
-        Ok((format.to_vec(), compaction, stored))
+        torn.map_err(|what| self.damaged(&what))
     }
 
     fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {
@@ -348,7 +393,7 @@ impl Drop for Generation {
     /// Closes the database and gives back the lock on its files.
     fn drop(&mut self) {
         let db = self.db.take();
-        if self.broken.get() {
+        if self.broken {
             mem::forget(db);
         } else if guarded(|| {
             drop(db);

@@ -1,73 +1,168 @@
-//! The bytes on disk: how a commit becomes keys and values of the tree, and how they are read back and judged.
+//! The bytes on disk: how commits become keys and values of the tree, and how they are read back and judged.
 //!
-//! One tree holds everything. `r <revision> <place> <chunk>` (big endian) is a chunk of the version that the
-//! commit `revision` wrote as its `place`-th change; `c` says how far history is compacted, `f` names the format.
-//! Every value starts with a CRC-32 of its key and the rest of it, so that nothing is taken for something else.
+//! The tree is a log. `r <number>` (big endian, without gap) is a chunk of it, `c` says where it begins and how far
+//! history is compacted, `f` names the format. What becomes durable at once is a group: its changes one after the
+//! other, cut into chunks, so that small changes share one and large ones have many. Every value starts with a CRC-32
+//! of its key and the rest of it, so that nothing is taken for something else.
 //! Pure functions over bytes: this file knows neither sled nor files.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::store::{
-    Change, Commit, Revision,
-    index::{Image, Version},
-};
+use crate::store::{Change, Commit, Revision, index::Image};
 
 /// The key of the format's name.
 pub(super) const FORMAT_KEY: &[u8] = b"f";
-/// The format that is written.
-pub(super) const FORMAT: &[u8] = b"2";
-/// It differs in one thing: a version was gone as soon as it was replaced by a commit after the compaction point.
-pub(super) const FORMAT_WITHOUT_PAST: &[u8] = b"1";
+/// The format that is read and written.
+pub(super) const FORMAT: &[u8] = b"3";
 /// The key of the [`Compaction`].
 pub(super) const COMPACTION_KEY: &[u8] = b"c";
 /// What the keys of all chunks start with.
-pub(super) const RECORD_PREFIX: &[u8] = b"r";
+pub(super) const CHUNK_PREFIX: &[u8] = b"r";
+/// The number of a new log's first chunk.
+pub(super) const FIRST_CHUNK: u64 = 1;
 
 /// The value of a key for which a chunk is expected; it says nothing.
 pub(super) const PREPARED: &[u8] = b"";
 
 /// Bytes of one value of the tree. sled keeps at most 16 to 20 of them in a page, and a page above 128 KiB would
 /// become a blob, a file that sled never syncs.
-const CHUNK_BYTES: usize = 4096;
+const CHUNK_BYTES: usize = 6 * 1024;
 const CRC_BYTES: usize = 4;
-/// CRC, kind, and five 16-bit numbers: changes, nth, commits, chunks, key length.
-const HEAD_BYTES: usize = CRC_BYTES + 1 + 5 * 2;
-const TREE_KEY_BYTES: usize = 1 + 8 + 2 + 2;
-const KIND_DELETE: u8 = 0;
+/// CRC, which chunk of its group this is, and how many there are.
+const CHUNK_HEAD_BYTES: usize = CRC_BYTES + 2 + 2;
+/// Revision, place, changes, kind, and the lengths of key and value.
+const ENTRY_HEAD_BYTES: usize = 8 + 2 + 2 + 1 + 2 + 4;
+/// The two bits of a kind.
 const KIND_PUT: u8 = 1;
+const KIND_COPIED: u8 = 2;
 
 /// One key and value of the tree.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
-/// A change, its place in its commit, and how many changes that has.
-pub(super) type Placed<'a> = (&'a Change, u16, u16);
-
-/// Where a commit stands in the group that was written and made durable at once: the n-th of so many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Group {
-    pub(super) nth: u16,
-    pub(super) commits: u16,
+/// A change as it stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) change: Change,
+    /// Which of its commit's changes it is, and how many there are; means nothing up to the compaction point.
+    place: u16,
+    changes: u16,
+    /// Whether it was copied here from an older part of the log.
+    copied: bool,
 }
 
-/// The group of a commit that was written alone.
-pub(super) const ALONE: Group = Group { nth: 0, commits: 1 };
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_HEAD_BYTES + self.change.key.len() + self.change.value.as_ref().map_or(0, Bytes::len)
+    }
 
-/// How far history is compacted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    fn encode(&self, stream: &mut Vec<u8>) {
+        let Change { revision, key, value } = &self.change;
+        let put = if value.is_some() { KIND_PUT } else { 0 };
+        let copied = if self.copied { KIND_COPIED } else { 0 };
+        let value = value.as_deref().unwrap_or_default();
+        let key_bytes = u16::try_from(key.len()).expect("validate bounds a key");
+        let value_bytes = u32::try_from(value.len()).expect("validate bounds a value");
+        stream.extend(revision.0.to_be_bytes());
+        stream.extend(self.place.to_be_bytes());
+        stream.extend(self.changes.to_be_bytes());
+        stream.push(put | copied);
+        stream.extend(key_bytes.to_be_bytes());
+        stream.extend(value_bytes.to_be_bytes());
+        stream.extend_from_slice(key);
+        stream.extend_from_slice(value);
+    }
+
+    fn decode(body: &mut Body<'_>) -> Option<Self> {
+        let revision = Revision(body.u64()?);
+        let (place, changes, kind) = (body.u16()?, body.u16()?, body.u8()?);
+        let (key_bytes, value_bytes) = (body.u16()?, usize::try_from(body.u32()?).ok()?);
+        let key = Bytes::copy_from_slice(body.take(usize::from(key_bytes))?);
+        let value = body.take(value_bytes)?;
+        if kind > KIND_PUT | KIND_COPIED || place >= changes {
+            return None;
+        }
+        let put = kind & KIND_PUT != 0;
+        let value = put.then(|| Bytes::copy_from_slice(value));
+        let copied = kind & KIND_COPIED != 0;
+        Some(Self { change: Change { revision, key, value }, place, changes, copied })
+    }
+}
+
+/// What names a change in an image, and its order there.
+fn version(change: &Change) -> (Revision, Bytes) {
+    (change.revision, change.key.clone())
+}
+
+/// The entries of a commit.
+pub(super) fn entries(commit: &Commit) -> impl Iterator<Item = Entry> {
+    let changes = u16::try_from(commit.len()).expect("validate bounds the writes of a commit");
+    commit.iter().zip(0..changes).map(move |(change, place)| {
+        let change = change.clone();
+        Entry { change, place, changes, copied: false }
+    })
+}
+
+/// The entries of an image.
+pub(super) fn image_entries(image: &Image) -> impl Iterator<Item = Entry> {
+    let settled = image.settled.iter().map(|change| {
+        let change = change.clone();
+        Entry { change, place: 0, changes: 1, copied: true }
+    });
+    settled.chain(image.history.iter().flat_map(entries))
+}
+
+/// How many bytes the chunks of a group will have.
+pub(super) fn group_bytes(entries: &[Entry]) -> usize {
+    let stream: usize = entries.iter().map(Entry::bytes).sum();
+    stream + stream.div_ceil(CHUNK_BYTES - CHUNK_HEAD_BYTES) * CHUNK_HEAD_BYTES
+}
+
+/// The chunks of a group, the first of which has this number.
+pub(super) fn encode(entries: &[Entry], first: u64) -> Vec<Pair> {
+    let mut stream = Vec::with_capacity(entries.iter().map(Entry::bytes).sum());
+    for entry in entries {
+        entry.encode(&mut stream);
+    }
+    let parts = stream.chunks(CHUNK_BYTES - CHUNK_HEAD_BYTES);
+    let chunks = u16::try_from(parts.len()).expect("a group is bounded");
+    let pair = |((part, nth), number): ((&[u8], u16), u64)| {
+        let key = chunk_key(number);
+        let mut value = Vec::with_capacity(CHUNK_HEAD_BYTES + part.len());
+        value.extend([0; CRC_BYTES]);
+        value.extend(nth.to_be_bytes());
+        value.extend(chunks.to_be_bytes());
+        value.extend_from_slice(part);
+        seal(&key, &mut value);
+        (key, value)
+    };
+    parts.zip(0..chunks).zip(first..).map(pair).collect()
+}
+
+/// The key of a chunk.
+pub(super) fn chunk_key(number: u64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(CHUNK_PREFIX.len() + 8);
+    key.extend(CHUNK_PREFIX);
+    key.extend(number.to_be_bytes());
+    key
+}
+
+/// How far history is compacted, and what there is of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Compaction {
     /// The oldest revision that can be read: what it does not show may be gone, every later commit is complete.
     pub(super) revision: Revision,
-    /// How many versions at or before it are stored, so that a missing one is noticed.
-    pub(super) versions: u64,
+    /// The chunks that were there when this was written. The first one still is the first.
+    pub(super) chunks: Range<u64>,
 }
 
 impl Compaction {
-    pub(super) fn encode(self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut value = vec![0; CRC_BYTES];
-        value.extend(self.revision.0.to_be_bytes());
-        value.extend(self.versions.to_be_bytes());
+        for number in [self.revision.0, self.chunks.start, self.chunks.end] {
+            value.extend(number.to_be_bytes());
+        }
         seal(COMPACTION_KEY, &mut value);
         value
     }
@@ -76,109 +171,11 @@ impl Compaction {
         let mut body = unseal(COMPACTION_KEY, value)
             .map(Body)
             .ok_or_else(|| "the compaction point fails its checksum".to_owned())?;
-        let (Some(revision), Some(versions)) = (body.u64(), body.u64()) else {
+        let (Some(revision), Some(start), Some(end)) = (body.u64(), body.u64(), body.u64()) else {
             return Err("the compaction point is too short".to_owned());
         };
-        Ok(Self { revision: Revision(revision), versions })
+        Ok(Self { revision: Revision(revision), chunks: start..end })
     }
-}
-
-/// Appends the pairs of all changes of a commit.
-pub(super) fn encode(commit: &Commit, group: Group, pairs: &mut Vec<Pair>) {
-    for (change, place, changes) in placed_changes(commit) {
-        encode_change(change, place, changes, group, pairs);
-    }
-}
-
-fn placed_changes(commit: &Commit) -> impl Iterator<Item = Placed<'_>> {
-    let changes = u16::try_from(commit.len()).expect("validate bounds the writes of a commit");
-    commit.iter().zip(0..changes).map(move |(change, place)| (change, place, changes))
-}
-
-/// The changes that an image holds, in the order of the tree.
-pub(super) fn image_changes(image: &Image) -> Vec<Placed<'_>> {
-    // A settled version no longer knows its commit's size.
-    let settled = image.settled.iter().map(|(change, place)| (change, *place, place + 1));
-    let mut placed: Vec<_> = settled.collect();
-    placed.sort_unstable_by_key(|(change, place, _)| (change.revision, *place));
-    for commit in &image.history {
-        placed.extend(placed_changes(commit));
-    }
-    placed
-}
-
-/// The keys of all chunks of a change.
-pub(super) fn change_keys((change, place, _): Placed<'_>) -> impl Iterator<Item = Vec<u8>> {
-    keys(version(change, place))
-}
-
-/// The pairs of a change that was written alone.
-pub(super) fn encode_alone((change, place, changes): Placed<'_>) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    encode_change(change, place, changes, ALONE, &mut pairs);
-    pairs
-}
-
-/// The revision in the key of a chunk; `None` for any other key.
-pub(super) fn revision(key: &[u8]) -> Option<Revision> {
-    let number = key.strip_prefix(RECORD_PREFIX)?.first_chunk()?;
-    (key.len() == TREE_KEY_BYTES).then(|| Revision(u64::from_be_bytes(*number)))
-}
-
-/// Whether this is the one key that every commit has: that of its first change's first chunk.
-pub(super) fn is_first(tree_key: &[u8]) -> bool {
-    revision(tree_key).is_some_and(|revision| tree_key == key(revision, 0, 0))
-}
-
-/// The keys that the commits with these revisions will have at least.
-pub(super) fn first_keys(revisions: Range<Revision>) -> impl Iterator<Item = Vec<u8>> {
-    (revisions.start.0..revisions.end.0).map(|revision| key(Revision(revision), 0, 0))
-}
-
-/// The keys of all chunks of a version.
-pub(super) fn keys(version: Version) -> impl Iterator<Item = Vec<u8>> {
-    (0..chunk_count(version.bytes)).map(move |chunk| key(version.revision, version.place, chunk))
-}
-
-fn encode_change(change: &Change, place: u16, changes: u16, group: Group, pairs: &mut Vec<Pair>) {
-    let value = change.value.as_deref().unwrap_or_default();
-    let chunks = chunk_count(change.key.len() + value.len());
-    let key_bytes = u16::try_from(change.key.len()).expect("validate bounds a key");
-    let mut rest = value;
-    for chunk in 0..chunks {
-        let key = key(change.revision, place, chunk);
-        let mut stored =
-            Vec::with_capacity(CHUNK_BYTES.min(HEAD_BYTES + change.key.len() + rest.len()));
-        stored.extend([0; CRC_BYTES]);
-        if chunk == 0 {
-            stored.push(if change.value.is_some() { KIND_PUT } else { KIND_DELETE });
-            for number in [changes, group.nth, group.commits, chunks, key_bytes] {
-                stored.extend(number.to_be_bytes());
-            }
-            stored.extend_from_slice(&change.key);
-        }
-        let (part, later) = rest.split_at(rest.len().min(CHUNK_BYTES - stored.len()));
-        stored.extend_from_slice(part);
-        seal(&key, &mut stored);
-        pairs.push((key, stored));
-        rest = later;
-    }
-}
-
-/// How many chunks hold a version whose key and value have so many bytes.
-fn chunk_count(bytes: usize) -> u16 {
-    let first = CHUNK_BYTES - HEAD_BYTES;
-    let later = bytes.saturating_sub(first).div_ceil(CHUNK_BYTES - CRC_BYTES);
-    u16::try_from(1 + later).expect("validate bounds a value")
-}
-
-fn key(revision: Revision, place: u16, chunk: u16) -> Vec<u8> {
-    let mut key = Vec::with_capacity(TREE_KEY_BYTES);
-    key.extend(RECORD_PREFIX);
-    key.extend(revision.0.to_be_bytes());
-    key.extend(place.to_be_bytes());
-    key.extend(chunk.to_be_bytes());
-    key
 }
 
 fn seal(key: &[u8], value: &mut [u8]) {
@@ -198,130 +195,102 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// A version as it was read back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stored {
-    pub(super) change: Change,
-    pub(super) place: u16,
-    /// How many changes its commit has.
-    pub(super) changes: u16,
-    pub(super) group: Group,
-    /// Whether all of its chunks are there. Only the last version that was read may lack some.
-    pub(super) complete: bool,
+/// What was made durable at once.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The numbers of its chunks.
+    pub(super) chunks: Range<u64>,
+    pub(super) entries: Vec<Entry>,
+    /// Bytes of its chunks.
+    pub(super) bytes: usize,
 }
 
-impl Stored {
-    /// Where it is stored.
-    pub(super) fn version(&self) -> Version {
-        version(&self.change, self.place)
-    }
-}
-
-fn version(change: &Change, place: u16) -> Version {
-    let Change { revision, key, value } = change;
-    let bytes = key.len() + value.as_ref().map_or(0, Bytes::len);
-    Version { revision: *revision, place, bytes }
-}
-
-/// Puts versions together from their chunks, which must be fed in key order.
-#[derive(Default)]
+/// Puts groups together from their chunks, which must be fed in key order.
 pub(super) struct Reader {
-    stored: Vec<Stored>,
+    /// The number of the next chunk.
+    next: u64,
     open: Option<Open>,
+    /// Whether a key without a chunk was met: nothing may follow.
+    ended: bool,
 }
 
+/// A group of which not all chunks were fed yet.
 struct Open {
-    stored: Stored,
-    value: BytesMut,
-    put: bool,
-    next_chunk: u16,
+    first: u64,
     chunks: u16,
+    body: Vec<u8>,
 }
 
 impl Reader {
-    /// Takes one pair of the tree; the error says what is wrong with it.
-    pub(super) fn feed(&mut self, tree_key: &[u8], value: &[u8]) -> Result<(), String> {
+    /// A reader of the log from this chunk on.
+    pub(super) fn new(first: u64) -> Self {
+        Self { next: first, open: None, ended: false }
+    }
+
+    /// Takes one pair of the tree, which may complete a group; the error says what is wrong with it.
+    pub(super) fn feed(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Group>, String> {
+        let number = key.strip_prefix(CHUNK_PREFIX).and_then(|number| number.try_into().ok());
+        let number = number.map(u64::from_be_bytes);
+        let number = number.ok_or_else(|| format!("a chunk has the unknown key {key:?}"))?;
         if value == PREPARED {
-            return Ok(());
+            self.ended = true;
+            return Ok(None);
         }
-        let mut parts = Body(tree_key.get(RECORD_PREFIX.len()..).unwrap_or_default());
-        let (Some(revision), Some(place), Some(chunk), true) =
-            (parts.u64(), parts.u16(), parts.u16(), tree_key.len() == TREE_KEY_BYTES)
-        else {
-            return Err(format!("a record has the unknown key {tree_key:?}"));
+        if number != self.next || self.ended {
+            return Err(format!("chunk {} is missing", self.next));
+        }
+        self.next += 1;
+        let mut body = unseal(key, value)
+            .map(Body)
+            .ok_or_else(|| format!("chunk {number} fails its checksum"))?;
+        let (Some(nth), Some(chunks)) = (body.u16(), body.u16()) else {
+            return Err(format!("chunk {number} is too short"));
         };
-        let name = || format!("revision {revision}, change {place}, chunk {chunk}");
-        let body =
-            unseal(tree_key, value).ok_or_else(|| format!("{} fails its checksum", name()))?;
-        if chunk == 0 {
-            self.finish()?;
-            let open = head(Revision(revision), place, body)
-                .ok_or_else(|| format!("{} cannot be decoded", name()))?;
+        let mut open = match self.open.take() {
+            None => Open { first: number, chunks, body: Vec::new() },
+            Some(open) => open,
+        };
+        if open.first + u64::from(nth) != number || open.chunks != chunks {
+            return Err(format!("chunk {number} is none of the group of chunk {}", open.first));
+        }
+        open.body.extend_from_slice(body.0);
+        if nth + 1 < chunks {
             self.open = Some(open);
-        } else {
-            let open = self.open.as_mut().filter(|open| {
-                open.stored.change.revision == Revision(revision)
-                    && open.stored.place == place
-                    && open.next_chunk == chunk
-            });
-            let open = open.ok_or_else(|| format!("what comes before {} is missing", name()))?;
-            open.value.extend_from_slice(body);
-            open.next_chunk += 1;
+            return Ok(None);
         }
-        Ok(())
+        open.close().map(Some)
     }
 
-    /// All versions, in the order of revision and place.
-    pub(super) fn into_stored(mut self) -> Vec<Stored> {
-        let last = self.open.take();
-        self.stored.extend(last.map(Open::close));
-        self.stored
-    }
-
-    fn finish(&mut self) -> Result<(), String> {
-        let Some(open) = self.open.take() else {
-            return Ok(());
-        };
-        let Open { next_chunk, chunks, .. } = open;
-        let stored = open.close();
-        if !stored.complete {
-            let Stored { change: Change { revision, .. }, place, .. } = stored;
-            return Err(format!(
-                "revision {revision}, change {place} has {next_chunk} of {chunks} chunks"
-            ));
-        }
-        self.stored.push(stored);
-        Ok(())
+    /// The group at the end of which some chunks are missing.
+    pub(super) fn into_torn(self) -> Option<Torn> {
+        let Open { first, body, .. } = self.open?;
+        let revision = Body(&body).u64().map(Revision);
+        Some(Torn { chunks: first..self.next, revision })
     }
 }
 
 impl Open {
-    fn close(self) -> Stored {
-        let Self { mut stored, value, put, next_chunk, chunks } = self;
-        stored.change.value = put.then(|| value.freeze());
-        stored.complete = next_chunk == chunks;
-        stored
+    fn close(self) -> Result<Group, String> {
+        let Self { first, chunks, body } = self;
+        let mut rest = Body(&body);
+        let mut entries = Vec::new();
+        while !rest.0.is_empty() {
+            let entry = Entry::decode(&mut rest)
+                .ok_or_else(|| format!("the group of chunk {first} cannot be decoded"))?;
+            entries.push(entry);
+        }
+        let bytes = body.len() + usize::from(chunks) * CHUNK_HEAD_BYTES;
+        Ok(Group { chunks: first..first + u64::from(chunks), entries, bytes })
     }
 }
 
-fn head(revision: Revision, place: u16, body: &[u8]) -> Option<Open> {
-    let mut body = Body(body);
-    let kind = body.take(1)?[0];
-    let (changes, nth, commits, chunks) = (body.u16()?, body.u16()?, body.u16()?, body.u16()?);
-    let key_bytes = body.u16()?;
-    let key = Bytes::copy_from_slice(body.take(usize::from(key_bytes))?);
-    if kind > KIND_PUT || chunks == 0 || place >= changes || nth >= commits {
-        return None;
-    }
-    let mut value = BytesMut::with_capacity(match chunks {
-        1 => body.0.len(),
-        _ => usize::from(chunks) * CHUNK_BYTES,
-    });
-    value.extend_from_slice(body.0);
-    let change = Change { revision, key, value: None };
-    let group = Group { nth, commits };
-    let stored = Stored { change, place, changes, group, complete: false };
-    Some(Open { stored, value, put: kind == KIND_PUT, next_chunk: 1, chunks })
+/// The beginning of a group that was cut off.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Torn {
+    /// The numbers of the chunks that are there.
+    pub(super) chunks: Range<u64>,
+    /// Its first commit.
+    revision: Option<Revision>,
 }
 
 /// The rest of a value that is being decoded.
@@ -334,89 +303,134 @@ impl<'a> Body<'a> {
         Some(part)
     }
 
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
     fn u16(&mut self) -> Option<u16> {
-        Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
+        self.array().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
     }
 
     fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+        self.array().map(u64::from_be_bytes)
     }
 }
 
-/// What a scan amounts to.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Verdict {
-    /// How many of the stored versions lie at or before the compaction point.
-    pub(super) settled: usize,
-    /// How many belong to whole groups; the rest is one that was cut off before anybody was told of it.
-    pub(super) whole: usize,
+/// The whole groups of a log, from its oldest one on.
+pub(super) struct Log {
+    entries: Vec<Entry>,
+    /// The first chunk, the first entry and the bytes of the last group.
+    last_group: (u64, usize, usize),
+    /// The numbers of its chunks, and their bytes.
+    pub(super) chunks: Range<u64>,
+    pub(super) bytes: usize,
 }
 
-/// Judges whether everything is there that must be: all versions before the compaction point, every commit after
-/// it whole and without gap, nothing that was acknowledged missing at the end. The error names what is missing.
-pub(super) fn verify(
-    stored: &[Stored],
-    compaction: Compaction,
-    acknowledged: Revision,
-) -> Result<Verdict, String> {
-    let settled = stored.partition_point(|s| s.change.revision <= compaction.revision);
-    let count = u64::try_from(settled).unwrap_or(u64::MAX);
-    if count != compaction.versions {
-        let Compaction { revision, versions } = compaction;
-        return Err(format!("{count} of {versions} versions up to revision {revision} are left"));
+impl Log {
+    /// An empty log whose first chunk will have this number.
+    pub(super) fn new(first: u64) -> Self {
+        Self { entries: Vec::new(), last_group: (first, 0, 0), chunks: first..first, bytes: 0 }
     }
-    let mut whole = settled;
-    if let Some(version) = stored[..settled].iter().find(|version| !version.complete) {
-        return Err(format!("a part of revision {} is missing", version.change.revision));
+
+    /// Appends a group.
+    pub(super) fn push(&mut self, group: Group) {
+        self.last_group = (group.chunks.start, self.entries.len(), group.bytes);
+        self.chunks.end = group.chunks.end;
+        self.bytes += group.bytes;
+        self.entries.extend(group.entries);
     }
-    let mut last = compaction.revision;
-    while whole < stored.len() {
-        let Some((range, reached)) = group(stored, whole, last) else {
-            let torn = &stored[whole];
-            let first = torn.change.revision.0.saturating_sub(u64::from(torn.group.nth));
-            let end = stored[stored.len() - 1].change.revision.0;
-            let group_end = first.saturating_add(u64::from(torn.group.commits) - 1);
-            if first == last.next().0 && first > acknowledged.0 && end <= group_end {
-                break;
+
+    /// Judges whether everything is there that must be: all chunks that the compaction point knows, every commit
+    /// after it whole and without gap, nothing that was acknowledged missing at the end. The error names what is
+    /// missing.
+    pub(super) fn verify(
+        &self,
+        torn: Option<&Torn>,
+        compaction: &Compaction,
+        acknowledged: Revision,
+    ) -> Result<(), String> {
+        let Compaction { revision: compacted, chunks: known } = compaction;
+        if self.chunks.end < known.end {
+            return Err(format!("chunks {} to {} are missing", self.chunks.end, known.end - 1));
+        }
+        let part = |revision| Err(format!("a part of revision {revision} is missing"));
+        let (mut revision, mut place, mut changes) = (compacted.next(), 0, 0);
+        for entry in self.entries.iter().filter(|entry| entry.change.revision > *compacted) {
+            if place == 0 {
+                changes = entry.changes;
             }
-            return Err(format!(
-                "a part of revisions {} to {} is missing",
-                last.next(),
-                end.max(acknowledged.0)
-            ));
-        };
-        whole = range.end;
-        last = reached;
-    }
-    if last < acknowledged {
-        return Err(format!("revisions {} to {acknowledged} are missing", last.next()));
-    }
-    Ok(Verdict { settled, whole })
-}
-
-/// The whole group that starts at `from` and follows `last`, and its last revision; `None` when a part is missing.
-fn group(stored: &[Stored], from: usize, last: Revision) -> Option<(Range<usize>, Revision)> {
-    let commits = stored[from].group.commits;
-    let mut at = from;
-    let mut revision = last;
-    for nth in stored[from].group.nth..commits {
-        revision = revision.next();
-        let changes = stored.get(at)?.changes;
-        for place in 0..changes {
-            let s = stored.get(at)?;
-            let expected = Group { nth, commits };
-            if s.change.revision != revision
-                || s.place != place
-                || s.changes != changes
-                || s.group != expected
-                || !s.complete
-            {
-                return None;
+            if (entry.change.revision, entry.place, entry.changes) != (revision, place, changes) {
+                return part(revision);
             }
-            at += 1;
+            place += 1;
+            if place == changes {
+                (revision, place) = (revision.next(), 0);
+            }
+        }
+        if place > 0 {
+            return part(revision);
+        }
+        if revision <= acknowledged {
+            return Err(format!("revisions {revision} to {acknowledged} are missing"));
+        }
+        match torn {
+            Some(torn) if torn.revision != Some(revision) => part(revision),
+            _ => Ok(()),
         }
     }
-    Some((from..at, revision))
+
+    /// Drops the last group if its commits came after a revision.
+    pub(super) fn cut(&mut self, after: Revision) {
+        let (chunk, first, bytes) = self.last_group;
+        if self.entries.get(first).is_some_and(|entry| entry.change.revision > after) {
+            self.entries.truncate(first);
+            self.chunks.end = chunk;
+            self.bytes -= bytes;
+        }
+    }
+
+    /// What its entries amount to.
+    pub(super) fn into_image(self, compacted: Revision) -> Image {
+        let (settled, later): (Vec<_>, Vec<_>) =
+            self.entries.into_iter().partition(|entry| entry.change.revision <= compacted);
+        let mut settled: Vec<_> = settled.into_iter().map(|entry| entry.change).collect();
+        // Copies stand behind what is newer.
+        settled.sort_by_key(|change| change.revision);
+        let mut history: Vec<Commit> = Vec::new();
+        let mut commit = Vec::new();
+        for Entry { change, place, changes, .. } in later {
+            commit.push(change);
+            if place + 1 == changes {
+                history.push(mem::take(&mut commit).into());
+            }
+        }
+        Image { compacted, settled, history }
+    }
+}
+
+/// What of a group must be copied to the end of the log before it can be removed; `None` if it has to stay where it
+/// is, as a part of it is history.
+///
+/// A deletion is copied once: while history still showed a value of its key, that may have been copied to behind the
+/// deletion, and would come back. Once it was copied itself, there is none behind it any more.
+pub(super) fn survivors(group: Vec<Entry>, image: &Image) -> Option<Vec<Entry>> {
+    if group.iter().any(|entry| entry.change.revision > image.compacted) {
+        return None;
+    }
+    let is_needed = |entry: &Entry| match entry.change.value {
+        None => !entry.copied,
+        Some(_) => image.settled.binary_search_by_key(&version(&entry.change), version).is_ok(),
+    };
+    let copied = group.into_iter().filter(is_needed).map(|entry| Entry { copied: true, ..entry });
+    Some(copied.collect())
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use rustix::{
     io::Errno,
 };
 
-/// What sled may write for one batch beyond its bytes: whole pages of up to 70 KiB for each tenth record.
-const MARGIN_BYTES: u64 = 16 * 1024 * 1024;
-/// How much sled writes for each byte of a batch.
+/// What sled may write for a group beyond its chunks: a few segments, and pages of keys.
+const MARGIN_BYTES: u64 = 4 * 1024 * 1024;
+/// How much sled writes for each byte of a group: the chunk, and its page when it has grown by ten.
 const AMPLIFICATION: u64 = 4;
 /// Reserved on top, so that most batches find enough without asking.
-const AHEAD_BYTES: u64 = 4 * 1024 * 1024;
+const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 
 /// sled writes its log in segments of this size: each begins with a header and goes where one was freed, or to the
 /// end of the file.

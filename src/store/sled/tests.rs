@@ -23,13 +23,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
-    Change, Commit, Error, Expect, Record, Revision, Store, Write,
+    Commit, Error, Expect, Record, Revision, Store, Write,
     index::{Index, Limits},
 };
 
 use super::{LOOK, STALLED_LOOKS, Sled, committer::Tuning};
 
-/// Little of everything, so that short tests compact, sweep and move.
+/// Little of everything, so that short tests compact, clean and move.
 const SMALL: Tuning = Tuning {
     limits: Limits {
         age: Duration::from_secs(300),
@@ -38,7 +38,8 @@ const SMALL: Tuning = Tuning {
         bytes_max: 1024 * 1024,
     },
     renew_bytes_min: 2 * 1024 * 1024,
-    sweep_versions_min: 256,
+    clean_bytes_min: 64 * 1024,
+    clean_percent: 150,
     reserve: true,
 };
 
@@ -134,7 +135,7 @@ async fn one_process_at_a_time() {
     Sled::open(dir.path()).unwrap();
 }
 
-/// Random commits against a model, with history compacted, garbage swept and data moved many times.
+/// Random commits against a model, with history compacted, the log cleaned and data moved many times.
 #[tokio::test]
 async fn churn_matches_a_model() {
     let dir = TempDir::new().unwrap();
@@ -203,29 +204,41 @@ async fn churn_matches_a_model() {
     assert!(size < 16 * 1024 * 1024, "the file has {size} bytes");
 }
 
-/// Superseded versions leave the disk while nothing is written.
+/// Where the data cannot move, the log is cleaned: the file stays small, and all reads the same.
 #[tokio::test]
-async fn an_idle_store_sweeps() {
+async fn a_cleaned_log_keeps_everything() {
     let dir = TempDir::new().unwrap();
-    let tuning = Tuning { sweep_versions_min: 1, ..SMALL };
-    let store = Sled::open_tuned(dir.path(), tuning).unwrap();
-    for i in 0..50_u8 {
-        put(&store, &["a"], &[i]).await.unwrap();
-    }
-    store.compact(Revision(50)).await.unwrap();
-    let index = Arc::clone(&store.index);
-    let emptied = async {
-        while index.garbage_len() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+    let tuning = Tuning { renew_bytes_min: u64::MAX, ..SMALL };
+    let mut random = StdRng::seed_from_u64(5);
+    let key = |nth: u32| format!("{nth:03}");
+    for round in 0..4 {
+        let store = Sled::open_tuned(dir.path(), tuning).unwrap();
+        // Some stay for ever, many change, some go and come back.
+        for nth in 0..200 {
+            if round == 0 || nth >= 100 {
+                put(&store, &[&key(nth)], &[1; 2000]).await.unwrap();
+            }
         }
-    };
-    tokio::time::timeout(Duration::from_secs(10), emptied).await.unwrap();
-    drop(store);
-    let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
-    let (records, revision, history) = everything(&store).await;
-    assert_eq!((records.len(), revision, history.len()), (1, Revision(50), 1));
-    let expected = Change { revision, key: Bytes::from_static(b"a"), value: Some(vec![49].into()) };
-    assert_eq!(*history[0], [expected]);
+        for _ in 0..8_000 {
+            let key = key(random.random_range(100..200));
+            let at = store.get(key.as_bytes(), None).await.unwrap().map(|r| r.revision);
+            let value = (at.is_none() || random.random_ratio(2, 3)).then(|| vec![2; 2000]);
+            store.commit(vec![write(&key, at, value)]).await.unwrap();
+        }
+        for nth in 100..200 {
+            let at = store.get(key(nth).as_bytes(), None).await.unwrap().map(|r| r.revision);
+            if let Some(at) = at {
+                store.commit(vec![write(&key(nth), Some(at), None)]).await.unwrap();
+            }
+        }
+        let before = everything(&store).await;
+        assert_eq!(before.0.len(), 100);
+        drop(store);
+        let store = Sled::open_tuned(dir.path(), tuning).unwrap();
+        assert!(everything(&store).await == before, "round {round}");
+    }
+    let size = fs::metadata(dir.path().join("store/gen-1/db")).unwrap().len();
+    assert!(size < 32 * 1024 * 1024, "64 MB were written, the file has {size} bytes");
 }
 
 /// A committer that never answers, as when its disk hangs: who waits is told, and so is everybody else.

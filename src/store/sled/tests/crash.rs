@@ -41,7 +41,7 @@ const COMMITS_MAX: u32 = 250;
 /// The longest delay before a phase was seen to its end.
 const PHASE_GUESS: Duration = Duration::from_millis(5);
 
-/// Much is swept, and the data moves often. The history is long enough to hold every commit that a kill can leave
+/// Much is cleaned, and the data moves often. The history is long enough to hold every commit that a kill can leave
 /// without an answer.
 const TUNING: Tuning = Tuning {
     limits: Limits {
@@ -51,7 +51,8 @@ const TUNING: Tuning = Tuning {
         bytes_max: 512 * 1024,
     },
     renew_bytes_min: 2 * 1024 * 1024,
-    sweep_versions_min: 16,
+    clean_bytes_min: 64 * 1024,
+    clean_percent: 120,
     reserve: true,
 };
 
@@ -66,7 +67,7 @@ const OPEN: Moment = Moment::In("open");
 const MOVE: Moment = Moment::In("move");
 /// In turn; a store's first kill falls into its making.
 const MOMENTS: [Moment; 6] =
-    [OPEN, Moment::Any, MOVE, OPEN, Moment::In("sweep"), Moment::In("batch")];
+    [OPEN, Moment::Any, MOVE, OPEN, Moment::In("clean"), Moment::In("batch")];
 
 struct Campaign {
     dir: TempDir,
@@ -113,7 +114,7 @@ async fn a_killed_process_loses_nothing() {
     campaign.dir.disable_cleanup(false);
     let Campaign { model, struck, .. } = &campaign;
     println!("{kills} kills in {:?}, in phases: {struck:?}; {:?}", started.elapsed(), model.counts);
-    for phase in ["open", "move", "sweep"] {
+    for phase in ["open", "move", "clean"] {
         assert!(struck.contains_key(phase), "no kill struck {phase}: {struck:?}");
     }
 }

@@ -19,7 +19,6 @@ use crate::store::{
     Error, Record, Revision, Store,
     sled::{
         Sled,
-        generation::Generation,
         high_water::HighWater,
         record,
         tests::{SMALL, everything, open_error, put, write},
@@ -264,12 +263,11 @@ async fn lost_revisions_are_named() {
 #[tokio::test]
 async fn another_format_is_not_touched() {
     let (dir, _) = filled().await;
-    {
-        let generation = Generation::open(&dir.path().join("store"), "", 1).unwrap();
-        generation.apply(&[(record::FORMAT_KEY.to_vec(), b"3".to_vec())], &[]).unwrap();
-    }
+    let database = ::sled::open(dir.path().join("store/gen-1")).unwrap();
+    database.insert(record::FORMAT_KEY, b"2").unwrap();
+    drop(database);
     let error = open_error(dir.path());
-    assert!(matches!(error, Error::Unsupported(_)), "{error}");
+    assert!(matches!(&error, Error::Unsupported(what) if what.contains("has format 2")), "{error}");
 }
 
 /// What a process leaves that dies while it makes a store, or a new generation of one.

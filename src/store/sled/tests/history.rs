@@ -11,8 +11,6 @@ use crate::store::{
     Error, Record, Revision, Store,
     sled::{
         Sled,
-        generation::Generation,
-        record,
         tests::{SMALL, put, write},
     },
 };
@@ -93,36 +91,6 @@ async fn the_past_survives_restarts_and_moves() {
         assert!(check(&store, &states).await <= oldest, "a restart forgets nothing");
     }
     assert!(moves > 2, "{moves} moves");
-}
-
-/// The first format did not keep what a kept commit had replaced: its past cannot be read, its present can.
-#[tokio::test]
-async fn the_first_format_keeps_its_present() {
-    let dir = TempDir::new().unwrap();
-    let store = Sled::open(dir.path()).unwrap();
-    for i in 0..9_u8 {
-        put(&store, &["a", "b"], &[i]).await.unwrap();
-    }
-    let gone = put(&store, &["gone"], b"x").await.unwrap();
-    store.commit(vec![write("gone", Some(gone), None)]).await.unwrap();
-    let records = store.list(b"", None).await.unwrap().0;
-    drop(store);
-    let root = dir.path().join("store");
-    let generation = Generation::open(&root, "", 1).unwrap();
-    generation.apply(&[(record::FORMAT_KEY.to_vec(), b"1".to_vec())], &[]).unwrap();
-    drop(generation);
-    for _ in 0..2 {
-        let store = Sled::open(dir.path()).unwrap();
-        assert_eq!(store.list(b"", None).await.unwrap(), (records.clone(), Revision(11)));
-        let error = store.list(b"", Some(Revision(10))).await.err();
-        assert!(
-            matches!(error, Some(Error::Compacted { oldest }) if oldest == Revision(11)),
-            "{error:?}"
-        );
-    }
-    let store = Sled::open(dir.path()).unwrap();
-    put(&store, &["a"], b"new").await.unwrap();
-    assert_eq!(store.list(b"", Some(Revision(11))).await.unwrap().0, records);
 }
 
 #[tokio::test]
