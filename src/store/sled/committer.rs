@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, thread, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -33,13 +33,15 @@ use crate::store::{
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Beyond this more commits per sync gain nothing.
 const GROUP_COMMITS_MAX: usize = 1024;
+/// How long a commit waits for company at most: a part of what a sync takes.
+const COMPANY_WAIT: Duration = Duration::from_micros(100);
 /// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
 const RESUME_BYTES: usize = 1024 * 1024;
 /// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
 const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
 /// Beyond this share of the data the file moves to a new one, which has some 110 percent.
-const RENEW_PERCENT: u64 = 180;
+const RENEW_PERCENT: u64 = 170;
 /// The same for a store with nothing else to do.
 const RENEW_PERCENT_IDLE: u64 = 130;
 /// The file must have grown by such a part since the last move, and so must one that could not be moved: a fresh file
@@ -191,6 +193,7 @@ impl Committer {
         mut queue: mpsc::Receiver<Request>,
         closing: CancellationToken,
     ) {
+        let mut company = 0;
         loop {
             // Both are cancel-safe: `recv` loses nothing, `sleep` starts anew.
             let request = select! {
@@ -208,7 +211,9 @@ impl Committer {
             let Some(first) = request else {
                 break;
             };
-            self.commit(gather(first, &mut queue));
+            let group = gather(first, &mut queue, company);
+            company = group.len();
+            self.commit(group);
             self.sync_high_water(HIGH_WATER_SYNC);
             self.renew(false);
             self.clean();
@@ -450,16 +455,23 @@ impl Drop for Committer {
     }
 }
 
-/// Takes what else waits in the queue, up to the bounds of a group.
-fn gather(first: Request, queue: &mut mpsc::Receiver<Request>) -> Vec<Request> {
+/// Takes what else waits in the queue, up to the bounds of a group. Whoever was answered with the last group may
+/// well be back in a moment: it waits a little for as many as those were.
+fn gather(first: Request, queue: &mut mpsc::Receiver<Request>, company: usize) -> Vec<Request> {
+    let begun = Instant::now();
     let mut bytes = first.bytes();
     let mut group = vec![first];
     while bytes < GROUP_BYTES_MAX && group.len() < GROUP_COMMITS_MAX {
-        let Ok(request) = queue.try_recv() else {
-            break;
-        };
-        bytes += request.bytes();
-        group.push(request);
+        match queue.try_recv() {
+            Ok(request) => {
+                bytes += request.bytes();
+                group.push(request);
+            }
+            Err(_) if group.len() < company && begun.elapsed() < COMPANY_WAIT => {
+                thread::yield_now();
+            }
+            Err(_) => break,
+        }
     }
     group
 }
