@@ -94,6 +94,8 @@ pub(super) struct Committer {
     number: u64,
     /// The sizes of the file and of the data in it after the last attempt to move.
     moved: (u64, u64),
+    /// The length of the log before which it is not cleaned: the last time was hardly worth the work.
+    clean_from: usize,
     /// Why nothing can be written any more.
     failed: Option<Error>,
     full: bool,
@@ -177,6 +179,7 @@ impl Committer {
             number: generation.number(),
             generation: Some(generation),
             moved: (0, 0),
+            clean_from: 0,
             failed: None,
             full: false,
         }
@@ -434,9 +437,10 @@ impl Committer {
         let Some(generation) = self.generation.as_ref().filter(|_| !self.full) else {
             return;
         };
+        let before = generation.log_bytes();
         let Tuning { clean_bytes_min, clean_percent, .. } = self.tuning;
-        if generation.log_bytes() < (self.index.bytes() * clean_percent / 100).max(clean_bytes_min)
-        {
+        let long = (self.index.bytes() * clean_percent / 100).max(clean_bytes_min);
+        if before < long.max(self.clean_from) {
             return;
         }
         let _phase = debug_span!("clean").entered();
@@ -446,6 +450,9 @@ impl Committer {
         if let Err(error) = cleaned {
             tracing::warn!(%error, "superseded versions were not removed");
         }
+        let after = self.generation.as_ref().map_or(before, Generation::log_bytes);
+        let worthwhile = after + CLEAN_BYTES / 4 < before;
+        self.clean_from = if worthwhile { 0 } else { after + CLEAN_BYTES };
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Enter at [`Sled`]. Reads come from memory (`index`); one thread (`committer`) writes. `record` is the format,
 //! `generation` one database and the rules that make sled safe, `directory` their place on disk, `high_water` the
-//! mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what keeps a full disk away from sled.
+//! mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what keeps a full
+//! disk away from sled.
 
 mod committer;
 mod directory;
