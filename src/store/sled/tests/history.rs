@@ -11,6 +11,7 @@ use crate::store::{
     Error, Record, Revision, Store,
     sled::{
         Sled,
+        committer::Tuning,
         tests::{SMALL, put, write},
     },
 };
@@ -66,12 +67,13 @@ async fn check(store: &Sled, states: &States) -> Revision {
 #[tokio::test]
 async fn the_past_survives_restarts_and_moves() {
     let dir = TempDir::new().unwrap();
+    let tuning = Tuning { renew_bytes_min: 1024 * 1024, ..SMALL };
     let mut random = StdRng::seed_from_u64(3);
     let mut states = States::from([(Revision(0), OrdMap::new())]);
     let generation = || fs::read_to_string(dir.path().join("store/CURRENT")).unwrap();
     let mut moves = 0;
     for round in 0..6 {
-        let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+        let store = Sled::open_tuned(dir.path(), tuning).unwrap();
         for _ in 0..15 {
             let before = generation();
             for _ in 0..20 {
@@ -87,7 +89,7 @@ async fn the_past_survives_restarts_and_moves() {
         }
         let oldest = check(&store, &states).await;
         drop(store);
-        let store = Sled::open_tuned(dir.path(), SMALL).unwrap();
+        let store = Sled::open_tuned(dir.path(), tuning).unwrap();
         assert!(check(&store, &states).await <= oldest, "a restart forgets nothing");
     }
     assert!(moves > 2, "{moves} moves");
