@@ -37,8 +37,9 @@ pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
 /// For so many chunks beyond the needed ones the tree is prepared: it takes a few milliseconds.
 const PREPARED_AHEAD: u64 = 512;
 /// What is larger becomes a batch of sled's. Otherwise sled, to which the end of a write is as good as a sync, might
-/// write one segment, find that an older one is needed no more, and write over that one, all before we sync.
-const UNBATCHED_BYTES_MAX: usize = 128 * 1024;
+/// write one segment, find that an older one is needed no more, and write over that one, all before we sync. With the
+/// pages that sled writes anew for it, this is less than a segment.
+const UNBATCHED_BYTES_MAX: usize = 64 * 1024;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -255,16 +256,9 @@ impl Generation {
             return Ok(());
         }
         let to = end + PREPARED_AHEAD;
-        let absent: Option<&[u8]> = None;
-        let written = guarded(|| {
-            for number in self.prepared_to.max(self.log.end)..to {
-                // Never over what is there.
-                let key = record::chunk_key(number);
-                drop(self.db().compare_and_swap(key, absent, Some(record::PREPARED))?);
-            }
-            self.db().flush()
-        });
-        self.written(written)?;
+        let keys = (self.prepared_to.max(self.log.end)..to).map(record::chunk_key);
+        let pairs: Vec<_> = keys.map(|key| (key, record::PREPARED.to_vec())).collect();
+        self.write_batch(&pairs, &[])?;
         // Not before this is durable may anything be built upon it.
         self.sync()?;
         self.prepared_to = to;
@@ -274,16 +268,23 @@ impl Generation {
     /// Writes pairs, and removes others atomically with them.
     fn write(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+        if !removed.is_empty() || bytes > UNBATCHED_BYTES_MAX {
+            return self.write_batch(pairs, removed);
+        }
+        // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised too
+        // (see `record::Torn`), as sled's log keeps the order.
         let written = guarded(|| {
-            if removed.is_empty() && bytes <= UNBATCHED_BYTES_MAX {
-                // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised
-                // too (see `record::Torn`), as sled's log keeps the order.
-                for (key, value) in pairs {
-                    drop(self.db().insert(key.as_slice(), value.as_slice())?);
-                }
-            } else {
-                self.db().apply_batch(batch(pairs, removed))?;
+            for (key, value) in pairs {
+                drop(self.db().insert(key.as_slice(), value.as_slice())?);
             }
+            self.db().flush()
+        });
+        self.written(written)
+    }
+
+    fn write_batch(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+        let written = guarded(|| {
+            self.db().apply_batch(batch(pairs, removed))?;
             self.db().flush()
         });
         self.written(written)
