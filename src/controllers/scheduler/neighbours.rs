@@ -233,9 +233,13 @@ impl<'a> Neighbours<'a> {
         // Nodes that the pod could not be on for other reasons do not count.
         let affinity = constraint.node_affinity_policy.as_deref() != Some("Ignore");
         let taints = constraint.node_taints_policy.as_deref() == Some("Honor");
+        let same = spec.topology_spread_constraints.iter().flatten();
+        let same: Vec<_> =
+            same.filter(|c| c.when_unsatisfiable == constraint.when_unsatisfiable).collect();
         let counts_node = |node: &Node| {
-            let suitable = node.suitability(spec);
-            (!affinity || node.is_wanted(spec)) && (!taints || suitable.wants)
+            same.iter().all(|constraint| node.label(&constraint.topology_key).is_some())
+                && (!affinity || node.is_wanted(spec))
+                && (!taints || node.is_tolerable(spec))
         };
         let mut counts: BTreeMap<String, i64> = nodes
             .values()

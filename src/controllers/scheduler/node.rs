@@ -145,6 +145,13 @@ impl Node {
         }
     }
 
+    /// The pod tolerates every taint that would keep it away, a cordon among them.
+    pub(super) fn is_tolerable(&self, spec: &core::PodSpec) -> bool {
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+        self.untolerated(tolerations).is_none()
+            && (!self.unschedulable || tolerates(tolerations, &cordon()))
+    }
+
     fn untolerated(&self, tolerations: &[core::Toleration]) -> Option<&core::Taint> {
         let binding = self.taints.iter().filter(|taint| {
             matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")

@@ -234,3 +234,108 @@ fn wishes_about_nodes() {
     });
     assert_ne!(goes(&mut cluster, &json!({})), "n1");
 }
+
+#[test]
+fn which_domains_and_pods_a_spread_counts() {
+    const SKEWED: &str = "0/4 nodes are available: 4 node(s) didn't match pod topology spread constraints. preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod.";
+    let spread = |more: Value| {
+        let mut constraint = json!({"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
+            "topologyKey": "topology.kubernetes.io/zone",
+            "labelSelector": {"matchLabels": {"app": "web"}}});
+        json_patch::merge(&mut constraint, &more);
+        json!({"topologySpreadConstraints": [constraint]})
+    };
+    let one_each = [("n1", "web"), ("n3", "web")];
+    // With fewer domains than wanted, none may have more than `maxSkew`.
+    assert_eq!(goes(&mut zones(&one_each), &spread(json!({"minDomains": 2}))), "n2");
+    assert_eq!(goes(&mut zones(&one_each), &spread(json!({"minDomains": 3}))), SKEWED);
+    // Only pods of the same version count.
+    let versions = |own: &str| {
+        let mut cluster = zones(&[("n1", "web"), ("n3", "web"), ("n2", "web")]);
+        for (name, version) in [("placed-0", "1"), ("placed-1", "2"), ("placed-2", "1")] {
+            cluster.edit(&ObjectKey::new(&kind::POD, "default", name), |pod| {
+                pod["metadata"]["labels"]["version"] = version.into();
+            });
+        }
+        let mut pod = pod("p", &spread(json!({"matchLabelKeys": ["version", "absent"]})));
+        pod["metadata"]["labels"]["version"] = own.into();
+        cluster.insert(&pod);
+        cluster.settle(&[&CONTROLLER], |_| {});
+        let pod = cluster.get(&ObjectKey::new(&kind::POD, "default", "p"));
+        pod["spec"]["nodeName"].as_str().unwrap()[..2].to_owned()
+    };
+    assert!(["n3", "n4"].contains(&&*versions("1")));
+    assert!(["n1", "n2"].contains(&&*versions("2")));
+}
+
+#[test]
+fn which_nodes_a_spread_counts() {
+    let spread = |more: Value| {
+        let mut constraint = json!({"maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule",
+            "topologyKey": "disk", "labelSelector": {"matchLabels": {"app": "web"}}});
+        json_patch::merge(&mut constraint, &more);
+        json!({"nodeSelector": {"topology.kubernetes.io/zone": "a"},
+            "topologySpreadConstraints": [constraint]})
+    };
+    let full = [("n1", "web"), ("n2", "web")];
+    // Zone b is empty, but the pod cannot be there.
+    assert_eq!(goes(&mut zones(&full), &spread(json!({}))), "n1");
+    let told = goes(&mut zones(&full), &spread(json!({"nodeAffinityPolicy": "Ignore"})));
+    assert!(told.contains("2 node(s) didn't match pod topology spread constraints"), "{told}");
+    for (spec, honored) in [
+        (json!({"taints": [{"key": "gpu", "effect": "NoSchedule"}]}), true),
+        (json!({"unschedulable": true}), true),
+        (json!({"taints": [{"key": "gpu", "effect": "PreferNoSchedule"}]}), false),
+    ] {
+        for (policy, counted) in [("Honor", !honored), ("Ignore", true)] {
+            let mut cluster = zones(&[("n1", "web")]);
+            cluster.edit(&ObjectKey::cluster(&kind::NODE, "n2"), |node| {
+                node["spec"] = spec.clone();
+            });
+            let told = goes(&mut cluster, &spread(json!({"nodeTaintsPolicy": policy})));
+            // An empty n2 that counts keeps n1 from having another.
+            assert_eq!(told != "n1", counted, "{spec} {policy}: {told}");
+        }
+    }
+    // Nodes without a label that another constraint needs do not count.
+    let mut cluster = zones(&full);
+    let mut two = spread(json!({}));
+    let mut other = two["topologySpreadConstraints"][0].clone();
+    other["topologyKey"] = "rack".into();
+    two["topologySpreadConstraints"].as_array_mut().unwrap().push(other);
+    two["nodeSelector"] = json!({});
+    for name in ["n1", "n2"] {
+        cluster.edit(&ObjectKey::cluster(&kind::NODE, name), |node| {
+            node["metadata"]["labels"]["rack"] = "r1".into();
+        });
+    }
+    assert_eq!(goes(&mut cluster, &two), "n1");
+}
+
+#[test]
+fn affinity_by_the_pods_own_labels() {
+    for (which, field, expected) in [
+        ("podAffinity", "matchLabelKeys", "n1"),
+        ("podAffinity", "mismatchLabelKeys", "n2"),
+        ("podAntiAffinity", "matchLabelKeys", "n3"),
+        ("podAntiAffinity", "mismatchLabelKeys", "n3"),
+    ] {
+        let mut cluster = zones(&[("n1", "db"), ("n2", "db")]);
+        for (name, tenant) in [("placed-0", "x"), ("placed-1", "y")] {
+            cluster.edit(&ObjectKey::new(&kind::POD, "default", name), |pod| {
+                pod["metadata"]["labels"]["tenant"] = tenant.into();
+            });
+        }
+        let zone = "topology.kubernetes.io/zone";
+        let mut term = term("db", if which == "podAffinity" { "disk" } else { zone });
+        term[field] = json!(["tenant", "absent"]);
+        let mut spec = json!({});
+        spec["affinity"][which]["requiredDuringSchedulingIgnoredDuringExecution"] = json!([term]);
+        let mut pod = pod("p", &spec);
+        pod["metadata"]["labels"]["tenant"] = "x".into();
+        cluster.insert(&pod);
+        cluster.settle(&[&CONTROLLER], |_| {});
+        let pod = cluster.get(&ObjectKey::new(&kind::POD, "default", "p"));
+        assert_eq!(pod["spec"]["nodeName"], expected, "{which} {field}");
+    }
+}

@@ -38,6 +38,7 @@ fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
         return;
     }
     admit(spec);
+    pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
     new.status =
         Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });

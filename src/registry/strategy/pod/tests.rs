@@ -286,3 +286,26 @@ fn grace_periods() {
         assert_eq!(grace_seconds(&pod(spec.clone(), phase)), expected, "{spec} {phase}");
     }
 }
+
+#[test]
+fn label_keys_become_part_of_selectors() {
+    let constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["version", "absent"]});
+    let term =
+        json!({"topologyKey": "zone", "labelSelector": {}, "mismatchLabelKeys": ["version"]});
+    let spec = json!({"topologySpreadConstraints": [constraint], "affinity": {"podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
+    let mut spec: PodSpec = object(merged(json!({"containers": []}), &spec));
+    let labels = [("version".to_owned(), "1".to_owned())].into();
+    pod_defaults::merge_label_keys(&mut spec, Some(&labels));
+    let spec = shown(&spec);
+    assert_eq!(
+        spec["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"],
+        json!([{"key": "version", "operator": "In", "values": ["1"]}])
+    );
+    let terms = "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    assert_eq!(
+        spec.pointer(terms).unwrap()[0]["labelSelector"]["matchExpressions"],
+        json!([{"key": "version", "operator": "NotIn", "values": ["1"]}])
+    );
+}
