@@ -12,10 +12,7 @@ use std::{
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Pod, Service},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -29,10 +26,11 @@ use crate::{
         drain::drained,
         parse,
         parts::{self, Part},
+        ports::{port_name, ports},
         status,
     },
     registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
-    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Port},
+    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Stage},
 };
 
 /// `"false"` keeps a pod from being ready.
@@ -263,7 +261,8 @@ impl Sync {
             return Some(node.address);
         }
         // Who has ended needs no address any more.
-        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(status::ended));
+        let ended = |state: &PodState| state.stage == Stage::Ended;
+        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(ended));
         let mut used: BTreeSet<IpAddr> = alive.map(|running| running.spec.ip).collect();
         let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
         if let Some(ip) = given.and_then(|ip| ip.parse().ok())
@@ -492,71 +491,4 @@ fn port_notes(key: &ObjectKey, state: &PodState, spec: &PodSpec) -> Vec<Note> {
         note(true, "PortNotBound", text)
     });
     moved.chain(failed).collect()
-}
-
-fn port_name(port: &Port) -> String {
-    format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
-}
-
-/// Declared container ports and numeric target ports of the Services that select the pod.
-fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
-    let mut ports = BTreeSet::new();
-    let mut add = |number: i32, protocol: Option<&str>| {
-        let udp = match protocol.unwrap_or("TCP") {
-            "TCP" => false,
-            "UDP" => true,
-            _ => return,
-        };
-        if let Ok(number) = u16::try_from(number)
-            && number > 0
-        {
-            ports.insert(Port { number, udp });
-        }
-    };
-    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    for port in containers.iter().flat_map(|c| c.ports.iter().flatten()) {
-        add(port.container_port, port.protocol.as_deref());
-    }
-    for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
-        if spec.type_.as_deref() == Some("ExternalName") {
-            continue;
-        }
-        for port in spec.ports.iter().flatten() {
-            match &port.target_port {
-                None => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(0)) => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(number)) => add(*number, port.protocol.as_deref()),
-                Some(IntOrString::String(_named)) => {}
-            }
-        }
-    }
-    ports.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_come_from_containers_and_services() {
-        let pod = json!({"metadata": {"name": "a", "labels": {"app": "web"}}, "spec": {"containers": [
-            {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]}});
-        let key = ObjectKey::new(&kind::POD, "default", "a");
-        let stored = crate::model::object::to_stored(&kind::POD, pod);
-        let object = Object::from_stored(key, 1, stored).unwrap();
-        let service =
-            |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
-        let services = [
-            service(
-                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]}),
-            ),
-            service(
-                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]}),
-            ),
-            service(json!({"type": "ExternalName", "ports": [{"port": 7}]})),
-        ];
-        let found = ports(&object.parse().unwrap(), &services);
-        let found: Vec<String> = found.iter().map(port_name).collect();
-        assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
-    }
 }

@@ -216,3 +216,36 @@ fn pods_keep_away_from_each_other() {
         "{message}"
     );
 }
+
+#[test]
+fn important_pods_make_others_go() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.kubectl("create priorityclass high --value=1000");
+    // A resource of which the first node alone has some.
+    let raw = "patch node node-1 --subresource=status --type=merge -p \
+        {\"status\":{\"capacity\":{\"example.com/slot\":\"1\"},\"allocatable\":{\"example.com/slot\":\"1\"}}}";
+    cluster.kubectl(raw);
+    let pod = |name: &str, more: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{more} containers: [{{name: a, \
+             image: 'a:1', resources: {{limits: {{example.com/slot: '1'}}}}}}]}}}}"
+        ));
+    };
+    pod("low", "");
+    cluster.kubectl("wait pod/low --for=condition=Ready --timeout=30s");
+    pod("same", "");
+    pod("polite", "priorityClassName: high, preemptionPolicy: PreemptLowerPriority,");
+    cluster.kubectl("wait pod/polite --for=condition=Ready --timeout=60s");
+    assert_eq!(cluster.kubectl("get pod polite -o jsonpath={.spec.priority}"), "1000");
+    assert!(cluster.event("default", "low", "Preempted").contains("on node node-1"));
+    assert_eq!(cluster.kubectl("get pod low --ignore-not-found"), "");
+    let told = cluster.event("default", "same", "FailedScheduling");
+    assert!(told.contains("Insufficient example.com/slot"), "{told}");
+    let refused = cluster
+        .try_kubectl("run x --image=a:1 --overrides {\"spec\":{\"priorityClassName\":\"lost\"}}")
+        .failed();
+    assert!(refused.contains("no PriorityClass with name lost was found"), "{refused}");
+}
