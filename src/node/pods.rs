@@ -11,7 +11,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
@@ -48,6 +48,18 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
 const TERMINATION_MIN: Duration = Duration::from_millis(500);
 
+/// Why a pod was ended from here.
+struct Reason {
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// In kubelet's words.
+const OVERDUE: Reason = Reason {
+    reason: "DeadlineExceeded",
+    message: "Pod was active on the node longer than the specified deadline",
+};
+
 struct Sync {
     registry: Arc<Registry>,
     runtime: Arc<dyn PodRuntime>,
@@ -74,6 +86,8 @@ struct Running {
     /// `state` changed since the last write began.
     unwritten: bool,
     stopping: bool,
+    /// When `activeDeadlineSeconds` is over.
+    deadline: Option<Instant>,
     /// To be recorded with the first status.
     announcement: Option<Note>,
 }
@@ -103,8 +117,11 @@ pub(crate) async fn run(
         Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
     sync.sync_all(&view).await;
     loop {
+        let deadline = sync.running.values().filter(|r| !r.stopping).filter_map(|r| r.deadline);
+        let deadline = deadline.min();
         tokio::select! {
             () = token.cancelled() => break,
+            () = reached(deadline) => sync.end_overdue(),
             batch = changes.next() => match batch {
                 Ok(batch) => sync.objects_changed(&batch).await,
                 Err(_behind) => {
@@ -225,8 +242,12 @@ impl Sync {
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
         };
-        if self.running.get(uid).is_some_and(|running| running.spec == spec) {
-            return;
+        let deadline = deadline(pod);
+        if let Some(running) = self.running.get_mut(uid) {
+            running.deadline = deadline;
+            if running.spec == spec {
+                return;
+            }
         }
         let announcement = announcement(object, pod, &spec).filter(|_| known_ip.is_none());
         let key = object.key.clone();
@@ -238,6 +259,7 @@ impl Sync {
             writing: false,
             unwritten: false,
             stopping: false,
+            deadline,
             announcement,
         });
         running.spec = spec.clone();
@@ -313,17 +335,35 @@ impl Sync {
             }
             tokio::time::sleep_until(earliest).await;
             runtime.stop(&uid, grace).await;
-            tell_end(&registry, &key, &uid).await;
-            let options =
-                DeleteOptions { grace_seconds: Some(0), uid: Some(uid.clone()), ..<_>::default() };
-            if let Err(status) = registry.delete(&key, &options).await
-                && status.code != 404
-                && status.code != 409
-            {
-                tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
-            }
+            tell_end(&registry, &key, &uid, None).await;
+            remove(&registry, &key, &uid).await;
             uid
         });
+    }
+
+    /// Stops the pods whose `activeDeadlineSeconds` are over, in their own time, and then says that they failed.
+    fn end_overdue(&mut self) {
+        let now = Instant::now();
+        for (uid, running) in &mut self.running {
+            if running.stopping || running.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            running.stopping = true;
+            let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
+            let (key, uid) = (running.key.clone(), uid.clone());
+            self.stops.spawn(async move {
+                let pod = registry.get(&key).and_then(|object| parse::<Pod>(&object)).ok();
+                let grace = pod.and_then(|pod| pod.spec?.termination_grace_period_seconds);
+                let grace = Duration::from_secs(u64::try_from(grace.unwrap_or(0)).unwrap_or(0));
+                runtime.stop(&uid, grace).await;
+                tell_end(&registry, &key, &uid, Some(&OVERDUE)).await;
+                // Whoever deleted it meanwhile waits for this.
+                if registry.get(&key).is_ok_and(|pod| pod.is_terminating()) {
+                    remove(&registry, &key, &uid).await;
+                }
+                uid
+            });
+        }
     }
 
     fn pod_changed(&mut self, event: PodEvent) {
@@ -374,16 +414,52 @@ impl Sync {
     }
 }
 
-/// Tells that a pod was ended, when somebody wants to know: a finalizer keeps it.
-async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str) {
+/// Waits for a deadline, if there is one.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When a pod will have been active for too long.
+fn deadline(pod: &Pod) -> Option<Instant> {
+    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+    let now = Timestamp::now();
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let started = started.map_or(now, |started| started.0);
+    let end = started.checked_add(SignedDuration::from_secs(seconds)).ok()?;
+    let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+    Instant::now().checked_add(left)
+}
+
+/// Removes the object of a pod that has ended.
+async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
+    let uid = Some(uid.to_owned());
+    let options = DeleteOptions { grace_seconds: Some(0), uid, ..<_>::default() };
+    if let Err(status) = registry.delete(key, &options).await
+        && status.code != 404
+        && status.code != 409
+    {
+        tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
+    }
+}
+
+/// Tells that a pod was ended, when somebody wants to know: there is a reason, or a finalizer keeps it.
+async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str, why: Option<&Reason>) {
     let told = registry
         .modify(key, Section::Status, &WriteOptions::default(), |pod| {
-            if pod.metadata.uid != uid || pod.metadata.finalizers.is_empty() {
+            let wanted = why.is_some() || !pod.metadata.finalizers.is_empty();
+            if pod.metadata.uid != uid || !wanted {
                 return Err(Status::not_found(key));
             }
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
             document["status"] = json!(status::killed(&typed, Timestamp::now()));
+            if let Some(Reason { reason, message }) = why {
+                document["status"]["reason"] = (*reason).into();
+                document["status"]["message"] = (*message).into();
+            }
             Ok(document)
         })
         .await;

@@ -283,3 +283,22 @@ fn init_containers_come_first() {
     assert!(TcpStream::connect((ip, 8080)).is_err(), "nobody listens yet");
     cluster.kubectl("delete pod --all --timeout=60s");
 }
+
+#[test]
+fn a_deadline_ends_a_pod() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: brief}, spec: {activeDeadlineSeconds: 2, \
+         terminationGracePeriodSeconds: 1, containers: [{name: a, image: 'a:1', ports: [{containerPort: 8080}]}]}}",
+    );
+    cluster.kubectl("wait pod/brief --for=jsonpath={.status.phase}=Failed --timeout=30s");
+    let status = cluster.json("get pod brief")["status"].clone();
+    assert_eq!(status["reason"], "DeadlineExceeded");
+    assert_eq!(status["message"], "Pod was active on the node longer than the specified deadline");
+    let ip = status["podIP"].as_str().expect("it had an address");
+    assert!(TcpStream::connect((ip, 8080)).is_err(), "nobody listens any more");
+    cluster.kubectl("delete pod brief --timeout=20s");
+}

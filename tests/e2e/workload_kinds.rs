@@ -249,3 +249,35 @@ fn important_pods_make_others_go() {
         .failed();
     assert!(refused.contains("no PriorityClass with name lost was found"), "{refused}");
 }
+
+#[test]
+fn volume_claims_go_as_the_policy_says() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    for (name, deleted, scaled) in [("keep", "Retain", "Delete"), ("drop", "Delete", "Retain")] {
+        cluster.apply(&format!(
+            "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: {name}}}, spec: {{replicas: 2, \
+             podManagementPolicy: Parallel, persistentVolumeClaimRetentionPolicy: {{whenDeleted: {deleted}, \
+             whenScaled: {scaled}}}, selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: \
+             {{app: {name}}}}}, spec: {{containers: [{{name: a, image: 'a:1', volumeMounts: [{{name: data, \
+             mountPath: /data}}]}}]}}}}, volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{accessModes: \
+             [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}]}}}}"
+        ));
+        cluster.kubectl(&format!("rollout status statefulset/{name} --timeout=30s"));
+    }
+    let are = |wanted_names: &[&str]| {
+        eventually("the claims", || {
+            let claims = names(&cluster.json("get persistentvolumeclaims"));
+            wanted(claims == wanted_names, format!("{claims:?}"))
+        });
+    };
+    are(&["data-drop-0", "data-drop-1", "data-keep-0", "data-keep-1"]);
+    cluster.kubectl("scale statefulset keep drop --replicas=1");
+    are(&["data-drop-0", "data-drop-1", "data-keep-0"]);
+    cluster.kubectl("scale statefulset keep --replicas=2");
+    are(&["data-drop-0", "data-drop-1", "data-keep-0", "data-keep-1"]);
+    cluster.kubectl("delete statefulset keep drop");
+    are(&["data-keep-0", "data-keep-1"]);
+}
