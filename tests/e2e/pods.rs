@@ -302,3 +302,28 @@ fn a_deadline_ends_a_pod() {
     assert!(TcpStream::connect((ip, 8080)).is_err(), "nobody listens any more");
     cluster.kubectl("delete pod brief --timeout=20s");
 }
+
+#[test]
+fn debug_adds_an_ephemeral_container() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let (cluster, _) = with_pod();
+    cluster.kubectl("debug echo --image=busybox --container=look --attach=false");
+    cluster.kubectl("debug echo --image=busybox --container=quick --attach=false -- sh -c true");
+    eventually("both containers are told", || {
+        let statuses = &cluster.json("get pod echo")["status"]["ephemeralContainerStatuses"];
+        let runs = statuses[0]["name"] == "look" && statuses[0]["state"]["running"].is_object();
+        let done = &statuses[1]["state"]["terminated"]["reason"] == "Completed";
+        wanted(runs && done, statuses)
+    });
+    assert!(cluster.kubectl("get pod echo").contains("1/1"));
+    let read =
+        cluster.kubectl("get --raw /api/v1/namespaces/default/pods/echo/ephemeralcontainers");
+    assert!(read.contains("\"look\""), "{read}");
+    let patch = "patch pod echo --subresource=status --type=json -p \
+        [{\"op\":\"remove\",\"path\":\"/spec/ephemeralContainers\"}]";
+    cluster.kubectl(patch);
+    let kept = cluster.kubectl("get pod echo -o jsonpath={.spec.ephemeralContainers[*].name}");
+    assert_eq!(kept, "look quick", "only the subresource touches them");
+}

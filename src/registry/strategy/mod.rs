@@ -12,6 +12,7 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod ephemeral_containers;
 mod event;
 mod fields;
 mod ingress;

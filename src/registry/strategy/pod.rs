@@ -7,7 +7,7 @@ use crate::{
     registry::{
         Part,
         strategy::{
-            Context, Rules, address, checks,
+            Context, Rules, address, checks, ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
@@ -148,6 +148,11 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
         if let Some(status) = &new.status {
             validate_status(&mut causes, status, old.and_then(|old| old.status.as_ref()));
         }
+        return causes;
+    }
+    if context.part == Part::EphemeralContainers {
+        let old = old.and_then(|old| old.spec.as_ref()).map(|old| items(&old.ephemeral_containers));
+        ephemeral_containers::validate(&mut causes, spec, old.unwrap_or_default());
         return causes;
     }
     pod_validation::validate(&mut causes, "spec", spec, Place::Pod);
