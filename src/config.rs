@@ -224,6 +224,10 @@ pub struct Options {
     pub service_cidrs: Vec<IpNet>,
     /// Load balancer range.
     pub load_balancer_cidr: IpNet,
+    /// All that addresses of this cluster can be.
+    pub plane_range: IpNet,
+    /// Ranges that Services can have no addresses of, and what they are for.
+    pub taken_ranges: Vec<(&'static str, IpNet)>,
     /// DNS domain.
     pub cluster_domain: String,
     /// The nodes.
@@ -259,7 +263,15 @@ impl Flags {
             ("node-cidr", self.node_cidr),
             ("load-balancer-cidr", self.load_balancer_cidr),
         ];
-        check_ranges(&ranges)?;
+        let plane_range = IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).context("a valid prefix")?;
+        check_ranges(&ranges, plane_range)?;
+        let own = IpNet::new(IpAddr::from([127, 0, 0, 0]), 24).context("a valid prefix")?;
+        let taken_ranges = vec![
+            ("--pod-cidr", ranges[1].1),
+            ("--node-cidr", ranges[2].1),
+            ("--load-balancer-cidr", ranges[3].1),
+            ("this machine's own", own),
+        ];
         let data_dir = match self.data_dir {
             Some(directory) => directory,
             None => state_directory()?.join(defaults.data_dir),
@@ -298,6 +310,8 @@ impl Flags {
             },
             service_cidrs: self.service_cidr,
             load_balancer_cidr: self.load_balancer_cidr,
+            plane_range,
+            taken_ranges,
             cluster_domain: self.cluster_domain,
             nodes,
             client_node,
@@ -404,11 +418,10 @@ fn first_v4(flag: &str, ranges: &[IpNet]) -> anyhow::Result<IpNet> {
     }
 }
 
-fn check_ranges(ranges: &[(&str, IpNet)]) -> anyhow::Result<()> {
-    let loopback: IpNet = IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).context("a valid prefix")?;
+fn check_ranges(ranges: &[(&str, IpNet)], plane: IpNet) -> anyhow::Result<()> {
     for (index, (flag, range)) in ranges.iter().enumerate() {
-        if !loopback.contains(range) {
-            bail!("--{flag} {range}: the loopback data plane needs a range inside 127.0.0.0/8");
+        if !plane.contains(range) {
+            bail!("--{flag} {range}: the loopback data plane needs a range inside {plane}");
         }
         for (other_flag, other) in &ranges[..index] {
             if range.contains(&other.network()) || other.contains(&range.network()) {
