@@ -45,6 +45,8 @@ mod service_validation;
 mod stateful_set;
 mod workload;
 
+pub(crate) use daemon_set::TEMPLATE_GENERATION;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde::{Serialize, de::DeserializeOwned};
