@@ -263,15 +263,7 @@ impl Flags {
             ("node-cidr", self.node_cidr),
             ("load-balancer-cidr", self.load_balancer_cidr),
         ];
-        let plane_range = IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).context("a valid prefix")?;
-        check_ranges(&ranges, plane_range)?;
-        let own = IpNet::new(IpAddr::from([127, 0, 0, 0]), 24).context("a valid prefix")?;
-        let taken_ranges = vec![
-            ("--pod-cidr", ranges[1].1),
-            ("--node-cidr", ranges[2].1),
-            ("--load-balancer-cidr", ranges[3].1),
-            ("this machine's own", own),
-        ];
+        let (plane_range, taken_ranges) = check_ranges(&ranges)?;
         let data_dir = match self.data_dir {
             Some(directory) => directory,
             None => state_directory()?.join(defaults.data_dir),
@@ -418,7 +410,13 @@ fn first_v4(flag: &str, ranges: &[IpNet]) -> anyhow::Result<IpNet> {
     }
 }
 
-fn check_ranges(ranges: &[(&str, IpNet)], plane: IpNet) -> anyhow::Result<()> {
+/// Ranges with what they are for.
+type Ranges = Vec<(&'static str, IpNet)>;
+
+/// Gives the range of the data plane, and what further Services can have no addresses of.
+fn check_ranges(ranges: &[(&'static str, IpNet); 4]) -> anyhow::Result<(IpNet, Ranges)> {
+    let [plane, own] = [8, 24].map(|length| IpNet::new(IpAddr::from([127, 0, 0, 0]), length));
+    let (plane, own) = (plane.context("a valid prefix")?, own.context("a valid prefix")?);
     for (index, (flag, range)) in ranges.iter().enumerate() {
         if !plane.contains(range) {
             bail!("--{flag} {range}: the loopback data plane needs a range inside {plane}");
@@ -431,7 +429,9 @@ fn check_ranges(ranges: &[(&str, IpNet)], plane: IpNet) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    let [_, others @ ..] = ranges;
+    let taken = others.iter().copied().chain([("addresses of this machine", own)]);
+    Ok((plane, taken.collect()))
 }
 
 fn nodes(

@@ -184,7 +184,7 @@ mod tests {
                 "pods",
                 "127.244.8.0/24",
                 "False",
-                "addresses of 127.244.8.0/24 cannot be served: it overlaps --pod-cidr 127.244.0.0/16",
+                "addresses of 127.244.8.0/24 cannot be served: it overlaps pod-cidr 127.244.0.0/16",
             ),
         ] {
             let cluster = with(&[(name, range)]);
