@@ -258,6 +258,8 @@ impl Cluster {
         let registry = self.registry.clone();
         let options = controllers::Options {
             load_balancer_cidr: self.options.load_balancer_cidr,
+            services_within: self.options.plane_range,
+            taken_ranges: self.options.taken_ranges.clone(),
             cluster_ca: self.authority.certificate().to_owned(),
             secret_token: self.secret_token(),
             endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,

@@ -224,6 +224,10 @@ pub struct Options {
     pub service_cidrs: Vec<IpNet>,
     /// Load balancer range.
     pub load_balancer_cidr: IpNet,
+    /// All that addresses of this cluster can be.
+    pub plane_range: IpNet,
+    /// Ranges that Services can have no addresses of, and what they are for.
+    pub taken_ranges: Vec<(&'static str, IpNet)>,
     /// DNS domain.
     pub cluster_domain: String,
     /// The nodes.
@@ -259,7 +263,7 @@ impl Flags {
             ("node-cidr", self.node_cidr),
             ("load-balancer-cidr", self.load_balancer_cidr),
         ];
-        check_ranges(&ranges)?;
+        let (plane_range, taken_ranges) = check_ranges(&ranges)?;
         let data_dir = match self.data_dir {
             Some(directory) => directory,
             None => state_directory()?.join(defaults.data_dir),
@@ -298,6 +302,8 @@ impl Flags {
             },
             service_cidrs: self.service_cidr,
             load_balancer_cidr: self.load_balancer_cidr,
+            plane_range,
+            taken_ranges,
             cluster_domain: self.cluster_domain,
             nodes,
             client_node,
@@ -404,11 +410,16 @@ fn first_v4(flag: &str, ranges: &[IpNet]) -> anyhow::Result<IpNet> {
     }
 }
 
-fn check_ranges(ranges: &[(&str, IpNet)]) -> anyhow::Result<()> {
-    let loopback: IpNet = IpNet::new(IpAddr::from([127, 0, 0, 0]), 8).context("a valid prefix")?;
+/// Ranges with what they are for.
+type Ranges = Vec<(&'static str, IpNet)>;
+
+/// Gives the range of the data plane, and what further Services can have no addresses of.
+fn check_ranges(ranges: &[(&'static str, IpNet); 4]) -> anyhow::Result<(IpNet, Ranges)> {
+    let [plane, own] = [8, 24].map(|length| IpNet::new(IpAddr::from([127, 0, 0, 0]), length));
+    let (plane, own) = (plane.context("a valid prefix")?, own.context("a valid prefix")?);
     for (index, (flag, range)) in ranges.iter().enumerate() {
-        if !loopback.contains(range) {
-            bail!("--{flag} {range}: the loopback data plane needs a range inside 127.0.0.0/8");
+        if !plane.contains(range) {
+            bail!("--{flag} {range}: the loopback data plane needs a range inside {plane}");
         }
         for (other_flag, other) in &ranges[..index] {
             if range.contains(&other.network()) || other.contains(&range.network()) {
@@ -418,7 +429,9 @@ fn check_ranges(ranges: &[(&str, IpNet)]) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    let [_, others @ ..] = ranges;
+    let taken = others.iter().copied().chain([("addresses of this machine", own)]);
+    Ok((plane, taken.collect()))
 }
 
 fn nodes(

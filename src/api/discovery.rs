@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{
     Kind,
-    kind::{KINDS, REVIEWS},
+    kind::{KINDS, NAMESPACE, REVIEWS},
 };
 
 /// The Kubernetes release whose API is served.
@@ -54,6 +54,12 @@ const BINDING: Subresource =
     Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
 const EVICTION: Subresource =
     Subresource { name: "eviction", kind: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
+const EPHEMERAL_CONTAINERS: Subresource =
+    Subresource { name: "ephemeralcontainers", kind: None, verbs: &["get", "patch", "update"] };
+const FINALIZE: Subresource = Subresource { name: "finalize", kind: None, verbs: &["update"] };
+const ATTACH: Subresource = stream("attach", "PodAttachOptions");
+const EXEC: Subresource = stream("exec", "PodExecOptions");
+const PORT_FORWARD: Subresource = stream("portforward", "PodPortForwardOptions");
 const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
 const TOKEN: Subresource = Subresource {
     name: "token",
@@ -68,14 +74,31 @@ const SCALE: Subresource = Subresource {
 const STATUS: Subresource =
     Subresource { name: "status", kind: None, verbs: &["get", "patch", "update"] };
 
+/// One whose requests become a stream.
+const fn stream(name: &'static str, options: &'static str) -> Subresource {
+    Subresource { name, kind: Some(("", "v1", options)), verbs: &["create", "get"] }
+}
+
+impl Subresource {
+    /// Whether its requests become a stream, of no particular type.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.name, "attach" | "exec" | "portforward")
+    }
+}
+
 /// The subresources of a kind, by name.
 pub fn subresources(kind: &Kind) -> Vec<Subresource> {
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
     let is_account = kind.group.is_empty() && kind.kind == "ServiceAccount";
     [
+        (is_pod, ATTACH),
         (is_pod, BINDING),
+        (is_pod, EPHEMERAL_CONTAINERS),
         (is_pod, EVICTION),
+        (is_pod, EXEC),
+        (*kind == NAMESPACE, FINALIZE),
         (is_pod, LOG),
+        (is_pod, PORT_FORWARD),
         (kind.has_scale, SCALE),
         (kind.has_status, STATUS),
         (is_account, TOKEN),
@@ -328,7 +351,6 @@ pub fn version() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kind;
 
     #[test]
     fn forms_are_negotiated() {
@@ -404,10 +426,20 @@ mod tests {
         assert_eq!(pods["responseKind"], json!({"group": "", "version": "v1", "kind": "Pod"}));
         let names: Vec<&Value> =
             pods["subresources"].as_array().unwrap().iter().map(|s| &s["subresource"]).collect();
-        assert_eq!(names, ["binding", "eviction", "log", "status"]);
+        let expected = [
+            "attach",
+            "binding",
+            "ephemeralcontainers",
+            "eviction",
+            "exec",
+            "log",
+            "portforward",
+            "status",
+        ];
+        assert_eq!(names, expected);
         let namespaces = resources.iter().find(|r| r["resource"] == "namespaces").unwrap();
         assert_eq!(namespaces["scope"], "Cluster");
-        assert!(!verbs(&kind::NAMESPACE).contains(&"deletecollection"));
+        assert!(!verbs(&NAMESPACE).contains(&"deletecollection"));
         let beta = aggregated(false, Form::AggregatedV2Beta1);
         assert_eq!(beta["apiVersion"], "apidiscovery.k8s.io/v2beta1");
         assert_eq!(beta["items"][0]["metadata"]["name"], "apps");

@@ -419,7 +419,11 @@ pub(crate) struct Patch<'a> {
 }
 
 fn manager(name: &str, part: Part) -> FieldManager<'_> {
-    let subresource = if part == Part::Status { "status" } else { "" };
+    let subresource = match part {
+        Part::Main => "",
+        Part::Status => "status",
+        Part::EphemeralContainers => "ephemeralcontainers",
+    };
     FieldManager { name, subresource, now: Timestamp::now() }
 }
 

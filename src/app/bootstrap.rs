@@ -72,6 +72,14 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
         registry.options().service_cidrs.iter().map(ToString::to_string).collect();
     let found = registry.view().parse::<Value>(&key);
     if found.is_some_and(|found| found["spec"]["cidrs"] != json!(ranges)) {
+        let free = |found: &Object| {
+            let mut document: Value =
+                found.parse().map_err(|error| Status::internal(error.to_string()))?;
+            document["metadata"]["finalizers"] = json!([]);
+            Ok(document)
+        };
+        let freed = registry.modify(&key, Part::Main, &WriteOptions::default(), free).await;
+        freed.context("cannot free ServiceCIDR kubernetes")?;
         let deleted = registry.delete(&key, &DeleteOptions::default()).await;
         deleted.context("cannot replace ServiceCIDR kubernetes")?;
     }

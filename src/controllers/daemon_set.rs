@@ -23,14 +23,13 @@ use crate::{
         template,
     },
     model::{LabelSelector, Object, ObjectKey, kind},
-    registry::View,
+    registry::{TEMPLATE_GENERATION, View},
 };
 
 /// Creations and deletions of one plan, as in Kubernetes.
 const BURST: usize = 250;
 /// `apps/v1beta` clients look at this label.
 const GENERATION_LABEL: &str = "pod-template-generation";
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "daemonset-controller",

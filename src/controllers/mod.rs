@@ -31,6 +31,7 @@ mod scheduler;
 mod service;
 mod service_account;
 mod service_account_token;
+mod service_cidr;
 mod stateful_set;
 mod taint_eviction;
 mod template;
@@ -68,6 +69,7 @@ pub fn all() -> Vec<&'static Controller> {
         &load_balancer::CONTROLLER,
         &service_account::CONTROLLER,
         &service_account_token::CONTROLLER,
+        &service_cidr::CONTROLLER,
         &namespace::CONTROLLER,
         &garbage::CONTROLLER,
         &events::CONTROLLER,
@@ -89,6 +91,10 @@ pub struct World<'a> {
 pub struct Options {
     /// Where to take `status.loadBalancer.ingress` from.
     pub load_balancer_cidr: ipnet::IpNet,
+    /// The addresses that Services can have at all on this data plane.
+    pub services_within: ipnet::IpNet,
+    /// Ranges that are none for Services, and what they are for.
+    pub taken_ranges: Vec<(&'static str, ipnet::IpNet)>,
     /// Most endpoints in one EndpointSlice (kube-controller-manager's `--max-endpoints-per-slice`).
     pub endpoints_per_slice_max: usize,
     /// How long an Event lives after it was last seen (kube-apiserver's `--event-ttl`).

@@ -34,6 +34,11 @@ pub(crate) struct Spec {
     pub(crate) init_containers: Vec<Container>,
     pub(crate) scheduling_gates: Vec<serde::de::IgnoredAny>,
     pub(crate) affinity: Option<Box<Affinity>>,
+    pub(crate) priority: i32,
+    pub(crate) preemption_policy: String,
+    /// For the pod as a whole.
+    resources: Resources,
+    overhead: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,6 +55,9 @@ pub(crate) struct ContainerPort {
     pub(crate) name: String,
     pub(crate) container_port: i32,
     pub(crate) protocol: String,
+    host_port: i32,
+    #[serde(rename = "hostIP")]
+    host_ip: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +75,8 @@ pub(crate) struct Status {
     #[serde(rename = "podIPs")]
     pod_ips: Vec<PodIp>,
     pub(crate) conditions: Vec<Condition>,
+    pub(crate) nominated_node_name: String,
+    pub(crate) start_time: Option<Timestamp>,
     container_statuses: Vec<ContainerStatus>,
 }
 
@@ -93,12 +103,12 @@ struct ContainerStatus {
     restart_count: i64,
 }
 
-/// CPU in thousandths of a core and memory in bytes that a pod asks for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Requests {
-    pub(crate) cpu: i64,
-    pub(crate) memory: i64,
-}
+/// What a pod asks for: thousandths by resource (`cpu`, `memory`, ...).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Requests(pub(crate) BTreeMap<String, i64>);
+
+/// A port of its node that a pod takes: protocol, number, and the address, empty for all.
+pub(crate) type HostPort = (String, i32, String);
 
 impl<'a> Pod<'a> {
     pub(crate) fn of(object: &'a Arc<Object>) -> Self {
@@ -176,40 +186,73 @@ impl<'a> Pod<'a> {
 
 impl Facts {
     /// What a scheduler must find room for: the larger of all running containers together and the largest init
-    /// container (with the sidecars that run by then).
+    /// container (with the sidecars that run by then), or what is asked for the pod as a whole; and the overhead.
     pub(crate) fn requests(&self) -> Requests {
         let (mut running, mut sidecars, mut peak) =
             (Requests::default(), Requests::default(), Requests::default());
         for container in &self.spec.containers {
-            running = running.plus(container.requests());
+            running.add(&container.resources.requests());
         }
         for container in &self.spec.init_containers {
             if container.restart_policy == "Always" {
-                sidecars = sidecars.plus(container.requests());
-                peak = peak.max(sidecars);
+                sidecars.add(&container.resources.requests());
+                peak.raise(&sidecars);
             } else {
-                peak = peak.max(sidecars.plus(container.requests()));
+                let mut together = container.resources.requests();
+                together.add(&sidecars);
+                peak.raise(&together);
             }
         }
-        running.plus(sidecars).max(peak)
+        running.add(&sidecars);
+        running.raise(&peak);
+        running.0.extend(self.spec.resources.requests().0);
+        running.add(&Requests::of(&self.spec.overhead));
+        running
+    }
+
+    /// The ports of its node that the pod takes while it runs.
+    pub(crate) fn host_ports(&self) -> impl Iterator<Item = HostPort> {
+        let sidecars = self.spec.init_containers.iter().filter(|c| c.restart_policy == "Always");
+        let ports = self.spec.containers.iter().chain(sidecars).flat_map(|c| &c.ports);
+        ports.filter(|port| port.host_port > 0).map(|port| {
+            let protocol = if port.protocol.is_empty() { "TCP" } else { &port.protocol };
+            let address = if port.host_ip == "0.0.0.0" { "" } else { &port.host_ip };
+            (protocol.to_owned(), port.host_port, address.to_owned())
+        })
     }
 }
 
-impl Container {
+impl Resources {
     fn requests(&self) -> Requests {
-        let of = |name| self.resources.requests.get(name).and_then(|text| quantity_milli(text));
-        Requests { cpu: of("cpu").unwrap_or(0), memory: of("memory").unwrap_or(0).div_euclid(1000) }
+        Requests::of(&self.requests)
     }
 }
 
 impl Requests {
-    pub(crate) fn plus(self, other: Self) -> Self {
-        let cpu = self.cpu.saturating_add(other.cpu);
-        Self { cpu, memory: self.memory.saturating_add(other.memory) }
+    fn of(amounts: &BTreeMap<String, String>) -> Self {
+        let amount = |(name, text): (&String, &String)| Some((name.clone(), quantity_milli(text)?));
+        Self(amounts.iter().filter_map(amount).collect())
     }
 
-    fn max(self, other: Self) -> Self {
-        Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let own = self.0.entry(name.clone()).or_default();
+            *own = own.saturating_add(*amount);
+        }
+    }
+
+    pub(crate) fn subtract(&mut self, other: &Self) {
+        for (name, amount) in &other.0 {
+            let own = self.0.entry(name.clone()).or_default();
+            *own = own.saturating_sub(*amount);
+        }
+    }
+
+    fn raise(&mut self, to: &Self) {
+        for (name, amount) in &to.0 {
+            let own = self.0.entry(name.clone()).or_default();
+            *own = (*own).max(*amount);
+        }
     }
 }
 
@@ -272,6 +315,7 @@ mod tests {
                 {"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
                 {"resources": {"requests": {"cpu": "500m", "memory": "1Ki"}}}]}}))
         .unwrap();
-        assert_eq!(facts.requests(), Requests { cpu: 550, memory: 1024 });
+        let expected = [("cpu", 550), ("memory", 1_024_000)].map(|(n, v)| (n.to_owned(), v));
+        assert_eq!(facts.requests(), Requests(expected.into()));
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! One key stands for "everything that waits", so that each choice sees the former ones.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
@@ -16,9 +19,11 @@ use crate::{
 
 mod neighbours;
 pub(crate) mod node;
+mod preemption;
 
 use neighbours::{Neighbours, Rules};
 use node::{Misfit, Node};
+use preemption::{Helpless, Preemption, Scene};
 
 /// Pods that one plan binds; the rest follows at once, on a newer view.
 const BATCH: usize = 256;
@@ -70,7 +75,7 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
         !pod.facts.spec.node_name.is_empty() && pod.is_active() && !is_marked_scheduled(pod)
     });
     let mut writes: Vec<_> =
-        unmarked.take(BATCH).map(|pod| mark(&pod, world.now, "True", None)).collect();
+        unmarked.take(BATCH).map(|pod| mark(&pod, world.now, None, "")).collect();
     if !waiting.is_empty() {
         let mut nodes = node::nodes(world.view);
         let all = pods().filter(|pod| !pod.facts.spec.node_name.is_empty() && !pod.is_finished());
@@ -82,8 +87,11 @@ fn plan(world: &World<'_>, _: &ObjectKey) -> Plan {
                 neighbours.add(name, &pod);
             }
         }
-        // The oldest first; names decide among equally old ones.
-        waiting.sort_by_key(|pod| pod.created());
+        // The most important first, then those for whom others went, then the oldest; names decide among equal ones.
+        waiting.sort_by_key(|pod| {
+            let claims = !pod.facts.status.nominated_node_name.is_empty();
+            (Reverse(pod.facts.spec.priority), !claims, pod.created())
+        });
         let more = waiting.len() > BATCH;
         for pod in waiting.into_iter().take(BATCH) {
             schedule(world, &pod, &mut nodes, &mut neighbours, &mut writes);
@@ -120,11 +128,33 @@ fn schedule<'a>(
                 neighbours.add(&name, pod);
             }
         }
-        Err(message) => {
+        Err(refusal) => {
+            let scene = Scene { world, nodes, neighbours };
+            let refused = preemption::preempt(&scene, pod, &spec, &refusal);
+            let mut message = refusal.message;
+            let claim = match refused {
+                Ok(Preemption { node, victims }) => {
+                    let evict = |victim| preemption::evict(world, victim, pod, &node);
+                    writes.extend(victims.iter().map(evict));
+                    node
+                }
+                Err(Helpless { message: why, waits }) => {
+                    if !nodes.is_empty() {
+                        message = format!("{message} preemption: {why}");
+                    }
+                    let claim = &pod.facts.status.nominated_node_name;
+                    if waits { claim.clone() } else { String::new() }
+                }
+            };
+            // Nobody less important takes the place that becomes free.
+            if let Some(node) = nodes.get_mut(&claim) {
+                node.take(pod);
+                neighbours.add(&claim, pod);
+            }
             let condition = pod.condition("PodScheduled");
             let known = condition.is_some_and(|c| c.status == "False" && c.message == message);
-            if !known {
-                let mark = mark(pod, world.now, "False", Some(&message));
+            if !known || pod.facts.status.nominated_node_name != claim {
+                let mark = mark(pod, world.now, Some(&message), &claim);
                 let note = Step::warning(pod.object, "FailedScheduling", message);
                 writes.push(Step::Chain(vec![mark, note]));
             }
@@ -132,28 +162,36 @@ fn schedule<'a>(
     }
 }
 
-/// The best node, or why there is none, in Kubernetes' words.
+/// Why a pod fits nowhere.
+struct Refusal {
+    /// In Kubernetes' words.
+    message: String,
+    /// Nodes where it would fit if others were not there.
+    soft: BTreeSet<String>,
+    /// How many others there are.
+    firm: usize,
+}
+
+/// The best node, or why there is none.
 fn choose(
     pod: &Pod<'_>,
     spec: &core::PodSpec,
     rules: &Rules,
     nodes: &BTreeMap<String, Node>,
-) -> Result<String, String> {
-    let requests = pod.facts.requests();
+) -> Result<String, Refusal> {
     if nodes.is_empty() {
-        return Err("no nodes available to schedule pods".to_owned());
+        let message = "no nodes available to schedule pods".to_owned();
+        return Err(Refusal { message, soft: BTreeSet::new(), firm: 0 });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut fitting, mut firm) = (Vec::new(), 0);
+    let (mut fitting, mut soft) = (Vec::new(), BTreeSet::new());
     for node in nodes.values() {
-        let mut misfits = node.misfits(spec, requests);
-        if misfits.is_empty() {
-            misfits.extend(rules.misfit(node));
-        }
+        let misfits = misfits(node, pod, spec, rules);
         if misfits.is_empty() {
             fitting.push(node);
+        } else if !misfits.iter().any(|misfit| misfit.firm) {
+            soft.insert(node.name.clone());
         }
-        firm += usize::from(misfits.iter().any(|misfit| misfit.firm));
         for Misfit { reason, .. } in misfits {
             *reasons.entry(reason).or_default() += 1;
         }
@@ -163,53 +201,71 @@ fn choose(
     for node in nodes.values() {
         *in_zone.entry(&node.zone).or_default() += node.count_of(&group);
     }
+    let claim = &pod.facts.status.nominated_node_name;
     let crowding = |node: &&Node| {
         let wishes = node.preference(spec).saturating_add(rules.score(node));
         let crowd = (in_zone.get(&*node.zone).copied(), node.count_of(&group), node.pods);
-        (Reverse(wishes), rules.crowding(node), crowd, node.name.clone())
+        (node.name != *claim, Reverse(wishes), rules.crowding(node), crowd, node.name.clone())
     };
     if let Some(best) = fitting.into_iter().min_by_key(crowding) {
         return Ok(best.name.clone());
     }
+    let firm = nodes.len() - soft.len();
+    Err(Refusal { message: unavailable(nodes.len(), reasons), soft, firm })
+}
+
+/// Every reason against a node; the other pods' rules are asked when nothing else speaks against it.
+fn misfits(node: &Node, pod: &Pod<'_>, spec: &core::PodSpec, rules: &Rules) -> Vec<Misfit> {
+    let mut misfits = node.misfits(spec, &pod.facts);
+    if misfits.is_empty() {
+        misfits.extend(rules.misfit(node));
+    }
+    misfits
+}
+
+/// `0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.`
+fn unavailable(all: usize, reasons: BTreeMap<String, usize>) -> String {
     let mut reasons: Vec<_> =
         reasons.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     reasons.sort();
-    let all = nodes.len();
-    // Nobody is preempted here, so none is found.
-    let helpless = [
-        (all - firm, "No preemption victims found for incoming pod"),
-        (firm, "Preemption is not helpful for scheduling"),
-    ];
-    let helpless = helpless.iter().filter(|(count, _)| *count > 0);
-    let mut helpless: Vec<_> =
-        helpless.map(|(count, reason)| format!("{count} {reason}")).collect();
-    helpless.sort();
-    let (reasons, helpless) = (reasons.join(", "), helpless.join(", "));
-    Err(format!(
-        "0/{all} nodes are available: {reasons}. preemption: 0/{all} nodes are available: {helpless}."
-    ))
+    format!("0/{all} nodes are available: {}.", reasons.join(", "))
 }
 
-/// Sets the pod's PodScheduled condition.
-fn mark(pod: &Pod<'_>, now: Timestamp, status: &str, message: Option<&str>) -> Step {
+/// Sets the pod's PodScheduled condition, `False` with a message, and the node that it claims.
+fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> Step {
+    let status = if message.is_none() { "True" } else { "False" };
     let mut document = document(pod.object);
     let old = pod.condition("PodScheduled").filter(|condition| condition.status == status);
     let since = old.and_then(|condition| condition.last_transition_time).unwrap_or(now);
-    let mut condition = json!({"type": "PodScheduled", "status": status,
-        "lastTransitionTime": since.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
+    let mut condition =
+        json!({"type": "PodScheduled", "status": status, "lastTransitionTime": stamp(since)});
     if let Some(message) = message {
         condition["reason"] = "Unschedulable".into();
         condition["message"] = message.into();
     }
-    let conditions = document["status"]["conditions"].as_array_mut().map(std::mem::take);
-    let mut conditions: Vec<Value> = conditions.unwrap_or_default();
-    conditions.retain(|condition| condition["type"] != "PodScheduled");
-    conditions.push(condition);
-    document["status"]["conditions"] = conditions.into();
+    set_condition(&mut document, condition);
     if document["status"]["phase"].is_null() {
         document["status"]["phase"] = "Pending".into();
     }
+    if claim.is_empty() {
+        document["status"].as_object_mut().and_then(|status| status.remove("nominatedNodeName"));
+    } else {
+        document["status"]["nominatedNodeName"] = claim.into();
+    }
     Step::UpdateStatus(pod.object.key.clone(), document)
+}
+
+/// Puts a condition in the place of the one of its type.
+fn set_condition(document: &mut Value, condition: Value) {
+    let conditions = document["status"]["conditions"].as_array_mut().map(std::mem::take);
+    let mut conditions: Vec<Value> = conditions.unwrap_or_default();
+    conditions.retain(|other| other["type"] != condition["type"]);
+    conditions.push(condition);
+    document["status"]["conditions"] = conditions.into();
+}
+
+fn stamp(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -20,11 +20,13 @@ use crate::{
         pod::Pod,
         replica_set::{next_available_in, some},
         revisions::{self, HASH_LABEL, History},
-        template, to_value,
+        template,
     },
     model::{LabelSelector, Object, ObjectKey, kind},
     registry::View,
 };
+
+mod claims;
 
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 const INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
@@ -36,12 +38,19 @@ pub(crate) static CONTROLLER: Controller = Controller {
         Trigger { kind: &kind::STATEFUL_SET, keys: itself },
         Trigger { kind: &kind::POD, keys: sets_of },
         Trigger { kind: &kind::CONTROLLER_REVISION, keys: sets_of },
+        Trigger { kind: &kind::PERSISTENT_VOLUME_CLAIM, keys: sets_beside },
     ],
     plan,
 };
 
 fn sets_of(view: &View, object: &Object) -> Vec<ObjectKey> {
     ownership::managers(view, &kind::STATEFUL_SET, object)
+}
+
+/// Which set a claim is for is told by its name alone; there are few sets in a namespace.
+fn sets_beside(view: &View, claim: &Object) -> Vec<ObjectKey> {
+    let sets = view.list(&kind::STATEFUL_SET, Some(&claim.key.namespace));
+    sets.map(|set| set.key.clone()).collect()
 }
 
 /// One StatefulSet as a plan sees it.
@@ -118,6 +127,7 @@ impl<'a> Set<'a> {
         }
         if !self.object.is_terminating() {
             steps.extend(self.history.steps.iter().cloned());
+            steps.extend(Plan::all(self.owned_claims()).steps);
             let (writes, notes): (Vec<_>, Vec<_>) =
                 self.changes().into_iter().partition(|step| !matches!(step, Step::Event(_)));
             steps.extend(Plan::all(writes).steps);
@@ -151,6 +161,7 @@ impl<'a> Set<'a> {
         let mut steps = Vec::new();
         for ordinal in self.first..self.end {
             match self.pods.get(&ordinal) {
+                None if self.has_stale_claim(&self.pod_name(ordinal)) => {}
                 None => steps.extend(self.create(ordinal)),
                 Some(pod) if pod.is_finished() && !pod.object.is_terminating() => {
                     let (what, reason) = match pod.facts.status.phase.as_str() {
@@ -233,31 +244,9 @@ impl<'a> Set<'a> {
         let set = &self.object.key.name;
         let message = format!("create Pod {name} in StatefulSet {set} successful");
         let note = Step::note(self.object, "SuccessfulCreate", message);
-        let mut writes = self.claims(name);
+        let mut writes = self.missing_claims(name);
         writes.push(Step::Create(&kind::POD, pod));
         vec![Step::Chain(writes), note]
-    }
-
-    /// The volume claims of a pod that are not there yet. They stay when the pod goes.
-    fn claims(&self, pod: &str) -> Vec<Step> {
-        let Some(kind) = kind::by_resource("", "persistentvolumeclaims") else { return Vec::new() };
-        let namespace = self.object.key.namespace.as_str();
-        let claims = self.spec.volume_claim_templates.iter().flatten().filter_map(|template| {
-            let name = format!("{}-{pod}", template.metadata.name.as_deref()?);
-            let key = ObjectKey::new(kind, namespace, name.as_str());
-            if self.world.view.get(&key).is_some() {
-                return None;
-            }
-            let mut claim = to_value(template);
-            let own = self.spec.selector.match_labels.iter().flatten();
-            let mut labels = template.metadata.labels.clone().unwrap_or_default();
-            labels.extend(own.map(|(key, value)| (key.clone(), value.clone())));
-            claim["metadata"]["name"] = name.into();
-            claim["metadata"]["namespace"] = namespace.into();
-            claim["metadata"]["labels"] = to_value(&labels);
-            Some(Step::Create(kind, claim))
-        });
-        claims.collect()
     }
 
     fn delete(&self, pod: &Pod<'_>) -> Vec<Step> {
@@ -290,9 +279,13 @@ impl<'a> Set<'a> {
         (&self.history.name, self.spec.template.clone())
     }
 
+    fn pod_name(&self, ordinal: i64) -> String {
+        format!("{}-{ordinal}", self.object.key.name)
+    }
+
     fn pod(&self, ordinal: i64) -> Value {
         let set = &self.object.key.name;
-        let name = format!("{set}-{ordinal}");
+        let name = self.pod_name(ordinal);
         let (revision, template) = self.template_for(ordinal);
         let mut pod = template::pod(&template, self.object);
         pod["metadata"]["name"] = name.as_str().into();

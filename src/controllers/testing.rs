@@ -24,6 +24,8 @@ impl Default for Cluster {
     fn default() -> Self {
         let options = Options {
             load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
+            services_within: "127.0.0.0/8".parse().unwrap(),
+            taken_ranges: vec![("pod-cidr", "127.244.0.0/16".parse().unwrap())],
             endpoints_per_slice_max: 100,
             event_ttl: std::time::Duration::from_hours(1),
             cluster_ca: "PEM".to_owned(),

@@ -6,22 +6,41 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::{
     model::Object,
-    runtime::{Container, Restart},
+    runtime::{Container, Restart, Role},
 };
 
-/// The containers of a pod that is at `ip`.
+/// The containers of a pod that is at `ip`, in the order in which they start.
 pub(crate) fn containers(object: &Object, pod: &core::Pod, ip: IpAddr) -> Vec<Container> {
-    let spec = pod.spec.as_ref();
-    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let container = |container: &core::Container| {
-        let (program, arguments) = (container.command.iter(), container.args.iter());
-        Container {
-            name: container.name.clone(),
-            command: program.chain(arguments).flatten().cloned().collect(),
-            env: environment(object, pod, container, ip),
-        }
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let words = |program: &Option<Vec<String>>, arguments: &Option<Vec<String>>| {
+        program.iter().chain(arguments).flatten().cloned().collect()
     };
-    containers.iter().map(container).collect()
+    let env = |variables: &Option<Vec<core::EnvVar>>| {
+        environment(object, pod, variables.as_deref().unwrap_or_default(), ip)
+    };
+    let container = |container: &core::Container, role| Container {
+        name: container.name.clone(),
+        command: words(&container.command, &container.args),
+        env: env(&container.env),
+        role,
+    };
+    let first = spec.init_containers.iter().flatten().map(|init| {
+        let role = if is_sidecar(init) { Role::Sidecar } else { Role::Init };
+        container(init, role)
+    });
+    let main = spec.containers.iter().map(|main| container(main, Role::Main));
+    let later = spec.ephemeral_containers.iter().flatten().map(|later| Container {
+        name: later.name.clone(),
+        command: words(&later.command, &later.args),
+        env: env(&later.env),
+        role: Role::Ephemeral,
+    });
+    first.chain(main).chain(later).collect()
+}
+
+/// An init container that keeps running beside the others.
+pub(crate) fn is_sidecar(container: &core::Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Whether, and when, containers that end are started again.
@@ -41,13 +60,13 @@ pub(crate) fn runs_to_completion(object: &Object) -> bool {
 fn environment(
     object: &Object,
     pod: &core::Pod,
-    container: &core::Container,
+    variables: &[core::EnvVar],
     ip: IpAddr,
 ) -> BTreeMap<String, String> {
     let hostname = pod.spec.as_ref().and_then(|spec| spec.hostname.clone());
     let hostname = hostname.unwrap_or_else(|| object.key.name.clone());
     let mut env = BTreeMap::from([("HOSTNAME".to_owned(), hostname)]);
-    for variable in container.env.iter().flatten() {
+    for variable in variables {
         let reference = variable.value_from.as_ref().and_then(|from| from.field_ref.as_ref());
         let value = match (&variable.value, reference) {
             (Some(value), _) => Some(value.clone()),

@@ -8,6 +8,7 @@ mod containers;
 mod drain;
 mod parts;
 mod pods;
+mod ports;
 mod register;
 mod status;
 

@@ -11,7 +11,7 @@ use crate::{
     model::{Object, ObjectKey, Status, kind},
     node::{NodeOptions, parse, pods::PART_ANNOTATION, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
-    runtime::PodState,
+    runtime::{PodState, Stage},
 };
 
 const NAMESPACE: &str = "kube-system";
@@ -61,6 +61,7 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
             let state = PodState {
+                stage: Stage::Running,
                 ready: true,
                 moved: Vec::new(),
                 failed: Vec::new(),

@@ -11,11 +11,8 @@ use std::{
 };
 
 use futures::StreamExt;
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::{Pod, Service},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, Service};
 use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -29,10 +26,11 @@ use crate::{
         drain::drained,
         parse,
         parts::{self, Part},
+        ports::{port_name, ports},
         status,
     },
     registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
-    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Port},
+    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Stage},
 };
 
 /// `"false"` keeps a pod from being ready.
@@ -49,6 +47,18 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A pod with a grace period takes this long to end at least. `kubectl delete` looks whether the pod is there, lists, and
 /// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
 const TERMINATION_MIN: Duration = Duration::from_millis(500);
+
+/// Why a pod was ended from here.
+struct Reason {
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// In kubelet's words.
+const OVERDUE: Reason = Reason {
+    reason: "DeadlineExceeded",
+    message: "Pod was active on the node longer than the specified deadline",
+};
 
 struct Sync {
     registry: Arc<Registry>,
@@ -76,6 +86,8 @@ struct Running {
     /// `state` changed since the last write began.
     unwritten: bool,
     stopping: bool,
+    /// When `activeDeadlineSeconds` is over.
+    deadline: Option<Instant>,
     /// To be recorded with the first status.
     announcement: Option<Note>,
 }
@@ -105,8 +117,11 @@ pub(crate) async fn run(
         Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
     sync.sync_all(&view).await;
     loop {
+        let deadline = sync.running.values().filter(|r| !r.stopping).filter_map(|r| r.deadline);
+        let deadline = deadline.min();
         tokio::select! {
             () = token.cancelled() => break,
+            () = reached(deadline) => sync.end_overdue(),
             batch = changes.next() => match batch {
                 Ok(batch) => sync.objects_changed(&batch).await,
                 Err(_behind) => {
@@ -227,8 +242,12 @@ impl Sync {
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
         };
-        if self.running.get(uid).is_some_and(|running| running.spec == spec) {
-            return;
+        let deadline = deadline(pod);
+        if let Some(running) = self.running.get_mut(uid) {
+            running.deadline = deadline;
+            if running.spec == spec {
+                return;
+            }
         }
         let announcement = announcement(object, pod, &spec).filter(|_| known_ip.is_none());
         let key = object.key.clone();
@@ -240,6 +259,7 @@ impl Sync {
             writing: false,
             unwritten: false,
             stopping: false,
+            deadline,
             announcement,
         });
         running.spec = spec.clone();
@@ -263,7 +283,8 @@ impl Sync {
             return Some(node.address);
         }
         // Who has ended needs no address any more.
-        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(status::ended));
+        let ended = |state: &PodState| state.stage == Stage::Ended;
+        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(ended));
         let mut used: BTreeSet<IpAddr> = alive.map(|running| running.spec.ip).collect();
         let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
         if let Some(ip) = given.and_then(|ip| ip.parse().ok())
@@ -314,17 +335,35 @@ impl Sync {
             }
             tokio::time::sleep_until(earliest).await;
             runtime.stop(&uid, grace).await;
-            tell_end(&registry, &key, &uid).await;
-            let options =
-                DeleteOptions { grace_seconds: Some(0), uid: Some(uid.clone()), ..<_>::default() };
-            if let Err(status) = registry.delete(&key, &options).await
-                && status.code != 404
-                && status.code != 409
-            {
-                tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
-            }
+            tell_end(&registry, &key, &uid, None).await;
+            remove(&registry, &key, &uid).await;
             uid
         });
+    }
+
+    /// Stops the pods whose `activeDeadlineSeconds` are over, in their own time, and then says that they failed.
+    fn end_overdue(&mut self) {
+        let now = Instant::now();
+        for (uid, running) in &mut self.running {
+            if running.stopping || running.deadline.is_none_or(|deadline| deadline > now) {
+                continue;
+            }
+            running.stopping = true;
+            let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
+            let (key, uid) = (running.key.clone(), uid.clone());
+            self.stops.spawn(async move {
+                let pod = registry.get(&key).and_then(|object| parse::<Pod>(&object)).ok();
+                let grace = pod.and_then(|pod| pod.spec?.termination_grace_period_seconds);
+                let grace = Duration::from_secs(u64::try_from(grace.unwrap_or(0)).unwrap_or(0));
+                runtime.stop(&uid, grace).await;
+                tell_end(&registry, &key, &uid, Some(&OVERDUE)).await;
+                // Whoever deleted it meanwhile waits for this.
+                if registry.get(&key).is_ok_and(|pod| pod.is_terminating()) {
+                    remove(&registry, &key, &uid).await;
+                }
+                uid
+            });
+        }
     }
 
     fn pod_changed(&mut self, event: PodEvent) {
@@ -375,16 +414,52 @@ impl Sync {
     }
 }
 
-/// Tells that a pod was ended, when somebody wants to know: a finalizer keeps it.
-async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str) {
+/// Waits for a deadline, if there is one.
+async fn reached(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// When a pod will have been active for too long.
+fn deadline(pod: &Pod) -> Option<Instant> {
+    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+    let now = Timestamp::now();
+    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
+    let started = started.map_or(now, |started| started.0);
+    let end = started.checked_add(SignedDuration::from_secs(seconds)).ok()?;
+    let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
+    Instant::now().checked_add(left)
+}
+
+/// Removes the object of a pod that has ended.
+async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
+    let uid = Some(uid.to_owned());
+    let options = DeleteOptions { grace_seconds: Some(0), uid, ..<_>::default() };
+    if let Err(status) = registry.delete(key, &options).await
+        && status.code != 404
+        && status.code != 409
+    {
+        tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
+    }
+}
+
+/// Tells that a pod was ended, when somebody wants to know: there is a reason, or a finalizer keeps it.
+async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str, why: Option<&Reason>) {
     let told = registry
         .modify(key, Section::Status, &WriteOptions::default(), |pod| {
-            if pod.metadata.uid != uid || pod.metadata.finalizers.is_empty() {
+            let wanted = why.is_some() || !pod.metadata.finalizers.is_empty();
+            if pod.metadata.uid != uid || !wanted {
                 return Err(Status::not_found(key));
             }
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
             document["status"] = json!(status::killed(&typed, Timestamp::now()));
+            if let Some(Reason { reason, message }) = why {
+                document["status"]["reason"] = (*reason).into();
+                document["status"]["message"] = (*message).into();
+            }
             Ok(document)
         })
         .await;
@@ -492,71 +567,4 @@ fn port_notes(key: &ObjectKey, state: &PodState, spec: &PodSpec) -> Vec<Note> {
         note(true, "PortNotBound", text)
     });
     moved.chain(failed).collect()
-}
-
-fn port_name(port: &Port) -> String {
-    format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
-}
-
-/// Declared container ports and numeric target ports of the Services that select the pod.
-fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
-    let mut ports = BTreeSet::new();
-    let mut add = |number: i32, protocol: Option<&str>| {
-        let udp = match protocol.unwrap_or("TCP") {
-            "TCP" => false,
-            "UDP" => true,
-            _ => return,
-        };
-        if let Ok(number) = u16::try_from(number)
-            && number > 0
-        {
-            ports.insert(Port { number, udp });
-        }
-    };
-    let containers = pod.spec.as_ref().map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    for port in containers.iter().flat_map(|c| c.ports.iter().flatten()) {
-        add(port.container_port, port.protocol.as_deref());
-    }
-    for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
-        if spec.type_.as_deref() == Some("ExternalName") {
-            continue;
-        }
-        for port in spec.ports.iter().flatten() {
-            match &port.target_port {
-                None => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(0)) => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(number)) => add(*number, port.protocol.as_deref()),
-                Some(IntOrString::String(_named)) => {}
-            }
-        }
-    }
-    ports.into_iter().collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_come_from_containers_and_services() {
-        let pod = json!({"metadata": {"name": "a", "labels": {"app": "web"}}, "spec": {"containers": [
-            {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]}});
-        let key = ObjectKey::new(&kind::POD, "default", "a");
-        let stored = crate::model::object::to_stored(&kind::POD, pod);
-        let object = Object::from_stored(key, 1, stored).unwrap();
-        let service =
-            |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
-        let services = [
-            service(
-                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]}),
-            ),
-            service(
-                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]}),
-            ),
-            service(json!({"type": "ExternalName", "ports": [{"port": 7}]})),
-        ];
-        let found = ports(&object.parse().unwrap(), &services);
-        let found: Vec<String> = found.iter().map(port_name).collect();
-        assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
-    }
 }

@@ -10,27 +10,47 @@ use k8s_openapi::{
 };
 
 use crate::{
-    node::NodeOptions,
-    runtime::{Activity, ContainerState, Exit, PodState},
+    node::{NodeOptions, containers::is_sidecar},
+    runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
 
 /// Exit code of what was ended by SIGKILL.
 const KILLED: i32 = 137;
 
-/// Whether all containers of a pod have ended.
-pub(crate) fn ended(state: &PodState) -> bool {
-    !state.containers.is_empty()
-        && state.containers.iter().all(|c| matches!(c.now, Activity::Exited(_)))
+/// Conditions that are written here; others stay.
+const CONDITIONS: [&str; 5] =
+    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+
+/// The phase, also how a pod ended.
+fn phase(pod: &Pod, state: &PodState) -> &'static str {
+    let Some(spec) = &pod.spec else { return "Running" };
+    match state.stage {
+        Stage::Initializing => return "Pending",
+        Stage::Running => return "Running",
+        Stage::Ended => {}
+    }
+    let init = spec.init_containers.iter().flatten().filter(|c| !is_sidecar(c));
+    let failed = |container: &core::Container| {
+        let activity = find(state, &container.name).map(|state| &state.now);
+        matches!(activity, Some(Activity::Exited(exit)) if exit.code != 0)
+    };
+    if init.chain(&spec.containers).any(failed) { "Failed" } else { "Succeeded" }
 }
 
-/// `Running`, or how a pod ended all of whose containers have.
-fn phase(pod: &Pod, state: &PodState) -> &'static str {
-    let count = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
-    if state.containers.len() < count || !ended(state) {
-        return "Running";
-    }
-    let failed = |c: &ContainerState| matches!(&c.now, Activity::Exited(exit) if exit.code != 0);
-    if state.containers.iter().any(failed) { "Failed" } else { "Succeeded" }
+fn find<'a>(state: &'a PodState, name: &str) -> Option<&'a ContainerState> {
+    state.containers.iter().find(|state| state.name == name)
+}
+
+/// Init containers that are still to be done, or started if they are sidecars.
+fn incomplete<'a>(spec: &'a core::PodSpec, state: &PodState) -> Vec<&'a str> {
+    let init = spec.init_containers.iter().flatten().filter(|container| {
+        match find(state, &container.name).map(|state| &state.now) {
+            None => true,
+            Some(Activity::Exited(exit)) => exit.code != 0 && !is_sidecar(container),
+            Some(_) => !is_sidecar(container),
+        }
+    });
+    init.map(|container| container.name.as_str()).collect()
 }
 
 /// The status of a pod that runs at `ip`. Times of what did not change are kept.
@@ -48,39 +68,41 @@ pub(crate) fn running(
     let not_ready = state.failed.first().map(|(port, reason)| {
         ("PortNotBound", format!("port {} cannot be served: {reason}", port.number))
     });
+    let spec = pod.spec.clone().unwrap_or_default();
     let phase = phase(pod, state);
     let not_ready = match phase {
         "Succeeded" => Some(("PodCompleted", String::new())),
         "Failed" => Some(("PodFailed", String::new())),
-        _ => not_ready.or_else(|| unready(state)),
+        _ => not_ready.or_else(|| unready(&spec, state)),
     };
-    let conditions = [
-        ("PodReadyToStartContainers", phase == "Running"),
-        ("Initialized", true),
-        ("Ready", ready),
-        ("ContainersReady", ready),
-        ("PodScheduled", true),
-    ];
-    let conditions = conditions
-        .into_iter()
-        .map(|(name, holds)| condition(&old, name, holds, not_ready.as_ref(), &now))
-        .collect();
-    let spec = pod.spec.as_ref();
-    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let statuses = containers.iter().map(|c| {
+    let incomplete = incomplete(&spec, state);
+    let initialized = incomplete.is_empty();
+    let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
+    let uninitialized = Some(("ContainersNotInitialized", message));
+    let holds = [matches!(phase, "Pending" | "Running"), initialized, ready, ready, true];
+    let own = CONDITIONS.into_iter().zip(holds).map(|(name, holds)| {
+        let why = if name == "Initialized" { &uninitialized } else { &not_ready };
+        condition(&old, name, holds, why.as_ref(), &now)
+    });
+    let foreign = old.conditions.iter().flatten();
+    let foreign = foreign.filter(|c| !CONDITIONS.contains(&c.type_.as_str())).cloned();
+    let conditions = own.chain(foreign).collect();
+    let statuses = spec.containers.iter().map(|c| {
         let image = c.image.as_deref().unwrap_or_default();
-        match state.containers.iter().find(|state| state.name == c.name) {
+        match find(state, &c.name) {
+            _ if !initialized => initializing(&c.name, image),
             Some(own) => ending(pod, image, own),
             None => container(pod, &c.name, image, running_since(&started), ready),
         }
     });
-    let init_statuses = spec.and_then(|spec| spec.init_containers.as_ref()).map(|containers| {
-        let done = |c: &k8s_openapi::api::core::v1::Container| {
-            let exit = Exit { code: 0, started: started.0, finished: started.0 };
-            let state = terminated(pod, &c.name, &exit);
-            container(pod, &c.name, c.image.as_deref().unwrap_or_default(), state, true)
+    let init = |c: &core::Container| init_status(pod, c, state);
+    let init_statuses = spec.init_containers.as_ref().map(|all| all.iter().map(init).collect());
+    let later = spec.ephemeral_containers.as_ref().map(|all| {
+        let known = |c: &core::EphemeralContainer| {
+            let image = c.image.as_deref().unwrap_or_default();
+            Some(ContainerStatus { ready: false, ..ending(pod, image, find(state, &c.name)?) })
         };
-        containers.iter().map(done).collect()
+        all.iter().filter_map(known).collect()
     });
     PodStatus {
         phase: Some(phase.to_owned()),
@@ -92,14 +114,47 @@ pub(crate) fn running(
         start_time: Some(started.clone()),
         container_statuses: Some(statuses.collect()),
         init_container_statuses: init_statuses,
+        ephemeral_container_statuses: later,
         observed_generation: pod.metadata.generation,
         ..old
     }
 }
 
+/// The status of an init container or sidecar.
+fn init_status(pod: &Pod, own: &core::Container, state: &PodState) -> ContainerStatus {
+    let image = own.image.as_deref().unwrap_or_default();
+    let Some(state) = find(state, &own.name) else { return initializing(&own.name, image) };
+    let status = ending(pod, image, state);
+    let runs = matches!(state.now, Activity::Running(_));
+    let done = matches!(&state.now, Activity::Exited(exit) if exit.code == 0);
+    let ready = if is_sidecar(own) { runs } else { done };
+    ContainerStatus { ready, started: Some(runs), ..status }
+}
+
+/// The status of a container whose turn has not come.
+fn initializing(name: &str, image: &str) -> ContainerStatus {
+    let waiting = ContainerStateWaiting {
+        reason: Some("PodInitializing".to_owned()),
+        ..ContainerStateWaiting::default()
+    };
+    let state = core::ContainerState { waiting: Some(waiting), ..<_>::default() };
+    ContainerStatus {
+        name: name.to_owned(),
+        image: image.to_owned(),
+        started: Some(false),
+        state: Some(state),
+        ..ContainerStatus::default()
+    }
+}
+
 /// Why a pod is not ready one of whose containers does not run.
-fn unready(state: &PodState) -> Option<(&'static str, String)> {
-    let waiting = state.containers.iter().filter(|c| !matches!(c.now, Activity::Running(_)));
+fn unready(spec: &core::PodSpec, state: &PodState) -> Option<(&'static str, String)> {
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| is_sidecar(c));
+    let waits = |container: &&core::Container| match find(state, &container.name) {
+        Some(own) => !matches!(own.now, Activity::Running(_)),
+        None => state.stage == Stage::Initializing,
+    };
+    let waiting = sidecars.chain(&spec.containers).filter(waits);
     let names: Vec<&str> = waiting.map(|c| c.name.as_str()).collect();
     let message = format!("containers with unready status: [{}]", names.join(" "));
     (!names.is_empty()).then_some(("ContainersNotReady", message))

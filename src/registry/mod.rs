@@ -31,6 +31,7 @@ pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
 pub use record::Note;
+pub(crate) use strategy::TEMPLATE_GENERATION;
 pub use view::View;
 pub use watch::Subscription;
 pub use write::{Part, WriteOptions, Written};

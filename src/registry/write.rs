@@ -24,6 +24,8 @@ pub enum Part {
     Main,
     /// Only the status.
     Status,
+    /// Only the ephemeral containers of a pod.
+    EphemeralContainers,
 }
 
 /// How to treat a write.
@@ -386,6 +388,17 @@ fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
     if part == Part::Status {
         let mut document = old.clone();
         set_or_remove(&mut document, "status", new.get("status").cloned());
+        return document;
+    }
+    if part == Part::EphemeralContainers {
+        let mut document = old.clone();
+        let containers = new["spec"].get("ephemeralContainers").cloned();
+        set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
+        set_or_remove(
+            &mut document["metadata"],
+            "managedFields",
+            new["metadata"].get("managedFields").cloned(),
+        );
         return document;
     }
     if kind.has_status {

@@ -56,7 +56,7 @@ pub struct PodSpec {
     pub ports: Vec<Port>,
     /// False keeps it from being ready (annotation `snowglobe.dev/ready: "false"`).
     pub wants_ready: bool,
-    /// What it consists of.
+    /// What it consists of; init containers and sidecars first, in their order.
     pub containers: Vec<Container>,
     /// What becomes of a container that ends.
     pub restart: Restart,
@@ -73,6 +73,21 @@ pub struct Container {
     pub command: Vec<String>,
     /// Variables whose values are known.
     pub env: BTreeMap<String, String>,
+    /// When it runs.
+    pub role: Role,
+}
+
+/// When a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To its end, before those that come after it.
+    Init,
+    /// From its turn among the init containers on, as long as the pod runs.
+    Sidecar,
+    /// When all init containers are done.
+    Main,
+    /// From when it is added; never again.
+    Ephemeral,
 }
 
 /// A pod's `restartPolicy`.
@@ -107,6 +122,8 @@ pub struct PodEvent {
 /// The state of a running pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodState {
+    /// How far it is.
+    pub stage: Stage,
     /// Every port is served (perhaps elsewhere, see `moved`) and the pod wants to be ready.
     pub ready: bool,
     /// Ports that could not be bound as they are and are served on another port of the pod's address,
@@ -114,8 +131,21 @@ pub struct PodState {
     pub moved: Vec<MovedPort>,
     /// Ports that are not served at all, with the reason. Non-empty means not ready; binding is tried again.
     pub failed: Vec<(Port, String)>,
-    /// Containers that end, or may; all others run as long as the pod does.
+    /// Containers that end, or may, and all but the main ones that were started; other main ones run as long as the pod
+    /// does.
     pub containers: Vec<ContainerState>,
+}
+
+/// How far a pod is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    /// Its init containers run.
+    Initializing,
+    /// Its main containers run.
+    #[default]
+    Running,
+    /// An init container failed for good, or all main containers have ended.
+    Ended,
 }
 
 /// The state of a container that ends by itself.

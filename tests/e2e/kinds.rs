@@ -2,7 +2,7 @@
 
 use crate::{
     cluster::Cluster,
-    tools::{self, Tool, can_use},
+    tools::{self, Tool, can_use, eventually, wanted},
 };
 
 /// A kind in kubectl's words: resource, and an object named `sample` (labels are added) with what to patch.
@@ -408,4 +408,52 @@ fn strategy(resource: &str) -> &'static str {
 /// A resource without version and group.
 fn plural(resource: &str) -> &str {
     resource.split('.').next().unwrap_or_default()
+}
+
+#[test]
+fn services_get_addresses_of_further_ranges() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let range = |name: &str, range: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: networking.k8s.io/v1, kind: ServiceCIDR, metadata: {{name: {name}}}, \
+             spec: {{cidrs: ['{range}']}}}}"
+        ));
+    };
+    let ready = |name: &str| {
+        let path = "{.status.conditions[0].status}/{.status.conditions[0].message}";
+        cluster.kubectl(&format!("get servicecidr {name} -o jsonpath={path}"))
+    };
+    // Nobody else has addresses there: tests that run beside this one have others.
+    let [_, _, third, fourth] = std::process::id().to_be_bytes();
+    let more = format!("127.{}.{third}.{}/28", 250, fourth & 0xf0);
+    let address = format!("127.250.{third}.{}", (fourth & 0xf0) + 5);
+    range("more", &more);
+    range("far", "10.96.0.0/16");
+    cluster.kubectl(
+        "wait servicecidr/more servicecidr/kubernetes --for=condition=Ready --timeout=20s",
+    );
+    cluster.kubectl("wait servicecidr/far --for=condition=Ready=false --timeout=20s");
+    assert!(ready("far").contains("cannot be served"), "{}", ready("far"));
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: web}}, spec: {{clusterIP: {address}, selector: \
+         {{app: web}}, ports: [{{port: 8080}}]}}}}"
+    ));
+    cluster.kubectl("run web --image=web:1 --labels=app=web --port=8080");
+    cluster.kubectl("wait pod/web --for=condition=Ready --timeout=30s");
+    cluster.endpoints_ready("web", 1);
+    assert_eq!(crate::http::ask(&format!("http://{address}:8080/"))["pod"], "web");
+    let refused = cluster.try_apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: outside}, spec: {clusterIP: 10.96.0.9, ports: [{port: 80}]}}",
+    );
+    assert!(refused.failed().contains("the provided network does not match the current range"));
+    cluster.kubectl("delete servicecidr more --wait=false");
+    eventually("the range waits for its Service", || {
+        let told = ready("more");
+        wanted(told.starts_with("False/There are still IPAddresses"), told)
+    });
+    cluster.kubectl("delete service web");
+    cluster.kubectl("wait servicecidr/more --for=delete --timeout=20s");
 }

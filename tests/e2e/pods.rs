@@ -231,3 +231,99 @@ pub(crate) fn udp_ask_from(source: &str, ip: &str, port: u16, payload: &[u8]) ->
         Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
     })
 }
+
+#[test]
+fn init_containers_come_first() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let pod = |name: &str, restart: &str, init: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{restartPolicy: {restart}, \
+             initContainers: [{init}], containers: [{{name: main, image: 'main:1', ports: [{{containerPort: 8080}}]}}]}}}}"
+        ));
+    };
+    let init = |name: &str, script: &str| {
+        format!("{{name: {name}, image: busybox, command: [sh, -c, '{script}']}}")
+    };
+    let row = |name: &str| cluster.kubectl(&format!("get pod {name} --no-headers"));
+    let shows = |name: &str, status: &str| {
+        eventually("the status of a pod", || {
+            let row = row(name);
+            wanted(row.split_whitespace().nth(2) == Some(status), row)
+        });
+    };
+    let sidecar = "{name: beside, image: 'b:1', restartPolicy: Always}";
+    pod(
+        "fine",
+        "Always",
+        &format!("{}, {sidecar}, {}", init("one", "true"), init("two", "sleep 3")),
+    );
+    pod("waits", "Always", &format!("{}, {}", init("one", "true"), init("two", "sleep infinity")));
+    pod("never", "Never", &init("one", "exit 4"));
+    pod("again", "Always", &init("one", "exit 4"));
+    shows("waits", "Init:1/2");
+    shows("never", "Init:Error");
+    shows("again", "Init:CrashLoopBackOff");
+    cluster.kubectl("wait pod/fine --for=condition=Ready --timeout=30s");
+    assert!(row("fine").contains("2/2"), "{}", row("fine"));
+    let fine = cluster.json("get pod fine");
+    let statuses = &fine["status"]["initContainerStatuses"];
+    assert_eq!(statuses[0]["state"]["terminated"]["reason"], "Completed");
+    assert!(statuses[1]["state"]["running"].is_object(), "{statuses}");
+    let never = cluster.json("get pod never");
+    assert_eq!(never["status"]["phase"], "Failed");
+    assert_eq!(never["status"]["initContainerStatuses"][0]["state"]["terminated"]["exitCode"], 4);
+    let waiting = &never["status"]["containerStatuses"][0]["state"]["waiting"];
+    assert_eq!(waiting["reason"], "PodInitializing");
+    let waits = cluster.json("get pod waits");
+    assert_eq!(waits["status"]["phase"], "Pending");
+    let ip = waits["status"]["podIP"].as_str().expect("it has an address");
+    assert!(TcpStream::connect((ip, 8080)).is_err(), "nobody listens yet");
+    cluster.kubectl("delete pod --all --timeout=60s");
+}
+
+#[test]
+fn a_deadline_ends_a_pod() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: brief}, spec: {activeDeadlineSeconds: 2, \
+         terminationGracePeriodSeconds: 1, containers: [{name: a, image: 'a:1', ports: [{containerPort: 8080}]}]}}",
+    );
+    cluster.kubectl("wait pod/brief --for=jsonpath={.status.phase}=Failed --timeout=30s");
+    let status = cluster.json("get pod brief")["status"].clone();
+    assert_eq!(status["reason"], "DeadlineExceeded");
+    assert_eq!(status["message"], "Pod was active on the node longer than the specified deadline");
+    let ip = status["podIP"].as_str().expect("it had an address");
+    assert!(TcpStream::connect((ip, 8080)).is_err(), "nobody listens any more");
+    cluster.kubectl("delete pod brief --timeout=20s");
+}
+
+#[test]
+fn debug_adds_an_ephemeral_container() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let (cluster, _) = with_pod();
+    cluster.kubectl("debug echo --image=busybox --container=look --attach=false");
+    cluster.kubectl("debug echo --image=busybox --container=quick --attach=false -- sh -c true");
+    eventually("both containers are told", || {
+        let statuses = &cluster.json("get pod echo")["status"]["ephemeralContainerStatuses"];
+        let runs = statuses[0]["name"] == "look" && statuses[0]["state"]["running"].is_object();
+        let done = &statuses[1]["state"]["terminated"]["reason"] == "Completed";
+        wanted(runs && done, statuses)
+    });
+    assert!(cluster.kubectl("get pod echo").contains("1/1"));
+    let read =
+        cluster.kubectl("get --raw /api/v1/namespaces/default/pods/echo/ephemeralcontainers");
+    assert!(read.contains("\"look\""), "{read}");
+    let patch = "patch pod echo --subresource=status --type=json -p \
+        [{\"op\":\"remove\",\"path\":\"/spec/ephemeralContainers\"}]";
+    cluster.kubectl(patch);
+    let kept = cluster.kubectl("get pod echo -o jsonpath={.spec.ephemeralContainers[*].name}");
+    assert_eq!(kept, "look quick", "only the subresource touches them");
+}

@@ -170,6 +170,10 @@ fn drain_waits_for_the_budget() {
         let budget = cluster.json("get pdb web");
         wanted(budget["status"]["currentHealthy"] == 3, budget)
     });
+    // Trying it out waits for nobody.
+    cluster.kubectl("drain node-1 --ignore-daemonsets --force --dry-run=server --timeout=20s");
+    cluster.kubectl("uncordon node-1");
+    assert_eq!(names(&cluster.json("get pods -l app=web")).len(), 3);
     let drained = cluster.try_kubectl("drain node-1 --ignore-daemonsets --force --timeout=1s");
     assert!(drained.code != Some(0), "{}", drained.stdout);
     assert!(
@@ -215,4 +219,69 @@ fn pods_keep_away_from_each_other() {
         ),
         "{message}"
     );
+}
+
+#[test]
+fn important_pods_make_others_go() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.kubectl("create priorityclass high --value=1000");
+    // A resource of which the first node alone has some.
+    let raw = "patch node node-1 --subresource=status --type=merge -p \
+        {\"status\":{\"capacity\":{\"example.com/slot\":\"1\"},\"allocatable\":{\"example.com/slot\":\"1\"}}}";
+    cluster.kubectl(raw);
+    let pod = |name: &str, more: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}}}, spec: {{{more} containers: [{{name: a, \
+             image: 'a:1', resources: {{limits: {{example.com/slot: '1'}}}}}}]}}}}"
+        ));
+    };
+    pod("low", "");
+    cluster.kubectl("wait pod/low --for=condition=Ready --timeout=30s");
+    pod("same", "");
+    pod("polite", "priorityClassName: high, preemptionPolicy: PreemptLowerPriority,");
+    cluster.kubectl("wait pod/polite --for=condition=Ready --timeout=60s");
+    assert_eq!(cluster.kubectl("get pod polite -o jsonpath={.spec.priority}"), "1000");
+    assert!(cluster.event("default", "low", "Preempted").contains("on node node-1"));
+    assert_eq!(cluster.kubectl("get pod low --ignore-not-found"), "");
+    let told = cluster.event("default", "same", "FailedScheduling");
+    assert!(told.contains("Insufficient example.com/slot"), "{told}");
+    let refused = cluster
+        .try_kubectl("run x --image=a:1 --overrides {\"spec\":{\"priorityClassName\":\"lost\"}}")
+        .failed();
+    assert!(refused.contains("no PriorityClass with name lost was found"), "{refused}");
+}
+
+#[test]
+fn volume_claims_go_as_the_policy_says() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    for (name, deleted, scaled) in [("keep", "Retain", "Delete"), ("drop", "Delete", "Retain")] {
+        cluster.apply(&format!(
+            "{{apiVersion: apps/v1, kind: StatefulSet, metadata: {{name: {name}}}, spec: {{replicas: 2, \
+             podManagementPolicy: Parallel, persistentVolumeClaimRetentionPolicy: {{whenDeleted: {deleted}, \
+             whenScaled: {scaled}}}, selector: {{matchLabels: {{app: {name}}}}}, template: {{metadata: {{labels: \
+             {{app: {name}}}}}, spec: {{containers: [{{name: a, image: 'a:1', volumeMounts: [{{name: data, \
+             mountPath: /data}}]}}]}}}}, volumeClaimTemplates: [{{metadata: {{name: data}}, spec: {{accessModes: \
+             [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}]}}}}"
+        ));
+        cluster.kubectl(&format!("rollout status statefulset/{name} --timeout=30s"));
+    }
+    let are = |wanted_names: &[&str]| {
+        eventually("the claims", || {
+            let claims = names(&cluster.json("get persistentvolumeclaims"));
+            wanted(claims == wanted_names, format!("{claims:?}"))
+        });
+    };
+    are(&["data-drop-0", "data-drop-1", "data-keep-0", "data-keep-1"]);
+    cluster.kubectl("scale statefulset keep drop --replicas=1");
+    are(&["data-drop-0", "data-drop-1", "data-keep-0"]);
+    cluster.kubectl("scale statefulset keep --replicas=2");
+    are(&["data-drop-0", "data-drop-1", "data-keep-0", "data-keep-1"]);
+    cluster.kubectl("delete statefulset keep drop");
+    are(&["data-keep-0", "data-keep-1"]);
 }

@@ -141,9 +141,14 @@ fn operation(
         _ => (kind.group, kind.version, kind.kind),
     };
     let is_log = subresource.is_some_and(|subresource| subresource.name == "log");
+    let action = match subresource {
+        Some(subresource) if subresource.is_stream() => "connect",
+        _ => action,
+    };
     let schema = match about {
         (_, _, "Scale") => "io.k8s.api.autoscaling.v1.Scale".to_owned(),
         (_, _, "Binding") => "io.k8s.api.core.v1.Binding".to_owned(),
+        (_, _, "Eviction") => "io.k8s.api.policy.v1.Eviction".to_owned(),
         (_, _, "TokenRequest") => "io.k8s.api.authentication.v1.TokenRequest".to_owned(),
         _ => keys::schema(kind),
     };
@@ -152,11 +157,19 @@ fn operation(
         "post" => "create",
         "put" => "replace",
         "deletecollection" => "deleteCollection",
+        "connect" if method == "get" => "connectGet",
+        "connect" => "connectPost",
         other => other,
     };
     let suffix = subresource.map_or("", |subresource| match subresource.name {
+        "attach" => "Attach",
         "binding" => "Binding",
+        "ephemeralcontainers" => "Ephemeralcontainers",
+        "eviction" => "Eviction",
+        "exec" => "Exec",
+        "finalize" => "Finalize",
         "log" => "Log",
+        "portforward" => "Portforward",
         "scale" => "Scale",
         "token" => "Token",
         _ => "Status",
@@ -175,7 +188,7 @@ fn operation(
         parameters.push(("force", "boolean"));
     }
     let answer = match action {
-        _ if is_log => None,
+        _ if is_log || action == "connect" => None,
         "list" => Some(schemas::list_of(kind)),
         "delete" | "deletecollection" => Some(format!("{META}.Status")),
         _ => Some(schema),

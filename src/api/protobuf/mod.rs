@@ -94,9 +94,14 @@ fn message_name(api_version: &str, kind: &str) -> String {
 /// The JSON document of a body.
 ///
 /// # Errors
-/// 400 when the body is malformed or of a kind that is not known.
+/// 400 when the body is malformed; 415 when it is of a kind that is not known in this encoding.
 pub fn decode(body: &[u8]) -> Result<Value, Status> {
-    MESSAGES.document(body).map_err(|error| Status::bad_request(error.to_string()))
+    MESSAGES.document(body).map_err(|error| match error {
+        Error::UnknownKind { .. } => {
+            Status::unsupported_media_type(format!("{error} in {MEDIA_TYPE}: send JSON or YAML"))
+        }
+        _ => Status::bad_request(error.to_string()),
+    })
 }
 
 impl Messages {
@@ -126,6 +131,9 @@ impl Messages {
                 (2, Wire::Bytes(bytes)) => raw = bytes,
                 _ => {}
             }
+        }
+        if kind.is_empty() {
+            return Err(Error::Malformed);
         }
         let name = message_name(&api_version, &kind);
         let Some(fields) = self.types.get(name.as_str()) else {

@@ -149,7 +149,6 @@ fn broken_bodies_are_refused() {
         b"k8s\0",
         b"k8s\0\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
         &whole[..whole.len() - 8],
-        &body("v1", "Frob", &[]),
         &body("v1", "ConfigMap", &[number(1, 3)]),
     ] {
         assert_eq!(decode(broken).unwrap_err().code, 400, "{broken:?}");
@@ -176,4 +175,31 @@ fn every_message_that_a_type_names_exists() {
             "{kind:?}"
         );
     }
+}
+
+#[test]
+fn controller_revisions_carry_json() {
+    let data = bytes(2, bytes(1, br#"{"spec": {"x": [1]}}"#));
+    check(
+        &body("apps/v1", "ControllerRevision", &[message(1, &[bytes(1, "r")]), data, number(3, 4)]),
+        json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "metadata": {"name": "r"},
+               "data": {"spec": {"x": [1]}}, "revision": 4}),
+    );
+}
+
+#[test]
+fn evictions_carry_options() {
+    let options = message(2, &[number(1, 30), bytes(5, "All")]);
+    check(
+        &body("policy/v1", "Eviction", &[message(1, &[bytes(1, "web")]), options]),
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"},
+               "deleteOptions": {"gracePeriodSeconds": 30, "dryRun": ["All"]}}),
+    );
+}
+
+#[test]
+fn unknown_kinds_are_told() {
+    let status = decode(&body("x.dev/v1", "Thing", &[])).unwrap_err();
+    assert_eq!((status.code, status.reason), (415, "UnsupportedMediaType"));
+    assert!(status.message.contains("Thing"), "{}", status.message);
 }

@@ -26,6 +26,7 @@ pub(crate) async fn serve(
     subresource: &str,
 ) -> Result<Response, Status> {
     let kind = request.target.kind;
+    let is_pod = kind.kind == "Pod";
     match (subresource, &request.method) {
         ("status", &Method::GET) if kind.has_status => resources::get(api, request).await,
         ("status", &Method::PUT) if kind.has_status => {
@@ -34,14 +35,21 @@ pub(crate) async fn serve(
         ("status", &Method::PATCH) if kind.has_status => {
             resources::apply_patch(api, request, Part::Status).await
         }
+        ("ephemeralcontainers", &Method::GET) if is_pod => resources::get(api, request).await,
+        ("ephemeralcontainers", &Method::PUT) if is_pod => {
+            resources::replace(api, request, Part::EphemeralContainers).await
+        }
+        ("ephemeralcontainers", &Method::PATCH) if is_pod => {
+            resources::apply_patch(api, request, Part::EphemeralContainers).await
+        }
         ("scale", _) if kind.has_scale => scale::serve(api, request).await,
-        ("log", &Method::GET) if kind.kind == "Pod" => log::serve(api, request),
+        ("log", &Method::GET) if is_pod => log::serve(api, request),
         ("token", &Method::POST) if kind.kind == "ServiceAccount" => token::serve(api, request),
-        ("attach" | "exec" | "portforward", &Method::GET | &Method::POST) if kind.kind == "Pod" => {
+        ("attach" | "exec" | "portforward", &Method::GET | &Method::POST) if is_pod => {
             streams::serve(api, request, subresource)
         }
-        ("binding", &Method::POST) if kind.kind == "Pod" => binding::serve(api, request).await,
-        ("eviction", &Method::POST) if kind.kind == "Pod" => eviction::serve(api, request).await,
+        ("binding", &Method::POST) if is_pod => binding::serve(api, request).await,
+        ("eviction", &Method::POST) if is_pod => eviction::serve(api, request).await,
         ("finalize", &Method::PUT) if kind.kind == "Namespace" => {
             finalize::serve(api, request).await
         }

@@ -24,7 +24,7 @@ const NO_DOMAIN: &str =
     "node(s) didn't match pod topology spread constraints (missing required label)";
 
 /// All placed pods, by the node that they are on.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Neighbours<'a> {
     pods: Vec<(String, Pod<'a>)>,
 }
@@ -127,6 +127,16 @@ impl<'a> Neighbours<'a> {
     /// A pod is on a node now.
     pub(super) fn add(&mut self, node: &str, pod: &Pod<'a>) {
         self.pods.push((node.to_owned(), pod.clone()));
+    }
+
+    /// A pod is no longer there.
+    pub(super) fn remove(&mut self, pod: &Pod<'_>) {
+        self.pods.retain(|(_, other)| other.object.metadata.uid != pod.object.metadata.uid);
+    }
+
+    /// The pods on a node.
+    pub(super) fn on<'b>(&'b self, node: &'b str) -> impl Iterator<Item = &'b Pod<'a>> {
+        self.pods.iter().filter(move |(name, _)| name == node).map(|(_, pod)| pod)
     }
 
     /// The rules that hold for a pod.
@@ -233,9 +243,13 @@ impl<'a> Neighbours<'a> {
         // Nodes that the pod could not be on for other reasons do not count.
         let affinity = constraint.node_affinity_policy.as_deref() != Some("Ignore");
         let taints = constraint.node_taints_policy.as_deref() == Some("Honor");
+        let same = spec.topology_spread_constraints.iter().flatten();
+        let same: Vec<_> =
+            same.filter(|c| c.when_unsatisfiable == constraint.when_unsatisfiable).collect();
         let counts_node = |node: &Node| {
-            let suitable = node.suitability(spec);
-            (!affinity || node.is_wanted(spec)) && (!taints || suitable.wants)
+            same.iter().all(|constraint| node.label(&constraint.topology_key).is_some())
+                && (!affinity || node.is_wanted(spec))
+                && (!taints || node.is_tolerable(spec))
         };
         let mut counts: BTreeMap<String, i64> = nodes
             .values()

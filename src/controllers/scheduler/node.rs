@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity};
 
 use crate::{
     controllers::{
-        pod::{Pod, Requests, quantity_milli},
+        pod::{Facts, HostPort, Pod, Requests, quantity_milli},
         service::ZONE_LABEL,
     },
     model::kind,
@@ -20,6 +20,10 @@ const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 const AVOIDED_WEIGHT: i64 = 100;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";
 
+/// Resources that are not limited on a node that does not tell them.
+const NATIVE: &[&str] = &["cpu", "memory", "ephemeral-storage"];
+
+#[derive(Clone)]
 pub(crate) struct Node {
     pub(super) name: String,
     pub(super) zone: String,
@@ -28,16 +32,11 @@ pub(crate) struct Node {
     labels: BTreeMap<String, String>,
     taints: Vec<core::Taint>,
     unschedulable: bool,
-    allocatable: Allocatable,
+    /// Thousandths of each resource; `pods` is among them.
+    allocatable: BTreeMap<String, i64>,
     used: Requests,
+    host_ports: Vec<HostPort>,
     groups: BTreeMap<String, usize>,
-}
-
-struct Allocatable {
-    pods: i64,
-    /// `None` where the node does not tell.
-    cpu: Option<i64>,
-    memory: Option<i64>,
 }
 
 /// Why a pod cannot be on a node, in Kubernetes' words.
@@ -73,7 +72,7 @@ pub(crate) fn nodes(view: &View) -> BTreeMap<String, Node> {
         let node: core::Node = object.parse().ok()?;
         let spec = node.spec.unwrap_or_default();
         let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
-        let amount = |name: &str| allocatable.get(name).and_then(|q| quantity_milli(&q.0));
+        let amount = |(name, amount): (String, Quantity)| Some((name, quantity_milli(&amount.0)?));
         Some(Node {
             name: object.key.name.clone(),
             zone: object.metadata.labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
@@ -81,12 +80,9 @@ pub(crate) fn nodes(view: &View) -> BTreeMap<String, Node> {
             labels: object.metadata.labels.clone(),
             taints: spec.taints.unwrap_or_default(),
             unschedulable: spec.unschedulable == Some(true),
-            allocatable: Allocatable {
-                pods: amount("pods").map_or(PODS_DEFAULT, |milli| milli / 1000),
-                cpu: amount("cpu"),
-                memory: amount("memory").map(|milli| milli / 1000),
-            },
+            allocatable: allocatable.into_iter().filter_map(amount).collect(),
             used: Requests::default(),
+            host_ports: Vec::new(),
             groups: BTreeMap::new(),
         })
     };
@@ -105,8 +101,23 @@ impl Node {
     /// Counts a pod as one of this node's.
     pub(super) fn take(&mut self, pod: &Pod<'_>) {
         self.pods += 1;
-        self.used = self.used.plus(pod.facts.requests());
+        self.used.add(&pod.facts.requests());
+        self.host_ports.extend(pod.facts.host_ports());
         *self.groups.entry(group(pod)).or_default() += 1;
+    }
+
+    /// A pod is no longer one of this node's.
+    pub(super) fn release(&mut self, pod: &Pod<'_>) {
+        self.pods = self.pods.saturating_sub(1);
+        self.used.subtract(&pod.facts.requests());
+        for port in pod.facts.host_ports() {
+            if let Some(at) = self.host_ports.iter().position(|taken| *taken == port) {
+                self.host_ports.swap_remove(at);
+            }
+        }
+        if let Some(count) = self.groups.get_mut(&group(pod)) {
+            *count = count.saturating_sub(1);
+        }
     }
 
     pub(super) fn count_of(&self, group: &str) -> usize {
@@ -114,7 +125,7 @@ impl Node {
     }
 
     /// Every reason against a pod; as in Kubernetes, room is looked at only when nothing else speaks against it.
-    pub(super) fn misfits(&self, spec: &core::PodSpec, requests: Requests) -> Vec<Misfit> {
+    pub(super) fn misfits(&self, spec: &core::PodSpec, facts: &Facts) -> Vec<Misfit> {
         let tolerations = spec.tolerations.as_deref().unwrap_or_default();
         if self.unschedulable && !tolerates(tolerations, &cordon()) {
             return vec![Misfit::firm("node(s) were unschedulable")];
@@ -127,7 +138,12 @@ impl Node {
         if !self.is_wanted(spec) {
             return vec![Misfit::firm("node(s) didn't match Pod's node affinity/selector")];
         }
-        self.shortages(requests).into_iter().map(Misfit::soft).collect()
+        if facts.host_ports().any(|port| self.is_port_taken(&port)) {
+            return vec![Misfit::soft(
+                "node(s) didn't have free ports for the requested pod ports",
+            )];
+        }
+        self.shortages(&facts.requests())
     }
 
     /// Whether a DaemonSet's pod belongs here, whatever room there is.
@@ -145,6 +161,13 @@ impl Node {
         }
     }
 
+    /// The pod tolerates every taint that would keep it away, a cordon among them.
+    pub(super) fn is_tolerable(&self, spec: &core::PodSpec) -> bool {
+        let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+        self.untolerated(tolerations).is_none()
+            && (!self.unschedulable || tolerates(tolerations, &cordon()))
+    }
+
     fn untolerated(&self, tolerations: &[core::Toleration]) -> Option<&core::Taint> {
         let binding = self.taints.iter().filter(|taint| {
             matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute")
@@ -153,21 +176,31 @@ impl Node {
         binding.into_iter().find(|taint| !tolerates(tolerations, taint))
     }
 
-    fn shortages(&self, requests: Requests) -> Vec<&'static str> {
-        let Allocatable { pods, cpu, memory } = self.allocatable;
-        let total = self.used.plus(requests);
-        let exceeds = |wanted: i64, total: i64, have: Option<i64>| {
-            wanted > 0 && have.is_some_and(|have| total > have)
-        };
+    fn is_port_taken(&self, (protocol, number, address): &HostPort) -> bool {
+        self.host_ports.iter().any(|(taken_protocol, taken, by)| {
+            (taken_protocol, taken) == (protocol, number)
+                && (by == address || by.is_empty() || address.is_empty())
+        })
+    }
+
+    fn shortages(&self, requests: &Requests) -> Vec<Misfit> {
         let mut reasons = Vec::new();
+        let pods = self.allocatable.get("pods").map_or(PODS_DEFAULT, |milli| milli / 1000);
         if i64::try_from(self.pods).unwrap_or(i64::MAX) >= pods {
-            reasons.push("Too many pods");
+            reasons.push(Misfit::soft("Too many pods"));
         }
-        if exceeds(requests.cpu, total.cpu, cpu) {
-            reasons.push("Insufficient cpu");
-        }
-        if exceeds(requests.memory, total.memory, memory) {
-            reasons.push("Insufficient memory");
+        for (name, wanted) in requests.0.iter().filter(|(_, wanted)| **wanted > 0) {
+            let have = match self.allocatable.get(name) {
+                Some(have) => *have,
+                None if NATIVE.contains(&name.as_str()) => continue,
+                None => 0,
+            };
+            let used = self.used.0.get(name).copied().unwrap_or(0);
+            if used.saturating_add(*wanted) > have {
+                // An empty node would not do either.
+                let firm = *wanted > have;
+                reasons.push(Misfit { reason: format!("Insufficient {name}"), firm });
+            }
         }
         reasons
     }

@@ -21,7 +21,7 @@ pub(super) static RULES: Rules<DaemonSet> = Rules { default, validate, ..Rules::
 
 const REVISIONS: i32 = 10;
 /// Counts templates; `apps/v1` keeps the field of older versions in this annotation.
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+pub(crate) const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 fn default(new: &mut DaemonSet, old: Option<&DaemonSet>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();

@@ -12,6 +12,7 @@ mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
+mod ephemeral_containers;
 mod event;
 mod fields;
 mod ingress;
@@ -43,6 +44,8 @@ mod service_cidr;
 mod service_validation;
 mod stateful_set;
 mod workload;
+
+pub(crate) use daemon_set::TEMPLATE_GENERATION;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -79,7 +82,7 @@ pub(crate) struct Rules<T> {
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
     /// Why the object is refused as a whole, in the words of an admission plugin (403).
-    pub(crate) refuse: fn(new: &T, context: &Context<'_>) -> Option<String>,
+    pub(crate) refuse: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Option<String>,
     /// Deprecations and doubtful values, for `Warning` headers.
     pub(crate) warnings: fn(new: &T) -> Vec<String>,
     /// How names are formed.
@@ -95,7 +98,7 @@ impl<T> Rules<T> {
         validate: |_, _, _| Vec::new(),
         allocate: |_, _, _| Vec::new(),
         claims: |_| Vec::new(),
-        refuse: |_, _| None,
+        refuse: |_, _, _| None,
         warnings: |_| Vec::new(),
         name: metadata::NameForm::Subdomain,
         grace_seconds: |_| None,
@@ -143,7 +146,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             decode::decode::<T>(kind, document, context.field_validation)?;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
-        if let Some(why) = (self.refuse)(&new, context) {
+        if let Some(why) = (self.refuse)(&new, old.as_ref(), context) {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
         let mut causes = metadata::validate(document, self.name);

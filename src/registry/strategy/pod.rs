@@ -3,20 +3,22 @@
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::Cause,
+    model::{Cause, kind},
     registry::{
         Part,
         strategy::{
-            Context, Rules, address, checks,
+            Context, Rules, address, checks, ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
+            priority_class::{Digest, PREEMPT, SYSTEM},
             quantity,
         },
     },
 };
 
-pub(super) static RULES: Rules<Pod> = Rules { default, validate, grace_seconds, ..Rules::STORED };
+pub(super) static RULES: Rules<Pod> =
+    Rules { default, validate, refuse, grace_seconds, ..Rules::STORED };
 
 /// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
@@ -26,31 +28,29 @@ const GRACE_SECONDS: i64 = 30;
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-/// The classes that every cluster has (admission plugin Priority).
-const PRIORITY_CLASSES: [(&str, i32); 2] =
-    [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
-
-fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
+fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
     if old.is_some() {
         return;
     }
-    admit(spec);
+    admit(spec, context);
+    pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
     new.status =
         Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
 }
 
 /// What the admission plugins of a real cluster add to a new pod.
-fn admit(spec: &mut PodSpec) {
+fn admit(spec: &mut PodSpec, context: &Context<'_>) {
     fill_text(&mut spec.service_account_name, "default");
     pod_defaults::copy_service_account(spec);
-    let class = text(&spec.priority_class_name);
-    let class = PRIORITY_CLASSES.iter().find(|(name, _)| *name == class);
-    spec.priority = Some(class.map_or(0, |(_, value)| *value));
-    fill(&mut spec.preemption_policy, "PreemptLowerPriority".to_owned());
+    if let Some(priority) = priority(spec, context) {
+        spec.priority_class_name = Some(priority.class).filter(|name| !name.is_empty());
+        fill(&mut spec.priority, priority.value);
+        fill(&mut spec.preemption_policy, priority.preemption);
+    }
     let tolerations = spec.tolerations.get_or_insert_default();
     for taint in NODE_TAINTS {
         if !tolerations.iter().any(|toleration| is_tolerated(toleration, taint)) {
@@ -63,6 +63,55 @@ fn admit(spec: &mut PodSpec) {
             });
         }
     }
+}
+
+/// What admission plugin Priority computes.
+struct Priority {
+    class: String,
+    value: i32,
+    preemption: String,
+}
+
+/// By the pod's class, else by the one that is the default; `None` when there is no such class.
+fn priority(spec: &PodSpec, context: &Context<'_>) -> Option<Priority> {
+    let name = text(&spec.priority_class_name);
+    let classes = context.view.list(&kind::PRIORITY_CLASS, None);
+    let mut classes = classes.map(|class| (class.key.name.clone(), class.digest::<Digest>()));
+    let class = classes.find(|(own, class)| match name {
+        "" => class.global_default,
+        name => own == name,
+    });
+    let (class, value, preemption) = match class {
+        Some((name, class)) => (name, class.value, class.preemption_policy.clone()),
+        None if name.is_empty() => (String::new(), 0, String::new()),
+        None => {
+            // Every cluster has these, even before they are stored.
+            let (name, value) = SYSTEM.iter().find(|(known, _)| *known == name)?;
+            ((*name).to_owned(), *value, String::new())
+        }
+    };
+    let preemption = if preemption.is_empty() { PREEMPT.to_owned() } else { preemption };
+    Some(Priority { class, value, preemption })
+}
+
+/// As admission plugin Priority.
+fn refuse(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Option<String> {
+    let spec = new.spec.as_ref().filter(|_| old.is_none())?;
+    let Some(Priority { value, preemption, .. }) = priority(spec, context) else {
+        let name = text(&spec.priority_class_name);
+        return Some(format!("no PriorityClass with name {name} was found"));
+    };
+    let given = |what: &str, given: &str, right: &str| {
+        format!(
+            "the {what} ({given}) must not be provided in pod spec; priority admission controller computed {right} \
+             from the given PriorityClass name"
+        )
+    };
+    if let Some(own) = spec.priority.filter(|own| *own != value) {
+        return Some(given("integer value of priority", &own.to_string(), &value.to_string()));
+    }
+    let own = text(&spec.preemption_policy);
+    (own != preemption).then(|| given("string value of PreemptionPolicy", own, &preemption))
 }
 
 fn is_tolerated(toleration: &Toleration, taint: &str) -> bool {
@@ -99,6 +148,11 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
         if let Some(status) = &new.status {
             validate_status(&mut causes, status, old.and_then(|old| old.status.as_ref()));
         }
+        return causes;
+    }
+    if context.part == Part::EphemeralContainers {
+        let old = old.and_then(|old| old.spec.as_ref()).map(|old| items(&old.ephemeral_containers));
+        ephemeral_containers::validate(&mut causes, spec, old.unwrap_or_default());
         return causes;
     }
     pod_validation::validate(&mut causes, "spec", spec, Place::Pod);

@@ -1,8 +1,13 @@
 //! Defaults of pod specs, for Pods and for the templates of workloads.
 
-use k8s_openapi::api::core::v1::{
-    Container, EmptyDirVolumeSource, EphemeralContainer, HTTPGetAction, Lifecycle, PodSpec, Probe,
-    ResourceRequirements, Volume,
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        Container, EmptyDirVolumeSource, EphemeralContainer, HTTPGetAction, Lifecycle,
+        PodAffinityTerm, PodSpec, Probe, ResourceRequirements, Volume,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
 };
 
 use crate::registry::strategy::fields::{fill, fill_number, fill_text, items, text};
@@ -40,6 +45,41 @@ pub(super) fn default_pod_only(spec: &mut PodSpec) {
         for port in container.ports.iter_mut().flatten().filter(|_| host_network) {
             fill_number(&mut port.host_port, port.container_port);
         }
+    }
+}
+
+/// What `matchLabelKeys` and `mismatchLabelKeys` mean for a pod with these labels becomes part of the selectors, so that
+/// later changes of its labels change nothing.
+pub(super) fn merge_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let merge = |selector: &mut Option<LabelSelector>, keys: &Option<Vec<String>>, how: &str| {
+        let Some(selector) = selector else { return };
+        for key in items(keys) {
+            let operator = how.to_owned();
+            let Some(value) = labels.and_then(|labels| labels.get(key)) else { continue };
+            let (key, values) = (key.clone(), Some(vec![value.clone()]));
+            let requirement = LabelSelectorRequirement { key, operator, values };
+            selector.match_expressions.get_or_insert_default().push(requirement);
+        }
+    };
+    for constraint in spec.topology_spread_constraints.iter_mut().flatten() {
+        merge(&mut constraint.label_selector, &constraint.match_label_keys, "In");
+    }
+    let Some(affinity) = &mut spec.affinity else { return };
+    let (near, far) = (&mut affinity.pod_affinity, &mut affinity.pod_anti_affinity);
+    let mut terms: Vec<&mut PodAffinityTerm> = Vec::new();
+    if let Some(near) = near {
+        terms.extend(near.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let wishes = near.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(wishes.flatten().map(|wish| &mut wish.pod_affinity_term));
+    }
+    if let Some(far) = far {
+        terms.extend(far.required_during_scheduling_ignored_during_execution.iter_mut().flatten());
+        let wishes = far.preferred_during_scheduling_ignored_during_execution.iter_mut();
+        terms.extend(wishes.flatten().map(|wish| &mut wish.pod_affinity_term));
+    }
+    for term in terms {
+        merge(&mut term.label_selector, &term.match_label_keys, "In");
+        merge(&mut term.label_selector, &term.mismatch_label_keys, "NotIn");
     }
 }
 

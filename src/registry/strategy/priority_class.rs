@@ -15,11 +15,11 @@ pub(super) static RULES: Rules<PriorityClass> =
     Rules { default, validate, refuse, ..Rules::STORED };
 
 /// Names and values of the classes that only the cluster itself may have.
-const SYSTEM: [(&str, i32); 2] =
+pub(super) const SYSTEM: [(&str, i32); 2] =
     [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const SYSTEM_PREFIX: &str = "system-";
 const VALUE_MAX: i32 = 1_000_000_000;
-const PREEMPT: &str = "PreemptLowerPriority";
+pub(super) const PREEMPT: &str = "PreemptLowerPriority";
 const PREEMPTION: &str = "preemptionPolicy";
 
 fn default(new: &mut PriorityClass, _old: Option<&PriorityClass>, _context: &Context<'_>) {
@@ -69,14 +69,21 @@ fn known_system_class(name: &str, class: &PriorityClass) -> Result<(), String> {
     Ok(())
 }
 
+/// What admission of pods reads.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Digest {
-    global_default: bool,
+pub(super) struct Digest {
+    pub(super) value: i32,
+    pub(super) global_default: bool,
+    pub(super) preemption_policy: String,
 }
 
 /// As the admission plugin `Priority`.
-fn refuse(new: &PriorityClass, context: &Context<'_>) -> Option<String> {
+fn refuse(
+    new: &PriorityClass,
+    _old: Option<&PriorityClass>,
+    context: &Context<'_>,
+) -> Option<String> {
     if new.global_default != Some(true) {
         return None;
     }
@@ -154,10 +161,10 @@ mod tests {
         view.insert(&Object::from_stored(key, 1, stored).unwrap().into());
         let context = context(&view, &options, Part::Main);
         assert_eq!(
-            refuse(&class(&json!({"globalDefault": true})), &context).unwrap(),
+            refuse(&class(&json!({"globalDefault": true})), None, &context).unwrap(),
             "PriorityClass first is already marked as default. Only one default can exist"
         );
         let itself = json!({"metadata": {"name": "first"}, "globalDefault": true});
-        assert_eq!(refuse(&class(&itself), &context), None);
+        assert_eq!(refuse(&class(&itself), None, &context), None);
     }
 }

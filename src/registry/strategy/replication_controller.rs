@@ -48,15 +48,9 @@ fn validate(
     let Some(spec) = &new.spec else { return causes };
     if context.part == Part::Status {
         if let Some(status) = &new.status {
-            workload::validate_counts(
-                &mut causes,
-                &[
-                    ("replicas", Some(status.replicas)),
-                    ("fullyLabeledReplicas", status.fully_labeled_replicas),
-                    ("readyReplicas", status.ready_replicas),
-                    ("availableReplicas", status.available_replicas),
-                ],
-            );
+            let parts =
+                [status.fully_labeled_replicas, status.ready_replicas, status.available_replicas];
+            workload::validate_replicas(&mut causes, status.replicas, parts);
         }
         return causes;
     }

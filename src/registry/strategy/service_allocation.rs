@@ -20,6 +20,7 @@ use crate::{
                 load_balancer_addresses, needs_cluster_ip, needs_health_check, needs_node_ports,
                 node_ports,
             },
+            service_cidr,
         },
     },
 };
@@ -201,15 +202,17 @@ fn choose_cluster_ips(
     let held = old.filter(|old| needs_cluster_ip(old)).map(|old| items(&old.cluster_ips));
     let held = held.unwrap_or_default();
     let requested = spec.cluster_ips.take().unwrap_or_default();
+    let all = service_cidr::service_ranges(context);
     let mut chosen = Vec::new();
     for (i, family) in items(&spec.ip_families).iter().enumerate() {
-        let range = context.options.service_cidrs.iter();
-        let range = range.copied().find(|range| family_of(range.addr()) == family);
+        let ranges: Vec<IpNet> =
+            all.iter().copied().filter(|range| family_of(range.addr()) == family).collect();
         let address = match requested.get(i).filter(|text| !text.is_empty()) {
             Some(text) if held.contains(text) => text.clone(),
-            Some(text) => requested_address(text, &requested, range, context)?,
-            None => range
-                .and_then(|range| alloc::free_service_address(context.view, range, context.seed))
+            Some(text) => requested_address(text, &requested, &ranges, context)?,
+            None => ranges
+                .iter()
+                .find_map(|range| alloc::free_service_address(context.view, *range, context.seed))
                 .ok_or_else(|| full("spec.clusterIPs", "serviceIP"))?
                 .to_string(),
         };
@@ -223,11 +226,11 @@ fn choose_cluster_ips(
 fn requested_address(
     text: &str,
     requested: &[String],
-    range: Option<IpNet>,
+    ranges: &[IpNet],
     context: &Context<'_>,
 ) -> Result<String, Vec<Cause>> {
     let address: Option<IpAddr> = text.parse().ok();
-    let usable = address.zip(range).is_some_and(|(a, range)| alloc::is_usable(range, a));
+    let usable = address.is_some_and(|a| ranges.iter().any(|range| alloc::is_usable(*range, a)));
     let fault = match address.filter(|_| usable) {
         None => "the provided network does not match the current range",
         Some(address) if Claim::ServiceAddress(address).is_taken(context.view) => {

@@ -2,9 +2,10 @@
 
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
+use serde::Deserialize;
 
 use crate::{
-    model::Cause,
+    model::{Cause, kind},
     registry::{
         Part,
         strategy::{
@@ -55,6 +56,48 @@ fn keep(causes: &mut Vec<Cause>, now: &[String], before: &[String]) {
             causes.push(Cause::invalid(format!("{RANGES}[{i}]"), now.as_str(), IMMUTABLE));
         }
     }
+}
+
+/// What allocation reads.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Digest {
+    spec: DigestSpec,
+    status: DigestStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DigestSpec {
+    cidrs: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DigestStatus {
+    conditions: Vec<DigestCondition>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DigestCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+/// The ranges that Services get addresses of: those of `--service-cidr`, then all that are ready.
+pub(super) fn service_ranges(context: &Context<'_>) -> Vec<IpNet> {
+    let mut ranges = context.options.service_cidrs.clone();
+    let objects = context.view.list(&kind::SERVICE_CIDR, None);
+    for object in objects.filter(|object| !object.is_terminating()) {
+        let digest = object.digest::<Digest>();
+        let mut conditions = digest.status.conditions.iter();
+        if conditions.any(|condition| condition.kind == "Ready" && condition.status == "True") {
+            ranges.extend(digest.spec.cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok()));
+        }
+    }
+    ranges
 }
 
 fn validate_ranges(causes: &mut Vec<Cause>, ranges: &[String]) {

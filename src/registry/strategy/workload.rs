@@ -44,6 +44,18 @@ pub(super) fn selector_and_template(
     }
 }
 
+/// The counts of ReplicaSets and ReplicationControllers: all, then those that are fully labeled, ready and available.
+pub(super) fn validate_replicas(causes: &mut Vec<Cause>, all: i32, parts: [Option<i32>; 3]) {
+    let [labeled, ready, available] = parts;
+    let counts = [
+        ("replicas", Some(all)),
+        ("fullyLabeledReplicas", labeled),
+        ("readyReplicas", ready),
+        ("availableReplicas", available),
+    ];
+    validate_counts(causes, &counts);
+}
+
 /// Counts in a status are not negative, and no part is larger than `replicas`, the first of them.
 pub(super) fn validate_counts(causes: &mut Vec<Cause>, counts: &[(&str, Option<i32>)]) {
     for (field, count) in counts {

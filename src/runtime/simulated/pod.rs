@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
-    Activity, ContainerState, Log, MovedPort, PodSpec, PodState, Port,
+    Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role, Stage,
     simulated::{News, container, port},
 };
 
@@ -56,22 +56,26 @@ struct Written {
 #[derive(Default)]
 struct Status {
     ports: BTreeMap<Port, PortStatus>,
-    /// Those that end by themselves.
+    /// Those that end by themselves, and all that are not main ones.
     containers: BTreeMap<String, ContainerState>,
-    /// The containers were started.
-    started: bool,
-    /// All containers have ended.
-    done: bool,
+    /// The init containers were started.
+    begun: bool,
+    /// Main and ephemeral containers that were started.
+    started: BTreeSet<String>,
+    stage: Stage,
     /// What was told last.
     told: Option<PodState>,
 }
 
 impl Pod {
     pub(super) fn new(spec: PodSpec, news: Arc<News>, token: &CancellationToken) -> Self {
+        let initializes =
+            spec.containers.iter().any(|c| matches!(c.role, Role::Init | Role::Sidecar));
+        let stage = if initializes { Stage::Initializing } else { Stage::Running };
         Self {
             spec: RwLock::new(Arc::new(spec)),
             listeners: tokio::sync::Mutex::default(),
-            status: Mutex::default(),
+            status: Mutex::new(Status { stage, ..Status::default() }),
             log: Mutex::default(),
             news,
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
@@ -89,13 +93,16 @@ impl Pod {
     /// Makes the listeners those of the description; others and open connections are left alone.
     pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
         let mut listeners = self.listeners.lock().await;
-        if self.stopping.is_cancelled() || self.status.lock().done {
+        if self.stopping.is_cancelled() || self.status.lock().stage == Stage::Ended {
             return;
         }
-        self.start_containers(&spec);
         let moved_house = self.spec().ip != spec.ip;
         let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
         *self.spec.write() = Arc::new(spec);
+        let stage = self.start_containers(&self.spec());
+        if stage == Stage::Initializing {
+            return self.tell();
+        }
         close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
         self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
         for port in wanted {
@@ -109,31 +116,74 @@ impl Pod {
         self.tell();
     }
 
-    fn start_containers(self: &Arc<Self>, spec: &PodSpec) {
-        if std::mem::replace(&mut self.status.lock().started, true) {
-            return;
+    /// Starts what was not started before and may be.
+    fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
+        let mut status = self.status.lock();
+        if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
+            self.spawn(Arc::clone(self).initialize());
         }
         for container in &spec.containers {
-            let Some(steps) = container::course(spec, container) else { continue };
-            let (pod, name) = (Arc::clone(self), container.name.clone());
-            let run = container::run(pod, name, steps, spec.restart);
-            let end = self.end.clone();
-            self.tasks.spawn(async move { end.run_until_cancelled(run).await.unwrap_or(()) });
+            let restart = match container.role {
+                Role::Main if status.stage == Stage::Running => spec.restart,
+                Role::Ephemeral => Restart::Never,
+                _ => continue,
+            };
+            if !status.started.insert(container.name.clone()) {
+                continue;
+            }
+            match container::course(spec, container) {
+                Some(steps) => {
+                    self.spawn(container::run(Arc::clone(self), container.clone(), steps, restart));
+                }
+                None if container.role == Role::Ephemeral => {
+                    status.containers.insert(container.name.clone(), container::running(container));
+                }
+                None => {}
+            }
         }
+        status.stage
     }
 
-    /// Notes what a container does. When all have ended, nobody listens any more.
+    async fn initialize(self: Arc<Self>) {
+        let stopping = self.stopping.clone();
+        let spec = self.spec();
+        let done = container::initialize(&self, &spec);
+        let stage = match stopping.run_until_cancelled(done).await {
+            Some(true) => Stage::Running,
+            Some(false) => Stage::Ended,
+            None => return,
+        };
+        {
+            let mut status = self.status.lock();
+            status.stage = stage;
+            if stage == Stage::Ended {
+                status.end_sidecars(&spec);
+            }
+        }
+        self.tell();
+        self.become_as((*self.spec()).clone()).await;
+    }
+
+    /// Lets something go on until the pod's end.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.tasks.spawn(async move { end.run_until_cancelled(task).await.unwrap_or(()) });
+    }
+
+    /// Notes what a container does. When all main ones have ended, so do the sidecars, and nobody listens any more.
     pub(super) async fn note_container(&self, state: ContainerState) {
         let spec = self.spec();
         let done = {
             let mut status = self.status.lock();
+            if status.stage == Stage::Ended {
+                return;
+            }
             status.containers.insert(state.name.clone(), state);
-            let ended = |name: &String| {
-                let state = status.containers.get(name);
-                state.is_some_and(|state| matches!(state.now, Activity::Exited(_)))
-            };
-            status.done = spec.containers.iter().all(|container| ended(&container.name));
-            status.done
+            if status.have_ended(&spec) {
+                status.end_sidecars(&spec);
+                status.stage = Stage::Ended;
+            }
+            status.stage == Stage::Ended
         };
         if done {
             close(std::mem::take(&mut *self.listeners.lock().await)).await;
@@ -167,7 +217,7 @@ impl Pod {
         }
         let spec = self.spec();
         let mut status = self.status.lock();
-        let state = status.state(spec.wants_ready);
+        let state = status.state(&spec);
         if status.told.as_ref() != Some(&state) {
             status.told = Some(state.clone());
             drop(status);
@@ -201,7 +251,29 @@ impl Pod {
 }
 
 impl Status {
-    fn state(&self, wants_ready: bool) -> PodState {
+    /// Whether all main containers have.
+    fn have_ended(&self, spec: &PodSpec) -> bool {
+        let mut main = spec.containers.iter().filter(|container| container.role == Role::Main);
+        self.stage == Stage::Running
+            && main.all(|container| {
+                let state = self.containers.get(&container.name);
+                state.is_some_and(|state| matches!(state.now, Activity::Exited(_)))
+            })
+    }
+
+    fn end_sidecars(&mut self, spec: &PodSpec) {
+        for container in spec.containers.iter().filter(|c| c.role == Role::Sidecar) {
+            let Some(state) = self.containers.get_mut(&container.name) else { continue };
+            let finished = Timestamp::now();
+            let started = match state.now {
+                Activity::Running(since) => since,
+                _ => finished,
+            };
+            state.now = Activity::Exited(Exit { code: 0, started, finished });
+        }
+    }
+
+    fn state(&self, spec: &PodSpec) -> PodState {
         let mut moved = Vec::new();
         let mut failed = Vec::new();
         for (port, status) in &self.ports {
@@ -212,8 +284,14 @@ impl Status {
             }
         }
         let containers: Vec<_> = self.containers.values().cloned().collect();
-        let all_run = containers.iter().all(|c| matches!(c.now, Activity::Running(_)));
-        PodState { ready: wants_ready && failed.is_empty() && all_run, moved, failed, containers }
+        let lasting =
+            spec.containers.iter().filter(|c| matches!(c.role, Role::Main | Role::Sidecar));
+        let mut states = lasting.filter_map(|container| self.containers.get(&container.name));
+        let ready = spec.wants_ready
+            && failed.is_empty()
+            && self.stage == Stage::Running
+            && states.all(|state| matches!(state.now, Activity::Running(_)));
+        PodState { stage: self.stage, ready, moved, failed, containers }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::runtime::{Activity, Port, Restart};
+use crate::runtime::{Activity, Container, Port, Restart, Role, Stage};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -191,8 +191,13 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
     assert!(!event.state.ready);
     assert_eq!(event.state.failed[0].0, port);
     drop(holder);
-    let ready =
-        PodState { ready: true, moved: Vec::new(), failed: Vec::new(), containers: Vec::new() };
+    let ready = PodState {
+        stage: Stage::Running,
+        ready: true,
+        moved: vec![],
+        failed: vec![],
+        containers: vec![],
+    };
     assert_eq!(events.next().await.unwrap().state, ready);
     spec.wants_ready = false;
     runtime.ensure(spec.clone()).await;
@@ -265,10 +270,11 @@ async fn a_stopping_pod_answers_what_is_open_and_hangs_up() {
 
 #[tokio::test(start_paused = true)]
 async fn containers_end_and_are_started_again() {
-    let container = |script: &str| crate::runtime::Container {
+    let container = |script: &str| Container {
         name: "main".to_owned(),
         command: ["sh", "-c", script].map(str::to_owned).to_vec(),
         env: BTreeMap::new(),
+        role: Role::Main,
     };
     for (last, restart, script, expected) in [
         (40, Restart::Never, "echo hello; sleep 2; exit 3", (0, Some(3))),
@@ -298,4 +304,97 @@ async fn containers_end_and_are_started_again() {
         assert_eq!(lines, if last == 40 { vec!["hello"] } else { vec![] });
         runtime.stop(&spec.uid, Duration::ZERO).await;
     }
+}
+
+/// A container that runs a script, or is its image's own.
+fn scripted(role: Role, name: &str, script: &str) -> Container {
+    let command = if script.is_empty() { vec![] } else { vec!["sh", "-c", script] };
+    let command = command.into_iter().map(str::to_owned).collect();
+    Container { name: name.to_owned(), command, env: BTreeMap::new(), role }
+}
+
+/// What happens to a pod of these containers, up to the state that is looked for.
+async fn course(
+    last: u8,
+    restart: Restart,
+    containers: Vec<Container>,
+    is_last: impl Fn(&PodState) -> bool,
+) -> Vec<PodState> {
+    let mut spec = spec(last, &[]);
+    (spec.containers, spec.restart) = (containers, restart);
+    let runtime = Simulated::new(CancellationToken::new());
+    let mut events = runtime.events();
+    runtime.ensure(spec.clone()).await;
+    let mut states = Vec::new();
+    while !states.last().is_some_and(&is_last) {
+        states.push(events.next().await.unwrap().state);
+    }
+    runtime.stop(&spec.uid, Duration::ZERO).await;
+    states
+}
+
+fn state_of<'a>(state: &'a PodState, name: &str) -> Option<&'a Activity> {
+    state.containers.iter().find(|container| container.name == name).map(|c| &c.now)
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_containers_run_in_order() {
+    let containers = vec![
+        scripted(Role::Init, "first", "sleep 1"),
+        scripted(Role::Sidecar, "beside", ""),
+        scripted(Role::Init, "image", ""),
+        scripted(Role::Init, "second", "sleep 1"),
+        scripted(Role::Main, "main", "sleep 5"),
+    ];
+    let states = course(43, Restart::Never, containers, |s| s.stage == Stage::Ended).await;
+    for state in &states {
+        let done =
+            |name| matches!(state_of(state, name), Some(Activity::Exited(exit)) if exit.code == 0);
+        assert!(state_of(state, "beside").is_none() || done("first"), "{state:?}");
+        assert!(state_of(state, "second").is_none() || done("image"), "{state:?}");
+        assert!(state_of(state, "main").is_none() || done("second"), "{state:?}");
+        assert_eq!(state.stage == Stage::Initializing, !done("second"), "{state:?}");
+    }
+    assert!(states.iter().any(|state| state.ready));
+    // The sidecar ends with the others.
+    assert!(matches!(state_of(states.last().unwrap(), "beside"), Some(Activity::Exited(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn init_containers_fail() {
+    let containers =
+        || vec![scripted(Role::Init, "init", "exit 2"), scripted(Role::Main, "main", "")];
+    let never = course(44, Restart::Never, containers(), |s| s.stage == Stage::Ended).await;
+    let last = never.last().unwrap();
+    assert!(matches!(state_of(last, "init"), Some(Activity::Exited(exit)) if exit.code == 2));
+    assert_eq!((state_of(last, "main"), last.ready), (None, false));
+    let waits = |state: &PodState| matches!(state_of(state, "init"), Some(Activity::BackOff(_)));
+    let again = course(45, Restart::Always, containers(), waits).await;
+    assert!(again.iter().all(|state| state.stage == Stage::Initializing));
+    let failed = |state: &&PodState| matches!(state_of(state, "init"), Some(Activity::Exited(exit)) if exit.code == 2);
+    assert!(again.iter().any(|state| failed(&state)));
+}
+
+#[tokio::test]
+async fn ephemeral_containers_come_later() {
+    let mut spec = spec(46, &[]);
+    spec.containers.push(scripted(Role::Main, "main", ""));
+    let runtime = Simulated::new(CancellationToken::new());
+    let mut events = runtime.events();
+    runtime.ensure(spec.clone()).await;
+    assert!(events.next().await.unwrap().state.ready);
+    spec.containers.push(scripted(Role::Ephemeral, "debugger", ""));
+    runtime.ensure(spec.clone()).await;
+    let state = events.next().await.unwrap().state;
+    assert!(matches!(state_of(&state, "debugger"), Some(Activity::Running(_))) && state.ready);
+    spec.containers.push(scripted(Role::Ephemeral, "look", "exit 1"));
+    runtime.ensure(spec.clone()).await;
+    let state = loop {
+        let state = events.next().await.unwrap().state;
+        if matches!(state_of(&state, "look"), Some(Activity::Exited(_))) {
+            break state;
+        }
+    };
+    assert!(state.ready, "its end concerns nobody");
+    runtime.stop(&spec.uid, Duration::ZERO).await;
 }

@@ -1,11 +1,14 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::registry::{
-    View,
-    strategy::checks::{
-        shown,
-        testing::{context, lines, merged, object, options},
+use crate::{
+    model::{Object, ObjectKey, object::to_stored},
+    registry::{
+        View,
+        strategy::checks::{
+            shown,
+            testing::{context, lines, merged, object, options},
+        },
     },
 };
 
@@ -284,5 +287,78 @@ fn grace_periods() {
         (json!({"nodeName": "n"}), "Failed", None),
     ] {
         assert_eq!(grace_seconds(&pod(spec.clone(), phase)), expected, "{spec} {phase}");
+    }
+}
+
+#[test]
+fn label_keys_become_part_of_selectors() {
+    let constraint = json!({"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"app": "web"}}, "matchLabelKeys": ["version", "absent"]});
+    let term =
+        json!({"topologyKey": "zone", "labelSelector": {}, "mismatchLabelKeys": ["version"]});
+    let spec = json!({"topologySpreadConstraints": [constraint], "affinity": {"podAntiAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": [term]}}});
+    let mut spec: PodSpec = object(merged(json!({"containers": []}), &spec));
+    let labels = [("version".to_owned(), "1".to_owned())].into();
+    pod_defaults::merge_label_keys(&mut spec, Some(&labels));
+    let spec = shown(&spec);
+    assert_eq!(
+        spec["topologySpreadConstraints"][0]["labelSelector"]["matchExpressions"],
+        json!([{"key": "version", "operator": "In", "values": ["1"]}])
+    );
+    let terms = "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution";
+    assert_eq!(
+        spec.pointer(terms).unwrap()[0]["labelSelector"]["matchExpressions"],
+        json!([{"key": "version", "operator": "NotIn", "values": ["1"]}])
+    );
+}
+
+#[test]
+fn priorities_come_from_classes() {
+    let mut view = View::default();
+    for (name, class) in [
+        ("high", json!({"value": 100, "preemptionPolicy": "Never"})),
+        (
+            "usual",
+            json!({"value": 7, "globalDefault": true, "preemptionPolicy": "PreemptLowerPriority"}),
+        ),
+    ] {
+        let key = ObjectKey::cluster(&kind::PRIORITY_CLASS, name);
+        let class =
+            to_stored(&kind::PRIORITY_CLASS, merged(json!({"metadata": {"name": name}}), &class));
+        view.insert(&std::sync::Arc::new(Object::from_stored(key, 1, class).unwrap()));
+    }
+    let options = options();
+    let context = context(&view, &options, Part::Main);
+    let admitted = |spec: Value| {
+        let mut pod: Pod = object(json!({"metadata": {"name": "web"},
+            "spec": merged(json!({"containers": [{"name": "a", "image": "a:1"}]}), &spec)}));
+        default(&mut pod, None, &context);
+        let why = refuse(&pod, None, &context);
+        let spec = pod.spec.unwrap();
+        (spec.priority_class_name, spec.priority, spec.preemption_policy, why)
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let preempt = text("PreemptLowerPriority");
+    assert_eq!(admitted(json!({})), (text("usual"), Some(7), preempt.clone(), None));
+    let high = json!({"priorityClassName": "high", "priority": 100});
+    assert_eq!(admitted(high), (text("high"), Some(100), text("Never"), None));
+    let system = json!({"priorityClassName": "system-node-critical"});
+    let expected = (text("system-node-critical"), Some(2_000_001_000), preempt, None);
+    assert_eq!(admitted(system), expected);
+    for (spec, expected) in [
+        (json!({"priorityClassName": "lost"}), "no PriorityClass with name lost was found"),
+        (
+            json!({"priority": 8}),
+            "the integer value of priority (8) must not be provided in pod spec; priority admission controller \
+             computed 7 from the given PriorityClass name",
+        ),
+        (
+            json!({"preemptionPolicy": "Never"}),
+            "the string value of PreemptionPolicy (Never) must not be provided in pod spec; priority admission \
+             controller computed PreemptLowerPriority from the given PriorityClass name",
+        ),
+    ] {
+        assert_eq!(admitted(spec.clone()).3.as_deref(), Some(expected), "{spec}");
     }
 }

@@ -1,0 +1,217 @@
+//! Preemption: a pod that fits nowhere makes pods of lower priority go, as few and as unimportant ones as will do.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{core::v1 as core, policy::v1::PodDisruptionBudget};
+use serde_json::json;
+
+use crate::{
+    controllers::{
+        Step, World, document,
+        pod::Pod,
+        scheduler::{Refusal, neighbours::Neighbours, node::Node},
+    },
+    model::{LabelSelector, kind},
+    registry::View,
+};
+
+/// Pods that stand for a part of this process would come back at once.
+const PART_ANNOTATION: &str = "snowglobe.dev/part";
+const REASON: &str = "PreemptionByScheduler";
+
+/// Where a pod may be once these have gone.
+pub(super) struct Preemption<'a> {
+    pub(super) node: String,
+    pub(super) victims: Vec<Pod<'a>>,
+}
+
+/// All nodes and the pods on them, as a pod finds them that looks for a place.
+pub(super) struct Scene<'s, 'a> {
+    pub(super) world: &'s World<'s>,
+    pub(super) nodes: &'s BTreeMap<String, Node>,
+    pub(super) neighbours: &'s Neighbours<'a>,
+}
+
+/// Why nobody can be made to go.
+pub(super) struct Helpless {
+    pub(super) message: String,
+    /// Those who shall go are on their way: the pod keeps its claim.
+    pub(super) waits: bool,
+}
+
+/// The node where the least harm is done, or why there is none.
+pub(super) fn preempt<'a>(
+    scene: &Scene<'_, 'a>,
+    pod: &Pod<'_>,
+    spec: &core::PodSpec,
+    refusal: &Refusal,
+) -> Result<Preemption<'a>, Helpless> {
+    let helpless = |message: String| Helpless { message, waits: false };
+    if pod.facts.spec.preemption_policy == "Never" {
+        return Err(helpless("not eligible due to preemptionPolicy=Never.".to_owned()));
+    }
+    let claim = pod.facts.status.nominated_node_name.as_str();
+    let leaves = |victim: &&Pod<'_>| {
+        let condition = victim.condition("DisruptionTarget");
+        victim.object.is_terminating()
+            && victim.facts.spec.priority < pod.facts.spec.priority
+            && condition.is_some_and(|c| c.status == "True" && c.reason == REASON)
+    };
+    if refusal.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
+        let message = "not eligible due to a terminating pod on the nominated node.".to_owned();
+        return Err(Helpless { message, waits: true });
+    }
+    let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+    if refusal.firm > 0 {
+        let reason = "Preemption is not helpful for scheduling".to_owned();
+        reasons.insert(reason, refusal.firm);
+    }
+    let budgets = budgets(scene.world.view);
+    let mut best: Option<(Harm, Preemption<'a>)> = None;
+    for name in &refusal.soft {
+        match victims(scene, pod, spec, name, &budgets) {
+            Ok((harm, victims)) => {
+                if best.as_ref().is_none_or(|(least, _)| harm < *least) {
+                    best = Some((harm, Preemption { node: name.clone(), victims }));
+                }
+            }
+            Err(why) => {
+                why.into_iter().for_each(|reason| *reasons.entry(reason).or_default() += 1);
+            }
+        }
+    }
+    let all = scene.nodes.len();
+    best.map(|(_, preemption)| preemption).ok_or_else(|| helpless(super::unavailable(all, reasons)))
+}
+
+/// What it costs, by what counts most: broken budgets, the most important victim, the sum of priorities, the number of
+/// victims, and how long the most important ones have run.
+type Harm = (usize, i32, i64, usize, Reverse<Option<Timestamp>>);
+
+/// The pods that must leave a node, or why that would not help.
+fn victims<'a>(
+    scene: &Scene<'_, 'a>,
+    pod: &Pod<'_>,
+    spec: &core::PodSpec,
+    name: &str,
+    budgets: &[Budget],
+) -> Result<(Harm, Vec<Pod<'a>>), Vec<String>> {
+    let is_lower = |other: &&Pod<'a>| {
+        other.facts.spec.priority < pod.facts.spec.priority
+            && !other.object.metadata.annotations.contains_key(PART_ANNOTATION)
+    };
+    let mut lower: Vec<Pod<'a>> = scene.neighbours.on(name).filter(is_lower).cloned().collect();
+    if lower.is_empty() {
+        return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
+    }
+    let (mut nodes, mut neighbours) = (scene.nodes.clone(), scene.neighbours.clone());
+    for other in &lower {
+        neighbours.remove(other);
+        if let Some(node) = nodes.get_mut(name) {
+            node.release(other);
+        }
+    }
+    let misfits = |nodes: &BTreeMap<String, Node>, neighbours: &Neighbours<'a>| {
+        let rules = neighbours.rules(scene.world.view, pod, spec, nodes);
+        let Some(node) = nodes.get(name) else { return Vec::new() };
+        super::misfits(node, pod, spec, &rules)
+    };
+    let left: Vec<String> =
+        misfits(&nodes, &neighbours).into_iter().map(|misfit| misfit.reason).collect();
+    if !left.is_empty() {
+        return Err(left);
+    }
+    // Important ones stay if they can; before them those that a budget protects.
+    lower.sort_by_key(|other| (Reverse(other.facts.spec.priority), other.facts.status.start_time));
+    let protected = protected(&lower, budgets);
+    lower.sort_by_key(|other| !protected.contains(&other.object.metadata.uid));
+    let mut victims = Vec::new();
+    for other in lower {
+        neighbours.add(name, &other);
+        if let Some(node) = nodes.get_mut(name) {
+            node.take(&other);
+        }
+        if !misfits(&nodes, &neighbours).is_empty() {
+            neighbours.remove(&other);
+            if let Some(node) = nodes.get_mut(name) {
+                node.release(&other);
+            }
+            victims.push(other);
+        }
+    }
+    Ok((harm(&victims, &protected), victims))
+}
+
+fn harm(victims: &[Pod<'_>], protected: &BTreeSet<String>) -> Harm {
+    let broken = victims.iter().filter(|v| protected.contains(&v.object.metadata.uid)).count();
+    let priorities = || victims.iter().map(|victim| victim.facts.spec.priority);
+    let highest = priorities().max().unwrap_or(i32::MIN);
+    // Negative priorities must not make more victims look better.
+    let sum = priorities().map(|priority| i64::from(priority) + i64::from(i32::MAX) + 1).sum();
+    let top = victims.iter().filter(|victim| victim.facts.spec.priority == highest);
+    let since = top.filter_map(|victim| victim.facts.status.start_time).min();
+    (broken, highest, sum, victims.len(), Reverse(since))
+}
+
+/// A PodDisruptionBudget.
+struct Budget {
+    namespace: String,
+    selector: LabelSelector,
+    allowed: i32,
+    /// Pods that count as gone already.
+    gone: BTreeSet<String>,
+}
+
+fn budgets(view: &View) -> Vec<Budget> {
+    let budget = |object: &std::sync::Arc<crate::model::Object>| {
+        let budget: PodDisruptionBudget = object.parse().ok()?;
+        let status = budget.status.unwrap_or_default();
+        Some(Budget {
+            namespace: object.key.namespace.clone(),
+            selector: LabelSelector::from_object(&budget.spec?.selector?).ok()?,
+            allowed: status.disruptions_allowed.unwrap_or(0),
+            gone: status.disrupted_pods.into_iter().flatten().map(|(name, _)| name).collect(),
+        })
+    };
+    view.list(&kind::POD_DISRUPTION_BUDGET, None).filter_map(budget).collect()
+}
+
+/// The uids of those pods that are too many for a budget, if all went in this order.
+fn protected(pods: &[Pod<'_>], budgets: &[Budget]) -> BTreeSet<String> {
+    let mut left: Vec<i32> = budgets.iter().map(|budget| budget.allowed).collect();
+    let mut protected = BTreeSet::new();
+    for pod in pods {
+        let (key, metadata) = (&pod.object.key, &pod.object.metadata);
+        for (budget, left) in budgets.iter().zip(&mut left) {
+            let counts = budget.namespace == key.namespace
+                && budget.selector.matches(&metadata.labels)
+                && !budget.gone.contains(&key.name);
+            if counts {
+                *left -= 1;
+                if *left < 0 {
+                    protected.insert(metadata.uid.clone());
+                }
+            }
+        }
+    }
+    protected
+}
+
+/// Makes a pod go: its condition tells why, its own grace period holds.
+pub(super) fn evict(world: &World<'_>, victim: &Pod<'_>, preemptor: &Pod<'_>, node: &str) -> Step {
+    let mut document = document(victim.object);
+    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": REASON,
+        "message": "default-scheduler: preempting to accommodate a higher priority pod",
+        "lastTransitionTime": super::stamp(world.now)});
+    super::set_condition(&mut document, condition);
+    let by = &preemptor.object.metadata.uid;
+    Step::Chain(vec![
+        Step::UpdateStatus(victim.object.key.clone(), document),
+        Step::delete(victim.object),
+        Step::note(victim.object, "Preempted", format!("Preempted by pod {by} on node {node}")),
+    ])
+}

@@ -1,0 +1,84 @@
+//! Where a pod must listen.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    api::core::v1::{Pod, Service},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+
+use crate::{node::containers::is_sidecar, runtime::Port};
+
+/// `80/TCP`.
+pub(super) fn port_name(port: &Port) -> String {
+    format!("{}/{}", port.number, if port.udp { "UDP" } else { "TCP" })
+}
+
+/// Declared ports of containers and sidecars, and numeric target ports of the Services that select the pod.
+pub(super) fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
+    let mut ports = BTreeSet::new();
+    let mut add = |number: i32, protocol: Option<&str>| {
+        let udp = match protocol.unwrap_or("TCP") {
+            "TCP" => false,
+            "UDP" => true,
+            _ => return,
+        };
+        if let Ok(number) = u16::try_from(number)
+            && number > 0
+        {
+            ports.insert(Port { number, udp });
+        }
+    };
+    let spec = pod.spec.as_ref();
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten());
+    let containers = containers.iter().chain(init.filter(|container| is_sidecar(container)));
+    for port in containers.flat_map(|c| c.ports.iter().flatten()) {
+        add(port.container_port, port.protocol.as_deref());
+    }
+    for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
+        if spec.type_.as_deref() == Some("ExternalName") {
+            continue;
+        }
+        for port in spec.ports.iter().flatten() {
+            match &port.target_port {
+                None => add(port.port, port.protocol.as_deref()),
+                Some(IntOrString::Int(0)) => add(port.port, port.protocol.as_deref()),
+                Some(IntOrString::Int(number)) => add(*number, port.protocol.as_deref()),
+                Some(IntOrString::String(_named)) => {}
+            }
+        }
+    }
+    ports.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::{Object, ObjectKey, kind};
+
+    #[test]
+    fn ports_come_from_containers_and_services() {
+        let pod = json!({"metadata": {"name": "a", "labels": {"app": "web"}}, "spec": {"containers": [
+            {"name": "c", "ports": [{"containerPort": 80}, {"containerPort": 53, "protocol": "UDP"}]}]}});
+        let key = ObjectKey::new(&kind::POD, "default", "a");
+        let stored = crate::model::object::to_stored(&kind::POD, pod);
+        let object = Object::from_stored(key, 1, stored).unwrap();
+        let service =
+            |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
+        let services = [
+            service(
+                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]}),
+            ),
+            service(
+                json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": "http"}]}),
+            ),
+            service(json!({"type": "ExternalName", "ports": [{"port": 7}]})),
+        ];
+        let found = ports(&object.parse().unwrap(), &services);
+        let found: Vec<String> = found.iter().map(port_name).collect();
+        assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
+    }
+}
