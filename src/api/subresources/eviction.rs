@@ -42,15 +42,15 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let pod = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
     check_preconditions(&key, pod, &options)?;
     let typed: Pod = pod.parse().map_err(|_damaged| Status::internal("the pod is damaged"))?;
-    // Clients try again for as long as a budget refuses; what is only tried out waits for none.
-    if !options.dry_run
-        && !goes_freely(pod, &typed)
+    if !goes_freely(pod, &typed)
         && let Some(budget) = budget_of(&view, pod)?
     {
-        grant(api, &budget, &key, &typed).await?;
-        tell_disruption(api, &key).await?;
-        // Held until here.
-        options.revision = None;
+        grant(api, &budget, &key, &typed, options.dry_run).await?;
+        if !options.dry_run {
+            tell_disruption(api, &key).await?;
+            // Held until here.
+            options.revision = None;
+        }
     }
     api.registry.delete(&key, &options).await?;
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -109,8 +109,14 @@ fn budget_of(view: &View, pod: &Object) -> Result<Option<ObjectKey>, Status> {
 }
 
 /// Takes one disruption from a budget, or says why not.
-async fn grant(api: &Api, budget: &ObjectKey, pod: &ObjectKey, typed: &Pod) -> Result<(), Status> {
-    let options = WriteOptions::default();
+async fn grant(
+    api: &Api,
+    budget: &ObjectKey,
+    pod: &ObjectKey,
+    typed: &Pod,
+    dry_run: bool,
+) -> Result<(), Status> {
+    let options = WriteOptions { dry_run, ..WriteOptions::default() };
     let taken = api
         .registry
         .modify(budget, Part::Status, &options, |object| {
