@@ -76,8 +76,6 @@ struct Envelope {
 }
 
 const METADATA: &str = "\"metadata\":{";
-const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
-const REVISION_DIGITS_MAX: usize = 20;
 
 impl Object {
     /// Decodes stored bytes (written by [`to_stored`]) and puts the revision in as `metadata.resourceVersion`.
@@ -92,24 +90,21 @@ impl Object {
 
     /// The JSON document, `metadata.resourceVersion` included.
     pub fn document(&self) -> Bytes {
-        let mut document = Vec::with_capacity(self.document_len());
-        self.write_document(&mut document);
-        document.into()
+        let (head, version, rest) = self.document_parts();
+        [&head, version.as_bytes(), &rest].concat().into()
     }
 
-    /// Appends the [`document`](Self::document).
-    pub fn write_document(&self, out: &mut Vec<u8>) {
-        let (head, rest) = self.stored.split_at(self.metadata_at);
-        out.extend_from_slice(head);
-        out.extend_from_slice(RESOURCE_VERSION.as_bytes());
-        out.extend_from_slice(self.revision.to_string().as_bytes());
-        out.extend_from_slice(if rest.starts_with(b"}") { b"\"" } else { b"\"," });
-        out.extend_from_slice(rest);
+    /// The [`document`](Self::document) in three parts, the first and the last shared with the store.
+    pub fn document_parts(&self) -> (Bytes, String, Bytes) {
+        let (head, rest) =
+            (self.stored.slice(..self.metadata_at), self.stored.slice(self.metadata_at..));
+        let comma = if rest.starts_with(b"}") { "" } else { "," };
+        (head, format!("\"resourceVersion\":\"{}\"{comma}", self.revision), rest)
     }
 
-    /// At least as many bytes as the [`document`](Self::document) has.
+    /// About as many bytes as the [`document`](Self::document) has.
     pub fn document_len(&self) -> usize {
-        self.stored.len() + RESOURCE_VERSION.len() + REVISION_DIGITS_MAX + 2
+        self.stored.len()
     }
 
     /// The same document at another revision: the last state of a deleted object.
