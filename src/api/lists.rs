@@ -1,14 +1,20 @@
 //! Lists as answers: made piece by piece while the client takes them, so that however many slow clients list however
 //! much at once, each holds little more than one piece. The items' bytes stay those of the store.
 
-use std::{convert::Infallible, sync::Arc, vec};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
 
 use axum::{
-    body::{Body, Bytes},
+    body::{Body, Bytes, HttpBody},
     response::{IntoResponse, Response},
 };
-use futures::stream;
 use http::header;
+use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -32,29 +38,16 @@ pub(crate) struct List {
 }
 
 impl List {
-    /// The answer. A short one has a length; of a long one only the beginning is made now.
+    /// The answer; at most its beginning is made now.
     pub(crate) fn answer(self, form: Form) -> Response {
-        let mut rest = Encoder::new(self, form);
-        let mut made = Vec::new();
-        let mut length = 0;
-        for piece in rest.by_ref() {
-            length += piece.len();
-            made.push(piece);
-            if length >= GZIP_MIN {
-                break;
-            }
-        }
-        let body = if length < GZIP_MIN {
-            Body::from(made.concat())
-        } else {
-            Body::from_stream(stream::iter(made.into_iter().chain(rest).map(Ok::<_, Infallible>)))
-        };
+        let mut encoder = Encoder::new(self, form);
+        encoder.left = encoder.length();
         let media = if form == Form::Yaml { "application/yaml" } else { "application/json" };
-        ([(header::CONTENT_TYPE, media)], body).into_response()
+        ([(header::CONTENT_TYPE, media)], Body::new(encoder)).into_response()
     }
 }
 
-/// Makes the document of a list, one piece a step.
+/// A list as a body, which makes its pieces as it is asked for them.
 struct Encoder {
     kind: &'static Kind,
     form: Form,
@@ -65,6 +58,8 @@ struct Encoder {
     separator: &'static str,
     /// After the last; nothing once it is written.
     tail: &'static str,
+    /// How many bytes are to come, where that is known.
+    left: Option<usize>,
 }
 
 impl Encoder {
@@ -85,7 +80,7 @@ impl Encoder {
         pieces.copy(head.as_bytes());
         let (now, objects) = (Timestamp::now(), objects.into_iter());
         let tail = if form == Form::Yaml { "" } else { "]}" };
-        Self { kind, form, now, objects, pieces, separator: "", tail }
+        Self { kind, form, now, objects, pieces, separator: "", tail, left: None }
     }
 
     fn item(&mut self, object: &Arc<Object>) {
@@ -103,20 +98,54 @@ impl Encoder {
             },
         }
     }
-}
 
-impl Iterator for Encoder {
-    type Item = Bytes;
+    /// How many bytes it will be; tries a little where that cannot be told. What is not known is long.
+    fn length(&mut self) -> Option<usize> {
+        let objects = self.objects.as_slice();
+        let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
+        if self.form == Form::Json && stored() {
+            let documents: usize = objects.iter().map(|object| object.document_len()).sum();
+            let separators = objects.len().saturating_sub(1);
+            return Some(self.pieces.len() + documents + separators + self.tail.len());
+        }
+        self.make(GZIP_MIN);
+        (self.pieces.len() < GZIP_MIN).then(|| self.pieces.len())
+    }
 
-    fn next(&mut self) -> Option<Bytes> {
-        while self.pieces.len() < PIECE {
+    /// Makes so much, or all.
+    fn make(&mut self, bytes: usize) {
+        while self.pieces.len() < bytes {
             let Some(object) = self.objects.next() else {
-                self.pieces.copy(std::mem::take(&mut self.tail).as_bytes());
-                break;
+                return self.pieces.copy(std::mem::take(&mut self.tail).as_bytes());
             };
             self.item(&object);
         }
-        self.pieces.take()
+    }
+}
+
+impl HttpBody for Encoder {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        this.make(PIECE);
+        let piece = this.pieces.take();
+        if let (Some(left), Some(piece)) = (&mut this.left, &piece) {
+            *left -= piece.len();
+        }
+        Poll::Ready(piece.map(Frame::data).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
     }
 }
 
@@ -133,7 +162,6 @@ fn yaml(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::HttpBody as _;
     use http_body_util::BodyExt as _;
 
     use super::*;
@@ -203,22 +231,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn only_long_lists_are_made_later() {
-        let length = |list: List| list.answer(Form::Json).into_body().size_hint().exact();
-        assert!(length(maps(3, 100)).is_some());
-        assert_eq!(length(maps(3, GZIP_MIN)), None);
+    async fn pieces(mut encoder: Encoder) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        while let Some(frame) = encoder.frame().await {
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        pieces
     }
 
-    #[test]
-    fn pieces_are_small_or_those_of_the_store() {
+    #[tokio::test]
+    async fn lengths_are_told_where_they_are_known() {
+        let table = Form::Table(IncludeObject::Object);
+        for (form, bytes, known) in [
+            (Form::Json, 100, true),
+            (Form::Json, GZIP_MIN, true),
+            (table, 100, true),
+            (table, GZIP_MIN, false),
+        ] {
+            let mut encoder = Encoder::new(maps(3, bytes), form);
+            let length = encoder.length();
+            assert_eq!(length.is_some(), known, "{form:?} of {bytes}");
+            let whole = pieces(encoder).await.concat();
+            assert_eq!(length.unwrap_or(whole.len()), whole.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_are_small_or_those_of_the_store() {
         let list = maps(3, 300_000);
         let stored: Vec<_> = list.objects.iter().map(|o| o.document_parts().2.as_ptr()).collect();
-        let pieces: Vec<Bytes> = Encoder::new(list, Form::Json).collect();
-        let (long, short): (Vec<_>, Vec<_>) = pieces.iter().partition(|p| p.len() > PIECE);
+        let made = pieces(Encoder::new(list, Form::Json)).await;
+        let (long, short): (Vec<_>, Vec<_>) = made.iter().partition(|p| p.len() > PIECE);
         assert_eq!(long.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>(), stored);
         assert_eq!(short.len(), 4, "the head and the beginnings of documents, and the tail");
-        let pieces: Vec<Bytes> = Encoder::new(maps(2000, 200), Form::Json).collect();
-        assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
+        let made = pieces(Encoder::new(maps(2000, 200), Form::Json)).await;
+        assert!(made.iter().all(|piece| piece.len() <= PIECE));
     }
 }

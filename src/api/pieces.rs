@@ -24,9 +24,7 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Appends a copy.
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
-        if self.open.len() + bytes.len() > PIECE {
-            self.close();
-        }
+        self.make_room(bytes.len());
         self.open.extend_from_slice(bytes);
         self.length += bytes.len();
     }
@@ -43,6 +41,13 @@ impl Pieces {
 
     /// Appends an object's document.
     pub(crate) fn document(&mut self, object: &Object) {
+        let length = object.document_len();
+        if length < SHARED_MIN {
+            self.make_room(length);
+            object.write_document(&mut self.open);
+            self.length += length;
+            return;
+        }
         let (head, version, rest) = object.document_parts();
         self.share(head);
         self.copy(version.as_bytes());
@@ -62,6 +67,12 @@ impl Pieces {
         let piece = self.ready.pop_front()?;
         self.length -= piece.len();
         Some(piece)
+    }
+
+    fn make_room(&mut self, length: usize) {
+        if self.open.len() + length > PIECE {
+            self.close();
+        }
     }
 
     fn close(&mut self) {
