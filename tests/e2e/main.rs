@@ -27,6 +27,8 @@ mod errors;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod helm;
 #[cfg(test)]
 mod http;
