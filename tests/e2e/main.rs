@@ -49,6 +49,8 @@ mod policies;
 #[cfg(test)]
 mod python;
 #[cfg(test)]
+mod slow_clients;
+#[cfg(test)]
 mod snapshot;
 #[cfg(test)]
 mod state;
