@@ -1,6 +1,6 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints. Pure functions from objects and a time.
 //!
-//! Enter at [`head`] and [`row_of`] (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
+//! Enter at `head` and `row_of` (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
 //! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
 //! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`.
 
