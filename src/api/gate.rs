@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// An answer that is no stream must be taken in this time, as with kube-apiserver's `--request-timeout`.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// After how long a refused client may try again.
 const RETRY_SECONDS: u32 = 1;
 

@@ -12,8 +12,10 @@ pub mod discovery;
 mod documents;
 mod error;
 pub mod gate;
+mod lists;
 pub mod openapi;
 mod pages;
+mod pieces;
 pub mod protobuf;
 mod request;
 mod resources;
@@ -232,5 +234,37 @@ async fn read(body: Body) -> Result<Bytes, Status> {
             let seconds = BODY_MAX.as_secs();
             Err(Status::timeout(format!("the request body did not come within {seconds} seconds")))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_has_an_end_in_time() {
+        let drips = stream::unfold((), |()| async {
+            sleep(Duration::from_secs(1)).await;
+            Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
+        });
+        let silence = stream::pending::<Result<Bytes, Infallible>>();
+        for body in [Body::from_stream(drips), Body::from_stream(silence)] {
+            let begun = Instant::now();
+            let status = read(body).await.unwrap_err();
+            assert_eq!((status.code, status.reason), (504, "Timeout"));
+            assert_eq!(begun.elapsed().as_secs(), BODY_MAX.as_secs());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_has_an_end_in_size() {
+        let body = |length| Body::from(vec![b' '; length]);
+        assert_eq!(read(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
+        assert_eq!(read(body(BODY_BYTES_MAX + 1)).await.unwrap_err().code, 413);
     }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
+        lists::List,
         pages::{ContinueToken, listed},
         protobuf,
         request::{Form, Query, Target, is_true, propagation},
@@ -166,14 +167,14 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
     let view = api.registry.view();
     let kind = request.target.kind;
     let chosen = selected(&view, &request.target, &selectors);
-    let chosen: Vec<Arc<Object>> = chosen.map(|object| object.shown_as(kind)).collect();
+    let chosen: Vec<Arc<Object>> = chosen.cloned().collect();
     for object in &chosen {
         match api.registry.delete(&object.key, &options).await {
             Err(status) if status.code != 404 => return Err(status),
             _ => {}
         }
     }
-    render_list(kind, view.revision(), None, &chosen, Form::Json)
+    Ok(list_answer(kind, view.revision(), None, chosen, Form::Json))
 }
 
 async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -189,7 +190,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
             .is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
     });
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    let page: Vec<Arc<Object>> = objects.by_ref().take(limit).map(|o| o.shown_as(kind)).collect();
+    let page: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
     let remaining = objects.count();
     let more = page.last().filter(|_| remaining > 0).map(|last| {
         let after = (last.key.namespace.clone(), last.key.name.clone());
@@ -200,7 +201,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     if more.is_some() {
         api.pages.keep(&request.target, &view);
     }
-    render_list(kind, view.revision(), more, &page, form)
+    Ok(list_answer(kind, view.revision(), more, page, form))
 }
 
 /// The objects that a list or watch of this target shows, in order.
@@ -212,13 +213,13 @@ pub(crate) fn selected<'a>(
     view.list(target.kind, target.namespace.as_deref()).filter(|object| selectors.matches(object))
 }
 
-fn render_list(
-    kind: &Kind,
+fn list_answer(
+    kind: &'static Kind,
     revision: u64,
     more: Option<(String, Option<usize>)>,
-    objects: &[Arc<Object>],
+    objects: Vec<Arc<Object>>,
     form: Form,
-) -> Result<Response, Status> {
+) -> Response {
     let mut metadata = json!({"resourceVersion": revision.to_string()});
     if let Some((token, remaining)) = more {
         metadata["continue"] = token.into();
@@ -226,54 +227,7 @@ fn render_list(
             metadata["remainingItemCount"] = remaining.into();
         }
     }
-    match form {
-        Form::Table(include) => {
-            let table = table::render(kind, objects, Timestamp::now(), include, metadata);
-            in_form(table.to_bytes(), Form::Json, StatusCode::OK)
-        }
-        Form::Metadata => {
-            let body =
-                list_body("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata, |body| {
-                    join(body, objects, |body, object| {
-                        body.extend_from_slice(&table::partial(object));
-                    });
-                });
-            in_form(body, Form::Json, StatusCode::OK)
-        }
-        Form::Json | Form::Yaml => {
-            let list = format!("{}List", kind.kind);
-            let body = list_body(&list, &kind.api_version(), &metadata, |body| {
-                body.reserve(objects.iter().map(|object| object.document_len() + 1).sum());
-                join(body, objects, |body, object| object.write_document(body));
-            });
-            in_form(body, form, StatusCode::OK)
-        }
-    }
-}
-
-/// A list document around its items, which are copied once and parsed never.
-fn list_body(
-    kind: &str,
-    api_version: &str,
-    metadata: &Value,
-    write_items: impl FnOnce(&mut Vec<u8>),
-) -> Bytes {
-    let head = format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
-    );
-    let mut body = head.into_bytes();
-    write_items(&mut body);
-    body.extend_from_slice(b"]}");
-    body.into()
-}
-
-fn join(body: &mut Vec<u8>, objects: &[Arc<Object>], write: impl Fn(&mut Vec<u8>, &Object)) {
-    for (index, object) in objects.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        write(body, object);
-    }
+    List { kind, metadata, objects }.answer(form)
 }
 
 /// One object as an answer.

@@ -17,12 +17,10 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::api::tls::transfers::Transfer;
+use crate::api::{pieces::PIECE, tls::transfers::Transfer};
 
-/// Largest piece.
-const PIECE: usize = 64 * 1024;
 /// Smaller bodies are not worth it: kube-apiserver's bound.
-const GZIP_MIN: u64 = 128 * 1024;
+pub(crate) const GZIP_MIN: usize = 128 * 1024;
 
 /// What an answer holds until it is sent.
 pub(crate) struct Held {
@@ -40,7 +38,8 @@ struct Sending {
 /// Sends a response piece by piece, compressed where that is worth it.
 pub(crate) fn send(response: Response, compress: bool, held: Held) -> Response {
     let (mut parts, body) = response.into_parts();
-    let long = body.size_hint().exact().is_some_and(|length| length >= GZIP_MIN);
+    // Only what is long has no length.
+    let long = body.size_hint().exact().is_none_or(|length| length >= GZIP_MIN as u64);
     let compress = compress && long && !parts.headers.contains_key(header::CONTENT_ENCODING);
     let gzip = compress.then(|| GzEncoder::new(Vec::new(), Compression::fast()));
     if compress {

@@ -1,9 +1,10 @@
 //! Watches: an endless answer of one JSON event a line.
 //!
-//! A watch holds a position in the cache's history, not a queue: a slow client costs one socket buffer, and is told
-//! to list again (410) once history has passed it. The document of an event is shared by all watches.
+//! A watch holds a position in the cache's history, not a queue: a slow client costs one socket buffer and a few
+//! events, and is told to list again (410) once history has passed it. What it begins with must be taken in the time
+//! of a list. The long documents of events are shared by all watches.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration, vec};
 
 use axum::{
     body::{Body, Bytes},
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{
         Api,
+        gate::ANSWER_MAX,
+        pieces::{PIECE, Pieces},
         request::{Form, Selectors, Target, is_true},
         resources::{Request, selected},
         table,
@@ -41,39 +44,47 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     query.check_versions()?;
     let asked = query.version()?;
     let initial_events = is_true(&query.send_initial_events);
-    let view = api.registry.view();
-    let mut first = Vec::new();
-    let after = match asked {
-        Some(after) if !initial_events => after,
+    let bookmarks = is_true(&query.allow_watch_bookmarks);
+    let (after, first) = match asked {
+        Some(after) if !initial_events => (after, None),
         _ => {
-            for object in selected(&view, &request.target, &selectors) {
-                let object = object.shown_as(request.target.kind);
-                first.push(line("ADDED", &object, form, first.is_empty()));
-            }
-            if initial_events && is_true(&query.allow_watch_bookmarks) {
-                first.push(bookmark(&request.target, view.revision(), true));
-            }
-            view.revision()
+            let view = api.registry.view();
+            let objects: Vec<_> = selected(&view, &request.target, &selectors).cloned().collect();
+            let bookmark = initial_events && bookmarks;
+            let first =
+                First { objects: objects.into_iter(), bookmark, end: Instant::now() + ANSWER_MAX };
+            (view.revision(), Some(first))
         }
     };
     let lasting = query.timeout_seconds.map_or_else(
         || DURATION_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
         Duration::from_secs,
     );
+    let subscription = api.registry.subscribe(&[request.target.kind], after);
     let watch = Watch {
-        subscription: api.registry.subscribe(&[request.target.kind], after),
+        subscription: subscription.in_batches_of(PIECE),
         target: request.target.clone(),
         selectors,
         form,
-        bookmarks: is_true(&query.allow_watch_bookmarks),
+        bookmarks,
         end: Instant::now() + lasting,
         stop: api.stop.clone(),
-        is_first: first.is_empty(),
-        first: Some(first.concat().into()),
+        first,
+        pieces: Pieces::default(),
+        is_first: true,
         over: false,
     };
-    let body = Body::from_stream(stream::unfold(watch, Watch::next_chunk));
+    let body = Body::from_stream(stream::unfold(watch, Watch::next_piece));
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// What is sent before anything happens.
+struct First {
+    objects: vec::IntoIter<Arc<Object>>,
+    /// Whether a bookmark tells that this was all.
+    bookmark: bool,
+    /// It must be taken by then.
+    end: Instant,
 }
 
 struct Watch {
@@ -84,55 +95,70 @@ struct Watch {
     bookmarks: bool,
     end: Instant,
     stop: CancellationToken,
-    /// What is sent before anything happens; also makes the headers go out at once.
-    first: Option<Bytes>,
-    over: bool,
+    first: Option<First>,
+    /// What is to be sent before more is looked for.
+    pieces: Pieces,
     /// No event was sent yet; a table sends its columns with the first.
     is_first: bool,
+    over: bool,
 }
 
 impl Watch {
-    async fn next_chunk(mut self) -> Option<(Result<Bytes, std::convert::Infallible>, Self)> {
-        if let Some(first) = self.first.take() {
-            return Some((Ok(first), self));
-        }
-        if self.over {
-            return None;
-        }
+    async fn next_piece(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
+            if let Some(piece) = self.pieces.take() {
+                return Some((Ok(piece), self));
+            }
+            if self.over {
+                return None;
+            }
+            if let Some(first) = self.first.take() {
+                self.begin(first);
+                continue;
+            }
             let bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
-            let chunk = tokio::select! {
+            tokio::select! {
                 () = self.stop.cancelled() => return None,
                 () = sleep_until(self.end) => return None,
                 events = self.subscription.next() => self.lines(events),
                 () = sleep_until(bookmark_at), if self.bookmarks => {
                     let events = self.subscription.take();
-                    let mut chunk = self.lines(events);
+                    self.lines(events);
                     if !self.over {
-                        let position = self.subscription.position();
-                        chunk.extend(bookmark(&self.target, position, false));
+                        self.bookmark(false);
                     }
-                    chunk
                 }
-            };
-            if !chunk.is_empty() {
-                return Some((Ok(chunk.into()), self));
             }
         }
     }
 
-    fn lines(&mut self, events: Result<Vec<Arc<Event>>, Status>) -> Vec<u8> {
+    /// Goes on with what is sent before anything happens.
+    fn begin(&mut self, mut first: First) {
+        self.over = Instant::now() >= first.end;
+        while self.pieces.len() < PIECE {
+            let Some(object) = first.objects.next() else {
+                if first.bookmark {
+                    self.bookmark(true);
+                }
+                return;
+            };
+            self.line("ADDED", &object);
+        }
+        self.first = Some(first);
+    }
+
+    fn lines(&mut self, events: Result<Vec<Arc<Event>>, Status>) {
         match events {
-            Ok(events) => events.iter().flat_map(|event| self.lines_of(event)).collect(),
+            Ok(events) => events.iter().for_each(|event| self.line_of(event)),
             Err(status) => {
                 self.over = true;
-                error_line(&status)
+                self.pieces.copy(&error_line(&status));
             }
         }
     }
 
     /// The event as this watch sees it: an object that begins or ceases to match was added or deleted.
-    fn lines_of(&mut self, event: &Event) -> Vec<u8> {
+    fn line_of(&mut self, event: &Event) {
         let shown = |object: &Object| {
             self.target.namespace.as_ref().is_none_or(|ns| *ns == object.key.namespace)
                 && self.selectors.matches(object)
@@ -140,29 +166,33 @@ impl Watch {
         let before = event.previous.as_deref().is_some_and(shown);
         let after = event.kind != EventKind::Deleted && shown(&event.object);
         let word = match (before, after) {
-            (false, false) => return Vec::new(),
+            (false, false) => return,
             (false, true) => "ADDED",
             (true, true) => "MODIFIED",
             (true, false) => "DELETED",
         };
-        let first = std::mem::take(&mut self.is_first);
-        line(word, &event.object.shown_as(self.target.kind), self.form, first)
+        self.line(word, &event.object);
     }
-}
 
-fn line(word: &str, object: &Object, form: Form, first: bool) -> Vec<u8> {
-    let document: Bytes = match form {
-        Form::Table(include) => {
-            table::render_one(object, Timestamp::now(), include, first).to_bytes()
+    fn line(&mut self, word: &str, object: &Arc<Object>) {
+        let object = object.shown_as(self.target.kind);
+        let first = std::mem::take(&mut self.is_first);
+        self.pieces.copy(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
+        match self.form {
+            Form::Table(include) => {
+                let table = table::render_one(&object, Timestamp::now(), include, first);
+                self.pieces.share(table.to_bytes());
+            }
+            Form::Metadata => self.pieces.share(table::partial(&object)),
+            Form::Json | Form::Yaml => self.pieces.document(&object),
         }
-        Form::Metadata => table::partial(object),
-        Form::Json | Form::Yaml => object.document(),
-    };
-    let mut line = Vec::with_capacity(document.len() + 40);
-    line.extend_from_slice(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
-    line.extend_from_slice(&document);
-    line.extend_from_slice(b"}\n");
-    line
+        self.pieces.copy(b"}\n");
+    }
+
+    fn bookmark(&mut self, initial_events_end: bool) {
+        let revision = self.subscription.position();
+        self.pieces.copy(&bookmark(&self.target, revision, initial_events_end));
+    }
 }
 
 fn bookmark(target: &Target, revision: u64, initial_events_end: bool) -> Vec<u8> {

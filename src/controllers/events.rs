@@ -22,7 +22,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         return Plan::nothing();
     };
     let Some(event) = world.view.parse::<Event>(key) else { return Plan::nothing() };
-    let seen = last_seen(&event).unwrap_or(world.now);
+    let seen = last_seen(&event, world.now).unwrap_or(world.now);
     let age = Duration::try_from(world.now.duration_since(seen)).unwrap_or_default();
     let ttl = world.options.event_ttl;
     if age >= ttl {
@@ -31,7 +31,9 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     Plan { requeue: Some(ttl - age), ..Plan::nothing() }
 }
 
-fn last_seen(event: &Event) -> Option<Timestamp> {
+/// When the Event was last written, as far as it tells: a real API server counts from there. Times to come do not
+/// count; they would keep it for as long as its client likes.
+fn last_seen(event: &Event, now: Timestamp) -> Option<Timestamp> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let times = [
         event.last_timestamp.as_ref().map(|time| time.0),
@@ -39,7 +41,9 @@ fn last_seen(event: &Event) -> Option<Timestamp> {
         event.event_time.as_ref().map(|time| time.0),
         event.metadata.creation_timestamp.as_ref().map(|time| time.0),
     ];
-    times.into_iter().flatten().max()
+    let managers = event.metadata.managed_fields.iter().flatten();
+    let written = managers.filter_map(|manager| manager.time.as_ref()).map(|time| time.0);
+    times.into_iter().flatten().chain(written).filter(|time| *time <= now).max()
 }
 
 #[cfg(test)]
@@ -52,13 +56,23 @@ mod tests {
     #[test]
     fn old_events_go_and_young_ones_wait() {
         let mut cluster = Cluster::default();
-        for (name, stamp) in [("old", "2026-01-01T10:00:00Z"), ("young", "2026-01-01T11:30:00Z")] {
-            cluster.insert(&json!({"apiVersion": "v1", "kind": "Event",
-                "metadata": {"name": name, "namespace": "default"}, "lastTimestamp": stamp}));
+        let written = json!([{"manager": "m", "operation": "Update", "apiVersion": "v1",
+            "fieldsType": "FieldsV1", "fieldsV1": {}, "time": "2026-01-01T11:45:00Z"}]);
+        for (name, stamp, managers) in [
+            ("old", "2026-01-01T10:00:00Z", json!([])),
+            ("young", "2026-01-01T11:30:00Z", json!([])),
+            ("written", "2026-01-01T10:00:00Z", written),
+            ("to-come", "2027-01-01T00:00:00Z", json!([])),
+        ] {
+            cluster.insert(&json!({"apiVersion": "v1", "kind": "Event", "lastTimestamp": stamp,
+                "metadata": {"name": name, "namespace": "default", "managedFields": managers,
+                    "creationTimestamp": "2026-01-01T09:00:00Z"}}));
         }
         cluster.now = "2026-01-01T12:00:00Z".parse().unwrap();
         let at = |name| cluster.plan(&CONTROLLER, &ObjectKey::new(&kind::EVENT, "default", name));
         assert!(matches!(at("old").steps.as_slice(), [Step::Delete { .. }]));
+        assert!(matches!(at("to-come").steps.as_slice(), [Step::Delete { .. }]));
         assert_eq!(at("young").requeue, Some(Duration::from_mins(30)));
+        assert_eq!(at("written").requeue, Some(Duration::from_mins(45)));
     }
 }

@@ -77,7 +77,6 @@ struct Envelope {
 
 const METADATA: &str = "\"metadata\":{";
 const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
-const REVISION_DIGITS_MAX: usize = 20;
 
 impl Object {
     /// Decodes stored bytes (written by [`to_stored`]) and puts the revision in as `metadata.resourceVersion`.
@@ -103,13 +102,25 @@ impl Object {
         out.extend_from_slice(head);
         out.extend_from_slice(RESOURCE_VERSION.as_bytes());
         out.extend_from_slice(self.revision.to_string().as_bytes());
-        out.extend_from_slice(if rest.starts_with(b"}") { b"\"" } else { b"\"," });
+        out.extend_from_slice(self.after_revision().as_bytes());
         out.extend_from_slice(rest);
     }
 
-    /// At least as many bytes as the [`document`](Self::document) has.
+    /// The [`document`](Self::document) in three parts, the first and the last shared with the store.
+    pub fn document_parts(&self) -> (Bytes, String, Bytes) {
+        let head = self.stored.slice(..self.metadata_at);
+        let version = format!("{RESOURCE_VERSION}{}{}", self.revision, self.after_revision());
+        (head, version, self.stored.slice(self.metadata_at..))
+    }
+
+    /// How many bytes the [`document`](Self::document) has.
     pub fn document_len(&self) -> usize {
-        self.stored.len() + RESOURCE_VERSION.len() + REVISION_DIGITS_MAX + 2
+        let digits = self.revision.checked_ilog10().map_or(1, |power| power as usize + 1);
+        self.stored.len() + RESOURCE_VERSION.len() + digits + self.after_revision().len()
+    }
+
+    fn after_revision(&self) -> &'static str {
+        if self.stored[self.metadata_at..].starts_with(b"}") { "\"" } else { "\"," }
     }
 
     /// The same document at another revision: the last state of a deleted object.
@@ -224,6 +235,12 @@ mod tests {
         assert_eq!(value["data"]["metadata"], "{");
         assert_eq!(value["kind"], "ConfigMap");
         assert_eq!(object.metadata.labels["x"], "y");
+        for revision in [0, 9, 10, 12_345, u64::MAX] {
+            let object = object.at_revision(revision);
+            let (head, version, rest) = object.document_parts();
+            assert_eq!([&head, version.as_bytes(), &rest].concat(), object.document());
+            assert_eq!(object.document_len(), object.document().len());
+        }
         assert_eq!(
             object.at_revision(7).parse::<Value>().unwrap()["metadata"]["resourceVersion"],
             "7"

@@ -44,6 +44,9 @@ pub struct Event {
 
 /// Changes kept per kind for watchers that resume. A watcher further behind gets 410 and lists again.
 const HISTORY_MAX: usize = 4096;
+/// Bytes of superseded documents that the histories of all kinds keep, as the store has it: large objects that change
+/// often would fill the memory. The kind with the most of them loses its oldest changes first.
+const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a writer waits to see its own write; far above any healthy delay.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 
@@ -59,10 +62,14 @@ pub(crate) struct Cache {
 struct State {
     view: View,
     histories: BTreeMap<&'static Kind, History>,
+    /// Of all histories.
+    history_bytes: usize,
 }
 
 struct History {
     events: VecDeque<Arc<Event>>,
+    /// Of the documents that only the events hold.
+    bytes: usize,
     /// Every change after this revision is in `events`.
     complete_after: u64,
     latest: channel::Sender<u64>,
@@ -77,10 +84,10 @@ impl Cache {
             .map(|kind| {
                 let events = VecDeque::new();
                 let latest = channel::Sender::new(revision);
-                (kind, History { events, complete_after: revision, latest })
+                (kind, History { events, bytes: 0, complete_after: revision, latest })
             })
             .collect();
-        let state = RwLock::new(State { view, histories });
+        let state = RwLock::new(State { view, histories, history_bytes: 0 });
         Ok(Self { state, revision: channel::Sender::new(revision) })
     }
 
@@ -138,8 +145,10 @@ impl Cache {
             return;
         }
         state.view = view;
+        state.history_bytes = 0;
         for history in state.histories.values_mut() {
             history.events.clear();
+            history.bytes = 0;
             history.complete_after = revision;
             history.latest.send_replace(revision);
         }
@@ -163,15 +172,9 @@ impl Cache {
                 EventKind::Deleted => state.view.remove(&event.object.key),
                 EventKind::Added | EventKind::Modified => state.view.insert(&event.object),
             }
-            let Some(history) = state.histories.get_mut(&event.object.key.kind) else { continue };
-            history.events.push_back(event.clone());
-            if history.events.len() > HISTORY_MAX
-                && let Some(dropped) = history.events.pop_front()
-            {
-                history.complete_after = dropped.revision;
-            }
-            history.latest.send_replace(*revision);
+            state.remember(event);
         }
+        state.forget();
         drop(state);
         self.revision.send_replace(*revision);
     }
@@ -235,26 +238,76 @@ impl Cache {
         }
     }
 
-    /// The events of some kinds after a revision in order, and the revision up to which that is complete.
+    /// The events of some kinds after a revision in order, and the revision up to which that is complete: the newest,
+    /// or an earlier one where the documents would be more than about so many bytes.
     pub(crate) fn events_after(
         &self,
         kinds: &[&'static Kind],
         after: u64,
+        bytes_max: usize,
     ) -> Result<(Vec<Arc<Event>>, u64), Status> {
         let state = self.state.read();
-        let mut events = Vec::new();
+        let (mut events, mut complete) = (Vec::new(), state.view.revision);
         for kind in kinds {
             let Some(history) = state.histories.get(kind) else { continue };
             if after < history.complete_after {
                 return Err(Status::expired(after, history.complete_after));
             }
             let start = history.events.partition_point(|event| event.revision <= after);
-            events.extend(history.events.range(start..).cloned());
+            let (mut bytes, mut last) = (0, after);
+            for event in history.events.range(start..) {
+                if bytes >= bytes_max && event.revision > last {
+                    complete = complete.min(last);
+                    break;
+                }
+                bytes += event.object.document_len();
+                last = event.revision;
+                events.push(event.clone());
+            }
         }
         if kinds.len() > 1 {
+            events.retain(|event| event.revision <= complete);
             events.sort_by_key(|event| event.revision);
         }
-        Ok((events, state.view.revision))
+        Ok((events, complete))
+    }
+}
+
+impl State {
+    fn remember(&mut self, event: &Arc<Event>) {
+        let Some(history) = self.histories.get_mut(&event.object.key.kind) else { return };
+        history.bytes += event.superseded_bytes();
+        self.history_bytes += event.superseded_bytes();
+        history.events.push_back(event.clone());
+        history.latest.send_replace(event.revision);
+        if history.events.len() > HISTORY_MAX {
+            self.history_bytes -= history.forget_oldest();
+        }
+    }
+
+    /// Keeps to the bound of bytes.
+    fn forget(&mut self) {
+        while self.history_bytes > HISTORY_BYTES_MAX {
+            let largest = self.histories.values_mut().max_by_key(|history| history.bytes);
+            self.history_bytes -= largest.map_or(self.history_bytes, History::forget_oldest);
+        }
+    }
+}
+
+impl History {
+    /// Gives the bytes that are free now.
+    fn forget_oldest(&mut self) -> usize {
+        let Some(oldest) = self.events.pop_front() else { return 0 };
+        self.complete_after = oldest.revision;
+        self.bytes -= oldest.superseded_bytes();
+        oldest.superseded_bytes()
+    }
+}
+
+impl Event {
+    /// What only the event keeps: the document of before.
+    fn superseded_bytes(&self) -> usize {
+        self.previous.as_ref().map_or(0, |previous| previous.document_len())
     }
 }
 
@@ -303,6 +356,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{kind, object},
+        registry::Subscription,
         store::{Memory, Write},
     };
 
@@ -327,16 +381,63 @@ mod tests {
         let watched = async {
             maps.wait_for(|now| *now == 4).await.unwrap();
             assert_eq!(cache.view().list(&kind::CONFIG_MAP, None).count(), 4);
-            let behind = cache.events_after(&[&kind::CONFIG_MAP], 1).unwrap_err();
+            let behind = cache.events_after(&[&kind::CONFIG_MAP], 1, usize::MAX).unwrap_err();
             assert_eq!((behind.code, behind.reason), (410, "Expired"));
-            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4).unwrap().0.len(), 0);
+            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4, usize::MAX).unwrap().0.len(), 0);
             store.commit(vec![create("fifth")]).await.unwrap();
             cache.wait_for(5).await.unwrap();
-            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4).unwrap().0.len(), 1);
+            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4, usize::MAX).unwrap().0.len(), 1);
             token.cancel();
         };
         let (followed, ()) = tokio::join!(cache.follow(&store, &token), watched);
         followed.unwrap();
+    }
+
+    /// A cache of one map that was changed so often.
+    async fn changed(times: u64, bytes: usize) -> Cache {
+        let store = Memory::new();
+        let cache = Cache::load(&store).await.unwrap();
+        let name = "large";
+        let mut write = create(name);
+        for nth in 0..times {
+            let data = char::from(b'a').to_string().repeat(bytes);
+            let document = serde_json::json!({"metadata": {"name": name, "namespace": "default"},
+                "data": {"nth": nth.to_string(), "a": data}});
+            write.value = Some(object::to_stored(&kind::CONFIG_MAP, document));
+            let at = store.commit(vec![write.clone()]).await.unwrap();
+            write.expect = Expect::At(at);
+            let change =
+                Change { key: write.key.clone(), revision: at, value: write.value.clone() };
+            cache.apply(&[change]);
+        }
+        cache
+    }
+
+    #[tokio::test]
+    async fn history_has_a_bound_in_bytes() {
+        let cache = changed(100, 1024 * 1024).await;
+        let after = |revision| cache.events_after(&[&kind::CONFIG_MAP], revision, usize::MAX);
+        assert_eq!(after(20).unwrap_err().code, 410);
+        assert_eq!(after(40).unwrap().0.len(), 60);
+        let state = cache.state.read();
+        let history = &state.histories[&&kind::CONFIG_MAP];
+        let held: usize = history.events.iter().map(|event| event.superseded_bytes()).sum();
+        assert_eq!((held, held), (history.bytes, state.history_bytes));
+        assert!(held <= HISTORY_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn events_come_in_batches() {
+        let cache = Arc::new(changed(10, 1000).await);
+        let subscribe = || Subscription::new(cache.clone(), vec![&kind::CONFIG_MAP], 0);
+        assert_eq!(subscribe().take().unwrap().len(), 10);
+        let mut few = subscribe().in_batches_of(2500);
+        for (count, position) in [(3, 3), (3, 6), (3, 9), (1, 10), (0, 10)] {
+            let events = few.take().unwrap();
+            assert_eq!((events.len(), few.position()), (count, position));
+        }
+        let mut one = subscribe().in_batches_of(1);
+        assert_eq!((one.next().await.unwrap().len(), one.position()), (1, 1));
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ pub struct Subscription {
     cache: Arc<Cache>,
     kinds: Vec<&'static Kind>,
     position: u64,
+    batch_bytes: usize,
     changed: channel::Receiver<u64>,
 }
 
@@ -24,7 +25,12 @@ impl Subscription {
             [kind] => cache.revisions_of(kind),
             _ => cache.revisions(),
         };
-        Self { cache, kinds, position: after, changed }
+        Self { cache, kinds, position: after, batch_bytes: usize::MAX, changed }
+    }
+
+    /// Hands over no more documents at once than about these bytes, and always whole revisions.
+    pub fn in_batches_of(self, bytes: usize) -> Self {
+        Self { batch_bytes: bytes, ..self }
     }
 
     /// The revision up to which everything was handed over.
@@ -32,9 +38,11 @@ impl Subscription {
         self.position
     }
 
-    /// What happened since the last call, perhaps nothing; never waits. 410 when too far behind.
+    /// What happened since the last call, perhaps nothing, or as much of it as one batch holds; never waits. 410 when
+    /// too far behind.
     pub fn take(&mut self) -> Result<Vec<Arc<Event>>, Status> {
-        let (events, revision) = self.cache.events_after(&self.kinds, self.position)?;
+        let (events, revision) =
+            self.cache.events_after(&self.kinds, self.position, self.batch_bytes)?;
         self.position = self.position.max(revision);
         Ok(events)
     }

@@ -27,6 +27,8 @@ mod errors;
 #[cfg(test)]
 mod etcd;
 #[cfg(test)]
+mod events;
+#[cfg(test)]
 mod helm;
 #[cfg(test)]
 mod http;
@@ -46,6 +48,8 @@ mod pods;
 mod policies;
 #[cfg(test)]
 mod python;
+#[cfg(test)]
+mod slow_clients;
 #[cfg(test)]
 mod snapshot;
 #[cfg(test)]

@@ -196,13 +196,23 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 
 /// Waits until `check` succeeds and gives its value; panics with its last complaint.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn eventually<T>(what: &str, check: impl FnMut() -> Result<T, String>) -> T {
+    eventually_in(PATIENCE, what, check)
+}
+
+/// The same for what takes its time by design.
+#[track_caller]
+pub(crate) fn eventually_in<T>(
+    patience: Duration,
+    what: &str,
+    mut check: impl FnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         match check() {
             Ok(value) => return value,
             Err(seen) if Instant::now() > deadline => {
-                panic!("{what}: not so after {} s. Last seen: {seen}", PATIENCE.as_secs())
+                panic!("{what}: not so after {} s. Last seen: {seen}", patience.as_secs())
             }
             Err(_) => pause(),
         }

@@ -1,6 +1,6 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints. Pure functions from objects and a time.
 //!
-//! Enter at [`render`] (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
+//! Enter at `head` and `row_of` (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
 //! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
 //! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`.
 
@@ -13,8 +13,6 @@ mod stored;
 
 #[cfg(test)]
 mod tests;
-
-use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -78,16 +76,18 @@ impl Table {
     }
 }
 
-/// A table of many objects. `metadata` is the list's own: `resourceVersion`, `continue`, `remainingItemCount`.
-pub fn render<'a>(
-    kind: &Kind,
-    objects: impl IntoIterator<Item = &'a Arc<Object>>,
-    now: Timestamp,
-    include: IncludeObject,
-    metadata: Value,
-) -> Table {
-    let rows = objects.into_iter().map(|object| row(object, now, include)).collect();
-    table(columns::of(kind), rows, metadata)
+/// A table of many objects up to its rows, which are then [`row_of`] each; `]}` ends it. `metadata` is the list's own:
+/// `resourceVersion`, `continue`, `remainingItemCount`.
+pub(crate) fn head(kind: &Kind, metadata: Value) -> String {
+    let empty = table(columns::of(kind), Vec::new(), metadata);
+    let mut text = serde_json::to_string(&empty).expect("a table has string keys only");
+    text.truncate(text.len() - "]}".len());
+    text
+}
+
+/// The row of one object.
+pub(crate) fn row_of(object: &Object, now: Timestamp, include: IncludeObject) -> Bytes {
+    serde_json::to_vec(&row(object, now, include)).expect("a row has string keys only").into()
 }
 
 /// A table of one object: for GET, and for each event of a watch. Like kube-apiserver, a watch sends the columns with

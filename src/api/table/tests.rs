@@ -1,5 +1,7 @@
 //! Rows as kube-apiserver prints them.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::model::{
     ObjectKey,
@@ -377,7 +379,9 @@ fn tables_carry_what_was_asked_for() {
     let map = object(&kind::CONFIG_MAP, json!({"data": {"a": "1"}}));
     let as_value = |table: &Table| serde_json::from_slice::<Value>(&table.to_bytes()).unwrap();
     let list = json!({"resourceVersion": "9"});
-    let table = as_value(&render(&kind::CONFIG_MAP, [&map], now, IncludeObject::Metadata, list));
+    let row = row_of(&map, now, IncludeObject::Metadata);
+    let text = head(&kind::CONFIG_MAP, list) + str::from_utf8(&row).unwrap() + "]}";
+    let table: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(table["metadata"]["resourceVersion"], "9");
     assert_eq!(
         table["columnDefinitions"][0],

@@ -1,13 +1,17 @@
 //! The bounds of connections, over real sockets: who is slow is cut off, who is not goes on.
 
-use axum::{body::Body, routing::get};
+use axum::{Extension, body::Body, response::Response, routing::get};
 use futures::stream;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::*;
-use crate::api::certificates::Authority;
+use crate::api::{
+    certificates::Authority,
+    sending::{Held, send},
+    tls::transfers::Transfer,
+};
 
 /// So short that a test does not wait, so long that a busy machine does not count as slow.
 const SHORT: Duration = Duration::from_millis(400);
@@ -43,16 +47,28 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (token, endless) = (CancellationToken::new(), CancellationToken::new());
         let dropped = endless.clone();
-        let answer = move || {
+        let endless_body = move || {
             let guard = dropped.clone().drop_guard();
-            let chunks = stream::repeat_with(move || {
+            Body::from_stream(stream::repeat_with(move || {
                 let _held = &guard;
                 Ok::<_, std::convert::Infallible>(vec![0_u8; 64 * 1024])
-            });
-            std::future::ready(Body::from_stream(chunks))
+            }))
         };
-        let router =
-            Router::new().route("/", get(|| async { "fine" })).route("/endless", get(answer));
+        let answer = endless_body.clone();
+        // As the gate sends what must end soon.
+        let sent_in = |limit| {
+            let endless_body = endless_body.clone();
+            move |Extension(transfer): Extension<Arc<Transfer>>| {
+                transfer.end_in(limit);
+                let held = Held { _permit: None, transfer: Some(transfer) };
+                std::future::ready(send(Response::new(endless_body()), false, held))
+            }
+        };
+        let router = Router::new()
+            .route("/", get(|| async { "fine" }))
+            .route("/endless", get(move || std::future::ready(answer())))
+            .route("/short", get(sent_in(SHORT)))
+            .route("/long", get(sent_in(LONG)));
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
         tasks.spawn(serve(listener, config, router, limits, token.clone()));
@@ -73,6 +89,38 @@ impl Server {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("fine"), "{answer}");
+    }
+
+    /// A request over HTTP/2 by a client that gives the server so much room for its answer, and more
+    /// as it takes it, or never. Ends when the server has cut it off.
+    async fn http2(&self, path: &str, window: u32, takes: bool) {
+        let mut config = ClientConfig::clone(&self.client);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (mut requests, connection) =
+            builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        let request = Request::get(format!("https://localhost{path}")).body(()).unwrap();
+        let (answer, _) = requests.send_request(request, true).unwrap();
+        let client = async {
+            let mut body = answer.await.unwrap().into_body();
+            while let Some(Ok(data)) = body.data().await {
+                if takes {
+                    body.flow_control().release_capacity(data.len()).unwrap();
+                }
+            }
+        };
+        let both = async { tokio::join!(client, connection) };
+        let ((), _cut_off) = tokio::time::timeout(PATIENCE, both).await.expect("it is cut off");
+    }
+
+    /// The endless answer has ended.
+    async fn gave_up(&self) {
+        let freed = tokio::time::timeout(PATIENCE, self.endless.cancelled()).await;
+        freed.expect("the answer is given up");
     }
 
     async fn stop(self) {
@@ -122,10 +170,29 @@ async fn who_reads_nothing_is_cut_off() {
     let mut lazy = server.connect().await.unwrap();
     lazy.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     server.is_fine().await;
-    let freed = tokio::time::timeout(PATIENCE, server.endless.cancelled()).await;
-    freed.expect("the answer is given up");
+    server.gave_up().await;
     server.is_fine().await;
     drop(lazy);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_gives_no_room_for_an_answer_is_cut_off() {
+    for window in [0, 1, 65_535] {
+        let server = Server::start(Limits { write: SHORT, ..lenient() }).await;
+        server.http2("/long", window, false).await;
+        server.gave_up().await;
+        server.is_fine().await;
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_ends_in_time_however_much_is_taken() {
+    let server = Server::start(lenient()).await;
+    server.http2("/short", 65_535, true).await;
+    server.gave_up().await;
+    server.is_fine().await;
     server.stop().await;
 }
 

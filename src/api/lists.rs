@@ -1,0 +1,270 @@
+//! Lists as answers: made piece by piece while the client takes them, so that however many slow clients list however
+//! much at once, each holds little more than one piece. The items' bytes stay those of the store.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    vec,
+};
+
+use axum::{
+    body::{Body, Bytes, HttpBody},
+    response::{IntoResponse, Response},
+};
+use http::header;
+use http_body::{Frame, SizeHint};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        pieces::{PIECE, Pieces},
+        request::Form,
+        sending::GZIP_MIN,
+        table,
+    },
+    model::{Kind, Object},
+};
+
+/// A list and its own metadata: `resourceVersion`, `continue`, `remainingItemCount`.
+pub(crate) struct List {
+    /// As what the objects are shown.
+    pub(crate) kind: &'static Kind,
+    pub(crate) metadata: Value,
+    pub(crate) objects: Vec<Arc<Object>>,
+}
+
+impl List {
+    /// The answer; at most its beginning is made now.
+    pub(crate) fn answer(self, form: Form) -> Response {
+        let mut encoder = Encoder::new(self, form);
+        encoder.left = encoder.length();
+        let media = if form == Form::Yaml { "application/yaml" } else { "application/json" };
+        ([(header::CONTENT_TYPE, media)], Body::new(encoder)).into_response()
+    }
+}
+
+/// A list as a body, which makes its pieces as it is asked for them.
+struct Encoder {
+    kind: &'static Kind,
+    form: Form,
+    now: Timestamp,
+    objects: vec::IntoIter<Arc<Object>>,
+    pieces: Pieces,
+    /// Before the next item.
+    separator: &'static str,
+    /// After the last; nothing once it is written.
+    tail: &'static str,
+    /// How many bytes are to come, where that is known.
+    left: Option<usize>,
+}
+
+impl Encoder {
+    fn new(list: List, form: Form) -> Self {
+        let List { kind, metadata, objects } = list;
+        let list = format!("{}List", kind.kind);
+        let head = match form {
+            Form::Table(_) => table::head(kind, metadata),
+            Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata),
+            Form::Json => head(&list, &kind.api_version(), &metadata),
+            Form::Yaml => {
+                let api_version = kind.api_version();
+                let head = json!({"kind": list, "apiVersion": api_version, "metadata": metadata});
+                yaml(&head) + if objects.is_empty() { "items: []\n" } else { "items:\n" }
+            }
+        };
+        let mut pieces = Pieces::default();
+        pieces.copy(head.as_bytes());
+        let (now, objects) = (Timestamp::now(), objects.into_iter());
+        let tail = if form == Form::Yaml { "" } else { "]}" };
+        Self { kind, form, now, objects, pieces, separator: "", tail, left: None }
+    }
+
+    fn item(&mut self, object: &Arc<Object>) {
+        self.pieces.copy(self.separator.as_bytes());
+        self.separator = if self.form == Form::Yaml { "" } else { "," };
+        let object = object.shown_as(self.kind);
+        match self.form {
+            Form::Table(include) => self.pieces.share(table::row_of(&object, self.now, include)),
+            Form::Metadata => self.pieces.share(table::partial(&object)),
+            Form::Json => self.pieces.document(&object),
+            // Sequences of one item each, one after the other, are the sequence of all.
+            Form::Yaml => match object.parse::<Value>() {
+                Ok(document) => self.pieces.share(yaml(&[document]).into()),
+                Err(error) => tracing::error!(%error, "a stored object cannot be read"),
+            },
+        }
+    }
+
+    /// How many bytes it will be; tries a little where that cannot be told. What is not known is long.
+    fn length(&mut self) -> Option<usize> {
+        let objects = self.objects.as_slice();
+        let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
+        if self.form == Form::Json && stored() {
+            let documents: usize = objects.iter().map(|object| object.document_len()).sum();
+            let separators = objects.len().saturating_sub(1);
+            return Some(self.pieces.len() + documents + separators + self.tail.len());
+        }
+        self.make(GZIP_MIN);
+        (self.pieces.len() < GZIP_MIN).then(|| self.pieces.len())
+    }
+
+    /// Makes so much, or all.
+    fn make(&mut self, bytes: usize) {
+        while self.pieces.len() < bytes {
+            let Some(object) = self.objects.next() else {
+                return self.pieces.copy(std::mem::take(&mut self.tail).as_bytes());
+            };
+            self.item(&object);
+        }
+    }
+}
+
+impl HttpBody for Encoder {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        this.make(PIECE);
+        let piece = this.pieces.take();
+        if let (Some(left), Some(piece)) = (&mut this.left, &piece) {
+            *left -= piece.len();
+        }
+        Poll::Ready(piece.map(Frame::data).map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, |left| SizeHint::with_exact(left as u64))
+    }
+}
+
+/// A list in JSON up to its items.
+fn head(kind: &str, api_version: &str, metadata: &Value) -> String {
+    format!(
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+    )
+}
+
+fn yaml(value: &impl Serialize) -> String {
+    serde_yaml::to_string(value).expect("JSON has no value that YAML has not")
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::{
+        api::table::IncludeObject,
+        model::{ObjectKey, kind, object::to_stored},
+    };
+
+    fn maps(count: usize, bytes: usize) -> List {
+        let map = |nth: usize| {
+            let document =
+                json!({"metadata": {"name": format!("m{nth}")}, "data": {"a": "x".repeat(bytes)}});
+            let key = ObjectKey::new(&kind::CONFIG_MAP, "default", format!("m{nth}"));
+            let stored = to_stored(&kind::CONFIG_MAP, document);
+            Arc::new(Object::from_stored(key, 7, stored).unwrap())
+        };
+        let metadata = json!({"resourceVersion": "9"});
+        List { kind: &kind::CONFIG_MAP, metadata, objects: (0..count).map(map).collect() }
+    }
+
+    async fn text(response: Response) -> String {
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        String::from_utf8(body.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn lists_are_whole_in_every_form() {
+        for (count, bytes) in [(0, 0), (1, 10), (3, 10), (2000, 200), (5, 300_000)] {
+            for form in [
+                Form::Json,
+                Form::Yaml,
+                Form::Metadata,
+                Form::Table(IncludeObject::Object),
+                Form::Table(IncludeObject::None),
+            ] {
+                let text = text(maps(count, bytes).answer(form)).await;
+                let list: Value = match form {
+                    Form::Yaml => serde_yaml::from_str(&text).unwrap(),
+                    _ => serde_json::from_str(&text).unwrap(),
+                };
+                let (kind, api_version, items) = match form {
+                    Form::Json | Form::Yaml => ("ConfigMapList", "v1", "items"),
+                    Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1", "items"),
+                    Form::Table(_) => ("Table", "meta.k8s.io/v1", "rows"),
+                };
+                let seen = (list["kind"].as_str(), list["apiVersion"].as_str());
+                assert_eq!(seen, (Some(kind), Some(api_version)));
+                assert_eq!(list["metadata"]["resourceVersion"], "9");
+                let items = list[items].as_array().unwrap();
+                assert_eq!(items.len(), count, "{form:?}");
+                let Some(last) = items.last() else { continue };
+                let (name, last) = (format!("m{}", count - 1), &last["object"]);
+                match form {
+                    Form::Json | Form::Yaml => {
+                        let object = items.last().unwrap();
+                        assert_eq!(object["metadata"]["name"], *name);
+                        assert_eq!(object["metadata"]["resourceVersion"], "7");
+                        assert_eq!(object["data"]["a"].as_str().unwrap().len(), bytes);
+                    }
+                    Form::Metadata => {
+                        assert_eq!(items.last().unwrap()["metadata"]["name"], *name);
+                    }
+                    Form::Table(IncludeObject::None) => assert_eq!(*last, Value::Null),
+                    Form::Table(_) => assert_eq!(last["metadata"]["name"], *name),
+                }
+            }
+        }
+    }
+
+    async fn pieces(mut encoder: Encoder) -> Vec<Bytes> {
+        let mut pieces = Vec::new();
+        while let Some(frame) = encoder.frame().await {
+            pieces.push(frame.unwrap().into_data().unwrap());
+        }
+        pieces
+    }
+
+    #[tokio::test]
+    async fn lengths_are_told_where_they_are_known() {
+        let table = Form::Table(IncludeObject::Object);
+        for (form, bytes, known) in [
+            (Form::Json, 100, true),
+            (Form::Json, GZIP_MIN, true),
+            (table, 100, true),
+            (table, GZIP_MIN, false),
+        ] {
+            let mut encoder = Encoder::new(maps(3, bytes), form);
+            let length = encoder.length();
+            assert_eq!(length.is_some(), known, "{form:?} of {bytes}");
+            let whole = pieces(encoder).await.concat();
+            assert_eq!(length.unwrap_or(whole.len()), whole.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_are_small_or_those_of_the_store() {
+        let list = maps(3, 300_000);
+        let stored: Vec<_> = list.objects.iter().map(|o| o.document_parts().2.as_ptr()).collect();
+        let made = pieces(Encoder::new(list, Form::Json)).await;
+        let (long, short): (Vec<_>, Vec<_>) = made.iter().partition(|p| p.len() > PIECE);
+        assert_eq!(long.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>(), stored);
+        assert_eq!(short.len(), 4, "the head and the beginnings of documents, and the tail");
+        let made = pieces(Encoder::new(maps(2000, 200), Form::Json)).await;
+        assert!(made.iter().all(|piece| piece.len() <= PIECE));
+    }
+}

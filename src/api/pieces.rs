@@ -1,0 +1,114 @@
+//! [`Pieces`]: an answer in the making. What is short is gathered into pieces of a bounded size; the long parts of
+//! stored documents are shared with the store, not copied, so that many answers about them hold them once.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::model::Object;
+
+/// How much is made ahead of what the client takes.
+pub(crate) const PIECE: usize = 64 * 1024;
+/// From this length on a part is a piece of its own; a shorter one is cheaper to copy.
+const SHARED_MIN: usize = 16 * 1024;
+
+/// Bytes in order, made at one end and taken at the other.
+#[derive(Default)]
+pub(crate) struct Pieces {
+    ready: VecDeque<Bytes>,
+    /// The piece that is still growing.
+    open: Vec<u8>,
+    length: usize,
+}
+
+impl Pieces {
+    /// Appends a copy.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.make_room(bytes.len());
+        self.open.extend_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    /// Appends bytes that others hold too.
+    pub(crate) fn share(&mut self, bytes: Bytes) {
+        if bytes.len() < SHARED_MIN {
+            return self.copy(&bytes);
+        }
+        self.close();
+        self.length += bytes.len();
+        self.ready.push_back(bytes);
+    }
+
+    /// Appends an object's document.
+    pub(crate) fn document(&mut self, object: &Object) {
+        let length = object.document_len();
+        if length < SHARED_MIN {
+            self.make_room(length);
+            object.write_document(&mut self.open);
+            self.length += length;
+            return;
+        }
+        let (head, version, rest) = object.document_parts();
+        self.share(head);
+        self.copy(version.as_bytes());
+        self.share(rest);
+    }
+
+    /// How many bytes wait to be taken.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The next piece.
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
+        if self.ready.is_empty() {
+            self.close();
+        }
+        let piece = self.ready.pop_front()?;
+        self.length -= piece.len();
+        Some(piece)
+    }
+
+    fn make_room(&mut self, length: usize) {
+        if self.open.len() + length > PIECE {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.ready.push_back(std::mem::take(&mut self.open).into());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_parts_are_gathered_and_long_ones_are_shared() {
+        let long = Bytes::from(vec![b'l'; SHARED_MIN]);
+        let mut pieces = Pieces::default();
+        pieces.copy(b"ab");
+        pieces.share(Bytes::from_static(b"cd"));
+        pieces.share(long.clone());
+        pieces.copy(b"ef");
+        assert_eq!(pieces.len(), SHARED_MIN + 6);
+        assert_eq!(pieces.take().unwrap(), "abcd");
+        assert_eq!(pieces.take().unwrap().as_ptr(), long.as_ptr());
+        assert_eq!(pieces.take().unwrap(), "ef");
+        assert_eq!((pieces.take(), pieces.len()), (None, 0));
+    }
+
+    #[test]
+    fn pieces_are_bounded() {
+        let mut pieces = Pieces::default();
+        for _ in 0..100 {
+            pieces.copy(&[b's'; SHARED_MIN - 1]);
+        }
+        let taken: Vec<Bytes> = std::iter::from_fn(|| pieces.take()).collect();
+        assert!(taken.iter().all(|piece| piece.len() <= PIECE));
+        assert_eq!(taken.concat().len(), 100 * (SHARED_MIN - 1));
+    }
+}
