@@ -34,12 +34,11 @@ const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 const COPY_BYTES: usize = 1024 * 1024;
 /// How much of the log is cleaned at once, about.
 pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
-/// For so many chunks beyond the needed ones the tree is prepared: it takes a few milliseconds.
-const PREPARED_AHEAD: u64 = 512;
-/// What is larger becomes a batch of sled's. Otherwise sled, to which the end of a write is as good as a sync, might
-/// write one segment, find that an older one is needed no more, and write over that one, all before we sync. With the
-/// pages that sled writes anew for it, this is less than a segment.
-const UNBATCHED_BYTES_MAX: usize = 64 * 1024;
+/// For so many chunks the tree is prepared at once (see [`Generation::write_in_order`]): each ninth key splits a leaf,
+/// and each split makes sled write an old page anew, of 54 KiB at most; together less than a segment.
+const PREPARED_AT_ONCE: u64 = 64;
+/// So many keys are prepared ahead: mostly no group has to wait for its own.
+const PREPARED_AHEAD: u64 = 256;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -56,7 +55,7 @@ pub(super) struct Generation {
     /// The chunks of the log, and how many bytes they have.
     log: Range<u64>,
     log_bytes: usize,
-    /// The keys of all chunks up to this one need not be prepared any more.
+    /// The keys of all chunks before this one are in the tree.
     prepared_to: u64,
     room: Room,
     /// Whether sled panicked: closing the database could then wait for ever.
@@ -104,18 +103,31 @@ impl Generation {
             bytes += record::group_bytes(slice::from_ref(&entry));
             group.push(entry);
             if bytes >= COPY_BYTES {
-                self.append_unsynced(&mem::take(&mut group))?;
+                self.copy(&mem::take(&mut group))?;
                 bytes = 0;
             }
         }
-        self.append_unsynced(&group)?;
+        self.copy(&group)?;
         let compaction = Compaction { revision: image.compacted, chunks: self.log.clone() };
         let pairs = [
             (record::FORMAT_KEY.to_vec(), record::FORMAT.to_vec()),
             (record::COMPACTION_KEY.to_vec(), compaction.encode()),
         ];
-        self.write(&pairs, &[])?;
+        self.write_at_once(&pairs, &[])?;
         self.sync_all()
+    }
+
+    /// Writes a group to a database of which nothing needs to be durable yet.
+    fn copy(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let pairs = record::encode(entries, self.log.end);
+        let end = self.end_after(&pairs);
+        while self.prepared_to < end {
+            self.write_in_order(&self.unprepared(end))?;
+        }
+        self.write_at_once(&pairs, &[])?;
+        self.log.end = end;
+        self.log_bytes += record::group_bytes(entries);
+        Ok(())
     }
 
     /// Opens an existing database and makes all of it durable.
@@ -143,7 +155,7 @@ impl Generation {
             file,
             log: record::FIRST_CHUNK..record::FIRST_CHUNK,
             log_bytes: 0,
-            prepared_to: 0,
+            prepared_to: record::FIRST_CHUNK,
             room: Room::default(),
             broken: false,
         })
@@ -183,18 +195,20 @@ impl Generation {
     /// [`Error::Full`] the database must be opened anew, after any other error it must not be used.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
         self.extend()?;
-        self.append_unsynced(entries)?;
-        self.sync()
-    }
-
-    fn append_unsynced(&mut self, entries: &[Entry]) -> Result<(), Error> {
-        let pairs = record::encode(entries, self.log.end);
-        let end = self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX);
+        let mut pairs = record::encode(entries, self.log.end);
+        let end = self.end_after(&pairs);
         self.prepare(end)?;
-        self.write(&pairs, &[])?;
+        pairs.extend(self.unprepared(end + PREPARED_AHEAD));
+        self.write_in_order(&pairs)?;
+        self.sync()?;
         self.log.end = end;
         self.log_bytes += record::group_bytes(entries);
         Ok(())
+    }
+
+    /// Where the log ends when these chunks have been appended.
+    fn end_after(&self, pairs: &[Pair]) -> u64 {
+        self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX)
     }
 
     /// Removes some of the oldest groups that hold no history, and first copies to the end of the log what is still
@@ -217,11 +231,11 @@ impl Generation {
         }
         self.extend()?;
         let mut pairs = record::encode(&survivors, self.log.end);
-        let chunks = start..self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX);
+        let chunks = start..self.end_after(&pairs);
         self.prepare(chunks.end)?;
         let compaction = Compaction { revision: image.compacted, chunks: chunks.clone() };
         pairs.push((record::COMPACTION_KEY.to_vec(), compaction.encode()));
-        self.write(&pairs, &removed)?;
+        self.write_at_once(&pairs, &removed)?;
         self.log = chunks;
         self.log_bytes += record::group_bytes(&survivors);
         self.log_bytes -= removed_bytes;
@@ -248,41 +262,47 @@ impl Generation {
         self.file.sync_data().map_err(|e| self.failure("syncing", e))
     }
 
-    /// Adds the keys of the chunks up to `end`, and some more, to the tree without a value, if that was not done
-    /// before. A leaf is written anew whenever it has grown by ten links or is split; it costs nothing as long as it
-    /// is empty. Each value is then written once, as a link.
+    /// Adds the keys of the chunks up to `end` to the tree without a value, durably, if that was not done before. A
+    /// leaf is written anew whenever it has grown by ten links or is split; it costs nothing as long as it is empty.
+    /// Each value is then written once, as a link: keys that come in order make leaves of nine.
     fn prepare(&mut self, end: u64) -> Result<(), Error> {
-        if end <= self.prepared_to {
-            return Ok(());
+        while self.prepared_to < end {
+            self.write_in_order(&self.unprepared(end))?;
+            // Not before this is durable may anything be built upon it.
+            self.sync()?;
         }
-        let to = end + PREPARED_AHEAD;
-        let keys = (self.prepared_to.max(self.log.end)..to).map(record::chunk_key);
-        let pairs: Vec<_> = keys.map(|key| (key, record::PREPARED.to_vec())).collect();
-        self.write_batch(&pairs, &[])?;
-        // Not before this is durable may anything be built upon it.
-        self.sync()?;
-        self.prepared_to = to;
         Ok(())
     }
 
-    /// Writes pairs, and removes others atomically with them.
-    fn write(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
-        let bytes: usize = pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
-        if !removed.is_empty() || bytes > UNBATCHED_BYTES_MAX {
-            return self.write_batch(pairs, removed);
-        }
-        // A batch of sled's begins with a write of its own to the disk. Without one a torn group is recognised too
-        // (see `record::Torn`), as sled's log keeps the order.
+    /// The keys of the next chunks that are not prepared yet, up to `end`, without a value.
+    fn unprepared(&self, end: u64) -> Vec<Pair> {
+        let end = end.min(self.prepared_to + PREPARED_AT_ONCE);
+        let keys = (self.prepared_to..end).map(record::chunk_key);
+        keys.map(|key| (key, record::PREPARED.to_vec())).collect()
+    }
+
+    /// Writes pairs one after the other: chunks to prepared keys, then some prepared keys. A torn group is recognised
+    /// (see `record::Torn`), as sled's log keeps the order.
+    ///
+    /// To sled the end of a write is as good as a sync: it may write one segment, find that an older one is needed no
+    /// more, and write over that one, all before we sync. Chunks are mere links, which take nothing from older
+    /// segments; prepared keys do, but are too few to fill the next one. Anything else must be a batch.
+    fn write_in_order(&mut self, pairs: &[Pair]) -> Result<(), Error> {
         let written = guarded(|| {
             for (key, value) in pairs {
                 drop(self.db().insert(key.as_slice(), value.as_slice())?);
             }
             self.db().flush()
         });
-        self.written(written)
+        self.written(written)?;
+        let prepared = pairs.iter().filter(|(_, value)| value == record::PREPARED).count();
+        self.prepared_to += u64::try_from(prepared).unwrap_or(u64::MAX);
+        Ok(())
     }
 
-    fn write_batch(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
+    /// Writes pairs and removes others as a batch of sled's: atomically, at the price of one more write to the disk, and
+    /// in no order.
+    fn write_at_once(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         let written = guarded(|| {
             self.db().apply_batch(batch(pairs, removed))?;
             self.db().flush()
@@ -320,11 +340,12 @@ impl Generation {
         }
         let removed: Vec<_> = (log.chunks.end..end).map(record::chunk_key).collect();
         if !removed.is_empty() {
-            self.write(&[], &removed)?;
+            self.write_at_once(&[], &removed)?;
             self.sync()?;
         }
         self.log = log.chunks.clone();
         self.log_bytes = log.bytes;
+        self.prepared_to = self.log.end;
         Ok(log.into_image(compaction.revision))
     }
 
