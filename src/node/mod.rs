@@ -90,12 +90,22 @@ impl Nodes {
     }
 
     async fn beat(self: Arc<Self>, token: CancellationToken) {
+        let mut was_failing = false;
         loop {
+            let mut failing = false;
             for node in &self.options.nodes {
                 if let Err(status) = register::renew_lease(&self.registry, node).await {
-                    tracing::warn!(node = %node.name, error = %status, "cannot renew the node's lease");
+                    // Once is enough: while the store takes no writes, each beat fails.
+                    if !was_failing && !failing {
+                        tracing::warn!(node = %node.name, error = %status, "cannot renew the node's lease");
+                    }
+                    failing = true;
                 }
             }
+            if was_failing && !failing {
+                tracing::info!("the nodes' leases are renewed again");
+            }
+            was_failing = failing;
             tokio::select! {
                 () = token.cancelled() => return,
                 () = tokio::time::sleep(HEARTBEAT) => {}
