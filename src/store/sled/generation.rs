@@ -23,7 +23,7 @@ use crate::store::{
     sled::{
         directory::STORE,
         page_table,
-        record::{self, Compaction, Entry, Group, Log, Pair, Reader, Torn},
+        record::{self, Compaction, Entry, Group, Log, Pair, Reader, Rest},
         space::{self, Room},
     },
 };
@@ -35,10 +35,12 @@ const COPY_BYTES: usize = 1024 * 1024;
 /// How much of the log is cleaned at once, about.
 pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
 /// For so many chunks the tree is prepared at once (see [`Generation::write_in_order`]): each ninth key splits a leaf,
-/// and each split makes sled write an old page anew, of 54 KiB at most; together less than a segment.
-const PREPARED_AT_ONCE: u64 = 64;
+/// and each split makes sled write an old page anew, mostly of 54 KiB; together less than a segment.
+const PREPARED_AT_ONCE: u64 = 48;
 /// So many keys are prepared ahead: mostly no group has to wait for its own.
 const PREPARED_AHEAD: u64 = 256;
+/// Keys of one leaf, at most. The last leaf is split when more come.
+const LEAF_KEYS_MAX: u64 = 17;
 /// After closing, sled's own threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -57,17 +59,19 @@ pub(super) struct Generation {
     log_bytes: usize,
     /// The keys of all chunks before this one are in the tree.
     prepared_to: u64,
+    /// The leaves of all chunks before this one are older than this process: they may have links already.
+    inherited_to: u64,
     room: Room,
     /// Whether sled panicked: closing the database could then wait for ever.
     broken: bool,
 }
 
-/// What becomes of groups at the end that were not acknowledged.
+/// What becomes of a group at the end that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unacknowledged {
-    /// Those that are whole stay.
+    /// It stays if it is whole.
     Kept,
-    /// They are removed.
+    /// It goes.
     Removed,
 }
 
@@ -156,6 +160,7 @@ impl Generation {
             log: record::FIRST_CHUNK..record::FIRST_CHUNK,
             log_bytes: 0,
             prepared_to: record::FIRST_CHUNK,
+            inherited_to: record::FIRST_CHUNK,
             room: Room::default(),
             broken: false,
         })
@@ -198,8 +203,12 @@ impl Generation {
         let mut pairs = record::encode(entries, self.log.end);
         let end = self.end_after(&pairs);
         self.prepare(end)?;
-        pairs.extend(self.unprepared(end + PREPARED_AHEAD));
-        self.write_in_order(&pairs)?;
+        if self.log.end < self.inherited_to {
+            self.write_at_once(&pairs, &[])?;
+        } else {
+            pairs.extend(self.unprepared(end + PREPARED_AHEAD));
+            self.write_in_order(&pairs)?;
+        }
         self.sync()?;
         self.log.end = end;
         self.log_bytes += record::group_bytes(entries);
@@ -277,15 +286,14 @@ impl Generation {
     /// The keys of the next chunks that are not prepared yet, up to `end`, without a value.
     fn unprepared(&self, end: u64) -> Vec<Pair> {
         let end = end.min(self.prepared_to + PREPARED_AT_ONCE);
-        let keys = (self.prepared_to..end).map(record::chunk_key);
-        keys.map(|key| (key, record::PREPARED.to_vec())).collect()
+        (self.prepared_to..end).map(record::prepared_pair).collect()
     }
 
-    /// Writes pairs one after the other: chunks to prepared keys, then some prepared keys. A torn group is recognised
-    /// (see `record::Torn`), as sled's log keeps the order.
+    /// Writes pairs one after the other: chunks to keys that this process has prepared, then prepared keys. A torn group
+    /// is recognised (see `record::Torn`), as sled's log keeps the order.
     ///
     /// To sled the end of a write is as good as a sync: it may write one segment, find that an older one is needed no
-    /// more, and write over that one, all before we sync. Chunks are mere links, which take nothing from older
+    /// more, and write over that one, all before we sync. Such chunks are mere links, which take nothing from older
     /// segments; prepared keys do, but are too few to fill the next one. Anything else must be a batch.
     fn write_in_order(&mut self, pairs: &[Pair]) -> Result<(), Error> {
         let written = guarded(|| {
@@ -321,7 +329,7 @@ impl Generation {
     }
 
     /// Reads everything and checks that it is complete, given the last acknowledged revision. A group at the end
-    /// that was cut off is removed.
+    /// that was cut off is emptied.
     pub(super) fn contents(
         &mut self,
         acknowledged: Revision,
@@ -329,23 +337,24 @@ impl Generation {
     ) -> Result<Image, Error> {
         let compaction = self.compaction()?;
         let mut log = Log::new(compaction.chunks.start);
-        let torn = self.scan(compaction.chunks.start, |group| {
+        let Rest { torn, end } = self.scan(compaction.chunks.start, |group| {
             log.push(group);
             true
         })?;
         log.verify(torn.as_ref(), &compaction, acknowledged).map_err(|what| self.damaged(&what))?;
-        let end = torn.map_or(log.chunks.end, |torn| torn.chunks.end);
+        let whole = log.chunks.end;
         if unacknowledged == Unacknowledged::Removed {
             log.cut(acknowledged);
         }
-        let removed: Vec<_> = (log.chunks.end..end).map(record::chunk_key).collect();
-        if !removed.is_empty() {
-            self.write_at_once(&[], &removed)?;
+        if torn.is_some() || log.chunks.end < whole {
+            let emptied: Vec<_> = (log.chunks.end..end).map(record::prepared_pair).collect();
+            self.write_at_once(&emptied, &[])?;
             self.sync()?;
         }
         self.log = log.chunks.clone();
         self.log_bytes = log.bytes;
-        self.prepared_to = self.log.end;
+        self.prepared_to = end;
+        self.inherited_to = end + LEAF_KEYS_MAX;
         Ok(log.into_image(compaction.revision))
     }
 
@@ -370,8 +379,8 @@ impl Generation {
     }
 
     /// Reads groups from one with this first chunk on, as long as `take` wants more.
-    fn scan(&self, first: u64, mut take: impl FnMut(Group) -> bool) -> Result<Option<Torn>, Error> {
-        let torn = self.read(|| {
+    fn scan(&self, first: u64, mut take: impl FnMut(Group) -> bool) -> Result<Rest, Error> {
+        let rest = self.read(|| {
             let mut reader = Reader::new(first);
             for pair in self.db().range(record::chunk_key(first)..=record::chunk_key(u64::MAX)) {
                 let (key, value) = pair?;
@@ -382,15 +391,15 @@ impl Generation {
                     Ok(None) => {}
                     Ok(Some(group)) => {
                         if !take(group) {
-                            return Ok(Ok(None));
+                            break;
                         }
                     }
                     Err(what) => return Ok(Err(what)),
                 }
             }
-            Ok(Ok(reader.into_torn()))
+            Ok(Ok(reader.into_rest()))
         })?;
-        torn.map_err(|what| self.damaged(&what))
+        rest.map_err(|what| self.damaged(&what))
     }
 
     fn read<T>(&self, work: impl FnOnce() -> sled::Result<T>) -> Result<T, Error> {

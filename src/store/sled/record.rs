@@ -140,6 +140,11 @@ pub(super) fn encode(entries: &[Entry], first: u64) -> Vec<Pair> {
     parts.zip(0..chunks).zip(first..).map(pair).collect()
 }
 
+/// The key of a chunk, without one.
+pub(super) fn prepared_pair(number: u64) -> Pair {
+    (chunk_key(number), PREPARED.to_vec())
+}
+
 /// The key of a chunk.
 pub(super) fn chunk_key(number: u64) -> Vec<u8> {
     let mut key = Vec::with_capacity(CHUNK_PREFIX.len() + 8);
@@ -210,8 +215,8 @@ pub(super) struct Reader {
     /// The number of the next chunk.
     next: u64,
     open: Option<Open>,
-    /// Whether a key without a chunk was met: nothing may follow.
-    ended: bool,
+    /// The number after that of the last key.
+    end: u64,
 }
 
 /// A group of which not all chunks were fed yet.
@@ -224,7 +229,7 @@ struct Open {
 impl Reader {
     /// A reader of the log from this chunk on.
     pub(super) fn new(first: u64) -> Self {
-        Self { next: first, open: None, ended: false }
+        Self { next: first, open: None, end: first }
     }
 
     /// Takes one pair of the tree, which may complete a group; the error says what is wrong with it.
@@ -232,11 +237,11 @@ impl Reader {
         let number = key.strip_prefix(CHUNK_PREFIX).and_then(|number| number.try_into().ok());
         let number = number.map(u64::from_be_bytes);
         let number = number.ok_or_else(|| format!("a chunk has the unknown key {key:?}"))?;
+        self.end = number.saturating_add(1);
         if value == PREPARED {
-            self.ended = true;
             return Ok(None);
         }
-        if number != self.next || self.ended {
+        if number != self.next {
             return Err(format!("chunk {} is missing", self.next));
         }
         self.next += 1;
@@ -261,11 +266,10 @@ impl Reader {
         open.close().map(Some)
     }
 
-    /// The group at the end of which some chunks are missing.
-    pub(super) fn into_torn(self) -> Option<Torn> {
-        let Open { first, body, .. } = self.open?;
-        let revision = Body(&body).u64().map(Revision);
-        Some(Torn { chunks: first..self.next, revision })
+    /// What followed the whole groups.
+    pub(super) fn into_rest(self) -> Rest {
+        let torn = self.open.map(|Open { body, .. }| Torn(Body(&body).u64().map(Revision)));
+        Rest { torn, end: self.end }
     }
 }
 
@@ -284,14 +288,17 @@ impl Open {
     }
 }
 
-/// The beginning of a group that was cut off.
+/// What follows the whole groups of a log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Torn {
-    /// The numbers of the chunks that are there.
-    pub(super) chunks: Range<u64>,
-    /// Its first commit.
-    revision: Option<Revision>,
+pub(super) struct Rest {
+    pub(super) torn: Option<Torn>,
+    /// The number after that of the last key, with a chunk or without.
+    pub(super) end: u64,
 }
+
+/// The beginning of a group that was cut off, and the revision of its first commit.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Torn(Option<Revision>);
 
 /// The rest of a value that is being decoded.
 struct Body<'a>(&'a [u8]);
@@ -382,7 +389,7 @@ impl Log {
             return Err(format!("revisions {revision} to {acknowledged} are missing"));
         }
         match torn {
-            Some(torn) if torn.revision != Some(revision) => part(revision),
+            Some(Torn(first)) if *first != Some(revision) => part(revision),
             _ => Ok(()),
         }
     }

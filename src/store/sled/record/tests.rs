@@ -39,7 +39,7 @@ fn read(pairs: &[Pair], compaction: &Compaction, acknowledged: u64) -> Result<Lo
             log.push(group);
         }
     }
-    log.verify(reader.into_torn().as_ref(), compaction, Revision(acknowledged)).map(|()| log)
+    log.verify(reader.into_rest().torn.as_ref(), compaction, Revision(acknowledged)).map(|()| log)
 }
 
 /// One change whose group has three chunks.
@@ -115,9 +115,9 @@ fn what_was_torn_is_told() {
         for (key, value) in &pairs[..left] {
             assert!(reader.feed(key, value).unwrap().is_none());
         }
-        let torn = reader.into_torn().unwrap();
-        assert_eq!(torn.chunks, 1..1 + u64::try_from(left).unwrap());
-        assert_eq!(torn.revision, Some(Revision(1)));
+        reader.feed(&chunk_key(9), PREPARED).unwrap();
+        let rest = Rest { torn: Some(Torn(Some(Revision(1)))), end: 10 };
+        assert_eq!(reader.into_rest(), rest, "{left} chunks");
     }
 }
 
