@@ -118,14 +118,17 @@ impl Committer {
             (Some(_), Some(None)) => return Err(damaged(&path, "it cannot be read")),
             (Some(_), None) => return Err(damaged(&path, "the file is missing")),
             (None, mark) => {
-                let marked = mark.flatten().map(|mark| mark.revision());
-                let unused = marked == Some(Revision(0));
-                // A mark above zero alone is what a restore begins with.
-                if marked > Some(Revision(0)) || !unused && !directory.generations()?.is_empty() {
+                let mark = mark.flatten();
+                let is_used = match &mark {
+                    // A mark above zero alone is what a restore begins with.
+                    Some(mark) => mark.revision() > Revision(0),
+                    None => !directory.generations()?.is_empty(),
+                };
+                if is_used {
                     let path = directory.root.join("CURRENT");
                     return Err(damaged(&path, "the file is missing, but data is there"));
                 }
-                Self::make(directory, tuning)?
+                Self::make(directory, tuning, mark)?
             }
         };
         committer.directory.remove_others(committer.number);
@@ -134,10 +137,15 @@ impl Committer {
     }
 
     /// Makes an empty store. The mark comes first and `CURRENT` last: a database without `CURRENT` beside a mark
-    /// of zero was never finished, any other was.
-    fn make(directory: Directory, tuning: Tuning) -> Result<Self, Error> {
+    /// of zero was never finished, any other was. So a mark that an interrupted attempt left is kept as it is: there
+    /// may be a database.
+    fn make(directory: Directory, tuning: Tuning, mark: Option<HighWater>) -> Result<Self, Error> {
         let path = directory.high_water();
-        let mark = HighWater::create(&path)
+        let mark = match mark {
+            Some(mut mark) => mark.sync().map(|()| mark),
+            None => HighWater::create(&path),
+        };
+        let mark = mark
             .and_then(|mark| fs::File::open(&directory.root)?.sync_all().map(|()| mark))
             .map_err(|e| directory.failure("creating", &path, e))?;
         let index = Index::new(tuning.limits);

@@ -50,7 +50,8 @@ impl HighWater {
         let slots = [read_slot(&file, SLOT_OFFSETS[0])?, read_slot(&file, SLOT_OFFSETS[1])?];
         Ok(slots.into_iter().max().flatten().map(|revision| {
             let next_slot = usize::from(slots[0] == Some(revision));
-            Self { file, revision, next_slot, synced: true }
+            // Whoever wrote it may have died before it was durable.
+            Self { file, revision, next_slot, synced: false }
         }))
     }
 

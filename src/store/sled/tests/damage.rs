@@ -4,7 +4,7 @@ mod harm;
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read, Seek},
+    io::{BufRead, BufReader, Read, Seek, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc::{self, RecvTimeoutError},
@@ -277,8 +277,13 @@ async fn unfinished_work_is_cleared_away() {
     let root = dir.path().join("store");
     fs::create_dir_all(root.join("gen-1/blobs")).unwrap();
     fs::write(root.join("gen-1/db"), "unfinished").unwrap();
-    HighWater::create(&root.join("high-water")).unwrap();
+    let mark = root.join("high-water");
+    HighWater::create(&mark).unwrap();
+    fs::File::options().write(true).open(&mark).unwrap().write_all(b"spoiled").unwrap();
+    let before = fs::read(&mark).unwrap();
     let store = Sled::open(dir.path()).unwrap();
+    // If it were written anew, a second crash could leave none beside a database.
+    assert_eq!(fs::read(&mark).unwrap(), before);
     put(&store, &["a"], b"1").await.unwrap();
     drop(store);
     copy(&root.join("gen-1"), &root.join("gen-2"));
