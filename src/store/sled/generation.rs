@@ -37,6 +37,8 @@ pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
 /// For so many chunks the tree is prepared at once (see [`Generation::write_in_order`]): each ninth key splits a leaf,
 /// and each split makes sled write an old page anew, mostly of 54 KiB; together less than a segment.
 const PREPARED_AT_ONCE: u64 = 48;
+/// After so many chunks, which are less than a segment, a group is synced.
+const SYNCED_CHUNKS: usize = 80;
 /// So many keys are prepared ahead: mostly no group has to wait for its own.
 const PREPARED_AHEAD: u64 = 256;
 /// Keys of one leaf, at most. The last leaf is split when more come.
@@ -205,11 +207,14 @@ impl Generation {
         self.prepare(end)?;
         if self.log.end < self.inherited_to {
             self.write_at_once(&pairs, &[])?;
+            self.sync()?;
         } else {
             pairs.extend(self.unprepared(end + PREPARED_AHEAD));
-            self.write_in_order(&pairs)?;
+            for part in pairs.chunks(SYNCED_CHUNKS) {
+                self.write_in_order(part)?;
+                self.sync()?;
+            }
         }
-        self.sync()?;
         self.log.end = end;
         self.log_bytes += record::group_bytes(entries);
         Ok(())
@@ -293,8 +298,9 @@ impl Generation {
     /// is recognised (see `record::Torn`), as sled's log keeps the order.
     ///
     /// To sled the end of a write is as good as a sync: it may write one segment, find that an older one is needed no
-    /// more, and write over that one, all before we sync. Such chunks are mere links, which take nothing from older
-    /// segments; prepared keys do, but are too few to fill the next one. Anything else must be a batch.
+    /// more, and write over that one, all before we sync. It does not before a whole segment was written after the one
+    /// with the newer page; so between two syncs must lie less than that. Chunks are mere links, and prepared keys so few
+    /// that what sled writes anew for them is less than a segment too. Anything else must be a batch.
     fn write_in_order(&mut self, pairs: &[Pair]) -> Result<(), Error> {
         let written = guarded(|| {
             for (key, value) in pairs {
