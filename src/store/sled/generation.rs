@@ -209,11 +209,14 @@ impl Generation {
             self.write_at_once(&pairs, &[])?;
             self.sync()?;
         } else {
-            pairs.extend(self.unprepared(end + PREPARED_AHEAD));
-            for part in pairs.chunks(SYNCED_CHUNKS) {
-                self.write_in_order(part)?;
+            while pairs.len() > SYNCED_CHUNKS {
+                let rest = pairs.split_off(SYNCED_CHUNKS);
+                self.write_in_order(&mem::replace(&mut pairs, rest))?;
                 self.sync()?;
             }
+            pairs.extend(self.unprepared(end + PREPARED_AHEAD));
+            self.write_in_order(&pairs)?;
+            self.sync()?;
         }
         self.log.end = end;
         self.log_bytes += record::group_bytes(entries);
