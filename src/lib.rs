@@ -23,6 +23,10 @@
 
 pub mod telemetry;
 
+pub mod admission;
+
+pub mod descriptors;
+
 pub mod model;
 
 pub mod store;

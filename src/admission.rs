@@ -1,0 +1,279 @@
+//! [`Admission`]: a bounded number of connections at once. When all places are taken, a newcomer gets the place of one
+//! without progress, so that silent clients cannot keep others out: first of one that has never got anywhere, then of
+//! the one whose progress was longest ago.
+//!
+//! It knows no sockets: the owner of a connection holds its [`Place`], says when something was done for its client, and
+//! closes the connection once the place is [lost](Place::lost). What counts as progress is the owner's decision: a
+//! whole request, not a byte, where a client could drip.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// A newcomer that has got nowhere in this time is the first to lose its place. Until then it counts like the others,
+/// lest newcomers take their places from each other.
+const START_MAX: Duration = Duration::from_secs(1);
+
+/// How many connections there may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// In all.
+    pub total: usize,
+    /// From one source that is not of this machine; within 127.0.0.0/8 nearly every client has the same address, so that
+    /// there only `total` counts. An IPv6 source is its /64 network.
+    pub per_source: usize,
+}
+
+/// The connections of one listener, or of one service.
+#[derive(Debug)]
+pub struct Admission {
+    bounds: Bounds,
+    begun: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next: u64,
+    /// Oldest first.
+    seats: BTreeMap<u64, Arc<Seat>>,
+    /// How many seats each bounded source has.
+    sources: BTreeMap<IpAddr, usize>,
+}
+
+/// What the owner of a connection and the admission share.
+#[derive(Debug)]
+struct Seat {
+    source: Option<IpAddr>,
+    /// When the last progress was, or the connection began: in microseconds of the admission.
+    since: AtomicU64,
+    /// Whether there was any progress.
+    started: AtomicBool,
+    /// What is being done for the client.
+    works: AtomicUsize,
+    lost: CancellationToken,
+}
+
+/// The place of one connection, free again when dropped.
+#[derive(Debug)]
+pub struct Place {
+    id: u64,
+    seat: Arc<Seat>,
+    admission: Arc<Admission>,
+}
+
+/// Something that is being done for a client. While it lives, the connection keeps its place; its end is progress.
+#[derive(Debug)]
+pub struct Work(Arc<Place>);
+
+impl Admission {
+    /// All places are free.
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { bounds, begun: Instant::now(), state: Mutex::default() })
+    }
+
+    /// A place for a new connection, if need be one that another has lost for it; `None` while all that it could be
+    /// given are at work.
+    pub fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Arc<Place>> {
+        let source = bounded_source(source);
+        let now = self.now();
+        let mut state = self.state.lock();
+        let of_source = source.and_then(|source| state.sources.get(&source)).copied().unwrap_or(0);
+        if of_source >= self.bounds.per_source {
+            state.evict(now, |seat| seat.source == source)?;
+        }
+        if state.seats.len() >= self.bounds.total {
+            state.evict(now, |_any| true)?;
+        }
+        let id = state.next;
+        state.next += 1;
+        let seat = Arc::new(Seat {
+            source,
+            since: AtomicU64::new(now),
+            started: AtomicBool::new(false),
+            works: AtomicUsize::new(0),
+            lost: CancellationToken::new(),
+        });
+        state.seats.insert(id, seat.clone());
+        if let Some(source) = source {
+            *state.sources.entry(source).or_default() += 1;
+        }
+        Some(Arc::new(Place { id, seat, admission: self.clone() }))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Seat {
+    /// Who loses its place first has the lowest rank; `None` while something is done for the client.
+    fn rank(&self, now: u64) -> Option<(bool, u64)> {
+        let since = self.since.load(Ordering::Relaxed);
+        let waited = Duration::from_micros(now.saturating_sub(since));
+        let good = self.started.load(Ordering::Relaxed) || waited < START_MAX;
+        (self.works.load(Ordering::Relaxed) == 0).then_some((good, since))
+    }
+}
+
+impl State {
+    /// Takes the place of the one that loses it first; `None` when something is done for all of them.
+    fn evict(&mut self, now: u64, may: impl Fn(&Seat) -> bool) -> Option<()> {
+        let seats = self.seats.iter().filter(|(_, seat)| may(seat));
+        let ranks = seats.filter_map(|(id, seat)| Some((seat.rank(now)?, *id)));
+        let (_, id) = ranks.min()?;
+        self.remove(id)?.lost.cancel();
+        Some(())
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Arc<Seat>> {
+        let seat = self.seats.remove(&id)?;
+        if let Some(source) = seat.source
+            && let Some(count) = self.sources.get_mut(&source)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.sources.remove(&source);
+            }
+        }
+        Some(seat)
+    }
+}
+
+impl Place {
+    /// Something was done for the client, now.
+    pub fn progress(&self) {
+        self.seat.since.store(self.admission.now(), Ordering::Relaxed);
+        self.seat.started.store(true, Ordering::Relaxed);
+    }
+
+    /// Begins to do something for the client.
+    pub fn work(self: &Arc<Self>) -> Work {
+        self.seat.works.fetch_add(1, Ordering::Relaxed);
+        Work(self.clone())
+    }
+
+    /// Waits until the place was given to another: the connection must be closed.
+    pub async fn lost(&self) {
+        self.seat.lost.cancelled().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.admission.state.lock().remove(self.id);
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.progress();
+        self.0.seat.works.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The source as it is counted; `None` for this machine.
+fn bounded_source(source: IpAddr) -> Option<IpAddr> {
+    match source.to_canonical() {
+        source if source.is_loopback() => None,
+        IpAddr::V6(v6) => {
+            let network = v6.to_bits() >> 64 << 64;
+            Some(Ipv6Addr::from_bits(network).into())
+        }
+        v4 => Some(v4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    const HERE: &str = "127.0.0.1";
+
+    fn admit(admission: &Arc<Admission>, source: &str) -> Option<Arc<Place>> {
+        admission.admit(source.parse().unwrap())
+    }
+
+    fn is_lost(place: &Place) -> bool {
+        place.lost().now_or_never().is_some()
+    }
+
+    fn lost(places: &[Arc<Place>]) -> Vec<usize> {
+        (0..places.len()).filter(|nth| is_lost(&places[*nth])).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_without_progress_for_longest_makes_room() {
+        let admission = Admission::new(Bounds { total: 3, per_source: 3 });
+        let another = || admit(&admission, HERE).unwrap();
+        let mut places = vec![another(), another(), another()];
+        tokio::time::advance(START_MAX).await;
+        places[0].progress();
+        places.push(another());
+        assert_eq!(lost(&places), [1], "neither 1 nor 2 has got anywhere; 1 came first");
+        tokio::time::advance(START_MAX).await;
+        places.push(another());
+        assert_eq!(lost(&places), [1, 2]);
+        places.push(another());
+        assert_eq!(lost(&places), [1, 2, 3], "3 had its time to begin");
+        places.push(another());
+        assert_eq!(lost(&places), [0, 1, 2, 3], "its progress was before the others came");
+        places[4].progress();
+        tokio::time::advance(START_MAX).await;
+        places.push(another());
+        assert_eq!(lost(&places), [0, 1, 2, 3, 5]);
+        drop(places);
+        assert!(admission.state.lock().seats.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_served_keeps_its_place() {
+        let admission = Admission::new(Bounds { total: 2, per_source: 2 });
+        let (first, second) = (admit(&admission, HERE).unwrap(), admit(&admission, HERE).unwrap());
+        let (one, two, other) = (first.work(), first.work(), second.work());
+        assert!(admit(&admission, HERE).is_none(), "all are at work");
+        drop(one);
+        assert!(admit(&admission, HERE).is_none(), "there is more to do for it");
+        drop(two);
+        let third = admit(&admission, HERE).unwrap();
+        assert!(is_lost(&first) && !is_lost(&second) && !is_lost(&third));
+        tokio::time::advance(START_MAX).await;
+        // A place that was lost is not freed a second time.
+        drop(first);
+        drop(other);
+        let fourth = admit(&admission, HERE).unwrap();
+        assert!(is_lost(&third) && !is_lost(&second) && !is_lost(&fourth));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_elsewhere_has_a_bound_of_its_own() {
+        let admission = Admission::new(Bounds { total: 6, per_source: 2 });
+        let check = |sources: &[&str], expected: &[usize]| {
+            let places: Vec<_> =
+                sources.iter().map(|source| admit(&admission, source).unwrap()).collect();
+            assert_eq!(lost(&places), expected, "{sources:?}");
+        };
+        check(&["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"], &[0]);
+        check(&["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1"], &[0]);
+        check(&["2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"], &[0]);
+        check(&["127.0.0.1", "127.0.0.1", "::1", "::1", "::ffff:127.0.0.2", "127.0.0.1"], &[]);
+        let busy =
+            [admit(&admission, "192.0.2.1").unwrap(), admit(&admission, "192.0.2.1").unwrap()];
+        let works = busy.each_ref().map(Place::work);
+        assert!(admit(&admission, "192.0.2.1").is_none() && admit(&admission, HERE).is_some());
+        drop((works, busy));
+        assert!(admission.state.lock().sources.is_empty());
+    }
+}
