@@ -24,8 +24,8 @@ export function withTraffic(service, { traffic, rates }, now, recent) {
       const row = rows.get(address.slice(0, address.lastIndexOf(":")).replace(/^\[|\]$/g, ""));
       if (!row) continue;
       row.picks += counters.picks;
-      row.growth += rates.growth(`${key} ${address}`, now);
-      row.rate += rates.perSecond(`${key} ${address}`, now);
+      row.growth += rates.growth(key, address, now);
+      row.rate += rates.perSecond(key, address, now);
       row.active += counters.active;
       row.failures = Math.max(row.failures, counters.failures);
       row.latencyUs = Math.max(row.latencyUs, counters.latencyUs);

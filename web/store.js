@@ -12,6 +12,8 @@ export class Store {
   updated = null;
 
   #onChange;
+  /** The stream has told nothing of the traffic yet. */
+  #first = true;
   #source = null;
   #retry = 0;
   #timer = 0;
@@ -34,6 +36,7 @@ export class Store {
     this.close();
     // What happened while nobody watched must not look like a burst.
     this.rates = new Rates();
+    this.#first = true;
     const source = new EventSource("/api/stream");
     source.addEventListener("cluster", (event) => {
       this.cluster = JSON.parse(event.data);
@@ -61,15 +64,17 @@ export class Store {
     this.#onChange();
   }
 
-  /** Frames hold the service ports that changed; a new stream begins with all of them. */
+  /** Frames hold the service ports that changed, null for those that are gone; a new stream begins with all of them. */
   #count(ports) {
     const now = performance.now();
-    this.traffic = { ...this.traffic, ...ports };
-    for (const [port, { endpoints }] of Object.entries(ports)) {
-      for (const [address, { picks }] of Object.entries(endpoints)) {
-        this.rates.record(`${port} ${address}`, picks, now);
-      }
+    if (this.#first) this.traffic = {};
+    for (const [port, counted] of Object.entries(ports)) {
+      const begins = !this.#first && !(port in this.traffic);
+      if (counted) this.traffic[port] = counted;
+      else delete this.traffic[port];
+      this.rates.record(port, counted?.endpoints ?? {}, now, begins);
     }
+    this.#first = false;
   }
 
   /** The browser tells nothing about why, and gives up after an HTTP error; so ask, and try again. */

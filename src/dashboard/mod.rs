@@ -71,7 +71,7 @@ pub fn random_token() -> String {
 pub struct Sources {
     /// The cluster as it is now.
     pub view: Arc<dyn Fn() -> View + Send + Sync>,
-    /// What the proxy has counted. Asked at most four times a second, and never when nobody looks.
+    /// What the proxy has counted. Asked a few times a second at most, however many look, and never when nobody does.
     pub traffic: Arc<dyn Fn() -> Vec<RouteTraffic> + Send + Sync>,
     /// Ends the streams, which would otherwise keep a graceful shutdown waiting.
     pub shutdown: CancellationToken,
@@ -104,7 +104,8 @@ pub fn router(options: Options, sources: Sources) -> Router {
 /// The page, with the state as it is now inside.
 async fn index(State(feed): State<Arc<Feed>>) -> Response {
     let cluster = feed.cluster().await;
-    match serde_json::to_string(&Snapshot { cluster: &cluster, traffic: feed.traffic() }) {
+    let counted = feed.counted().await;
+    match serde_json::to_string(&Snapshot { cluster: &cluster, traffic: &counted.traffic }) {
         Ok(state) => files::index(&state),
         Err(error) => {
             tracing::error!(%error, "the dashboard cannot be written as JSON");
@@ -121,12 +122,13 @@ async fn file(Path(path): Path<String>, headers: HeaderMap) -> Response {
 #[derive(Serialize)]
 struct Snapshot<'a> {
     cluster: &'a RawValue,
-    traffic: Traffic,
+    traffic: &'a Traffic,
 }
 
 async fn state(State(feed): State<Arc<Feed>>) -> Response {
     let cluster = feed.cluster().await;
-    Json(Snapshot { cluster: &cluster, traffic: feed.traffic() }).into_response()
+    let counted = feed.counted().await;
+    Json(Snapshot { cluster: &cluster, traffic: &counted.traffic }).into_response()
 }
 
 async fn open_stream(State(feed): State<Arc<Feed>>) -> Response {

@@ -30,6 +30,14 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let (view, picks) = (Arc::<Mutex<View>>::default(), Arc::<Mutex<u64>>::default());
+        let shutdown = CancellationToken::new();
+        let mut bench = Self { view, picks: picks.clone(), shutdown, router: Router::new() };
+        bench.look_at(move || vec![web_traffic("127.244.0.2:8080", *picks.lock())]);
+        bench
+    }
+
+    /// Makes the dashboard anew, with these counters.
+    fn look_at(&mut self, traffic: impl Fn() -> Vec<RouteTraffic> + Send + Sync + 'static) {
         let options = Options {
             listen: "192.0.2.7:6480".parse().unwrap(),
             allowed_hosts: vec!["Globe.Example".to_owned(), "2001:db8::1".to_owned()],
@@ -37,19 +45,13 @@ impl Bench {
             cluster_domain: "cluster.local".to_owned(),
             kubeconfig: String::new(),
         };
-        let shutdown = CancellationToken::new();
+        let view = self.view.clone();
         let sources = Sources {
-            view: Arc::new({
-                let view = view.clone();
-                move || view.lock().clone()
-            }),
-            traffic: Arc::new({
-                let picks = picks.clone();
-                move || vec![web_traffic("127.244.0.2:8080", *picks.lock())]
-            }),
-            shutdown: shutdown.clone(),
+            view: Arc::new(move || view.lock().clone()),
+            traffic: Arc::new(traffic),
+            shutdown: self.shutdown.clone(),
         };
-        Self { view, picks, shutdown, router: router(options, sources) }
+        self.router = router(options, sources);
     }
 
     async fn send(&self, request: &str, headers: &[(&str, &str)]) -> Response {
@@ -424,12 +426,18 @@ async fn the_stream_tells_what_changed() {
     let response = bench.read("/api/stream").await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let mut frames = response.into_body().into_data_stream();
-    let mut next =
-        async || frames.next().await.map(|f| String::from_utf8(f.unwrap().into()).unwrap());
+    let mut next = async || {
+        let mut event = String::new();
+        while !event.ends_with("\n\n") {
+            event += std::str::from_utf8(&frames.next().await?.unwrap()).unwrap();
+        }
+        Some(event)
+    };
 
     let first = next().await.unwrap();
-    assert!(first.starts_with("event: cluster\ndata: {"), "{first}");
-    assert!(first.contains("\n\nevent: traffic\ndata: {") && first.ends_with("}\n\n"), "{first}");
+    assert!(first.starts_with("event: cluster\ndata: {") && first.ends_with("}\n\n"), "{first}");
+    let first = next().await.unwrap();
+    assert!(first.starts_with("event: traffic\ndata: {") && first.ends_with("}\n\n"), "{first}");
     assert_eq!(next().await.unwrap(), ":\n\n", "nothing changed, so only the heartbeat");
 
     *bench.picks.lock() = 7;
@@ -446,6 +454,54 @@ async fn the_stream_tells_what_changed() {
     assert_eq!(next().await.unwrap(), ":\n\n");
     bench.shutdown.cancel();
     assert_eq!(next().await, None);
+}
+
+/// However many pages are open, the counters are read once for all of them, and each is told every change.
+#[tokio::test(start_paused = true)]
+async fn counters_are_read_once_for_all_clients() {
+    let mut bench = Bench::new();
+    let (reads, picks) = (Arc::<Mutex<u64>>::default(), bench.picks.clone());
+    let counted = reads.clone();
+    bench.look_at(move || {
+        *counted.lock() += 1;
+        vec![web_traffic("127.244.0.2:8080", *picks.lock())]
+    });
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(bench.read("/api/stream").await.into_body().into_data_stream());
+    }
+    for round in 1..=5 {
+        *bench.picks.lock() = round;
+        for client in &mut clients {
+            let mut told = String::new();
+            while !told.contains(&format!("\"picks\":{round}")) {
+                told += std::str::from_utf8(&client.next().await.unwrap().unwrap()).unwrap();
+            }
+        }
+    }
+    assert!(*reads.lock() <= 12, "{} reads in 5 rounds", reads.lock());
+}
+
+#[test]
+fn changes_name_what_is_gone() {
+    let [a, b] = ["127.244.0.2:8080", "127.244.1.2:8080"];
+    let named = |name: &str, address, picks| {
+        let mut traffic = web_traffic(address, picks);
+        traffic.route.service.name = name.into();
+        traffic
+    };
+    let before = views::traffic(&[named("same", a, 1), named("more", a, 1), named("gone", a, 1)]);
+    let now = views::traffic(&[named("same", a, 1), named("more", b, 2), named("new", a, 1)]);
+    let changes = json!(views::changes(&before, &now));
+    let picks = |service: &str, address: &str| {
+        changes[format!("shop/{service}:80/TCP")]["endpoints"][address]["picks"].clone()
+    };
+    assert_eq!(changes["shop/gone:80/TCP"], Value::Null);
+    assert_eq!(
+        (picks("more", b), picks("more", a), picks("new", a)),
+        (json!(2), json!(null), json!(1))
+    );
+    assert_eq!(changes.as_object().unwrap().len(), 3, "{changes}");
 }
 
 #[tokio::test]

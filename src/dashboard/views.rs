@@ -90,6 +90,17 @@ pub struct Counters {
     pub latency_us: u64,
 }
 
+/// What is different now: ports whose counters changed, and `None` for those that are gone.
+pub fn changes<'a>(
+    before: &'a Traffic,
+    now: &'a Traffic,
+) -> BTreeMap<&'a str, Option<&'a PortTraffic>> {
+    let gone = before.keys().filter(|port| !now.contains_key(*port));
+    let gone = gone.map(|port| (port.as_str(), None));
+    let changed = now.iter().filter(|(port, counters)| before.get(*port) != Some(counters));
+    changed.map(|(port, counters)| (port.as_str(), Some(counters))).chain(gone).collect()
+}
+
 /// Adds up the views (a service port has one entry for each node's view).
 pub fn traffic(routes: &[RouteTraffic]) -> Traffic {
     let mut sum = Traffic::new();

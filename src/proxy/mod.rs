@@ -203,9 +203,9 @@ impl Proxy {
         self.served.subscribe()
     }
 
-    /// The figures of every service port and view now.
+    /// The figures now, of every service port that was ever dialled, by view.
     pub fn snapshot(&self) -> Vec<RouteStats> {
-        self.views.all().iter().map(|view| stats::of(view)).collect()
+        self.views.in_use().iter().map(|view| stats::of(view)).collect()
     }
 
     /// What is counted.

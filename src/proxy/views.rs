@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    ops::Bound,
     sync::Arc,
 };
 
@@ -25,6 +26,8 @@ use crate::{
 
 /// Refused sources remembered per service port, so that each is reported once. Past it none is reported.
 const REFUSED_SOURCES_MAX: usize = 256;
+/// Service ports whose figures are read while connections wait.
+const ROUTES_READ_AT_ONCE: usize = 64;
 
 /// One service port as the clients of one node see it.
 pub(crate) struct View {
@@ -185,26 +188,23 @@ impl Views {
         refused.len() < REFUSED_SOURCES_MAX && refused.insert(source)
     }
 
-    /// Every view in use, and for a service port without one the default client's, untouched.
-    pub(crate) fn all(&self) -> Vec<Arc<View>> {
-        let mut state = self.state.lock();
-        let State { table, routes, zones, nodes } = &mut *state;
+    /// Every view in use, by service port. Connections wait for a few of them to be read at most.
+    pub(crate) fn in_use(&self) -> Vec<Arc<View>> {
         let mut all = Vec::new();
-        for (name, route) in &table.routes {
-            let used = routes.get(name).into_iter().flat_map(|known| known.views.values());
-            let before = all.len();
-            all.extend(used.cloned());
-            if all.len() == before {
-                let node = match self.mode {
-                    ProxyView::PerNode => Arc::clone(&self.client_node),
-                    ProxyView::Global => Arc::from(""),
-                };
-                let view = ViewName { node, local: false };
-                let empty = View::empty(route, &view, self.metrics.route(name));
-                all.push(Arc::new(empty.next(Arc::clone(route), &view, zones, nodes)));
+        let mut after: Option<RouteName> = None;
+        loop {
+            let state = self.state.lock();
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut few = state.routes.range((from, Bound::Unbounded)).take(ROUTES_READ_AT_ONCE);
+            let mut last = None;
+            for (name, known) in &mut few {
+                all.extend(known.views.values().cloned());
+                last = Some(name);
             }
+            let Some(last) = last.cloned() else { return all };
+            drop(state);
+            after = Some(last);
         }
-        all
     }
 
     /// On which node the client is, and whether it may use that node's endpoints only.

@@ -180,3 +180,43 @@ fn a_browser_shows_it() {
         std::fs::write(path, picture).expect("the directory is writable");
     }
 }
+
+/// Frames as the stream sends them, given to the page's own store by a stream that the test drives.
+const FORGETTING: &str = r#"(async () => {
+    const { Store } = await import("/store.js");
+    let frame = null;
+    window.EventSource = class {
+        addEventListener(name, listener) { if (name === "traffic") frame = (data) => listener({ data: JSON.stringify(data) }); }
+        close() {}
+    };
+    const store = new Store(() => {});
+    const port = (...addresses) => ({ endpoints: Object.fromEntries(addresses.map((address, picks) => [address, { picks }])) });
+    const keys = () => Object.keys(store.traffic).sort().join();
+    const told = [];
+    store.open();
+    frame({ a: port("1", "2"), b: port("1") });
+    frame({ c: port("0", "2") });
+    told.push(keys(), store.rates.growth("c", "2", performance.now()));
+    frame({ b: null, a: port("3", "2"), c: port("0", "2") });
+    told.push(keys(), store.rates.known);
+    store.open();
+    frame({ a: port("1") });
+    told.push(keys(), store.rates.known);
+    window.told = told;
+})().catch((error) => { window.told = String(error); })"#;
+
+#[test]
+fn the_page_forgets_what_is_gone() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl, Tool::Chromium]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let mut browser = Browser::open(cluster.place.home(), &cluster.line.dashboard);
+    browser.text("the page shows the services", |text| text.contains("kube-dns"));
+    browser.evaluate(FORGETTING);
+    let told = eventually("the store has seen all", || {
+        let told = browser.evaluate("window.told ?? null");
+        if told.is_null() { Err("nothing told") } else { Ok(told) }.map_err(str::to_owned)
+    });
+    assert_eq!(told, serde_json::json!(["a,b,c", 1, "a,c", 4, "a", 1]));
+}

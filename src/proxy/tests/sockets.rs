@@ -304,7 +304,8 @@ async fn udp_finds_another_endpoint_when_a_port_is_closed() {
     house.publish(&[route(Protocol::Udp, vip, &endpoints)]).await;
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.send_to(b"lost", vip).await.unwrap();
-    let failures = |house: &House| house.proxy.snapshot()[0].endpoints[0].failures;
+    let failures =
+        |house: &House| house.proxy.snapshot().first().map_or(0, |web| web.endpoints[0].failures);
     let failed = async {
         while failures(&house) == 0 {
             tokio::task::yield_now().await;

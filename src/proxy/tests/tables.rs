@@ -162,9 +162,29 @@ fn an_address_in_two_slices_is_one_candidate() {
 fn a_service_port_that_is_gone_is_no_route() {
     let (views, route) = (views(ProxyView::PerNode), three_nodes());
     views.follow(Arc::new(table(1, std::slice::from_ref(&route))));
-    assert_eq!(views.all().len(), 1);
+    assert!(resolve(&views, &route, "127.0.0.1", route.frontends[0]).is_ok());
+    assert_eq!(views.in_use().len(), 1);
     let changes = views.follow(Arc::new(table(2, &[])));
-    assert_eq!(changes.removed.len(), 1);
+    assert_eq!((changes.removed.len(), views.in_use().len()), (1, 0));
     let gone = resolve(&views, &route, "127.0.0.1", route.frontends[0]);
     assert_eq!(gone.err(), Some(Refusal::NoRoute));
+}
+
+#[test]
+fn only_what_was_dialled_is_in_use() {
+    let views = views(ProxyView::PerNode);
+    let numbered = |number| {
+        let mut route = three_nodes();
+        route.name.port = number;
+        route
+    };
+    let routes: Vec<Route> = (1..=400).map(numbered).collect();
+    views.follow(Arc::new(table(1, &routes)));
+    assert!(views.in_use().is_empty(), "nobody has dialled any");
+    let dialled = &routes[100..350];
+    for route in dialled {
+        assert!(resolve(&views, route, "127.0.0.1", route.frontends[0]).is_ok());
+    }
+    let seen: Vec<u16> = views.in_use().iter().map(|view| view.route.name.port).collect();
+    assert_eq!(seen, (101..=350).collect::<Vec<_>>());
 }
