@@ -30,6 +30,7 @@ use crate::{
     app::{bind::Sockets, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
+    descriptors::Budget,
     node::{self, Nodes},
     policy::library::{InstanceKey, Library},
     proxy::{self, Proxy, dataplane::loopback::Loopback},
@@ -48,6 +49,8 @@ pub struct Seams {
     pub store: Arc<dyn Store>,
     /// What stands behind pods.
     pub runtime: Arc<dyn PodRuntime>,
+    /// The file descriptors that all may take, the runtime included.
+    pub descriptors: Budget,
 }
 
 /// Where everything is, as printed once it runs.
@@ -80,6 +83,7 @@ pub struct Running {
 /// Everything that tasks share while the cluster is put together.
 struct Cluster {
     options: Options,
+    descriptors: Budget,
     registry: Arc<Registry>,
     runtime: Arc<dyn PodRuntime>,
     library: Arc<Library>,
@@ -114,13 +118,15 @@ impl Seams {
                 Arc::new(tokio::task::spawn_blocking(move || Sled::open(&directory)).await??)
             }
         };
-        Ok(Self { store, runtime: Arc::new(Simulated::new(CancellationToken::new())) })
+        bind::raise_descriptor_limit();
+        let descriptors = Budget::of_this_process();
+        let runtime = Arc::new(Simulated::new(descriptors.clone(), CancellationToken::new()));
+        Ok(Self { store, runtime, descriptors })
     }
 }
 
 /// Starts a cluster. On return the API is ready, and existing Services have listeners and DNS names.
 pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
-    bind::raise_descriptor_limit();
     let sockets = bind::all(&options).await?;
     let keys = options.data_dir.join("pki");
     let authority = Authority::open(&keys)?;
@@ -133,6 +139,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let (metrics, tasks) = (Metrics::default(), Tasks::default());
     let mut cluster = Cluster {
         options,
+        descriptors: seams.descriptors,
         registry,
         runtime: seams.runtime,
         library,
@@ -292,6 +299,7 @@ impl Cluster {
             view: self.options.proxy_view,
             timeouts: proxy::Timeouts::default(),
             drain: DRAIN,
+            descriptors: self.descriptors.clone(),
         };
         let (picking, forgetting) = (self.library.clone(), self.library.clone());
         let proxy = Proxy::new(
@@ -304,6 +312,7 @@ impl Cluster {
             notices,
         );
         self.metrics.register(|registry| proxy.metrics().register(registry));
+        self.metrics.register(|registry| self.descriptors.register(registry));
         self.tasks.begin_stage();
         let running = proxy.clone();
         self.tasks.spawn("proxy", |token| async move {

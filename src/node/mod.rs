@@ -6,6 +6,7 @@
 mod addresses;
 mod containers;
 mod drain;
+mod notes;
 mod parts;
 mod pods;
 mod ports;

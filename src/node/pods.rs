@@ -24,6 +24,7 @@ use crate::{
         addresses::Addresses,
         containers,
         drain::drained,
+        notes::{announcement, port_notes},
         parse,
         parts::{self, Part},
         ports::{port_name, ports},
@@ -47,7 +48,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A pod with a grace period takes this long to end at least. `kubectl delete` looks whether the pod is there, lists, and
 /// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
 const TERMINATION_MIN: Duration = Duration::from_millis(500);
-
 /// Why a pod was ended from here.
 struct Reason {
     reason: &'static str,
@@ -81,6 +81,8 @@ struct Running {
     node: NodeOptions,
     spec: PodSpec,
     state: Option<PodState>,
+    /// The state whose ports the newest Events tell of.
+    noted: Option<PodState>,
     /// A status write is under way.
     writing: bool,
     /// `state` changed since the last write began.
@@ -256,6 +258,7 @@ impl Sync {
             node,
             spec: spec.clone(),
             state: None,
+            noted: None,
             writing: false,
             unwritten: false,
             stopping: false,
@@ -388,11 +391,12 @@ impl Sync {
             (self.registry.clone(), running.key.clone(), running.node.clone());
         let (spec, uid) = (running.spec.clone(), uid.to_owned());
         let announcement = running.announcement.take();
+        let noted = running.noted.replace(state.clone());
         self.writes.spawn(async move {
             match write_status(&registry, &key, &node, &spec, &state).await {
                 Ok(()) => {
-                    let notes = announcement.into_iter().chain(port_notes(&key, &state, &spec));
-                    for note in notes {
+                    let ports = port_notes(&key, noted.as_ref(), &state, &spec);
+                    for note in announcement.into_iter().chain(ports) {
                         registry.record(COMPONENT, &note).await;
                     }
                 }
@@ -516,55 +520,4 @@ async fn write_status(
         })
         .await?;
     Ok(())
-}
-
-/// Says that the image of a new pod is not run, and what answers instead.
-fn announcement(object: &Object, pod: &Pod, spec: &PodSpec) -> Option<Note> {
-    if pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
-        return None;
-    }
-    let containers = pod.spec.as_ref().map(|s| s.containers.as_slice()).unwrap_or_default();
-    let images: Vec<&str> = containers.iter().filter_map(|c| c.image.as_deref()).collect();
-    let ports: Vec<String> = spec.ports.iter().map(port_name).collect();
-    let listening = if ports.is_empty() {
-        "it listens nowhere, since it declares no port and no Service selects it".to_owned()
-    } else {
-        format!(
-            "on {} it answers HTTP with JSON about itself and echoes other TCP and UDP",
-            ports.join(", ")
-        )
-    };
-    let message = format!(
-        "image {} is not run: the pod is simulated at {}; {listening}",
-        images.join(", "),
-        spec.ip
-    );
-    let (about, uid) = (object.key.clone(), spec.uid.clone());
-    Some(Note { about, uid, warning: false, reason: "Simulated", message })
-}
-
-/// What a user should know about ports that are not where they were declared.
-fn port_notes(key: &ObjectKey, state: &PodState, spec: &PodSpec) -> Vec<Note> {
-    let note = |warning, reason, message| Note {
-        about: key.clone(),
-        uid: spec.uid.clone(),
-        warning,
-        reason,
-        message,
-    };
-    let moved = state.moved.iter().map(|moved| {
-        let text = format!(
-            "port {} is served at {}:{} ({}); Services reach it, clients that dial the pod's own address must use that port",
-            port_name(&moved.port),
-            spec.ip,
-            moved.bound,
-            moved.reason
-        );
-        note(false, "PortMoved", text)
-    });
-    let failed = state.failed.iter().map(|(port, reason)| {
-        let text = format!("port {} cannot be served at {}: {reason}", port_name(port), spec.ip);
-        note(true, "PortNotBound", text)
-    });
-    moved.chain(failed).collect()
 }

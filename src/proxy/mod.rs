@@ -30,6 +30,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    descriptors::{Budget, Purpose},
     policy::{Candidates, Flow},
     proxy::{
         choice::Chooser,
@@ -44,9 +45,10 @@ use crate::{
 pub use metrics::{Metrics, Totals};
 pub use stats::{EndpointStats, RouteStats};
 
-/// Connections carried at one time, if the process may have enough descriptors; one costs two of them and 32 KiB. Past
-/// it, clients are reset.
+/// Connections carried at one time, if there are descriptors for so many; one costs 32 KiB. Past it, clients are reset.
 const CONNECTIONS_MAX: usize = 16_384;
+/// What one connection takes: the client's and the endpoint's.
+const DESCRIPTORS_PER_CONNECTION: usize = 2;
 /// UDP sessions alive at one time, likewise; one costs a descriptor. Past it, the longest unused ones end.
 const SESSIONS_MAX: usize = 8192;
 /// At most one complaint about the bound in this time.
@@ -74,6 +76,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// How long open connections may go on after the proxy was told to stop.
     pub drain: Duration,
+    /// Where listeners, connections and sessions come from.
+    pub descriptors: Budget,
 }
 
 /// Whose picks, affinity and figures are shared.
@@ -123,6 +127,7 @@ pub struct Proxy {
     metrics: Metrics,
     timeouts: Mutex<Timeouts>,
     drain: Duration,
+    descriptors: Budget,
     forget: Forget,
     notices: notice::Sender,
     served: watch::Sender<u64>,
@@ -135,9 +140,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy that carries nothing yet. Its bounds follow the descriptors that the process may have now.
+    /// A proxy that carries nothing yet.
     pub fn new(options: Options, pick: Pick, forget: Forget, notices: notice::Sender) -> Arc<Self> {
-        Self::bounded(options, pick, forget, notices, Bounds::of_this_process())
+        let bounds = Bounds { connections: CONNECTIONS_MAX, sessions: SESSIONS_MAX };
+        Self::bounded(options, pick, forget, notices, bounds)
     }
 
     fn bounded(
@@ -155,6 +161,7 @@ impl Proxy {
             metrics,
             timeouts: Mutex::new(options.timeouts),
             drain: options.drain,
+            descriptors: options.descriptors,
             forget,
             notices,
             served: watch::Sender::new(0),
@@ -186,6 +193,7 @@ impl Proxy {
             deliver,
             served: self.served.clone(),
             notices: self.notices.clone(),
+            descriptors: self.descriptors.clone(),
             token: token.clone(),
         };
         tokio::join!(plane.run(duty), self.follow(table, &planes_table, &token));
@@ -279,7 +287,9 @@ impl Proxy {
     }
 
     fn take_connection(self: &Arc<Self>, client: TcpStream, dialled: Dialled<'_>) {
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
+        let descriptors = self.descriptors.take(Purpose::Connection, DESCRIPTORS_PER_CONNECTION);
+        let Some(admitted) = permit.zip(descriptors) else {
             self.refuse(dialled.route, dialled.source, Refusal::Bound);
             return tcp::reset(client);
         };
@@ -288,7 +298,7 @@ impl Proxy {
                 let (proxy, frontend) = (Arc::clone(self), dialled.frontend);
                 self.connections.spawn(async move {
                     proxy.carry(client, frontend, view, flow).await;
-                    drop(permit);
+                    drop(admitted);
                 });
             }
             Err(refusal) => {
@@ -312,7 +322,7 @@ impl Proxy {
                     *reported_at = Some(Instant::now());
                     tracing::warn!(
                         bound = self.bounds.connections,
-                        "connections reset at the bound"
+                        "connections or sessions refused at the bound"
                     );
                 }
             }
@@ -324,18 +334,6 @@ impl Proxy {
     fn notify(&self, notice: Notice) {
         if self.notices.try_send(notice).is_err() {
             tracing::debug!("notice dropped");
-        }
-    }
-}
-
-impl Bounds {
-    /// Half of the descriptors for connections, a part for sessions; listeners and everybody else have the rest.
-    fn of_this_process() -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        let descriptors = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-        Self {
-            connections: (descriptors / 4).clamp(1, CONNECTIONS_MAX),
-            sessions: (descriptors / 8).clamp(1, SESSIONS_MAX),
         }
     }
 }

@@ -31,7 +31,7 @@ struct House {
 
 impl House {
     fn start() -> Self {
-        Self::bounded(Bounds::of_this_process())
+        Self::bounded(Bounds { connections: CONNECTIONS_MAX, sessions: SESSIONS_MAX })
     }
 
     fn bounded(bounds: Bounds) -> Self {
@@ -77,6 +77,7 @@ fn options() -> Options {
         view: ProxyView::PerNode,
         timeouts: Timeouts::default(),
         drain: Duration::from_millis(300),
+        descriptors: Budget::of_this_process(),
     }
 }
 

@@ -22,6 +22,7 @@ use tokio::{io::Interest, net::UdpSocket, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    descriptors::{Held, Purpose},
     policy::Flow,
     proxy::{
         Proxy, Timeouts,
@@ -71,6 +72,7 @@ struct Session {
     used_at_ms: AtomicU64,
     replied: AtomicBool,
     end: CancellationToken,
+    _descriptor: Held,
 }
 
 impl Proxy {
@@ -105,6 +107,11 @@ impl Proxy {
         dialled: Dialled<'_>,
     ) -> Result<Arc<Session>, Refusal> {
         let (view, flow) = self.views.resolve(dialled)?;
+        let Some(descriptor) = self.descriptors.take(Purpose::Session, 1) else {
+            // What ends now has made room when the client sends again.
+            make_room(&mut self.sessions.by_key.lock());
+            return Err(Refusal::Bound);
+        };
         let chosen = self.chooser.choose(&view, &flow, &[]).ok_or(Refusal::NotConnected)?;
         let upstream = match connect(key.client, chosen.target) {
             Ok(upstream) => upstream,
@@ -126,6 +133,7 @@ impl Proxy {
             used_at_ms: AtomicU64::new(self.sessions.now_ms()),
             replied: AtomicBool::new(false),
             end: self.end.child_token(),
+            _descriptor: descriptor,
         }))
     }
 
@@ -197,13 +205,7 @@ impl Sessions {
     fn insert(&self, session: Arc<Session>) {
         let mut by_key = self.by_key.lock();
         if by_key.len() >= self.bound {
-            let mut oldest: Vec<_> =
-                by_key.values().map(|s| (s.used_at_ms.load(Relaxed), s.key)).collect();
-            let (_, last, _) = oldest.select_nth_unstable(self.bound / EVICTED_FRACTION);
-            let last = *last;
-            for (_, key) in oldest.iter().filter(|session| **session <= last) {
-                by_key.remove(key).inspect(|session| session.end.cancel());
-            }
+            make_room(&mut by_key);
         }
         by_key.insert(session.key, session);
         self.count.set(i64::try_from(by_key.len()).unwrap_or(i64::MAX));
@@ -278,6 +280,20 @@ impl Key {
     /// The least key of a service address.
     fn first(destination: SocketAddr) -> Self {
         Self { destination, client: SocketAddr::from(([0, 0, 0, 0], 0)) }
+    }
+}
+
+/// Ends the sessions that were unused for longest.
+fn make_room(by_key: &mut BTreeMap<Key, Arc<Session>>) {
+    let mut oldest: Vec<_> = by_key.values().map(|s| (s.used_at_ms.load(Relaxed), s.key)).collect();
+    if oldest.is_empty() {
+        return;
+    }
+    let index = oldest.len() / EVICTED_FRACTION;
+    let (_, last, _) = oldest.select_nth_unstable(index);
+    let last = *last;
+    for (_, key) in oldest.iter().filter(|session| **session <= last) {
+        by_key.remove(key).inspect(|session| session.end.cancel());
     }
 }
 

@@ -21,6 +21,8 @@ mod dashboard;
 #[cfg(test)]
 mod demo;
 #[cfg(test)]
+mod descriptors;
+#[cfg(test)]
 mod dns;
 #[cfg(test)]
 mod errors;

@@ -7,6 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
 use crate::{
+    descriptors::Budget,
     proxy::dataplane::{Connection, Deliver, Incoming},
     route::{FrontendKind, RouteName},
 };
@@ -17,8 +18,8 @@ const BACKLOG: i32 = 1024;
 const DATAGRAM_MAX: usize = 65_536;
 /// Datagrams taken before others get their turn.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// Pause after a failed accept: mostly no file descriptor is left, and that takes a moment.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a failed receive.
+const RECEIVE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Whose address it is. Changes when an address passes from one service port to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,32 +62,16 @@ impl Listener {
         destination: SocketAddr,
         owner: Arc<RwLock<Owner>>,
         deliver: Deliver,
+        descriptors: Budget,
     ) {
         match self {
-            Self::Tcp(listener) => accept(&listener, destination, &owner, &deliver).await,
-            Self::Udp(socket) => receive(&socket, destination, &owner, &deliver).await,
-        }
-    }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    destination: SocketAddr,
-    owner: &RwLock<Owner>,
-    deliver: &Deliver,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, source)) => {
+            Self::Tcp(listener) => loop {
+                let (stream, source) = descriptors.accept(&listener).await;
                 let Owner { route, frontend } = owner.read().clone();
                 let connection = Connection::Tcp(stream);
                 deliver(Incoming { connection, source, destination, route: &route, frontend });
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::warn!(%destination, %error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+            },
+            Self::Udp(socket) => receive(&socket, destination, &owner, &deliver).await,
         }
     }
 }
@@ -100,7 +85,7 @@ async fn receive(
     loop {
         if let Err(error) = receive_some(socket, destination, owner, deliver).await {
             tracing::warn!(%destination, %error, "datagram not received");
-            tokio::time::sleep(ACCEPT_PAUSE).await;
+            tokio::time::sleep(RECEIVE_PAUSE).await;
         }
         tokio::task::yield_now().await;
     }

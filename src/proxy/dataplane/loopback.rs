@@ -21,6 +21,7 @@ use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    descriptors::{Budget, Held, Purpose},
     proxy::{
         dataplane::{
             DataPlane, Deliver, Duty,
@@ -38,6 +39,8 @@ const RETRY_MIN: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Sockets bound before other tasks get their turn.
 const BINDS_PER_TURN: usize = 64;
+/// The kind of the error that says that there is no file descriptor for a listener.
+const STARVED: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// The plane. It has no state outside [`DataPlane::run`].
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,8 +49,8 @@ pub struct Loopback;
 #[async_trait]
 impl DataPlane for Loopback {
     async fn run(&self, duty: Duty) {
-        let Duty { mut table, deliver, served, notices, token } = duty;
-        let mut listeners = Listeners::new(deliver, notices);
+        let Duty { mut table, deliver, served, notices, descriptors, token } = duty;
+        let mut listeners = Listeners::new(deliver, notices, descriptors);
         while !token.is_cancelled() {
             let next = Arc::clone(&table.borrow_and_update());
             let touched = listeners.follow(&next);
@@ -74,6 +77,7 @@ impl DataPlane for Loopback {
 struct Listeners {
     deliver: Deliver,
     notices: notice::Sender,
+    descriptors: Budget,
     tasks: TaskTracker,
     table: Arc<RouteTable>,
     slots: BTreeMap<Place, Slot>,
@@ -107,6 +111,7 @@ struct Bound {
     owner: Arc<RwLock<Owner>>,
     beside_wildcard: bool,
     task: JoinHandle<()>,
+    _descriptor: Held,
 }
 
 struct Failed {
@@ -124,10 +129,11 @@ struct Failure {
 }
 
 impl Listeners {
-    fn new(deliver: Deliver, notices: notice::Sender) -> Self {
+    fn new(deliver: Deliver, notices: notice::Sender, descriptors: Budget) -> Self {
         Self {
             deliver,
             notices,
+            descriptors,
             tasks: TaskTracker::new(),
             table: Arc::default(),
             slots: BTreeMap::new(),
@@ -159,7 +165,10 @@ impl Listeners {
             }
         }
         let now = Instant::now();
-        let due = self.retries.iter().take_while(|(retry_at, _)| *retry_at <= now);
+        let has_room = self.descriptors.has_room(Purpose::ServicePort);
+        let due = self.retries.iter().filter(|(retry_at, place)| {
+            *retry_at <= now || (has_room && self.slots[place].is_starved())
+        });
         touched.extend(due.map(|(_, place)| *place));
         touched
     }
@@ -209,17 +218,25 @@ impl Listeners {
             *bound.owner.write() = owner;
             return Ok(());
         }
+        let Some(descriptor) = self.descriptors.take(Purpose::ServicePort, 1) else {
+            let error = io::Error::new(STARVED, self.descriptors.reason());
+            return Err(Failure { place, owner, error });
+        };
         let listener = match Listener::bind(place.address, place.udp, beside_wildcard) {
             Ok(listener) => listener,
             Err(error) => return Err(Failure { place, owner, error }),
         };
         if let Some(failed) = slot.failed.take() {
             self.retries.remove(&(failed.retry_at, place));
-            tracing::info!(address = %place.address, udp = place.udp, "service port bound at last");
+            if failed.kind != STARVED {
+                tracing::info!(address = %place.address, udp = place.udp, "service port bound at last");
+            }
         }
         let owner = Arc::new(RwLock::new(owner));
-        let serve = listener.serve(place.address, Arc::clone(&owner), Arc::clone(&self.deliver));
-        slot.bound = Some(Bound { owner, beside_wildcard, task: self.tasks.spawn(serve) });
+        let (deliver, descriptors) = (Arc::clone(&self.deliver), self.descriptors.clone());
+        let serve = listener.serve(place.address, Arc::clone(&owner), deliver, descriptors);
+        let task = self.tasks.spawn(serve);
+        slot.bound = Some(Bound { owner, beside_wildcard, task, _descriptor: descriptor });
         Ok(())
     }
 
@@ -241,9 +258,13 @@ impl Listeners {
 
     /// Waits until some failed bind should be tried again.
     async fn retry_due(&self) {
-        match self.retries.first() {
-            Some((retry_at, _)) => tokio::time::sleep_until(*retry_at).await,
-            None => std::future::pending().await,
+        let Some((retry_at, _)) = self.retries.first() else {
+            return std::future::pending().await;
+        };
+        let starved = self.retries.iter().any(|(_, place)| self.slots[place].is_starved());
+        tokio::select! {
+            () = tokio::time::sleep_until(*retry_at) => {}
+            () = self.descriptors.room(Purpose::ServicePort), if starved => {}
         }
     }
 
@@ -284,6 +305,11 @@ impl Listeners {
 }
 
 impl Slot {
+    /// It waits for a file descriptor.
+    fn is_starved(&self) -> bool {
+        self.failed.as_ref().is_some_and(|failed| failed.kind == STARVED)
+    }
+
     /// Whose traffic it is: whoever has it already and still has endpoints, else the first by name that has.
     fn owner(&self) -> Option<Owner> {
         let owner = |(route, claim): (&RouteName, &Claim)| {
@@ -354,9 +380,10 @@ async fn report(notices: notice::Sender, failures: Vec<Failure>) {
     let holders = holders(places).await;
     for Failure { place, owner, error } in failures {
         let reason = remedy(place.address, &error, holders.get(&place).map(String::as_str));
-        if error.kind() == io::ErrorKind::PermissionDenied {
-            // For an ordinary user that is how it is, from the first two Services on; the Event says it.
-            tracing::debug!(route = %owner.route, address = %place.address, "privileged port not bound");
+        if matches!(error.kind(), io::ErrorKind::PermissionDenied | STARVED) {
+            // For an ordinary user that is how it is, from the first two Services on; and that descriptors are used up
+            // was said once. The Event says it.
+            tracing::debug!(route = %owner.route, address = %place.address, reason, "service port not bound");
         } else {
             tracing::warn!(route = %owner.route, address = %place.address, reason, "service port not bound");
         }
@@ -410,7 +437,8 @@ mod tests {
     #[tokio::test]
     async fn a_change_costs_what_changed() {
         let (notices, _receiver) = tokio::sync::mpsc::channel(1);
-        let mut listeners = Listeners::new(Arc::new(|_| {}), notices);
+        let descriptors = Budget::of_this_process();
+        let mut listeners = Listeners::new(Arc::new(|_| {}), notices, descriptors);
         let free = std::net::TcpListener::bind("127.248.255.255:0").unwrap();
         let port = free.local_addr().unwrap().port();
         let mut table = RouteTable::default();

@@ -17,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::route::{FrontendKind, RouteName, RouteTable, notice};
+use crate::{
+    descriptors::Budget,
+    route::{FrontendKind, RouteName, RouteTable, notice},
+};
 
 /// Brings in traffic for the frontends of the table.
 #[async_trait]
@@ -38,6 +41,8 @@ pub struct Duty {
     pub served: watch::Sender<u64>,
     /// Where a frontend that cannot be bound is reported.
     pub notices: notice::Sender,
+    /// Where listeners come from.
+    pub descriptors: Budget,
     /// Ends the plane.
     pub token: CancellationToken,
 }

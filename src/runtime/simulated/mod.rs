@@ -26,12 +26,16 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::{Log, PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod};
+use crate::{
+    descriptors::Budget,
+    runtime::{Log, PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod},
+};
 
 /// The runtime.
 pub struct Simulated {
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
     news: Arc<News>,
+    descriptors: Budget,
     token: CancellationToken,
 }
 
@@ -44,8 +48,8 @@ struct News {
 
 impl Simulated {
     /// A runtime without pods. Cancelling the token ends every pod at once.
-    pub fn new(token: CancellationToken) -> Self {
-        Self { pods: Mutex::default(), news: Arc::default(), token }
+    pub fn new(descriptors: Budget, token: CancellationToken) -> Self {
+        Self { pods: Mutex::default(), news: Arc::default(), descriptors, token }
     }
 
     /// Ends all pods.
@@ -63,7 +67,10 @@ impl Simulated {
 impl PodRuntime for Simulated {
     async fn ensure(&self, spec: PodSpec) {
         let uid = spec.uid.clone();
-        let new = || Arc::new(Pod::new(spec.clone(), Arc::clone(&self.news), &self.token));
+        let new = || {
+            let (news, descriptors) = (Arc::clone(&self.news), self.descriptors.clone());
+            Arc::new(Pod::new(spec.clone(), news, descriptors, &self.token))
+        };
         let pod = Arc::clone(self.pods.lock().entry(uid).or_insert_with(new));
         pod.become_as(spec).await;
     }

@@ -11,9 +11,13 @@ use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::runtime::{
-    Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role, Stage,
-    simulated::{News, container, port},
+use crate::{
+    descriptors::Budget,
+    runtime::{
+        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role,
+        Stage,
+        simulated::{News, container, port},
+    },
 };
 
 /// Connections that one pod serves at a time; further ones are reset.
@@ -29,6 +33,8 @@ pub(super) struct Pod {
     status: Mutex<Status>,
     log: Mutex<Written>,
     news: Arc<News>,
+    /// Where its ports and connections come from.
+    pub(super) descriptors: Budget,
     /// Bounds the open connections.
     pub(super) permits: Arc<Semaphore>,
     /// Everything that runs for this pod.
@@ -68,7 +74,12 @@ struct Status {
 }
 
 impl Pod {
-    pub(super) fn new(spec: PodSpec, news: Arc<News>, token: &CancellationToken) -> Self {
+    pub(super) fn new(
+        spec: PodSpec,
+        news: Arc<News>,
+        descriptors: Budget,
+        token: &CancellationToken,
+    ) -> Self {
         let initializes =
             spec.containers.iter().any(|c| matches!(c.role, Role::Init | Role::Sidecar));
         let stage = if initializes { Stage::Initializing } else { Stage::Running };
@@ -78,6 +89,7 @@ impl Pod {
             status: Mutex::new(Status { stage, ..Status::default() }),
             log: Mutex::default(),
             news,
+            descriptors,
             permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
@@ -107,8 +119,8 @@ impl Pod {
         self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
         for port in wanted {
             listeners.entry(port).or_insert_with(|| {
-                let first = port::bind(self, port);
-                let serve = port::serve(Arc::clone(self), port, first);
+                let opened = port::open(self, port);
+                let serve = port::serve(Arc::clone(self), port, opened);
                 let end = self.end.clone();
                 self.tasks.spawn(async move { end.run_until_cancelled(serve).await.unwrap_or(()) })
             });

@@ -1,15 +1,19 @@
-//! One port of a pod: binding it, elsewhere if need be, and trying again until that works.
+//! One port of a pod: binding it, elsewhere if need be, and trying again until that works. A port takes a file
+//! descriptor before it is bound, and waits for one when there is none.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UdpSocket};
 
-use crate::runtime::{
-    MovedPort, Port,
-    simulated::{
-        pod::{Pod, PortStatus},
-        tcp, udp,
+use crate::{
+    descriptors::{Held, Purpose},
+    runtime::{
+        MovedPort, Port,
+        simulated::{
+            pod::{Pod, PortStatus},
+            tcp, udp,
+        },
     },
 };
 
@@ -21,19 +25,46 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 const BACKLOG: i32 = 256;
 
 /// A bound port.
-pub(super) enum Listener {
+enum Listener {
     Tcp(TcpListener),
     Udp(UdpSocket),
 }
 
-/// Serves a port until the pod stops; `first` is the result of the first try to bind it.
-pub(super) async fn serve(pod: Arc<Pod>, port: Port, first: Option<Listener>) {
-    let stopping = pod.stopping.clone();
-    let bound = match first {
-        Some(listener) => Some(listener),
-        None => stopping.run_until_cancelled(bind_at_last(&pod, port)).await,
+/// How the first try to open a port went.
+pub(super) struct Opened {
+    descriptor: Option<Held>,
+    listener: Option<Listener>,
+}
+
+/// Tries to open a port, and notes how that went.
+pub(super) fn open(pod: &Pod, port: Port) -> Opened {
+    let descriptor = pod.descriptors.take(Purpose::PodPort, 1);
+    let listener = if descriptor.is_some() {
+        bind(pod, port)
+    } else {
+        pod.note(port, PortStatus::Failed(pod.descriptors.reason()));
+        None
     };
-    match bound {
+    Opened { descriptor, listener }
+}
+
+/// Serves a port until the pod stops.
+pub(super) async fn serve(pod: Arc<Pod>, port: Port, opened: Opened) {
+    let stopping = pod.stopping.clone();
+    let (descriptor, mut listener) = match opened {
+        Opened { descriptor: Some(descriptor), listener } => (descriptor, listener),
+        Opened { descriptor: None, .. } => {
+            let waited = pod.descriptors.wait(Purpose::PodPort);
+            let Some(descriptor) = stopping.run_until_cancelled(waited).await else { return };
+            let listener = bind(&pod, port);
+            pod.tell();
+            (descriptor, listener)
+        }
+    };
+    if listener.is_none() {
+        listener = stopping.run_until_cancelled(bind_at_last(&pod, port)).await;
+    }
+    match listener {
         Some(Listener::Tcp(listener)) => {
             stopping.run_until_cancelled(tcp::accept(&pod, port, &listener)).await;
             tcp::accept_waiting(&pod, port, listener);
@@ -43,6 +74,7 @@ pub(super) async fn serve(pod: Arc<Pod>, port: Port, first: Option<Listener>) {
         }
         None => {}
     }
+    drop(descriptor);
 }
 
 async fn bind_at_last(pod: &Pod, port: Port) -> Listener {
@@ -60,7 +92,7 @@ async fn bind_at_last(pod: &Pod, port: Port) -> Listener {
 
 /// Binds a port and notes how that went. A port that only privileged users may bind is served on a free port of the
 /// same address.
-pub(super) fn bind(pod: &Pod, port: Port) -> Option<Listener> {
+fn bind(pod: &Pod, port: Port) -> Option<Listener> {
     let ip = pod.spec().ip;
     let number = port.number;
     let (listener, status) = match listen(SocketAddr::new(ip, number), port.udp) {

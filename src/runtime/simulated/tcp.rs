@@ -12,17 +12,18 @@ use tokio::{
     time::timeout,
 };
 
-use crate::runtime::{
-    Port,
-    simulated::{http, pod::Pod},
+use crate::{
+    descriptors::Purpose,
+    runtime::{
+        Port,
+        simulated::{http, pod::Pod},
+    },
 };
 
 /// A silent connection is closed after this time.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// How long a few bytes that could become a request wait for the rest, before they are echoed.
 const UNCLEAR: Duration = Duration::from_secs(1);
-/// Pause after a failed accept: mostly no file descriptor is left, and that takes a moment.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Read at once. Small, because it is held by each open connection.
 const BUFFER_BYTES: usize = 4096;
 /// How the first line of a request begins, and what may follow; see [`speech`].
@@ -43,14 +44,7 @@ enum Speech {
 /// Accepts for ever.
 pub(super) async fn accept(pod: &Arc<Pod>, port: Port, listener: &TcpListener) {
     loop {
-        let (stream, client) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::debug!(%error, "connection not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let (stream, client) = pod.descriptors.accept(listener).await;
         take(pod, port, stream, client);
     }
 }
@@ -68,14 +62,16 @@ pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) 
 
 /// Serves one connection in a task of the pod.
 fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
-    let Ok(permit) = Arc::clone(&pod.permits).try_acquire_owned() else {
+    let permit = Arc::clone(&pod.permits).try_acquire_owned().ok();
+    let admitted = permit.zip(pod.descriptors.take(Purpose::PodConnection, 1));
+    let Some(admitted) = admitted else {
         pod.write(&format!("{client} reset: too many connections"));
         return reset(stream);
     };
     let pod_of_connection = Arc::clone(pod);
     pod.tasks.spawn(async move {
         serve(pod_of_connection, port, stream, client).await;
-        drop(permit);
+        drop(admitted);
     });
 }
 

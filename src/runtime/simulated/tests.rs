@@ -1,4 +1,7 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -7,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::descriptors::Purpose;
 use crate::runtime::{Activity, Container, Port, Restart, Role, Stage};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -41,7 +45,7 @@ async fn started(last: u8) -> (Simulated, PodSpec, SocketAddr) {
     let mut spec = spec(last, &[]);
     let port = free_port(&spec).await;
     spec.ports.push(tcp(port));
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     runtime.ensure(spec.clone()).await;
     let address = (spec.ip, port).into();
     (runtime, spec, address)
@@ -147,7 +151,7 @@ async fn udp_answers_with_the_pods_name() {
     let mut spec = spec(4, &[]);
     let port = free_port(&spec).await;
     spec.ports.push(Port { number: port, udp: true });
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     runtime.ensure(spec.clone()).await;
     let client = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     client.connect((spec.ip, port)).await.unwrap();
@@ -183,7 +187,7 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
     let holder = TcpListener::bind((spec.ip, 0)).await.unwrap();
     let port = tcp(holder.local_addr().unwrap().port());
     spec.ports.push(port);
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
     let event = events.next().await.unwrap();
@@ -205,9 +209,43 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
 }
 
 #[tokio::test]
+async fn a_pod_waits_until_there_are_descriptors_for_it() {
+    let descriptors = Budget::new(64);
+    let most = descriptors.most(Purpose::PodPort);
+    let runtime = Simulated::new(descriptors, CancellationToken::new());
+    let mut events = runtime.events();
+    let mut pods = [spec(30, &[]), spec(31, &[])];
+    for pod in &mut pods {
+        let mut ports = BTreeSet::new();
+        while ports.len() < most {
+            ports.insert(tcp(free_port(pod).await));
+        }
+        pod.ports = ports.into_iter().collect();
+        runtime.ensure(pod.clone()).await;
+    }
+    let mut states = BTreeMap::new();
+    while states.len() < 2 {
+        let PodEvent { uid, state } = timeout(LONG, events.next()).await.unwrap().unwrap();
+        states.insert(uid, state);
+    }
+    assert!(states[&pods[0].uid].ready);
+    let waiting = &states[&pods[1].uid];
+    assert!(!waiting.ready && waiting.failed.len() == most, "{waiting:?}");
+    assert!(waiting.failed[0].1.contains("file descriptors"), "{waiting:?}");
+    runtime.stop(&pods[0].uid, LONG).await;
+    loop {
+        let PodEvent { uid, state } = timeout(LONG, events.next()).await.unwrap().unwrap();
+        if uid == pods[1].uid && state.ready {
+            break;
+        }
+    }
+    assert!(TcpStream::connect((pods[1].ip, pods[1].ports[0].number)).await.is_ok());
+}
+
+#[tokio::test]
 async fn low_ports_work_for_everybody() {
     let spec = spec(7, &[tcp(80)]);
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
     let state = events.next().await.unwrap().state;
@@ -284,7 +322,7 @@ async fn containers_end_and_are_started_again() {
         let mut spec = spec(last, &[]);
         spec.containers.push(container(script));
         spec.restart = restart;
-        let runtime = Simulated::new(CancellationToken::new());
+        let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
         let mut events = runtime.events();
         runtime.ensure(spec.clone()).await;
         let state = loop {
@@ -322,7 +360,7 @@ async fn course(
 ) -> Vec<PodState> {
     let mut spec = spec(last, &[]);
     (spec.containers, spec.restart) = (containers, restart);
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
     let mut states = Vec::new();
@@ -379,7 +417,7 @@ async fn init_containers_fail() {
 async fn ephemeral_containers_come_later() {
     let mut spec = spec(46, &[]);
     spec.containers.push(scripted(Role::Main, "main", ""));
-    let runtime = Simulated::new(CancellationToken::new());
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
     assert!(events.next().await.unwrap().state.ready);
