@@ -35,7 +35,10 @@ impl Cluster {
     ) -> anyhow::Result<String> {
         self.metrics.register(|registry| sockets.dns.metrics().register(registry));
         self.tasks.begin_stage();
-        self.tasks.spawn("dns", |token| async move { Ok(sockets.dns.run(table, token).await?) });
+        let descriptors = self.descriptors.clone();
+        self.tasks.spawn("dns", |token| async move {
+            Ok(sockets.dns.run(table, descriptors, token).await?)
+        });
         self.tasks.begin_stage();
         self.start_api(sockets.api, ready)?;
         let token = self.start_dashboard(sockets.dashboard, proxy)?;

@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::route::RouteTable;
+use crate::{descriptors::Budget, route::RouteTable};
 
 pub use metrics::Metrics;
 pub use zone::{PodRecords, Zone};
@@ -113,6 +113,7 @@ impl Server {
     pub async fn run(
         self,
         table: watch::Receiver<Arc<RouteTable>>,
+        descriptors: Budget,
         token: CancellationToken,
     ) -> Result<(), Error> {
         let token = token.child_token();
@@ -122,12 +123,15 @@ impl Server {
             metrics: self.metrics,
         });
         let worker = Worker::new(shared, table);
+        let admission = tcp::admission(&descriptors);
         let mut tasks: JoinSet<io::Result<()>> = JoinSet::new();
         let mut waker = udp::Waker { token: token.clone(), sockets: Vec::new() };
         for Listener { address, tcp, udp } in self.listeners {
             let bind = |source| Error::Bind { address, source };
             let listener = tokio::net::TcpListener::from_std(tcp).map_err(bind)?;
-            let serving = tcp::serve(listener, worker.clone(), token.clone());
+            let (admission, descriptors) = (admission.clone(), descriptors.clone());
+            let serving =
+                tcp::serve(listener, worker.clone(), admission, descriptors, token.clone());
             tasks.spawn(async move {
                 serving.await;
                 Ok(())

@@ -6,49 +6,59 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::dns::{Worker, wire::Transport};
+use crate::{
+    admission::{Admission, Bounds, Place},
+    descriptors::{Budget, Purpose},
+    dns::{Worker, wire::Transport},
+};
 
-/// Connections of one listener; more wait in the kernel's backlog. TCP is for large answers, resolvers use few.
-const CONNECTIONS_MAX: usize = 256;
+/// Connections of all listeners together. TCP is for large answers, resolvers use few.
+const CONNECTIONS_MAX: usize = 512;
+/// Part of them that one source outside this machine may have.
+const SOURCE_FRACTION: usize = 8;
 /// A connection on which no whole query arrives, or whose client does not read, is closed after this.
 const IDLE: Duration = Duration::from_secs(10);
-/// Pause after a failed accept (out of descriptors), so that it does not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Read ahead at most this much of what a client pipelines.
 const READ_AHEAD: usize = 4096;
 
-/// Accepts until cancelled, then lets open connections finish the query at hand.
-pub(crate) async fn serve(listener: TcpListener, worker: Worker, token: CancellationToken) {
+/// Who may have connections. Each has its descriptor for sure.
+pub(crate) fn admission(descriptors: &Budget) -> Arc<Admission> {
+    let total = descriptors.own(Purpose::Dns).clamp(1, CONNECTIONS_MAX);
+    Admission::new(Bounds { total, per_source: (total / SOURCE_FRACTION).max(1) })
+}
+
+/// Accepts until cancelled, then lets open connections finish the query at hand. When there are too many, the one that
+/// has got no answer for longest is closed for the next.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    worker: Worker,
+    admission: Arc<Admission>,
+    descriptors: Budget,
+    token: CancellationToken,
+) {
     let connections = TaskTracker::new();
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let accepted = async {
-            let permit = permits.clone().acquire_owned().await;
-            (listener.accept().await, permit)
-        };
-        let (accepted, permit) = tokio::select! {
-            () = token.cancelled() => break,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, client)) => {
-                let (worker, token) = (worker.clone(), token.clone());
-                connections.spawn(async move {
-                    let ended = converse(stream, client, worker, &token).await;
-                    tracing::trace!(%client, ?ended, "DNS connection closed");
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "DNS connection not accepted");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    let admit = async || {
+        let (stream, client) = descriptors.accept(&listener).await;
+        let place = worker.may_ask(client.ip()).then(|| admission.admit(client.ip()))??;
+        // Who has lost a place gives its descriptor back at once.
+        let descriptor = descriptors.wait(Purpose::Dns).await;
+        Some((stream, client, place, descriptor))
+    };
+    while let Some(admitted) = token.run_until_cancelled(admit()).await {
+        let Some((stream, client, place, descriptor)) = admitted else { continue };
+        let (worker, token) = (worker.clone(), token.clone());
+        connections.spawn(async move {
+            let ended = tokio::select! {
+                ended = converse(stream, client, worker, &place, &token) => ended,
+                () = place.lost() => Err(io::ErrorKind::ConnectionAborted.into()),
+            };
+            tracing::trace!(%client, ?ended, "DNS connection closed");
+            drop(descriptor);
+        });
     }
     connections.close();
     connections.wait().await;
@@ -58,11 +68,9 @@ async fn converse(
     stream: TcpStream,
     client: SocketAddr,
     mut worker: Worker,
+    place: &Place,
     token: &CancellationToken,
 ) -> io::Result<()> {
-    if !worker.may_ask(client.ip()) {
-        return Ok(());
-    }
     stream.set_nodelay(true)?;
     let mut stream = BufReader::with_capacity(READ_AHEAD, stream);
     let (mut packet, mut frame) = (Vec::new(), Vec::new());
@@ -78,6 +86,7 @@ async fn converse(
         frame.extend(length.to_be_bytes());
         frame.extend(response);
         timeout(IDLE, stream.write_all(&frame)).await??;
+        place.progress();
     }
 }
 

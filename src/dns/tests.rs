@@ -21,7 +21,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Options, RECEIVE_TIMEOUT, Server, Zone, zone::absolute};
-use crate::route::{RouteTable, build::fixture::table};
+use crate::{
+    descriptors::{Budget, Purpose},
+    route::{RouteTable, build::fixture::table},
+};
 
 const WEB: &str = "web.default.svc.cluster.local";
 /// Far above what anything here takes.
@@ -50,11 +53,15 @@ struct Running {
 }
 
 fn start(server: Server, table: Arc<RouteTable>) -> Running {
+    start_within(Budget::of_this_process(), server, table)
+}
+
+fn start_within(descriptors: Budget, server: Server, table: Arc<RouteTable>) -> Running {
     let address = server.addresses()[0];
     let (sender, receiver) = watch::channel(table);
     let token = CancellationToken::new();
     let mut task = JoinSet::new();
-    task.spawn(server.run(receiver, token.clone()));
+    task.spawn(server.run(receiver, descriptors, token.clone()));
     Running { address, table: sender, token, task }
 }
 
@@ -150,6 +157,31 @@ async fn a_connection_carries_many_queries() {
     response[2] |= 0x80;
     stream.write_all(&framed(&response)).await.unwrap();
     assert_eq!(timeout(PATIENCE, stream.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    running.stop().await;
+}
+
+/// However many hold a connection without getting anywhere, who asks is answered.
+#[tokio::test]
+async fn idle_and_dripping_connections_make_room() {
+    let descriptors = Budget::new(64);
+    let places = descriptors.own(Purpose::Dns);
+    let running = start_within(descriptors, Server::bind(options()).unwrap(), web("127.96.0.1"));
+    let mut busy = TcpStream::connect(running.address).await.unwrap();
+    let mut silent = Vec::new();
+    for round in 0..5 * places {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        if round % 2 == 0 {
+            stream.write_all(&[0]).await.unwrap();
+        }
+        silent.push(stream);
+        // Who gets answers in between keeps its connection.
+        busy.write_all(&framed(&query(7, WEB))).await.unwrap();
+        assert_eq!(address_in(&read_frame(&mut busy).await), "127.96.0.1", "{round}");
+    }
+    for stream in &mut silent[..4 * places] {
+        let ended = timeout(PATIENCE, stream.read(&mut [0; 1])).await.expect("it is closed");
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    }
     running.stop().await;
 }
 

@@ -3,10 +3,11 @@
 
 use std::{
     io,
-    net::{Shutdown, UdpSocket},
+    net::{Shutdown, SocketAddr, UdpSocket},
     sync::Arc,
 };
 
+use rustix::net::{RecvFlags, recvfrom};
 use socket2::SockRef;
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,7 @@ pub(crate) fn serve(
     let mut packet = [0; QUERY_MAX];
     let mut errors = 0;
     while !token.is_cancelled() {
-        match socket.recv_from(&mut packet) {
+        match receive(socket, &mut packet) {
             Ok((length, client)) => {
                 errors = 0;
                 if let Some(response) = worker.respond(&packet[..length], client, Transport::Udp)
@@ -46,6 +47,15 @@ pub(crate) fn serve(
         }
     }
     Ok(())
+}
+
+/// The next datagram and who sent it. A receive that a shutdown has woken has no sender; the standard library takes the
+/// sender of the datagram before, or panics.
+fn receive(socket: &UdpSocket, packet: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (_, length, client) = recvfrom(socket, &mut *packet, RecvFlags::empty())?;
+    let client = client.and_then(|client| SocketAddr::try_from(client).ok());
+    let client = client.ok_or(io::ErrorKind::NotConnected)?;
+    Ok((length.min(packet.len()), client))
 }
 
 fn is_timeout(error: &io::Error) -> bool {

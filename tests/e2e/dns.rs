@@ -1,6 +1,12 @@
 //! Cluster DNS as dig sees it: the rows of the behaviour table, over UDP and over TCP.
 
-use std::net::UdpSocket;
+use std::{
+    io::{Read as _, Write as _},
+    net::{Shutdown, TcpStream, UdpSocket},
+    time::Duration,
+};
+
+use tokio::time::Instant;
 
 use crate::{
     cluster::{Cluster, names},
@@ -411,7 +417,7 @@ fn truncation_edns_and_malformed_questions() {
 
     // Two questions, as no ordinary client sends them.
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.set_read_timeout(Some(std::time::Duration::from_secs(10))).expect("a valid time");
+    socket.set_read_timeout(Some(Duration::from_secs(10))).expect("a valid time");
     let mut message = vec![0x12, 0x34, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0];
     for _ in 0..2 {
         message.extend_from_slice(b"\x07cluster\x05local\x00\x00\x01\x00\x01");
@@ -436,4 +442,49 @@ fn names_of_a_deployment_s_pods_follow_it() {
     let mut now = names_before.postgres_addresses();
     now.sort();
     assert_eq!(cluster.addresses_of("postgres.default.svc.cluster.local"), now);
+}
+
+#[test]
+fn silent_connections_do_not_keep_others_out() {
+    if !can_use(&[Tool::Kubectl, Tool::Dig]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    let connect = |nth: usize| {
+        let mut stream = TcpStream::connect(&cluster.line.dns).expect("the server listens");
+        if nth.is_multiple_of(2) {
+            stream.write_all(&[0, 40, 1]).expect("the kernel takes it");
+        }
+        stream
+    };
+    let silent: Vec<TcpStream> = (0..700).map(connect).collect();
+    for _ in 0..5 {
+        let name = "kubernetes.default.svc.cluster.local";
+        assert_eq!(cluster.dig(&format!("+tcp +tries=1 +short {name}")).lines().count(), 1);
+    }
+    drop(silent);
+}
+
+#[test]
+fn malformed_packets_do_not_disturb_the_end() {
+    let mut cluster = Cluster::start();
+    let header = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00";
+    for malformed in [&b""[..], b"x", &[0; 12], &[0xFF; 600], header, &header[..6]] {
+        // The kernel chooses one of the server's sockets by the client's port.
+        for _ in 0..16 {
+            let client = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+            client.send_to(malformed, &cluster.line.dns).expect("the server listens");
+        }
+        let mut client = TcpStream::connect(&cluster.line.dns).expect("the server listens");
+        let length = u16::try_from(malformed.len()).expect("short").to_be_bytes();
+        client.write_all(&[&length, malformed].concat()).expect("the server reads");
+        client.shutdown(Shutdown::Write).expect("it is open");
+        // Refused or not: the end shows that it was looked at.
+        client.read_to_end(&mut Vec::new()).expect("the server closes");
+    }
+    let begun = Instant::now();
+    cluster.stop();
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let log = cluster.log();
+    assert!(!log.contains("panic") && !log.contains("cleanly"), "{log}");
 }
