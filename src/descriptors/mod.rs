@@ -54,7 +54,7 @@ pub struct Held {
 
 /// What does not draw from the budget: the store, files, the listeners and threads of the process itself, and sockets
 /// that are accepted only to be closed.
-const FIXED: usize = 256;
+const FIXED: usize = 128;
 /// What each purpose has for itself, in parts of [`PARTS`] of the whole; in the order of the purposes.
 const OWN: [(Purpose, usize); PURPOSES] = [
     (Purpose::Api, 12),
