@@ -16,6 +16,7 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio::sync::watch;
 
 pub use etcd::{Etcd, Options as EtcdOptions, Tls as EtcdTls, User as EtcdUser};
 pub use memory::Memory;
@@ -108,6 +109,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// The last durable revision.
     fn current(&self) -> Revision;
+
+    /// Why nothing can be written until a restart; `None` as long as that is not so.
+    fn stopped(&self) -> watch::Receiver<Option<Error>> {
+        watch::Sender::new(None).subscribe()
+    }
+
+    /// Lets another process have the store at once. To be called last: nothing can be written afterwards.
+    async fn release(&self) {}
 }
 
 /// What can go wrong in a store.
@@ -147,6 +156,9 @@ pub enum Error {
         "the object store in {0} is in use by another process: stop it, or choose another --data-dir"
     )]
     InUse(String),
+    /// Another process owns the store. The text says which, and what to do.
+    #[error("the object store is in use by another process: {0}")]
+    Owned(String),
     /// A snapshot can be restored only where nothing is. The text names the place.
     #[error(
         "{0} holds an object store already, or a part of one; a snapshot is only restored where nothing is"
@@ -161,10 +173,13 @@ pub enum Error {
     /// The store is somewhere else and cannot be used now; nothing was written. The text says where, why and what to do.
     #[error("the object store is not available: {0}")]
     Unavailable(String),
+    /// Nothing can be written until a restart, and nothing was; reads go on. The text says what happened and what to do.
+    #[error("the object store takes no more writes: {0}")]
+    Stopped(String),
     /// The connection was lost, or no answer came, while a write was under way: it may have happened.
     #[error("it is not known whether the write happened: {0}")]
     Unknown(String),
-    /// The backend failed; the outcome of a write is unknown.
+    /// The backend failed; the outcome of a write is unknown, and there will be no other until a restart.
     #[error("the object store failed: {context}")]
     Failed {
         /// What was being done.
@@ -176,4 +191,17 @@ pub enum Error {
     /// The store was closed.
     #[error("the object store is closed")]
     Closed,
+}
+
+impl Error {
+    /// The error and what caused it, in one line.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
 }

@@ -16,6 +16,7 @@ use crate::store::{
         epochs::Epochs,
         explain,
         layout::{self, CHUNK_BYTES, REFERENCE, Reference, Stored},
+        owner::{self, Tenure},
         proto::{
             Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
             LeaseRevokeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
@@ -30,8 +31,8 @@ const VALUES_BYTES_MAX: usize = 1024 * 1024;
 const CHUNKED_BYTES_MIN: usize = 4 * 1024;
 /// How long chunks outlive a process that died before its commit; far above the time that a commit takes.
 const LEASE_SECONDS: i64 = 60;
-/// One try finds what chunks are replaced, the next replaces them.
-const ATTEMPTS_MAX: u32 = 3;
+/// One try finds that our lease had run out, one what chunks are replaced, the next replaces them.
+const ATTEMPTS_MAX: u32 = 4;
 
 /// Makes all writes, which are valid, or none.
 pub(super) async fn commit(core: &Core, writes: &[Write]) -> Result<Revision, Error> {
@@ -94,13 +95,29 @@ async fn stage(
             let chunk = value.slice(n * CHUNK_BYTES..value.len().min((n + 1) * CHUNK_BYTES));
             let key = core.keys.chunk(&reference.chunks, n);
             let put = PutRequest { key, value: chunk, lease, ignore_value: false };
-            let request =
-                TxnRequest { success: vec![RequestOp::put(put)], ..TxnRequest::default() };
-            core.txn(request).await.map_err(|failure| explain::reading(&core.options, failure))?;
+            store_chunk(core, RequestOp::put(put)).await?;
         }
         references.insert(*place, reference);
     }
     Ok(references)
+}
+
+async fn store_chunk(core: &Core, put: RequestOp) -> Result<(), Error> {
+    for _attempt in 0..ATTEMPTS_MAX {
+        let tenure = core.ownership.tenure()?;
+        let request = TxnRequest {
+            compare: vec![tenure.condition(core)],
+            success: vec![put.clone()],
+            failure: Vec::new(),
+        };
+        let done = core.txn(request).await;
+        let (done, _) = done.map_err(|failure| explain::reading(&core.options, failure))?;
+        if done.succeeded {
+            return Ok(());
+        }
+        owner::regain(core, tenure).await?;
+    }
+    Err(refused())
 }
 
 async fn apply(
@@ -110,8 +127,10 @@ async fn apply(
 ) -> Result<Revision, Error> {
     let mut replaced = BTreeMap::new();
     for _attempt in 0..ATTEMPTS_MAX {
+        // In this order: the tenure changes after the epochs.
+        let tenure = core.ownership.tenure()?;
         let epochs = core.epochs();
-        let request = transaction(core, &epochs, writes, references, &replaced);
+        let request = transaction(core, tenure, &epochs, writes, references, &replaced);
         let (response, header) =
             core.txn(request).await.map_err(|failure| explain::writing(&core.options, failure))?;
         if response.succeeded {
@@ -119,31 +138,39 @@ async fn apply(
             core.raise(revision);
             return Ok(revision);
         }
-        examine(core, &epochs, writes, &response)?;
+        if !tenure.holds(response.found(0)) {
+            owner::regain(core, tenure).await?;
+            continue;
+        }
+        examine(&epochs, writes, &response)?;
         let known = replaced.len();
         replaced = chunked(core, writes).await?;
         if replaced.len() <= known {
             break;
         }
     }
-    Err(Error::Unavailable("etcd refuses a transaction whose conditions hold".to_owned()))
+    Err(refused())
 }
 
-/// The transaction. It happens only while `meta` is as we know it, so that its revision means what we think.
+fn refused() -> Error {
+    Error::Unavailable("etcd refuses a transaction whose conditions hold".to_owned())
+}
+
+/// The transaction. It happens only while we are the owner, so that its revision means what we think.
 fn transaction(
     core: &Core,
+    tenure: Tenure,
     epochs: &Epochs,
     writes: &[Write],
     references: &BTreeMap<usize, Reference>,
-    replaced: &BTreeMap<usize, Reference>,
+    replaced: &BTreeMap<usize, Option<Reference>>,
 ) -> TxnRequest {
-    let meta = RangeRequest { key: core.keys.meta(), ..RangeRequest::default() };
     let mut txn = TxnRequest {
-        compare: vec![Compare::written_at(core.keys.meta(), epochs.written_at())],
+        compare: vec![tenure.condition(core)],
         success: Vec::new(),
-        failure: vec![RequestOp::range(meta)],
+        failure: vec![Tenure::look(core)],
     };
-    for reference in replaced.values() {
+    for reference in replaced.values().flatten() {
         let (key, end) = core.keys.chunks(&reference.chunks);
         txn.success.push(RequestOp::delete(key, end));
     }
@@ -181,21 +208,8 @@ fn transaction(
     txn
 }
 
-/// Why a transaction did not happen, unless all that it expects is so.
-fn examine(
-    core: &Core,
-    epochs: &Epochs,
-    writes: &[Write],
-    response: &TxnResponse,
-) -> Result<(), Error> {
-    let meta = response.found(0);
-    if meta.is_none_or(|meta| meta.mod_revision != epochs.written_at()) {
-        let text = format!("{} was changed by somebody else", core.options);
-        if let Some(meta) = meta {
-            core.set_epochs(Epochs::read(&meta.value, meta.mod_revision)?);
-        }
-        return Err(Error::Unavailable(text));
-    }
+/// Why a transaction of the owner did not happen, unless all that it expects is so.
+fn examine(epochs: &Epochs, writes: &[Write], response: &TxnResponse) -> Result<(), Error> {
     for (place, write) in writes.iter().enumerate() {
         let at = response.found(place + 1).map(|found| found.mod_revision);
         let holds = match write.expect {
@@ -210,8 +224,12 @@ fn examine(
     Ok(())
 }
 
-/// The references to chunks among the values that are to be replaced, by their place.
-async fn chunked(core: &Core, writes: &[Write]) -> Result<BTreeMap<usize, Reference>, Error> {
+/// The references to chunks among the values that are to be replaced, by their place; `None` for one that nobody can
+/// read.
+async fn chunked(
+    core: &Core,
+    writes: &[Write],
+) -> Result<BTreeMap<usize, Option<Reference>>, Error> {
     let mut references = BTreeMap::new();
     for (place, write) in writes.iter().enumerate() {
         if write.expect == Expect::Absent {
@@ -220,10 +238,15 @@ async fn chunked(core: &Core, writes: &[Write]) -> Result<BTreeMap<usize, Refere
         let request = RangeRequest { key: core.keys.data(&write.key), ..RangeRequest::default() };
         let found = core.range(request).await;
         let found = found.map_err(|failure| explain::reading(&core.options, failure))?;
-        if let Some(kv) = found.kvs.into_iter().next()
-            && let Stored::Chunked(reference) = layout::decode(&write.key, kv.value)?
-        {
-            references.insert(place, reference);
+        let Some(kv) = found.kvs.into_iter().next() else { continue };
+        match layout::decode(&write.key, kv.value) {
+            Ok(Stored::Value(_)) => {}
+            Ok(Stored::Chunked(reference)) => {
+                references.insert(place, Some(reference));
+            }
+            Err(_damaged) => {
+                references.insert(place, None);
+            }
         }
     }
     Ok(references)

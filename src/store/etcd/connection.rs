@@ -138,6 +138,23 @@ impl Connection {
         answer.map(tonic::Response::into_inner).map_err(failure)
     }
 
+    /// One question of a method that takes many, and its first answer.
+    pub(super) async fn first<Q, R>(&self, path: &'static str, request: Q) -> Result<R, Failure>
+    where
+        Q: Message + 'static,
+        R: Message + Default + 'static,
+    {
+        let mut grpc = self.grpc();
+        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        let mut request = Request::new(stream::iter([request]));
+        self.add_token(request.metadata_mut());
+        let path = PathAndQuery::from_static(path);
+        let answers = grpc.streaming(request, path, ProstCodec::<Q, R>::default()).await;
+        let mut answers = answers.map_err(failure)?.into_inner();
+        let first = answers.message().await.map_err(failure)?;
+        first.ok_or_else(|| Failure::Lost("etcd ended a stream without an answer".to_owned()))
+    }
+
     /// Opens a watch stream. etcd ends it when its member loses touch with the others.
     pub(super) async fn watch(
         &self,

@@ -22,13 +22,15 @@ use crate::store::{
     Error, Revision,
     etcd::{
         connection::{CONNECT_MAX, Connection, Failure},
+        diagnose,
         epochs::{self, Epochs},
         explain::{self, Cause, Hope},
         layout::Keys,
         mark::Mark,
         options::Options,
+        owner::{self, Ownership, Tenure},
         proto::{
-            Compare, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
+            Compare, KeyValue, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
             TxnRequest, TxnResponse, path,
         },
     },
@@ -41,8 +43,6 @@ const CALLS_MAX: usize = 256;
 /// Pauses between rounds of attempts to connect; each is cut by a random part, so that many clients spread.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// So many rounds in a row without much hope are enough.
-const HOPELESS_MAX: u32 = 6;
 /// How far revisions jump when etcd's data was set back: above all that anybody can have seen since the mark was
 /// last written, a second ago at most.
 const JUMP: u64 = 1_000_000;
@@ -68,6 +68,7 @@ pub(super) struct Core {
     pub(super) keys: Keys,
     pub(super) mark: Mark,
     pub(super) closing: CancellationToken,
+    pub(super) ownership: Ownership,
     state: watch::Sender<State>,
     epochs: RwLock<Arc<Epochs>>,
     known: Mutex<Option<Known>>,
@@ -96,6 +97,7 @@ impl Core {
         Self {
             keys: Keys::new(&options.prefix),
             closing: CancellationToken::new(),
+            ownership: Ownership::new(),
             state: watch::Sender::new(State::Down("not connected to etcd yet".into())),
             epochs: RwLock::new(Arc::new(none)),
             known: Mutex::new(None),
@@ -111,15 +113,14 @@ impl Core {
     pub(super) async fn wait_for_etcd(&self) -> Result<Arc<Connection>, Error> {
         let until = Instant::now() + self.options.patience;
         let mut pause = PAUSE_MIN;
-        let (mut rounds, mut hopeless) = (0, 0);
+        let mut rounds = 0;
         loop {
             let cause = match self.connect().await {
                 Ok(connection) => return Ok(Arc::new(connection)),
                 Err(cause) => cause,
             };
             rounds += 1;
-            hopeless = if cause.hope == Hope::Little { hopeless + 1 } else { 0 };
-            if cause.hope == Hope::None || hopeless == HOPELESS_MAX {
+            if cause.hope == Hope::None {
                 return Err(Error::Unavailable(cause.text));
             }
             if Instant::now() + pause > until {
@@ -145,17 +146,20 @@ impl Core {
         let first = rand::rng().random_range(..endpoints.len().max(1));
         let mut causes: Vec<Cause> = Vec::new();
         for endpoint in endpoints.iter().cycle().skip(first).take(endpoints.len()) {
-            match Connection::open(&self.options, endpoint).await {
-                Ok(connection) => match self.probe(&connection).await {
-                    Ok(()) => return Ok(connection),
-                    Err(cause) => causes.push(cause),
-                },
-                Err(cause) => causes.push(cause),
+            match self.connect_to(endpoint).await {
+                Ok(connection) => return Ok(connection),
+                Err(cause) => causes.push(diagnose::ask(&self.options, endpoint, cause).await),
             }
         }
+        let open = causes.iter().any(|cause| cause.open);
         let hope = causes.iter().map(|cause| cause.hope).max().unwrap_or(Hope::None);
         let texts: Vec<_> = causes.into_iter().map(|cause| cause.text).collect();
-        Err(Cause { text: texts.join("; "), hope })
+        Err(Cause { text: texts.join("; "), hope, open })
+    }
+
+    async fn connect_to(&self, endpoint: &str) -> Result<Connection, Cause> {
+        let connection = Connection::open(&self.options, endpoint).await?;
+        self.probe(&connection).await.map(|()| connection)
     }
 
     /// A read that a member can only answer as part of a working cluster.
@@ -222,30 +226,19 @@ impl Core {
         }
     }
 
-    /// Reads which revisions are which. A store that is not there yet is made if `make`; where etcd's data was set
-    /// back, revisions jump.
-    async fn admit(&self, connection: &Connection, make: bool) -> Result<(), Refusal> {
+    /// Becomes the owner, and reads which revisions are which. A store that is not there yet is made at the `start` of
+    /// a process; where etcd's data was set back, revisions jump.
+    async fn admit(&self, connection: &Connection, start: bool) -> Result<(), Refusal> {
         let (keys, options) = (&self.keys, &self.options);
-        let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
-        let look = TxnRequest {
-            success: vec![get(keys.meta()), get(keys.restoring())],
-            ..TxnRequest::default()
+        // Who may not have the store at all does not touch it.
+        self.look(connection, start).await?;
+        let tenure = match owner::own(self, connection, start).await {
+            // Who may write no more may still read.
+            Err(Refusal::Content(stopped @ Error::Stopped(_))) => Err(stopped),
+            owned => Ok(owned?),
         };
-        let seen = txn(connection, options, look).await?;
-        let header = seen.header.clone().unwrap_or_default();
-        if seen.found(1).is_some() {
-            return Err(Error::Damaged(format!(
-                "a restore into {options} was interrupted: run `snowglobe snapshot restore` again"
-            ))
-            .into());
-        }
-        let Some(meta) = seen.found(0) else {
-            self.mark.may_begin_anew(options)?;
-            if !make {
-                return Err(self.vanished().into());
-            }
-            return self.make(connection).await;
-        };
+        let (meta, header) = self.look(connection, start).await?;
+        let Some(meta) = meta else { return self.make(connection, tenure?).await };
         let epochs = Epochs::read(&meta.value, meta.mod_revision)?;
         let known = Known { cluster: header.cluster_id, term: header.raft_term };
         let replaced = self
@@ -254,6 +247,9 @@ impl Core {
             .is_some_and(|before| before.cluster != known.cluster || before.term > known.term);
         if !replaced && epochs.ours(header.revision) >= self.current() {
             self.take_over(epochs, header.revision, known);
+            if let Ok(tenure) = tenure {
+                self.ownership.begin(tenure);
+            }
             return Ok(());
         }
         let next =
@@ -262,9 +258,13 @@ impl Core {
             at = %epochs.ours(header.revision), last = %self.current(), %next,
             "etcd's data was set back or replaced; revisions go on above the last one"
         );
+        let tenure = tenure?;
         let jump = TxnRequest {
-            compare: vec![Compare::written_at(keys.meta(), meta.mod_revision)],
-            success: vec![put(keys.meta(), epochs.and_then(next))],
+            compare: vec![
+                tenure.condition(self),
+                Compare::written_at(keys.meta(), meta.mod_revision),
+            ],
+            success: vec![put(keys.meta(), epochs.and_then(next)), tenure.again(self)],
             failure: Vec::new(),
         };
         let done = txn(connection, options, jump).await?;
@@ -276,32 +276,68 @@ impl Core {
         }
         let epochs = Epochs::read(&epochs.and_then(next), header.revision)?;
         self.take_over(epochs, header.revision, known);
+        self.ownership.begin(tenure.since(header.revision));
         Ok(())
     }
 
-    /// Makes an empty store.
-    async fn make(&self, connection: &Connection) -> Result<(), Refusal> {
+    /// What the store says about itself, `None` where one may be made; an error when it cannot be used.
+    async fn look(
+        &self,
+        connection: &Connection,
+        start: bool,
+    ) -> Result<(Option<KeyValue>, ResponseHeader), Refusal> {
         let (keys, options) = (&self.keys, &self.options);
-        let (all, end) = keys.all();
+        let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
+        let look = TxnRequest {
+            success: vec![get(keys.meta()), get(keys.restoring())],
+            ..TxnRequest::default()
+        };
+        let seen = txn(connection, options, look).await?;
+        if seen.found(1).is_some() {
+            return Err(Error::Damaged(format!(
+                "a restore into {options} was interrupted: run `snowglobe snapshot restore` again"
+            ))
+            .into());
+        }
+        if seen.found(0).is_none() {
+            self.mark.may_begin_anew(options)?;
+            if !start {
+                return Err(self.vanished().into());
+            }
+        }
+        let header = seen.header.clone().unwrap_or_default();
+        Ok((seen.found(0).cloned(), header))
+    }
+
+    /// Makes an empty store.
+    async fn make(&self, connection: &Connection, tenure: Tenure) -> Result<(), Refusal> {
         let first = epochs::first(Revision(0));
+        let mut compare = vec![tenure.condition(self)];
+        let others = self.keys.all_but(&[self.keys.owner()]);
+        compare.extend(others.into_iter().map(|(first, end)| Compare::absent(first, end)));
         let make = TxnRequest {
-            compare: vec![Compare::absent(all, end)],
-            success: vec![put(keys.meta(), first.clone())],
-            failure: vec![RequestOp::range(RangeRequest {
-                key: keys.meta(),
-                ..RangeRequest::default()
-            })],
+            compare,
+            success: vec![put(self.keys.meta(), first.clone())],
+            failure: Vec::new(),
         };
-        let done = txn(connection, options, make).await?;
+        let done = txn(connection, &self.options, make).await?;
+        if !done.succeeded {
+            return Err(self.vanished().into());
+        }
         let header = done.header.clone().unwrap_or_default();
-        let epochs = match (done.succeeded, done.found(0)) {
-            (true, _) => Epochs::read(&first, header.revision)?,
-            // Another process was faster.
-            (false, Some(meta)) => Epochs::read(&meta.value, meta.mod_revision)?,
-            (false, None) => return Err(self.vanished().into()),
-        };
+        let epochs = Epochs::read(&first, header.revision)?;
         let known = Known { cluster: header.cluster_id, term: header.raft_term };
         self.take_over(epochs, header.revision, known);
+        self.ownership.begin(tenure);
+        Ok(())
+    }
+
+    /// Reads anew which revisions are which, which another owner may have changed.
+    pub(super) async fn read_epochs(&self, connection: &Connection) -> Result<(), Refusal> {
+        let (meta, _) = self.look(connection, false).await?;
+        if let Some(meta) = meta {
+            self.set_epochs(Epochs::read(&meta.value, meta.mod_revision)?);
+        }
         Ok(())
     }
 
@@ -456,8 +492,8 @@ pub(super) fn put(key: bytes::Bytes, value: Vec<u8>) -> RequestOp {
     RequestOp::put(PutRequest { key, value: value.into(), ..PutRequest::default() })
 }
 
-/// A transaction on a connection that is not in use yet.
-async fn txn(
+/// A transaction on a connection that need not be in use yet.
+pub(super) async fn txn(
     connection: &Connection,
     options: &Options,
     request: TxnRequest,

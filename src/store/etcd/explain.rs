@@ -16,6 +16,8 @@ use crate::store::{
 pub(super) struct Cause {
     pub(super) text: String,
     pub(super) hope: Hope,
+    /// Whether it is open what answers there, see `diagnose`.
+    pub(super) open: bool,
 }
 
 /// Whether it helps to wait.
@@ -23,24 +25,79 @@ pub(super) struct Cause {
 pub(super) enum Hope {
     /// No: a person must change something.
     None,
-    /// An etcd that ends or starts may do so once or twice; always, only what is no etcd.
-    Little,
     Some,
 }
 
 impl Cause {
     pub(super) fn fatal(text: String) -> Self {
-        Self { text, hope: Hope::None }
+        Self { text, hope: Hope::None, open: false }
     }
 
     pub(super) fn passing(text: String) -> Self {
-        Self { text, hope: Hope::Some }
+        Self { text, hope: Hope::Some, open: false }
     }
+}
 
-    /// What answers has closed the connection.
-    fn closed(url: &str, what: &str) -> Self {
-        Self { text: foreign(url, &format!("it closes connections ({what})")), hope: Hope::Little }
+/// What answers has closed the connection. An etcd that starts or ends does so too.
+pub(super) fn closed(url: &str, what: &str) -> Cause {
+    let text = match url.starts_with("https:") {
+        true => {
+            "an etcd that starts or ends, something before it that does not reach it, one without TLS (etcd://), or \
+                 one that wants a client certificate (--etcd-cert and --etcd-key)"
+        }
+        false => {
+            "an etcd that starts or ends, or something before it (a proxy, a port forward) that does not reach it"
+        }
+    };
+    let text = format!(
+        "what is at {url} accepts connections and closes them without an answer ({what}): {text}"
+    );
+    Cause { open: true, ..Cause::passing(text) }
+}
+
+/// It answers, but not as we speak.
+fn unclear(url: &str, what: &str) -> Cause {
+    Cause { open: true, ..Cause::fatal(foreign(url, what)) }
+}
+
+/// Plain text was tried with what speaks TLS.
+pub(super) fn wants_tls(url: &str) -> Cause {
+    Cause::fatal(format!(
+        "what answers at {url} speaks TLS: write etcds:// instead of etcd:// (an etcd that wants TLS (etcds://) may want \
+         --etcd-cacert, --etcd-cert and --etcd-key as well)"
+    ))
+}
+
+/// What speaks HTTP/1.1, by its answer to `GET /version`.
+pub(super) fn speaks_http(url: &str, answer: &str) -> Cause {
+    let line = answer.lines().next().unwrap_or_default();
+    let (_, status) = line.split_once(' ').unwrap_or_default();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let version = || {
+        let version: serde_json::Value = serde_json::from_str(body.trim()).ok()?;
+        Some(version["etcdserver"].as_str()?.to_owned())
+    };
+    if ["502", "503", "504"].iter().any(|code| status.starts_with(code)) {
+        return Cause::passing(format!(
+            "a proxy answers at {url} ({line}): it does not reach the etcd behind it, or it does not pass gRPC"
+        ));
     }
+    Cause::fatal(match version() {
+        Some(version) if is_old(&version) => format!(
+            "what answers at {url} is an etcd of version {version}; version 3.4 or later is needed"
+        ),
+        Some(version) => format!(
+            "what answers at {url} has an etcd of version {version} behind it, but passes HTTP/1.1 only; gRPC needs HTTP/2"
+        ),
+        None => format!(
+            "what answers at {url} is not an etcd, or a proxy before one: it speaks HTTP/1.1, not gRPC ({line})"
+        ),
+    })
+}
+
+fn is_old(version: &str) -> bool {
+    let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) < (Some(3), Some(4))
 }
 
 /// An error and its causes in one line, without repetition.
@@ -97,7 +154,7 @@ pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
              and connect to a name or address that it holds for"
         ),
         Some(_) => tls(url, &what),
-        None if is_closed(&what) => return Cause::closed(url, &what),
+        None if is_closed(&what) => return closed(url, &what),
         None => return Cause::passing(format!("cannot reach etcd at {url}: {what}")),
     };
     Cause::fatal(text)
@@ -113,9 +170,10 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
     let status = match failure {
         Failure::Refused(status) => status,
         Failure::Down(text) => return Cause::passing(text.to_string()),
-        Failure::Lost(text) if is_foreign(text) => return Cause::fatal(foreign(url, text)),
+        Failure::Lost(text) if is_gateway(text) => return Cause::passing(gateway(url, text)),
+        Failure::Lost(text) if is_foreign(text) => return unclear(url, text),
         Failure::Lost(text) if text.contains("fatal alert") => return Cause::fatal(tls(url, text)),
-        Failure::Lost(text) if is_closed(text) => return Cause::closed(url, text),
+        Failure::Lost(text) if is_closed(text) => return closed(url, text),
         Failure::Lost(text) => return Cause::passing(format!("etcd at {url} fails: {text}")),
     };
     let message = status.message();
@@ -138,6 +196,16 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
         return Cause::passing(format!("etcd at {url} refuses: {message}"));
     };
     Cause::fatal(text)
+}
+
+/// Whether a proxy that speaks HTTP/2 answers in place of etcd.
+fn is_gateway(text: &str) -> bool {
+    let codes = ["502", "503", "504"];
+    codes.iter().any(|code| text.contains(&format!("mapped from HTTP status code {code}")))
+}
+
+fn gateway(url: &str, what: &str) -> String {
+    format!("a proxy answers at {url}, and does not reach the etcd behind it ({what})")
 }
 
 /// Whether an answer shows that this is no gRPC server, or one behind TLS.
@@ -165,13 +233,7 @@ fn tls(url: &str, what: &str) -> String {
 }
 
 fn foreign(url: &str, what: &str) -> String {
-    let other = match url.starts_with("https:") {
-        true => {
-            "one without TLS (etcd://) or that wants a client certificate (--etcd-cert and --etcd-key)"
-        }
-        false => "one that wants TLS (etcds://)",
-    };
-    format!("what answers at {url} is not an etcd of version 3.4 or later, or {other}: {what}")
+    format!("what answers at {url} is not an etcd: it does not speak etcd's gRPC ({what})")
 }
 
 fn permission(url: &str, options: &Options) -> String {

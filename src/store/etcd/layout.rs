@@ -5,6 +5,7 @@
 //! | `/meta` | format and revisions, see `epochs` |
 //! | `/data/KEY` | the value at `KEY`, or a reference to its chunks |
 //! | `/chunk/ID/N` | a part of a value that is too large for one request |
+//! | `/owner` | the process that may write, see `owner` |
 //! | `/tick` | rewritten every minute, see `upkeep` |
 //! | `/restoring` | there while a snapshot is being restored |
 //!
@@ -49,15 +50,24 @@ impl Keys {
         range(format!("{}/", self.prefix).into())
     }
 
-    /// Everything but the marker of a restore.
-    pub(super) fn all_but_restoring(&self) -> [(Bytes, Bytes); 2] {
-        let ((first, end), marker) = (self.all(), self.restoring());
-        let after: Bytes = [&marker[..], b"\0"].concat().into();
-        [(first, marker), (after, end)]
+    /// The ranges of everything but these keys, which come in order.
+    pub(super) fn all_but(&self, keys: &[Bytes]) -> Vec<(Bytes, Bytes)> {
+        let (mut first, end) = self.all();
+        let mut ranges = Vec::new();
+        for key in keys {
+            let after: Bytes = [&key[..], b"\0"].concat().into();
+            ranges.push((std::mem::replace(&mut first, after), key.clone()));
+        }
+        ranges.push((first, end));
+        ranges
     }
 
     pub(super) fn meta(&self) -> Bytes {
         format!("{}/meta", self.prefix).into()
+    }
+
+    pub(super) fn owner(&self) -> Bytes {
+        format!("{}/owner", self.prefix).into()
     }
 
     pub(super) fn tick(&self) -> Bytes {
@@ -153,6 +163,14 @@ pub(super) fn decode(key: &[u8], mut value: Vec<u8>) -> Result<Stored, Error> {
     }
 }
 
+/// What stands for a value that cannot be put together: its reference, which no reader takes for a value of its own.
+/// Who lists or watches gets all the rest; who deletes it gets rid of it.
+pub(super) fn stand_in(key: &[u8], stored: &[u8], error: &Error) -> Bytes {
+    let key = String::from_utf8_lossy(key);
+    tracing::warn!(%key, %error, "a stored value is not whole");
+    Bytes::copy_from_slice(stored)
+}
+
 fn damaged(key: &[u8], what: &str) -> Error {
     Error::Damaged(format!("the value of {} in etcd: {what}", String::from_utf8_lossy(key)))
 }
@@ -204,9 +222,18 @@ mod tests {
         }
         assert_eq!(keys.place(&keys.chunk("id", 3)), Place::Chunk("id"));
         assert_eq!(keys.place(&keys.meta()), Place::Meta);
-        for other in [keys.tick(), keys.restoring(), "/a/bb/meta".into(), "/a/b/metal".into()] {
+        for other in [keys.tick(), keys.owner(), "/a/bb/meta".into(), "/a/b/metal".into()] {
             assert_eq!(keys.place(&other), Place::Other, "{other:?}");
         }
+        let but = keys.all_but(&[keys.owner(), keys.restoring()]);
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        let but: Vec<_> = but.iter().map(|(first, end)| (text(first), text(end))).collect();
+        let expected = [
+            ("/a/b/", "/a/b/owner"),
+            ("/a/b/owner\0", "/a/b/restoring"),
+            ("/a/b/restoring\0", "/a/b0"),
+        ];
+        assert!(but.iter().map(|(a, b)| (&**a, &**b)).eq(expected), "{but:?}");
     }
 
     #[test]

@@ -2,20 +2,24 @@
 //!
 //! Enter at [`Etcd`]. `options` tells where etcd is, `layout` what is stored there, `epochs` which of its revisions is
 //! which of ours. `core` keeps the `connection`, `commit`, `read` and `watch` are the operations, `upkeep` what must
-//! be done from time to time, `restore` fills an empty store, `explain` puts errors into words, `proto` has etcd's
-//! messages, `mark` remembers the last revision outside etcd.
+//! be done from time to time, `restore` fills an empty store, `explain` puts errors into words and `diagnose` asks what
+//! answers, `proto` has etcd's
+//! messages, `mark` remembers the last revision outside etcd. `owner` makes sure that one process writes.
 //!
-//! Other processes may write to the same store, and other users to the same etcd: then our revisions have gaps. A
-//! commit is one of etcd's transactions and costs what etcd costs; nothing is kept in memory here.
+//! Others may use the same etcd: then our revisions have gaps. A commit is one of etcd's transactions and costs what
+//! etcd costs; nothing is kept in memory here.
 
 mod commit;
 mod connection;
 mod core;
+mod diagnose;
 mod epochs;
 mod explain;
 mod layout;
 mod mark;
 mod options;
+mod owner;
+mod process;
 mod proto;
 mod read;
 mod restore;
@@ -29,7 +33,7 @@ mod watch;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::task::JoinSet;
+use tokio::{sync::watch::Receiver, task::JoinSet};
 
 use crate::store::{Error, Record, Revision, Store, Watch, Write, index};
 
@@ -44,10 +48,11 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Connects to etcd, and makes an empty store below the prefix if there is none.
+    /// Connects to etcd, becomes the owner of the store below the prefix, and makes an empty one if there is none.
     ///
     /// # Errors
     ///
+    /// [`Error::Owned`] when another process has the store,
     /// [`Error::Unavailable`] when etcd cannot be reached within `options.patience` or does not let us in,
     /// [`Error::Damaged`] when what is there is not whole, or is gone, [`Error::Unsupported`] when a newer version
     /// wrote it.
@@ -55,6 +60,7 @@ impl Etcd {
         let core = Core::open(options).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&core).keep());
+        tasks.spawn(owner::keep(Arc::clone(&core)));
         tasks.spawn(upkeep::run(Arc::clone(&core)));
         Ok(Self { core, _tasks: tasks })
     }
@@ -121,5 +127,13 @@ impl Store for Etcd {
 
     fn current(&self) -> Revision {
         self.core.current()
+    }
+
+    fn stopped(&self) -> Receiver<Option<Error>> {
+        self.core.ownership.stopped()
+    }
+
+    async fn release(&self) {
+        owner::release(&self.core).await;
     }
 }

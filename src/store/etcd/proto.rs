@@ -14,6 +14,9 @@ pub(super) mod path {
     pub(in crate::store::etcd) const WATCH: &str = "/etcdserverpb.Watch/Watch";
     pub(in crate::store::etcd) const LEASE_GRANT: &str = "/etcdserverpb.Lease/LeaseGrant";
     pub(in crate::store::etcd) const LEASE_REVOKE: &str = "/etcdserverpb.Lease/LeaseRevoke";
+    pub(in crate::store::etcd) const LEASE_KEEP_ALIVE: &str = "/etcdserverpb.Lease/LeaseKeepAlive";
+    pub(in crate::store::etcd) const LEASE_TIME_TO_LIVE: &str =
+        "/etcdserverpb.Lease/LeaseTimeToLive";
     pub(in crate::store::etcd) const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 }
 
@@ -45,6 +48,8 @@ pub(super) struct KeyValue {
     pub(super) mod_revision: i64,
     #[prost(bytes = "vec", tag = "5")]
     pub(super) value: Vec<u8>,
+    #[prost(int64, tag = "6")]
+    pub(super) lease: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -217,6 +222,21 @@ pub(super) struct LeaseGrantRequest {
 pub(super) struct LeaseGrantResponse {
     #[prost(int64, tag = "2")]
     pub(super) id: i64,
+}
+
+/// Of `LeaseKeepAlive` and `LeaseTimeToLive`.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseRequest {
+    #[prost(int64, tag = "1")]
+    pub(super) id: i64,
+}
+
+/// Of both too.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct LeaseResponse {
+    /// Seconds that are left; not above zero where there is no such lease.
+    #[prost(int64, tag = "3")]
+    pub(super) ttl: i64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

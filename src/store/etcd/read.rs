@@ -137,9 +137,15 @@ async fn record(core: &Core, kv: KeyValue, revision: i64) -> Result<Record, Prob
         Place::Data(key) => Bytes::copy_from_slice(key),
         _ => return Err(Error::Damaged("etcd answered with another key".to_owned()).into()),
     };
-    let value = match layout::decode(&key, kv.value)? {
-        Stored::Value(value) => value,
-        Stored::Chunked(reference) => assemble(core, &key, &reference, revision).await?,
+    let stored = kv.value.clone();
+    let value = match layout::decode(&key, kv.value) {
+        Ok(Stored::Value(value)) => Ok(value),
+        Ok(Stored::Chunked(reference)) => assemble(core, &key, &reference, revision).await,
+        Err(error) => Err(error.into()),
+    };
+    let value = match value {
+        Err(Problem::Content(error)) => layout::stand_in(&key, &stored, &error),
+        other => other?,
     };
     Ok(Record { key, value, revision: written })
 }

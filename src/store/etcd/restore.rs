@@ -11,6 +11,7 @@ use crate::store::{
         explain,
         mark::Mark,
         options::Options,
+        owner,
         proto::{Compare, RangeRequest, RequestOp, TxnRequest},
     },
 };
@@ -30,20 +31,29 @@ pub(super) async fn restore(
     let unmarked = Options { mark: None, ..options.clone() };
     let core = Core::new(options, Mark::read(&unmarked).await?);
     core.use_connection(core.wait_for_etcd().await?);
-    let begun = begin(&core, revision).await?;
+    let restored = fill(&core, records, revision).await;
+    owner::release(&core).await;
+    restored
+}
+
+async fn fill(core: &Core, records: Vec<Record>, revision: Revision) -> Result<Revision, Error> {
+    let begun = begin(core, revision).await?;
     let mut last = revision;
     for batch in batches(records) {
-        last = commit::commit(&core, &batch).await?;
+        last = commit::commit(core, &batch).await?;
     }
     let end = TxnRequest {
-        compare: vec![Compare::written_at(core.keys.restoring(), begun)],
+        compare: vec![
+            core.ownership.tenure()?.condition(core),
+            Compare::written_at(core.keys.restoring(), begun),
+        ],
         success: vec![RequestOp::delete(core.keys.restoring(), Bytes::new())],
         failure: Vec::new(),
     };
     let (ended, _) =
         core.txn(end).await.map_err(|failure| explain::writing(&core.options, failure))?;
     if !ended.succeeded {
-        return Err(interfered(&core));
+        return Err(interfered(core));
     }
     Ok(last)
 }
@@ -51,40 +61,51 @@ pub(super) async fn restore(
 /// Takes the prefix, and tells the revision of etcd that did.
 async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
     let failed = |failure| explain::writing(&core.options, failure);
-    let (all, end) = core.keys.all();
-    let restoring = core.keys.restoring();
-    let marker = RangeRequest { key: restoring.clone(), ..RangeRequest::default() };
-    let meta = epochs::first(revision);
-    let take = || vec![put(core.keys.meta(), meta.clone()), put(restoring.clone(), Vec::new())];
-    let request = TxnRequest {
-        compare: vec![Compare::absent(all.clone(), end.clone())],
-        success: take(),
-        failure: vec![RequestOp::range(marker)],
+    let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
+    let (restoring, owner) = (core.keys.restoring(), core.keys.owner());
+    let look = TxnRequest {
+        success: vec![get(core.keys.meta()), get(restoring.clone())],
+        ..TxnRequest::default()
     };
-    let (mut response, mut header) = core.txn(request).await.map_err(failed)?;
-    if !response.succeeded {
-        let Some(marker) = response.found(0) else {
-            return Err(Error::NotEmpty(core.options.to_string()));
-        };
-        let compare = vec![Compare::written_at(restoring.clone(), marker.mod_revision)];
+    let (seen, _) = core.txn(look).await.map_err(failed)?;
+    if seen.found(0).is_some() && seen.found(1).is_none() {
+        return Err(Error::NotEmpty(core.options.to_string()));
+    }
+    let connection = core.connection().map_err(failed)?;
+    let tenure = owner::own(core, &connection, true).await;
+    let tenure = tenure.map_err(|refusal| refusal.error(&core.options))?;
+    let owned = tenure.condition(core);
+    let mut empty = vec![owned.clone()];
+    if let Some(marker) = seen.found(1) {
+        let marked = Compare::written_at(restoring.clone(), marker.mod_revision);
+        // Not the marker: who looks in between must see that a restore is not finished.
+        let rest = core.keys.all_but(&[owner, restoring.clone()]);
         let clear = TxnRequest {
-            compare: compare.clone(),
-            // Not the marker: who looks in between must see that a restore is not finished.
-            success: core
-                .keys
-                .all_but_restoring()
-                .map(|(key, end)| RequestOp::delete(key, end))
-                .into(),
+            compare: vec![owned, marked.clone()],
+            success: rest.into_iter().map(|(key, end)| RequestOp::delete(key, end)).collect(),
             failure: Vec::new(),
         };
         let (cleared, _) = core.txn(clear).await.map_err(failed)?;
-        let again = TxnRequest { compare, success: take(), failure: Vec::new() };
-        (response, header) = core.txn(again).await.map_err(failed)?;
-        if !cleared.succeeded || !response.succeeded {
+        if !cleared.succeeded {
             return Err(interfered(core));
         }
+        empty.push(marked);
+    } else {
+        let others = core.keys.all_but(&[owner]);
+        empty.extend(others.into_iter().map(|(first, end)| Compare::absent(first, end)));
+    }
+    let meta = epochs::first(revision);
+    let take = TxnRequest {
+        compare: empty,
+        success: vec![put(core.keys.meta(), meta.clone()), put(restoring, Vec::new())],
+        failure: Vec::new(),
+    };
+    let (taken, header) = core.txn(take).await.map_err(failed)?;
+    if !taken.succeeded {
+        return Err(Error::NotEmpty(core.options.to_string()));
     }
     core.set_epochs(Epochs::read(&meta, header.revision)?);
+    core.ownership.begin(tenure);
     Ok(header.revision)
 }
 

@@ -1,8 +1,7 @@
 //! What must be done from time to time: the mark outside etcd, the tick in it, and the compaction of history.
 //!
-//! The tick is a key below our prefix that one of the processes on this etcd rewrites every minute: whoever finds it
-//! as it left it. It carries idle watches over what other users of etcd write, and its writer compacts, so that
-//! several processes do not do the same work.
+//! The tick is a key below our prefix that is rewritten every minute. It carries idle watches over what other users of
+//! etcd write, and whoever finds it as it left it compacts.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -103,9 +102,9 @@ async fn tick(core: &Core, history: &mut History) -> Result<(), Error> {
         None => Compare::absent(key.clone(), Bytes::new()),
     };
     // Nothing is written into a store that is not ours any more.
-    let ours = Compare::written_at(core.keys.meta(), core.epochs().written_at());
+    let owned = core.ownership.tenure()?.condition(core);
     let request = TxnRequest {
-        compare: vec![ours, as_left],
+        compare: vec![owned, as_left],
         success: vec![put(key.clone(), Timestamp::now().to_string().into_bytes())],
         failure: vec![RequestOp::range(RangeRequest { key, ..RangeRequest::default() })],
     };

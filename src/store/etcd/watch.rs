@@ -179,13 +179,13 @@ impl Watcher {
                 continue;
             }
             if revision > self.assembly.revision {
-                self.finish()?;
+                self.finish();
             }
             self.note_meta(&event)?;
             self.assembly.add(&self.core.keys, revision, event);
         }
         if !answer.fragment {
-            self.finish()?;
+            self.finish();
         }
         if progress {
             // etcd's own notices come in order with events.
@@ -196,11 +196,10 @@ impl Watcher {
     }
 
     /// All of a revision is here.
-    fn finish(&mut self) -> Result<(), Error> {
+    fn finish(&mut self) {
         let whole = std::mem::take(&mut self.assembly);
         self.seen = self.seen.max(whole.revision);
-        self.ready.extend(whole.commit(&self.core.epochs())?);
-        Ok(())
+        self.ready.extend(whole.commit(&self.core.epochs()));
     }
 
     /// Another process has begun another span; the stream goes on.
@@ -264,23 +263,29 @@ impl Assembly {
     }
 
     /// The commit, if the revision is one.
-    fn commit(self, epochs: &Epochs) -> Result<Option<Commit>, Error> {
+    fn commit(self, epochs: &Epochs) -> Option<Commit> {
         if self.changes.is_empty() {
-            return Ok(None);
+            return None;
         }
         let revision = epochs.ours(self.revision);
         let mut changes = Vec::with_capacity(self.changes.len());
-        for (key, value) in self.changes {
-            let value = match value.map(|value| layout::decode(&key, value)).transpose()? {
-                None => None,
-                Some(Stored::Value(value)) => Some(value),
-                Some(Stored::Chunked(reference)) => {
-                    let chunks = self.chunks.get(&reference.chunks);
-                    Some(reference.assemble(&key, chunks.map_or(&[][..], Vec::as_slice))?)
-                }
-            };
+        for (key, stored) in self.changes {
+            let value = stored.map(|stored| value_of(&key, stored, &self.chunks));
             changes.push(Change { revision, key, value });
         }
-        Ok(Some(changes.into()))
+        Some(changes.into())
     }
+}
+
+/// A value of a commit, with the chunks that were written with it.
+fn value_of(key: &[u8], stored: Vec<u8>, chunks: &BTreeMap<String, Vec<Vec<u8>>>) -> Bytes {
+    let copy = stored.clone();
+    let value = layout::decode(key, stored).and_then(|decoded| match decoded {
+        Stored::Value(value) => Ok(value),
+        Stored::Chunked(reference) => {
+            let chunks = chunks.get(&reference.chunks);
+            reference.assemble(key, chunks.map_or(&[][..], Vec::as_slice))
+        }
+    });
+    value.unwrap_or_else(|error| layout::stand_in(key, &copy, &error))
 }
