@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, fs, io, path::Path, sync::Arc, thread, time::Du
 use bytes::Bytes;
 use tokio::{
     select,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,7 @@ use crate::store::{
         directory::Directory,
         generation::{CLEAN_BYTES, Generation, Unacknowledged, damaged},
         high_water::HighWater,
+        presence::Presence,
         record,
     },
 };
@@ -92,12 +93,14 @@ pub(super) struct Committer {
     /// `None` after the disk was full in the middle of a batch, until it could be opened again.
     generation: Option<Generation>,
     number: u64,
+    /// Of the files of that generation.
+    presence: Presence,
     /// The sizes of the file and of the data in it after the last attempt to move.
     moved: (u64, u64),
     /// The length of the log before which it is not cleaned: the last time was hardly worth the work.
     clean_from: usize,
     /// Why nothing can be written any more.
-    failed: Option<Error>,
+    stopped: Arc<watch::Sender<Option<Error>>>,
     full: bool,
     /// The last field: its lock is given back after the database is closed.
     directory: Directory,
@@ -152,7 +155,7 @@ impl Committer {
         let generation = Generation::create(&directory.root, &directory.dir, 1, &index.image())?;
         directory.prepare_current(1)?;
         directory.switch_current()?;
-        Ok(Self::new(directory, tuning, index, mark, generation))
+        Self::new(directory, tuning, index, mark, generation)
     }
 
     fn load(
@@ -168,7 +171,7 @@ impl Committer {
             let raised = mark.write(index.revision()).and_then(|()| mark.sync());
             raised.map_err(|e| directory.failure("writing", &directory.high_water(), e))?;
         }
-        Ok(Self::new(directory, tuning, index, mark, generation))
+        Self::new(directory, tuning, index, mark, generation)
     }
 
     fn new(
@@ -177,8 +180,9 @@ impl Committer {
         index: Index,
         high_water: HighWater,
         generation: Generation,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            presence: directory.presence(generation.number())?,
             directory,
             tuning,
             index: Arc::new(index),
@@ -188,14 +192,23 @@ impl Committer {
             generation: Some(generation),
             moved: (0, 0),
             clean_from: 0,
-            failed: None,
+            stopped: Arc::new(watch::Sender::new(None)),
             full: false,
-        }
+        })
     }
 
     /// The index that this thread feeds.
     pub(super) fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// Where it is told that nothing can be written any more.
+    pub(super) fn stopped(&self) -> &Arc<watch::Sender<Option<Error>>> {
+        &self.stopped
+    }
+
+    fn has_stopped(&self) -> bool {
+        self.stopped.borrow().is_some()
     }
 
     /// Serves commits until the store is closed and its queue is empty.
@@ -272,13 +285,20 @@ impl Committer {
         stored?;
         let last = commits.last().and_then(|commit| commit.first());
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
-            Ok(()) => Ok(()),
+            Ok(()) => {}
             Err(error) => match self.high_water_failure(error) {
                 // The commits are durable; the next batch waits until the mark is raised.
-                Error::Full(_) => Ok(()),
-                other => Err(self.fail(other)),
+                Error::Full(_) => {}
+                other => return Err(self.fail(other)),
             },
         }
+        // Nobody may be told of what went into a file that is not there any more.
+        self.require_files()
+    }
+
+    fn require_files(&mut self) -> Result<(), Error> {
+        let gone = self.presence.check().map_err(|gone| self.directory.missing(gone));
+        gone.map_err(|error| self.fail(error))
     }
 
     /// Writes to the database, for which so many bytes are reserved.
@@ -287,8 +307,8 @@ impl Committer {
         bytes: usize,
         work: impl FnOnce(&mut Generation) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
+        if let Some(error) = self.stopped.borrow().clone() {
+            return Err(error);
         }
         if self.generation.is_none() {
             self.reopen()?;
@@ -347,12 +367,9 @@ impl Committer {
         if matches!(error, Error::Full(_)) { error } else { self.fail(error) }
     }
 
-    /// Stops writing for good; reads go on.
+    /// Stops writing for good; reads go on. Gives the error back, for those whose writes may have happened.
     fn fail(&mut self, error: Error) -> Error {
-        let cause: &dyn std::error::Error = &error;
-        tracing::error!(error = cause, "the object store takes no more writes");
-        self.index.end(error.clone());
-        self.failed = Some(error.clone());
+        super::stop(&self.stopped, &error);
         error
     }
 
@@ -372,6 +389,10 @@ impl Committer {
 
     /// Cleans up while nothing else is to be done.
     fn idle(&mut self) {
+        if !self.has_stopped() {
+            // The error has been told.
+            self.require_files().ok();
+        }
         self.sync_high_water(HIGH_WATER_SYNC);
         self.index.trim();
         self.renew(true);
@@ -379,7 +400,7 @@ impl Committer {
     }
 
     fn sync_high_water(&mut self, age: Duration) {
-        if self.high_water_synced.elapsed() < age || self.failed.is_some() {
+        if self.high_water_synced.elapsed() < age || self.has_stopped() {
             return;
         }
         self.high_water_synced = Instant::now();
@@ -391,7 +412,8 @@ impl Committer {
 
     /// Moves the data to a new generation when the database file has grown far beyond it.
     fn renew(&mut self, idle: bool) {
-        let Some(generation) = self.generation.as_mut().filter(|_| self.failed.is_none()) else {
+        let stopped = self.has_stopped();
+        let Some(generation) = self.generation.as_mut().filter(|_| !stopped) else {
             return;
         };
         let size = generation.size();
@@ -436,13 +458,18 @@ impl Committer {
         }
         self.generation = Some(generation);
         self.number = number;
+        match self.directory.presence(number) {
+            Ok(presence) => self.presence = presence,
+            Err(error) => return Err(self.fail(error)),
+        }
         self.directory.remove_others(number);
         Ok(size)
     }
 
     /// Removes what nobody needs from the beginning of the log when that has become long.
     fn clean(&mut self) {
-        let Some(generation) = self.generation.as_ref().filter(|_| !self.full) else {
+        let able = !self.full && !self.has_stopped();
+        let Some(generation) = self.generation.as_ref().filter(|_| able) else {
             return;
         };
         let before = generation.log_bytes();
@@ -466,7 +493,10 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.index.end(Error::Closed);
+        // After a panic nothing is written any more, but read.
+        if !thread::panicking() {
+            self.index.end(Error::Closed);
+        }
     }
 }
 

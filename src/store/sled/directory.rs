@@ -16,7 +16,10 @@ use rustix::{
 
 use crate::store::{
     Error,
-    sled::generation::{damaged, failure, sync_file},
+    sled::{
+        generation::{Generation, damaged, failure, sync_file},
+        presence::Presence,
+    },
 };
 
 /// The store's directory in the data directory.
@@ -70,6 +73,19 @@ impl Directory {
     /// Where the high-water mark is.
     pub(super) fn high_water(&self) -> PathBuf {
         self.root.join(HIGH_WATER)
+    }
+
+    /// The files without which what is written to a generation could not be read again.
+    pub(super) fn presence(&self, number: u64) -> Result<Presence, Error> {
+        let in_root = |name| self.root.join(name);
+        let database = Generation::path(&self.root, number).join("db");
+        let files = [in_root(LOCK), self.high_water(), in_root(CURRENT), database];
+        Presence::of(files).map_err(|gone| self.missing(gone))
+    }
+
+    /// A file that is not where it was.
+    pub(super) fn missing(&self, (path, error): (PathBuf, io::Error)) -> Error {
+        self.failure("looking for", &path, error)
     }
 
     /// The current generation; `None` when the store has never been completed.

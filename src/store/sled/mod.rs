@@ -3,13 +3,14 @@
 //! Enter at [`Sled`]. Reads come from memory (`index`); one thread (`committer`) writes. `record` is the format,
 //! `generation` one database and the rules that make sled safe, `directory` their place on disk, `high_water` the
 //! mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what keeps a full
-//! disk away from sled.
+//! disk away from sled, `presence` notices files that were removed.
 
 mod committer;
 mod directory;
 mod generation;
 mod high_water;
 mod page_table;
+mod presence;
 mod record;
 mod restore;
 mod space;
@@ -33,7 +34,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::{
     runtime, select,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::sleep,
 };
 use tokio_util::sync::CancellationToken;
@@ -54,6 +55,10 @@ const LOOK: Duration = Duration::from_secs(5);
 const STALLED_LOOKS: u32 = 6;
 /// After so long, somebody who waits for the store to open is told that it is not ready yet.
 const OPEN_NOTICE: Duration = Duration::from_secs(10);
+/// What to do when nothing can be written any more.
+const STOPPED: &str = "reads, DNS and traffic go on: keep what is there with `snowglobe snapshot save FILE`, mend the \
+                       cause and start again; should the store not be whole then, `snowglobe snapshot restore FILE` \
+                       makes a new one";
 /// How long closing may take. Its longest part is to move the data to a new file.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 
@@ -64,6 +69,8 @@ pub struct Sled {
     index: Arc<Index>,
     queue: mpsc::Sender<Request>,
     closing: CancellationToken,
+    /// Why nothing can be written any more.
+    stopped: Arc<watch::Sender<Option<Error>>>,
     /// Cancelled when the committer hangs.
     stalled: CancellationToken,
     /// Ends with the committer's thread.
@@ -113,11 +120,12 @@ impl Sled {
                     // The receiver waits for this or for the end of the thread.
                     Err(error) => return drop(opened.send(Err(error))),
                 };
-                let index = Arc::clone(committer.index());
-                drop(opened.send(Ok(Arc::clone(&index))));
+                let (index, stopped) = (committer.index(), Arc::clone(committer.stopped()));
+                drop(opened.send(Ok((Arc::clone(index), Arc::clone(&stopped)))));
                 let run = || runtime.block_on(committer.run(requests, closing));
                 if catch_unwind(AssertUnwindSafe(run)).is_err() {
-                    index.end(failed("writing", io::Error::other("the committer panicked")));
+                    let cause = io::Error::other("the committer panicked");
+                    stop(&stopped, &failed("writing", cause));
                 }
             }
         };
@@ -134,9 +142,9 @@ impl Sled {
                 Ok(opened) => break opened,
             }
         };
-        let (dir, index) = (dir.to_owned(), opened?);
+        let (dir, (index, stopped)) = (dir.to_owned(), opened?);
         let (stalled, thread) = (CancellationToken::new(), Mutex::new(thread_ended));
-        Ok(Self { dir, index, queue, closing, stalled, thread })
+        Ok(Self { dir, index, queue, closing, stopped, stalled, thread })
     }
 
     /// Finishes the commits that wait, closes the files and gives back the lock. Blocks; reads go on working.
@@ -157,23 +165,34 @@ impl Sled {
             select! {
                 biased;
                 answer = &mut answer => return Ok(answer),
-                () = self.stalled.cancelled() => return Err(self.ended()),
+                () = self.stalled.cancelled() => return Err(self.stalled_error()),
                 () = sleep(LOOK) => {}
             }
             let now = self.index.revision();
             looks = if now == seen { looks + 1 } else { 0 };
             seen = now;
         }
-        let waited = (LOOK * STALLED_LOOKS).as_secs();
-        let cause = io::Error::other(format!("no commit was finished within {waited} s"));
-        self.index.end(failed(&format!("writing in {}", self.dir.display()), cause));
+        let error = self.stalled_error();
+        stop(&self.stopped, &error);
         self.stalled.cancel();
-        Err(self.ended())
+        Err(error)
+    }
+
+    fn stalled_error(&self) -> Error {
+        let waited = (LOOK * STALLED_LOOKS).as_secs();
+        self.unanswered(&format!("no commit was finished within {waited} s"))
+    }
+
+    /// A commit went to the committer, which does not answer.
+    fn unanswered(&self, what: &str) -> Error {
+        let cause = io::Error::other(what.to_owned());
+        failed(&format!("writing in {}", self.dir.display()), cause)
     }
 
     /// Why the committer does not answer any more.
     fn ended(&self) -> Error {
-        self.index.ended().unwrap_or(Error::Closed)
+        let stopped = self.stopped.borrow().clone();
+        stopped.or_else(|| self.index.ended()).unwrap_or(Error::Closed)
     }
 }
 
@@ -202,12 +221,15 @@ impl Store for Sled {
         if writes.is_empty() {
             return Ok(self.index.revision());
         }
+        if let Some(error) = self.stopped.borrow().clone() {
+            return Err(error);
+        }
         let (reply, answer) = oneshot::channel();
         let answer = async {
             if self.queue.send(Request { writes, reply }).await.is_err() {
                 return Err(self.ended());
             }
-            answer.await.unwrap_or_else(|_closed| Err(self.ended()))
+            answer.await.unwrap_or_else(|_dropped| Err(self.unanswered("it has ended")))
         };
         self.unless_stalled(answer).await?
     }
@@ -224,6 +246,20 @@ impl Store for Sled {
     fn current(&self) -> Revision {
         self.index.revision()
     }
+
+    fn stopped(&self) -> watch::Receiver<Option<Error>> {
+        self.stopped.subscribe()
+    }
+}
+
+/// Ends all writing for this reason, unless it has ended already.
+fn stop(stopped: &watch::Sender<Option<Error>>, error: &Error) {
+    let text = format!("{}; {STOPPED}", error.with_causes());
+    stopped.send_if_modified(|reason| {
+        let first = reason.is_none();
+        reason.get_or_insert(Error::Stopped(text));
+        first
+    });
 }
 
 fn failed(context: &str, error: io::Error) -> Error {

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod full;
+mod gone;
 mod history;
 mod power;
 
@@ -19,7 +20,7 @@ use futures::{StreamExt, future::join_all};
 use parking_lot::Mutex;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{
@@ -243,13 +244,14 @@ async fn a_cleaned_log_keeps_everything() {
 
 /// A committer that never answers, as when its disk hangs: who waits is told, and so is everybody else.
 #[tokio::test(start_paused = true)]
-async fn a_hanging_disk_ends_the_store() {
+async fn a_hanging_disk_stops_writes() {
     let (queue, mut requests) = mpsc::channel(1);
     let (_alive, thread) = sync_channel(0);
     let index = Arc::new(Index::new(SMALL.limits));
     let (closing, stalled) = (CancellationToken::new(), CancellationToken::new());
     let (dir, thread) = (PathBuf::from("/data"), Mutex::new(thread));
-    let store = Sled { dir, index, queue, closing, stalled, thread };
+    let stopped = Arc::new(watch::Sender::new(None));
+    let store = Sled { dir, index, queue, closing, stopped, stalled, thread };
     let mut watch = store.watch(Revision(0)).await.unwrap();
     let one = |key| vec![write(key, None, Some(b"1".to_vec()))];
     let slow = async {
@@ -271,11 +273,14 @@ async fn a_hanging_disk_ends_the_store() {
     for outcome in hanging {
         assert!(matches!(outcome, Err(Error::Failed { .. })), "{outcome:?}");
     }
+    let refused = store.commit(one("g")).await;
+    assert!(matches!(refused, Err(Error::Stopped(_))), "{refused:?}");
+    assert!(matches!(*store.stopped().borrow(), Some(Error::Stopped(_))));
     assert_eq!(store.list(b"", None).await.unwrap().0.len(), 3, "reads go on");
     for _ in 0..3 {
         watch.next().await.unwrap().unwrap();
     }
-    assert!(matches!(watch.next().await, Some(Err(Error::Failed { .. }))));
+    assert!(futures::poll!(watch.next()).is_pending(), "and so do watches");
     // Nobody waits for the thread.
     drop(store);
     drop(requests);

@@ -23,11 +23,11 @@ fn a_high_water_mark_that_cannot_be_raised_stops_writes() {
     assert_eq!(commit(&mut committer, "a").unwrap(), Revision(1));
     let path = committer.directory.high_water();
     drop(committer.high_water.replace_file(File::open(&path).unwrap()));
-    for key in ["b", "c"] {
-        let error = commit(&mut committer, key).unwrap_err();
-        assert!(matches!(&error, Error::Failed { context, .. } if context.contains("high-water")));
-    }
-    assert!(committer.index.ended().is_some(), "who watches is told");
+    let error = commit(&mut committer, "b").unwrap_err();
+    assert!(matches!(&error, Error::Failed { context, .. } if context.contains("high-water")));
+    let error = commit(&mut committer, "c").unwrap_err();
+    assert!(matches!(&error, Error::Stopped(text) if text.contains("high-water")), "{error}");
+    assert!(committer.has_stopped() && committer.index.ended().is_none(), "reads go on");
     assert_eq!(committer.index.revision(), Revision(1));
     drop(committer);
     // Nobody was told of the second one: it is there, and never partly.
