@@ -37,7 +37,7 @@ use crate::{
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
     runtime::{PodRuntime, simulated::Simulated},
-    store::{Etcd, EtcdOptions, Memory, Sled, Store},
+    store::{self, Etcd, EtcdOptions, Memory, Sled, Store},
     telemetry::Metrics,
 };
 
@@ -101,6 +101,8 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// What to do when the object store fails for good.
 const STORE_LOST: &str = "the object store is lost (start again once the cause is mended; should that fail, \
                           `snowglobe snapshot restore` restores a snapshot)";
+/// How often it is said that nothing can be written any more.
+const STOP_TOLD: Duration = Duration::from_secs(60);
 /// As kube-controller-manager has it.
 const ENDPOINTS_PER_SLICE_MAX: usize = 100;
 /// As kube-apiserver has it.
@@ -202,6 +204,7 @@ impl Running {
         };
         self.ready.send_replace(false);
         self.tasks.stop().await;
+        self.registry.release().await;
         result
     }
 
@@ -230,6 +233,11 @@ impl Cluster {
         self.tasks.begin_stage();
         self.tasks.spawn("registry", |token| async move {
             registry.run(token).await.context(STORE_LOST)
+        });
+        let stopped = self.registry.stopped();
+        self.tasks.spawn("store", |token| async move {
+            token.run_until_cancelled_owned(tell_of_stop(stopped)).await;
+            Ok(())
         });
     }
 
@@ -354,6 +362,21 @@ impl Cluster {
             kubeconfig: std::path::absolute(&self.options.kubeconfig)?,
             pid: std::process::id(),
         })
+    }
+}
+
+/// Says that nothing can be written any more as soon as it is so, and then over and over: nobody shall miss it.
+async fn tell_of_stop(mut stopped: watch::Receiver<Option<store::Error>>) {
+    let stop = stopped.wait_for(Option::is_some).await.map(|stop| stop.clone());
+    loop {
+        match &stop {
+            Ok(Some(store::Error::Closed)) | Err(_) | Ok(None) => std::future::pending().await,
+            Ok(Some(error)) => {
+                let error: &dyn std::error::Error = error;
+                tracing::error!(error, "NOTHING CAN BE WRITTEN ANY MORE");
+            }
+        }
+        tokio::time::sleep(STOP_TOLD).await;
     }
 }
 

@@ -175,6 +175,9 @@ fn not_served(path: &str) -> Status {
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {
+    if let Some(stopped) = &*api.registry.stopped().borrow() {
+        return Err(Status::internal(stopped.to_string()));
+    }
     if *api.ready.borrow() { Ok("ok") } else { Err(Status::unavailable("the cluster is starting")) }
 }
 

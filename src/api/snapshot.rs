@@ -1,4 +1,4 @@
-//! What Kubernetes has no resource for: how far back the past can be read, and a snapshot of everything.
+//! What Kubernetes has no resource for: how far back the past can be read, how the store is, and a snapshot of everything.
 //!
 //! A snapshot carries every Secret. It is behind the same authentication as all else.
 
@@ -19,10 +19,11 @@ use crate::{api::Api, model::Status};
 
 const API_VERSION: &str = "snowglobe.dev/v1alpha1";
 
-/// Both paths.
+/// All paths.
 pub(crate) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/apis/snowglobe.dev/v1alpha1/history", get(history))
+        .route("/apis/snowglobe.dev/v1alpha1/store", get(store))
         .route("/apis/snowglobe.dev/v1alpha1/snapshot", get(snapshot))
 }
 
@@ -34,6 +35,30 @@ async fn history(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {
         "resourceVersion": history.current.to_string(),
         "oldestResourceVersion": history.oldest.to_string(),
     })))
+}
+
+/// Why nothing can be written, if so, and the stored values that are no objects.
+async fn store(State(api): State<Arc<Api>>) -> Json<Value> {
+    let stopped = api.registry.stopped().borrow().as_ref().map(ToString::to_string);
+    let view = api.registry.view();
+    let unreadable = view.unreadable().map(|(key, value)| {
+        json!({
+            "resource": key.kind.plural,
+            "group": key.kind.group,
+            "namespace": key.namespace,
+            "name": key.name,
+            "key": String::from_utf8_lossy(&key.to_store_key()),
+            "resourceVersion": value.revision.to_string(),
+            "reason": &*value.reason,
+        })
+    });
+    let unreadable: Vec<_> = unreadable.collect();
+    Json(json!({
+        "kind": "Store",
+        "apiVersion": API_VERSION,
+        "stopped": stopped,
+        "unreadable": unreadable,
+    }))
 }
 
 async fn snapshot(State(api): State<Arc<Api>>) -> Result<Response, Status> {

@@ -182,9 +182,11 @@ async fn create(
     document: Value,
 ) -> anyhow::Result<()> {
     let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    if registry.view().get(&ObjectKey::new(kind, namespace, &name)).is_some() {
+    let key = ObjectKey::new(kind, namespace, &name);
+    if registry.view().get(&key).is_some() {
         return Ok(());
     }
+    registry.clear(&key).await.with_context(|| format!("cannot replace {} {name}", kind.kind))?;
     registry
         .create(kind, namespace, document, &WriteOptions::default())
         .await

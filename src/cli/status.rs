@@ -2,7 +2,7 @@
 
 use clap::Args;
 use http::Method;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
@@ -28,6 +28,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let version = get("/version").await?;
     let version = version["gitVersion"].as_str().unwrap_or_default();
     let History { current, oldest } = cluster.history().await?;
+    let store = get("/apis/snowglobe.dev/v1alpha1/store").await?;
     let mut counts = Map::new();
     for kind in kind::stored() {
         let list = get(&client::path(kind, None, None)).await?;
@@ -37,14 +38,37 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let text = match arguments.output {
         Some(Output::Json) => {
             let revisions = json!({"current": current, "oldest": oldest});
-            format!("{}\n", json!({"version": version, "revisions": revisions, "objects": counts}))
+            let store = json!({"stopped": store["stopped"], "unreadable": store["unreadable"]});
+            let status = json!({"version": version, "revisions": revisions, "store": store,
+                "objects": counts});
+            format!("{status}\n")
         }
         None => {
             let lines = counts.iter().filter(|(_, count)| **count != 0);
             let lines: String =
                 lines.map(|(name, count)| format!("  {name:<22} {count}\n")).collect();
-            format!("running, {version}\nrevision {current}, kept since {oldest}\n{lines}")
+            let told = told(&store);
+            format!("running, {version}\nrevision {current}, kept since {oldest}\n{told}{lines}")
         }
     };
     print(&text)
+}
+
+/// What is wrong with the store, if anything.
+fn told(store: &Value) -> String {
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    let stopped = store["stopped"].as_str().map(|why| format!("not writable: {why}\n"));
+    let unreadable = store["unreadable"].as_array().into_iter().flatten().map(|value| {
+        let (resource, name) = (text(value, "resource"), text(value, "name"));
+        let option = match text(value, "namespace") {
+            namespace if namespace.is_empty() => namespace,
+            namespace => format!(" -n {namespace}"),
+        };
+        format!(
+            "not readable: {} ({}); `kubectl delete {resource} {name}{option}` removes it\n",
+            text(value, "key"),
+            text(value, "reason")
+        )
+    });
+    stopped.into_iter().chain(unreadable).collect()
 }

@@ -18,8 +18,8 @@ pub struct StoreFlags {
     /// Object store: sled (in the data directory), memory (nothing is kept), or an etcd of version 3.4 or later
     ///
     /// etcd://HOST:PORT,HOST:PORT/PREFIX is an etcd without TLS, etcds:// one with TLS. One member is enough; all keys
-    /// begin with the prefix, /snowglobe unless named. The start waits 30 s for an etcd. While etcd is away, traffic,
-    /// DNS and reads go on, and writes are refused.
+    /// begin with the prefix, /snowglobe unless named, which one process at a time uses. The start waits 30 s for an etcd.
+    /// While etcd is away, traffic, DNS and reads go on, and writes are refused.
     #[arg(long, env = "SNOWGLOBE_STORE", value_name = "STORE")]
     pub store: Option<Store>,
     /// Certificate authority of etcd, PEM (with etcds://) [default: those that this machine trusts]

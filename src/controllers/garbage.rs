@@ -122,10 +122,12 @@ fn judge(view: &View, object: &Object) -> Plan {
     vec![Step::Delete { key, uid, propagation }].into()
 }
 
-/// An owner of a kind that is not served here counts as present: nothing is known about it.
+/// An owner of a kind that is not served here counts as present, and so does one that cannot be read: nothing is known
+/// about it.
 fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
     let Some(key) = owner_key(object, owner) else { return Owner::Present };
     match view.get(&key).filter(|found| found.metadata.uid == owner.uid) {
+        None if view.is_unreadable(&key) => Owner::Present,
         None => Owner::Gone,
         Some(found) => {
             let waits = found.is_terminating()

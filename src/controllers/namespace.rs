@@ -1,15 +1,19 @@
 //! Deletion of namespaces: everything in a Terminating one is deleted, then its own finalizer, and with it the rest.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
     model::{Object, ObjectKey, kind},
-    registry::View,
+    registry::{Propagation, View},
 };
 
 /// The only finalizer of `spec.finalizers` that is ours.
 const FINALIZER: &str = "kubernetes";
+/// When it is looked whether what cannot be read is deleted.
+const AGAIN: Duration = Duration::from_millis(100);
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "namespace-controller",
@@ -39,6 +43,19 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     if !contents.is_empty() {
         let deletable = contents.into_iter().filter(|object| !object.is_terminating());
         return Plan::all(deletable.map(|object| Step::delete(object)).collect());
+    }
+    let unreadable =
+        world.view.unreadable().filter(|(unreadable, _)| unreadable.namespace == key.name);
+    let deletions: Vec<_> = unreadable
+        .map(|(key, _)| Step::Delete {
+            key: key.clone(),
+            uid: String::new(),
+            propagation: Propagation::Background,
+        })
+        .collect();
+    if !deletions.is_empty() {
+        // Nobody is told when they are gone.
+        return Plan { requeue: Some(AGAIN), ..Plan::all(deletions) };
     }
     let mut document = document(object);
     let finalizers = document["spec"]["finalizers"].as_array().cloned().unwrap_or_default();

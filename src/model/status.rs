@@ -276,6 +276,16 @@ impl Status {
         Self::new(500, "InternalError", message.into())
     }
 
+    /// 500: what is stored is no object. kube-apiserver has this reason for it.
+    pub fn store_read_error(key: &ObjectKey, detail: &str) -> Self {
+        let resource = qualified(key.kind.plural, key.kind.group);
+        let message = format!(
+            "{resource} \"{}\" cannot be read: {detail}; `kubectl delete` removes what is stored",
+            key.name
+        );
+        Self::new(500, "StorageReadError", message).about(key.kind, &key.name)
+    }
+
     /// 501: what a real cluster could do and this one cannot.
     pub fn not_implemented(message: impl Into<String>) -> Self {
         Self::new(501, "NotImplemented", message.into())

@@ -21,6 +21,7 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
     let key = ObjectKey::cluster(&kind::NODE, &node.name);
     let options = WriteOptions::default();
     let labels = labels(node);
+    registry.clear(&key).await?;
     if registry.view().get(&key).is_none() {
         let document = json!({"metadata": {"name": node.name, "labels": labels},
             "spec": {"podCIDR": node.pod_cidr.to_string(), "podCIDRs": [node.pod_cidr.to_string()],
@@ -55,6 +56,7 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
     if let Some(object) = registry.view().get(&ObjectKey::cluster(&kind::NODE, &node.name))
         && registry.view().get(&key).is_none()
     {
+        registry.clear(&key).await?;
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name,
             "uid": object.metadata.uid}]);
         let document = json!({"metadata": {"name": node.name, "ownerReferences": owner},

@@ -8,7 +8,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     model::{ObjectKey, kind, object},
@@ -88,6 +88,23 @@ pub(crate) fn writes(
         Some(Write { key: claim.store_key(), expect, value: None })
     });
     taken.chain(released).collect()
+}
+
+/// The writes that free all that an owner holds, when nothing is known of it but its name.
+pub(crate) fn releases(view: &View, owner: &ObjectKey) -> Vec<Write> {
+    let name = format!("{}/{}", owner.namespace, owner.name);
+    let held = view.allocations.iter().filter(|(_, held)| held.owner == name);
+    let held = held.map(|(key, held)| (Bytes::from(key.clone()), held.revision));
+    let addresses = view.list(&kind::IP_ADDRESS, None).filter(|address| {
+        let parent = address.parse::<Value>().unwrap_or_default()["spec"]["parentRef"].take();
+        parent["resource"] == owner.kind.plural
+            && parent["namespace"] == owner.namespace.as_str()
+            && parent["name"] == owner.name.as_str()
+    });
+    let addresses = addresses.map(|address| (address.key.to_store_key().into(), address.revision));
+    held.chain(addresses)
+        .map(|(key, revision)| Write { key, expect: Expect::At(Revision(revision)), value: None })
+        .collect()
 }
 
 fn claim_value(claim: &Claim, owner: &ObjectKey, stamp: &str) -> Bytes {

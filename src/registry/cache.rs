@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Kind, Object, ObjectKey, Status, kind},
-    registry::View,
+    registry::{Unreadable, View},
     store::{self, Change, Expect, Record, Revision, Store},
 };
 
@@ -158,9 +158,12 @@ impl Cache {
 
     fn apply(&self, commit: &[Change]) {
         let Some(Change { revision: Revision(revision), .. }) = commit.first() else { return };
+        let mut unreadable = Vec::new();
         let events: Vec<Arc<Event>> = {
             let view = self.view();
-            commit.iter().filter_map(|change| event_of(&view, change)).map(Arc::new).collect()
+            let events =
+                commit.iter().filter_map(|change| event_of(&view, change, &mut unreadable));
+            events.map(Arc::new).collect()
         };
         let mut state = self.state.write();
         state.view.revision = *revision;
@@ -173,6 +176,12 @@ impl Cache {
                 EventKind::Added | EventKind::Modified => state.view.insert(&event.object),
             }
             state.remember(event);
+        }
+        for (key, value) in unreadable {
+            match value {
+                Some(value) => state.view.unreadable.insert(key, value),
+                None => state.view.unreadable.remove(&key),
+            };
         }
         state.forget();
         drop(state);
@@ -314,41 +323,78 @@ impl Event {
 /// The state of the store now.
 async fn read(store: &dyn Store) -> Result<View, store::Error> {
     let (records, Revision(revision)) = store.list(b"", None).await?;
-    Ok(view_of(records, revision))
+    let view = view_of(records, revision);
+    view.unreadable.iter().for_each(tell);
+    Ok(view)
+}
+
+fn tell((key, Unreadable { revision, reason }): (&ObjectKey, &Unreadable)) {
+    let (key, object) = (String::from_utf8_lossy(&key.to_store_key()).into_owned(), key);
+    tracing::warn!(
+        key, %object, revision, %reason,
+        "a stored value cannot be read and is not served; delete it (kubectl delete), or put it right"
+    );
 }
 
 /// A view of just these records, at a revision.
 pub(crate) fn view_of(records: Vec<Record>, revision: u64) -> View {
     let mut view = View { revision, ..View::default() };
     for Record { key, value, revision: Revision(revision) } in records {
-        if let Some(object) = decode(&key, revision, value.clone()) {
-            view.insert(&Arc::new(object));
-        } else {
-            view.allocate(&key, revision, Some(&value));
+        match decode(&key, revision, value.clone()) {
+            Some(Ok(object)) => view.insert(&Arc::new(object)),
+            Some(Err((key, value))) => {
+                view.unreadable.insert(key, value);
+            }
+            None => view.allocate(&key, revision, Some(&value)),
         }
     }
     view
 }
 
-fn event_of(view: &View, change: &Change) -> Option<Event> {
+/// What a change means to those who watch objects. For them, an object whose value cannot be read any more is gone.
+fn event_of(
+    view: &View,
+    change: &Change,
+    unreadable: &mut Vec<(ObjectKey, Option<Unreadable>)>,
+) -> Option<Event> {
     let Revision(revision) = change.revision;
     let key = ObjectKey::from_store_key(&change.key)?;
     let previous = view.get(&key).cloned();
-    let (kind, object) = match &change.value {
-        Some(value) => {
-            let kind = if previous.is_some() { EventKind::Modified } else { EventKind::Added };
-            (kind, decode(&change.key, revision, value.clone())?)
+    let decoded = change.value.clone().map(|value| decode(&change.key, revision, value));
+    let (kind, object) = match decoded.flatten() {
+        Some(Ok(object)) if previous.is_some() => (EventKind::Modified, Some(object)),
+        Some(Ok(object)) => (EventKind::Added, Some(object)),
+        None => (EventKind::Deleted, None),
+        Some(Err((key, value))) => {
+            tell((&key, &value));
+            unreadable.push((key, Some(value)));
+            let object = Arc::new(previous.as_ref()?.at_revision(revision));
+            return Some(Event { revision, kind: EventKind::Deleted, object, previous });
         }
-        None => (EventKind::Deleted, previous.as_ref()?.at_revision(revision)),
+    };
+    if view.unreadable.contains_key(&key) {
+        unreadable.push((key, None));
+    }
+    let object = match object {
+        Some(object) => object,
+        None => previous.as_ref()?.at_revision(revision),
     };
     Some(Event { revision, kind, object: Arc::new(object), previous })
 }
 
-fn decode(key: &[u8], revision: u64, value: Bytes) -> Option<Object> {
+/// The object that stands at a key, or what is there instead; `None` for keys of other things.
+fn decode(
+    key: &[u8],
+    revision: u64,
+    value: Bytes,
+) -> Option<Result<Object, (ObjectKey, Unreadable)>> {
     let key = ObjectKey::from_store_key(key)?;
-    Object::from_stored(key, revision, value)
-        .inspect_err(|error| tracing::error!(%error, "a stored object cannot be read"))
-        .ok()
+    let object = Object::from_stored(key.clone(), revision, value).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        let reason = format!("{error}{}", cause.unwrap_or_default()).into();
+        (key, Unreadable { revision, reason })
+    });
+    Some(object)
 }
 
 #[cfg(test)]

@@ -55,6 +55,12 @@ impl Registry {
     ) -> Result<(Arc<Object>, bool), Status> {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
+            if let Some(found) = view.unreadable.get(&key.stored()) {
+                match self.delete_unreadable(&view, key, found, options).await? {
+                    Some(object) => return Ok((object, true)),
+                    None => continue,
+                }
+            }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             check_preconditions(key, &old, options)?;
             let mut document = parsed(&old)?;

@@ -11,6 +11,7 @@ mod delete;
 mod past;
 mod record;
 mod strategy;
+mod unreadable;
 mod view;
 mod watch;
 mod write;
@@ -32,6 +33,7 @@ pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
 pub use record::Note;
 pub(crate) use strategy::TEMPLATE_GENERATION;
+pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;
 pub use write::{Part, WriteOptions, Written};
@@ -111,7 +113,17 @@ impl Registry {
     /// One object, in the form of the key's kind.
     pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
         let view = self.view();
-        view.get(key).map(|object| object.shown_as(key.kind)).ok_or_else(|| Status::not_found(key))
+        view.get(key).map(|object| object.shown_as(key.kind)).ok_or_else(|| view.missing(key))
+    }
+
+    /// Why nothing can be written until a restart, for people; `None` as long as that is not so.
+    pub fn stopped(&self) -> channel::Receiver<Option<store::Error>> {
+        self.store.stopped()
+    }
+
+    /// Lets another process have the store, as the last thing of all.
+    pub async fn release(&self) {
+        self.store.release().await;
     }
 
     /// The changes of some kinds after a revision.

@@ -8,7 +8,10 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
     model::{Kind, Object, ObjectKey, kind},
-    registry::alloc::{self, ALLOCATIONS, Held},
+    registry::{
+        Unreadable,
+        alloc::{self, ALLOCATIONS, Held},
+    },
 };
 
 /// Namespace and name: the order in which lists are given.
@@ -21,6 +24,7 @@ pub struct View {
     pub(crate) kinds: OrdMap<&'static Kind, OrdMap<Name, Arc<Object>>>,
     /// Allocations that are not objects, by store key.
     pub(crate) allocations: OrdMap<String, Held>,
+    pub(crate) unreadable: OrdMap<ObjectKey, Unreadable>,
     /// The objects that name an owner, by the owner's uid.
     pub(crate) dependents: OrdMap<String, OrdSet<ObjectKey>>,
 }
@@ -96,7 +100,10 @@ impl View {
     /// The revision of what stands at a key of the store.
     pub(crate) fn revision_of(&self, key: &[u8]) -> Option<u64> {
         match ObjectKey::from_store_key(key) {
-            Some(key) => self.get(&key).map(|object| object.revision),
+            Some(key) => {
+                let unreadable = || self.unreadable.get(&key).map(|value| value.revision);
+                self.get(&key).map(|object| object.revision).or_else(unreadable)
+            }
             None => self.allocations.get(str::from_utf8(key).ok()?).map(|held| held.revision),
         }
     }

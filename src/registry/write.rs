@@ -155,7 +155,7 @@ impl Registry {
     ) -> Result<Written, Status> {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
-            let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
+            let old = view.get(key).cloned().ok_or_else(|| view.missing(key))?;
             let document = change(&old.shown_as(key.kind))?;
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
@@ -254,11 +254,19 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
     let cause: &dyn std::error::Error = error;
     match error {
         // The store itself has told once that it is away.
-        store::Error::Unavailable(_) => tracing::debug!(error = cause, "the object store is away"),
+        store::Error::Unavailable(_) | store::Error::Stopped(_) => {
+            tracing::debug!(error = cause, "the object store is away");
+        }
         _ => tracing::warn!(error = cause, "the object store refused a request"),
     }
     match error {
         store::Error::Unavailable(_) => Status::unavailable(error.to_string()),
+        // No 503: clients would try that again, for nothing.
+        store::Error::Stopped(_) => Status::internal(error.to_string()),
+        store::Error::Failed { .. } => Status::internal(format!(
+            "it is not known whether the write happened: {}",
+            error.with_causes()
+        )),
         store::Error::Unknown(_) => Status::timeout(error.to_string()),
         store::Error::Invalid(_) => Status::bad_request(error.to_string()),
         store::Error::Full(_) => Status::insufficient_storage(error.to_string()),

@@ -16,18 +16,22 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::{Cluster, launch},
+    errors::fails_with,
     http::pod_at,
     place::Place,
     tools::{self, Ran, Tool, can_use, eventually, wanted},
 };
 
 /// What every test here drives.
-const TOOLS: &[Tool] = &[Tool::Kubectl, Tool::Curl, Tool::Etcd, Tool::Etcdctl];
+pub(crate) const TOOLS: &[Tool] = &[Tool::Kubectl, Tool::Curl, Tool::Etcd, Tool::Etcdctl];
 /// How soon a client must hear that a write is not possible.
 const REFUSAL_MAX: Duration = Duration::from_secs(2);
 
+/// For so long an owner that is not heard of keeps its place.
+const LEASE: Duration = Duration::from_secs(6);
+
 /// An etcd of a test; killed when dropped. With TLS, its certificate is signed by `ca.pem` in its directory.
-struct Etcd {
+pub(crate) struct Etcd {
     dir: TempDir,
     host: String,
     tls: bool,
@@ -46,7 +50,7 @@ impl Etcd {
         etcd
     }
 
-    fn started(place: &Place) -> Self {
+    pub(crate) fn started(place: &Place) -> Self {
         let mut etcd = Self::at(place, false);
         etcd.start();
         etcd
@@ -85,11 +89,11 @@ impl Etcd {
     }
 
     /// `--store`
-    fn location(&self) -> String {
+    pub(crate) fn location(&self) -> String {
         format!("{}://{}:2379", if self.tls { "etcds" } else { "etcd" }, self.host)
     }
 
-    fn etcdctl(&self, arguments: &str) -> Ran {
+    pub(crate) fn etcdctl(&self, arguments: &str) -> Ran {
         let mut etcdctl = Tool::Etcdctl.command();
         etcdctl.env("ETCDCTL_API", "3").args(["--command-timeout", "20s"]);
         let scheme = if self.tls { "https" } else { "http" };
@@ -322,6 +326,50 @@ fn a_start_waits_for_etcd() {
         let (process, _line) = started.join().expect("it has started");
         assert!(process.end(Signal::TERM).success());
     });
+}
+
+#[test]
+fn one_process_owns_the_store() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let (place, other) = (Place::new(), Place::new());
+    let etcd = Etcd::started(&place);
+    let location = etcd.location();
+    let mut first = Cluster::start_at(place, &["--store", &location]);
+    first.kubectl("create configmap before");
+    let mut up = other.snowglobe("up");
+    up.args(["--store", &location]);
+    let owner = format!("{location}/snowglobe belongs to process {} on host", first.line.pid);
+    fails_with(up, &[&owner, "stop that process", "-2)"]);
+    // Whoever was killed is back at once.
+    first.end(Signal::KILL);
+    let began = Instant::now();
+    first.start_again();
+    assert!(began.elapsed() < LEASE, "{:?}", began.elapsed());
+    assert!(first.log().contains("the owner has ended without giving up its place"));
+    // Whoever is not heard of for long has lost its place.
+    tools::signal(first.line.pid, Signal::STOP);
+    let mut second = Cluster::start_at(other, &["--store", &location]);
+    assert!(second.kubectl("get configmaps").contains("before"));
+    tools::signal(first.line.pid, Signal::CONT);
+    let complaint = first.try_kubectl("create configmap late").failed();
+    let taken = format!("process {} on host", second.line.pid);
+    for part in [&taken, "has taken over etcd://", "stop one of the two"] {
+        assert!(complaint.contains(part), "{part}: {complaint}");
+    }
+    assert!(first.try_kubectl("get --raw /readyz").failed().contains(&taken));
+    eventually("it says so", || {
+        wanted(first.log().contains("NOTHING CAN BE WRITTEN"), first.log())
+    });
+    second.kubectl("create configmap theirs");
+    eventually("the first follows", || {
+        let maps = first.kubectl("get configmaps -o name");
+        wanted(maps.contains("configmap/theirs") && !maps.contains("late"), maps)
+    });
+    first.stop();
+    second.kubectl("create configmap last");
+    second.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]

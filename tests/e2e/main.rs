@@ -65,6 +65,8 @@ mod tools;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
+mod unreadable;
+#[cfg(test)]
 mod watch;
 #[cfg(test)]
 mod workload_kinds;
