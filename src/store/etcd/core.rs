@@ -324,7 +324,7 @@ impl Core {
         if !done.succeeded {
             return Err(self.vanished().into());
         }
-        let header = done.header.clone().unwrap_or_default();
+        let header = done.header.unwrap_or_default();
         let epochs = Epochs::read(&first, header.revision)?;
         let known = Known { cluster: header.cluster_id, term: header.raft_term };
         self.take_over(epochs, header.revision, known);

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{os::unix::ffi::OsStrExt, time::Duration};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -342,4 +342,29 @@ async fn what_is_no_etcd_is_told() {
     let refused = Etcd::open(tls).await.err().unwrap().to_string();
     assert!(refused.contains("does not speak TLS"), "{refused}");
     assert!(began.elapsed() < Duration::from_secs(20), "waiting would not help");
+}
+
+#[tokio::test]
+async fn values_that_are_not_whole_stop_nobody() {
+    let Some(server) = Server::start() else { return };
+    let store = Etcd::open(server.options()).await.unwrap();
+    let mut watch = store.watch(Revision(0)).await.unwrap();
+    store.commit(vec![create("big", noise(1_600_000, 1))]).await.unwrap();
+    server.etcdctl(&["del", "--prefix", "/tests/chunk/"]);
+    assert_eq!(next(&mut watch).await[0].value.as_ref().unwrap().len(), 1_600_000);
+    // No reference at all, by another user of etcd.
+    let mut etcdctl = std::process::Command::new("etcdctl");
+    etcdctl.args(["--endpoints", &server.options().endpoints[0], "put", "/tests/data/none"]);
+    etcdctl.arg(std::ffi::OsStr::from_bytes(b"\xff?")).env("ETCDCTL_API", "3");
+    assert!(etcdctl.output().unwrap().status.success());
+    assert_eq!(next(&mut watch).await[0].value.as_ref().unwrap(), &b"\xff?"[..]);
+    let (found, _) = store.list(b"", None).await.unwrap();
+    assert_eq!(found.len(), 2, "{found:?}");
+    for record in found {
+        assert_eq!(record.value[0], 0xff, "{record:?}");
+        assert_eq!(store.get(&record.key, None).await.unwrap().unwrap().value, record.value);
+        let Record { key, revision, .. } = record;
+        store.commit(vec![Write { key, expect: Expect::At(revision), value: None }]).await.unwrap();
+    }
+    assert!(keys(&store).await.is_empty());
 }

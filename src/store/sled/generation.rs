@@ -329,7 +329,7 @@ impl Generation {
 
     fn written(&mut self, result: Result<usize, Cause>) -> Result<(), Error> {
         result.map(|_bytes| ()).map_err(|cause| match cause {
-            Cause::Sled(sled::Error::Io(error)) => self.failure("writing", error),
+            Cause::Sled(sled::Error::Io(error)) => self.failure("writing", plain(error)),
             other => {
                 self.broken = true;
                 self.failure("writing", io::Error::other(other))
@@ -457,6 +457,16 @@ fn batch(pairs: &[Pair], removed: &[Vec<u8>]) -> sled::Batch {
     batch
 }
 
+/// sled hands over some errors of the system as their debug text.
+fn plain(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    let code = text.strip_prefix("Os { code: ").and_then(|rest| rest.split_once(','));
+    match code.and_then(|(code, _)| code.parse().ok()) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
+}
+
 /// An I/O error as one of the store: a full disk has its own.
 pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
     if space::is_full(&error) {
@@ -550,4 +560,17 @@ fn text(panic: &(dyn Any + Send)) -> String {
         .cloned()
         .or_else(|| panic.downcast_ref::<&str>().map(|&s| s.to_owned()))
         .unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_the_system_are_readable() {
+        let system = io::Error::from_raw_os_error(30);
+        let wrapped = io::Error::new(system.kind(), format!("{system:?}"));
+        assert_eq!(plain(wrapped).to_string(), system.to_string());
+        assert_eq!(plain(io::Error::other("Os { x")).to_string(), "Os { x");
+    }
 }

@@ -56,9 +56,9 @@ const STALLED_LOOKS: u32 = 6;
 /// After so long, somebody who waits for the store to open is told that it is not ready yet.
 const OPEN_NOTICE: Duration = Duration::from_secs(10);
 /// What to do when nothing can be written any more.
-const STOPPED: &str = "reads, DNS and traffic go on: keep what is there with `snowglobe snapshot save FILE`, mend the \
-                       cause and start again; should the store not be whole then, `snowglobe snapshot restore FILE` \
-                       makes a new one";
+const STOPPED: &str = "reads, DNS and traffic go on; keep what is there with `snowglobe snapshot save FILE`, mend the \
+                       cause and start again (should the store not be whole then, `snowglobe snapshot restore FILE` \
+                       makes a new one)";
 /// How long closing may take. Its longest part is to move the data to a new file.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 
@@ -254,7 +254,11 @@ impl Store for Sled {
 
 /// Ends all writing for this reason, unless it has ended already.
 fn stop(stopped: &watch::Sender<Option<Error>>, error: &Error) {
-    let text = format!("{}; {STOPPED}", error.with_causes());
+    let what = match error {
+        Error::Failed { context, source } => format!("{context}: {source}"),
+        other => other.with_causes(),
+    };
+    let text = format!("{what}; {STOPPED}");
     stopped.send_if_modified(|reason| {
         let first = reason.is_none();
         reason.get_or_insert(Error::Stopped(text));

@@ -1,12 +1,9 @@
 //! Files of the store that are taken away from under it.
 
-use std::{
-    fs,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, time::Duration};
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use crate::store::{
     Error, Store,
@@ -29,8 +26,10 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+type Harm = (&'static str, fn(&Path), &'static str);
+
 /// What is done to the store's directory, and what the error names.
-const HARMS: [(&str, fn(&Path), &str); 7] = [
+const HARMS: [Harm; 7] = [
     ("removed", |root| fs::remove_dir_all(root).unwrap(), "store/lock: it was removed"),
     (
         "moved",
