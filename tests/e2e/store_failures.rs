@@ -101,7 +101,7 @@ async fn a_failing_disk_stops_writes_and_nothing_else() {
         .map(|writer| write_until_it_fails(Api::default_namespaced(client.clone()), writer));
     let pid = i32::try_from(cluster.line.pid).ok().and_then(Pid::from_raw);
     let unlimited = getrlimit(Resource::Fsize);
-    let limited = Rlimit { current: Some(FILE_BYTES_MAX), ..unlimited.clone() };
+    let limited = Rlimit { current: Some(FILE_BYTES_MAX), ..unlimited };
     let fail = async {
         // Only once writes are under way.
         let maps: Api<ConfigMap> = Api::default_namespaced(client.clone());
