@@ -1,14 +1,18 @@
 //! The `snowglobe` binary: builds the async runtime and hands over to [`snowglobe::cli`].
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use tokio::{runtime::Builder, time::Instant};
+
+/// How long the end of the process waits for threads that are at work.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
 fn main() -> ExitCode {
     let started = Instant::now();
     let runtime = Builder::new_multi_thread().enable_all().build();
-    match runtime {
-        Ok(runtime) => runtime.block_on(snowglobe::cli::run(started)),
-        Err(_) => ExitCode::FAILURE,
-    }
+    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
+    let code = runtime.block_on(snowglobe::cli::run(started));
+    // What must be done is done, and what is left is dropped; but a compilation may go on for seconds.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    code
 }

@@ -1,35 +1,44 @@
-//! Loads what LoadBalancerPolicies name into the policy library, follows files and ConfigMaps, and writes what became of
-//! it into their status. Also takes the cluster's default scheduler from the kube-proxy configuration.
+//! Loads what LoadBalancerPolicies name into the policy library, follows files and ConfigMaps, and has what became of it
+//! written into their [`status`]. Also takes the cluster's default scheduler from the kube-proxy configuration.
+//!
+//! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
+//! has one load at a time, and none waits for another's status.
+
+mod module_file;
+mod status;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::core::v1::ConfigMap,
-    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+use k8s_openapi::api::core::v1::ConfigMap;
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+    time::{MissedTickBehavior, interval},
 };
-use serde_json::{Value, json};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    module_file::{Directory, Stamp},
+    status::Statement,
+};
 use crate::{
     model::{
-        Object, ObjectKey, Status, kind,
+        Object, ObjectKey, kind,
         policy::{LoadBalancerPolicy, OnFailure as Wanted},
     },
     policy::library::{Library, OnFailure, Report, Source},
-    registry::{Note, Part, Registry, View, WriteOptions},
+    registry::{Note, Registry, View},
 };
 
 /// How often files of `path` modules are looked at; nothing is while there are none.
 const FILE_INTERVAL: Duration = Duration::from_millis(500);
-/// A module file larger than this is refused unread.
-const FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Modules loaded at one time: a slow one delays no other, and compilers do not take the machine over.
+const LOADS_MAX: usize = 4;
 const COMPONENT: &str = "policy-controller";
 /// The scheduler when nothing says otherwise, as kube-proxy's IPVS mode has it.
 const DEFAULT: &str = "rr";
@@ -37,29 +46,43 @@ const DEFAULT: &str = "rr";
 struct Policies {
     registry: Arc<Registry>,
     library: Arc<Library>,
-    directory: PathBuf,
-    /// What was last tried for each policy, so that only changes are compiled.
+    directory: Arc<Directory>,
+    /// What was last tried for each policy, so that only changes are loaded.
     tried: BTreeMap<String, Attempt>,
+    /// Policies whose file has changed since.
+    changed: BTreeSet<String>,
+    /// Policies that are being loaded or removed.
+    busy: BTreeSet<String>,
+    /// Statuses that are being written.
+    saying: BTreeMap<String, AbortHandle>,
+    /// The files are being looked at.
+    looking: bool,
+    work: JoinSet<Done>,
+    permits: Arc<Semaphore>,
     /// The scheduler of the kube-proxy configuration that was said not to exist.
     unknown: Option<String>,
-    /// The files of `path` modules as they were when last read.
-    files: BTreeMap<PathBuf, Stamp>,
-}
-
-/// What tells that a file was written: its time and size; `None` while there is no such file.
-type Stamp = Option<(SystemTime, u64)>;
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Everything that a load depends on.
 #[derive(Clone, PartialEq)]
 struct Attempt {
-    generation: i64,
     uid: String,
-    source: Result<Source, String>,
+    generation: i64,
+    /// The revision of the ConfigMap that it names.
+    config_map: Option<u64>,
+    /// The file that it names, as it was before it was read.
+    file: Option<Seen>,
+}
+
+/// A file, or why there is none.
+type Seen = Result<Stamp, String>;
+
+/// What a task was done with.
+enum Done {
+    Tried { name: String, attempt: Attempt, statement: Statement },
+    Removed(String),
+    Looked(BTreeMap<String, Seen>),
+    Said,
 }
 
 /// Follows policies until cancelled. `directory` is what `path` modules are relative to.
@@ -69,175 +92,176 @@ pub async fn run(
     directory: PathBuf,
     token: CancellationToken,
 ) {
-    let (tried, unknown, files) = (BTreeMap::new(), None, BTreeMap::new());
-    let mut policies = Policies { registry, library, directory, tried, unknown, files };
+    let mut policies = Policies::new(registry, library, directory);
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
-    loop {
+    let mut ticks = interval(FILE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while !token.is_cancelled() {
         let view = policies.registry.view();
         let mut changes = policies.registry.subscribe(&kinds, view.revision());
-        policies.load_all(&view).await;
+        policies.follow(&view);
         loop {
-            let look_at = Instant::now() + FILE_INTERVAL;
-            let changed = tokio::select! {
+            tokio::select! {
                 () = token.cancelled() => return,
-                changed = changes.next() => changed.map(drop),
-                () = tokio::time::sleep_until(look_at), if !policies.files.is_empty() => {
-                    if !policies.files_changed() {
-                        continue;
-                    }
-                    Ok(())
+                changed = changes.next() => if changed.is_err() { break },
+                Some(done) = policies.work.join_next() => match done {
+                    Ok(done) => policies.finish(done),
+                    // The status that it wrote is out of date.
+                    Err(error) if error.is_cancelled() => continue,
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                _ = ticks.tick(), if policies.has_files() => {
+                    policies.look();
+                    continue;
                 }
-            };
-            if changed.is_err() {
-                break;
             }
             let view = policies.registry.view();
-            policies.load_all(&view).await;
-        }
-        if token.is_cancelled() {
-            return;
+            policies.follow(&view);
         }
     }
 }
 
 impl Policies {
-    fn files_changed(&self) -> bool {
-        self.files.iter().any(|(path, before)| stamp(path) != *before)
+    fn new(registry: Arc<Registry>, library: Arc<Library>, directory: PathBuf) -> Self {
+        Self {
+            registry,
+            library,
+            directory: Arc::new(Directory::new(directory)),
+            tried: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            saying: BTreeMap::new(),
+            looking: false,
+            work: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(LOADS_MAX)),
+            unknown: None,
+        }
     }
 
-    async fn load_all(&mut self, view: &View) {
-        // Before the files are read: one that is written meanwhile is read once more.
-        let paths = all(view).filter_map(|(_, policy)| policy.spec.module.path);
-        let paths = paths.map(|path| self.directory.join(path));
-        self.files = paths.map(|path| (path.clone(), stamp(&path))).collect();
+    fn has_files(&self) -> bool {
+        !self.looking && self.tried.values().any(|attempt| attempt.file.is_some())
+    }
+
+    /// Begins what is to do now.
+    fn follow(&mut self, view: &View) {
         let mut present = BTreeSet::new();
         for (object, policy) in all(view) {
-            present.insert(object.key.name.clone());
-            self.load(view, &object, &policy).await;
+            let name = &object.key.name;
+            present.insert(name.clone());
+            let attempt = Attempt::of(view, &object, &policy);
+            let is_tried = self.tried.get(name).is_some_and(|tried| tried.is_like(&attempt));
+            let is_current = is_tried && !self.changed.contains(name);
+            if !is_current && self.busy.insert(name.clone()) {
+                self.changed.remove(name);
+                self.load(view, object, policy, attempt);
+            }
         }
-        let gone: Vec<String> =
-            self.tried.keys().filter(|name| !present.contains(*name)).cloned().collect();
+        let is_gone = |name: &&String| !present.contains(*name) && !self.busy.contains(*name);
+        let gone: Vec<String> = self.tried.keys().filter(is_gone).cloned().collect();
         for name in gone {
-            self.tried.remove(&name);
-            self.library.remove(&name);
+            self.remove(name);
         }
-        self.set_default(view).await;
+        self.set_default(view);
     }
 
-    async fn load(&mut self, view: &View, object: &Arc<Object>, policy: &LoadBalancerPolicy) {
+    fn load(
+        &mut self,
+        view: &View,
+        object: Arc<Object>,
+        policy: LoadBalancerPolicy,
+        mut attempt: Attempt,
+    ) {
+        let (library, directory) = (Arc::clone(&self.library), Arc::clone(&self.directory));
+        let (view, permits) = (view.clone(), Arc::clone(&self.permits));
         let name = object.key.name.clone();
-        let source = self.source(view, policy);
-        let attempt = Attempt {
-            generation: object.metadata.generation,
-            uid: object.metadata.uid.clone(),
-            source: source.clone(),
-        };
-        if self.tried.get(&name) == Some(&attempt) {
-            return;
-        }
-        self.tried.insert(name.clone(), attempt);
-        let outcome = match source {
-            Ok(source) => self.compile(name, source, policy).await,
-            Err(reason) => Err(reason),
-        };
-        // Compilers draw pictures; conditions and Events are single lines.
-        let one_line = |reason: String| reason.split_whitespace().collect::<Vec<_>>().join(" ");
-        let outcome = outcome.map_err(one_line);
-        if let Err(reason) = &outcome {
-            self.library.refuse(&object.key.name, on_failure(policy));
-            if !is_said(object, reason) {
-                let note = Note {
-                    about: object.key.clone(),
-                    uid: object.metadata.uid.clone(),
-                    warning: true,
-                    reason: "ModuleRefused",
-                    message: reason.clone(),
-                };
-                self.registry.record(COMPONENT, &note).await;
+        let on_failure = on_failure(&policy);
+        self.work.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let loaded = tokio::task::spawn_blocking({
+                let (library, name) = (Arc::clone(&library), name.clone());
+                move || {
+                    let _permit = permit;
+                    // Before the file is read: one that is written meanwhile is read once more.
+                    let path = policy.spec.module.path.as_deref();
+                    let seen = path.map(|path| directory.look(path));
+                    (seen, load(&library, &directory, &view, &name, policy))
+                }
+            });
+            let (seen, outcome) = loaded.await.unwrap_or_else(|_panicked| {
+                (None, Err("the compiler failed on this module".to_owned()))
+            });
+            attempt.file = seen;
+            // Compilers draw pictures; conditions and Events are single lines.
+            let one_line = |reason: String| reason.split_whitespace().collect::<Vec<_>>().join(" ");
+            let outcome = outcome.map_err(one_line);
+            if outcome.is_err() {
+                library.refuse(&name, on_failure);
             }
-        }
-        if let Err(status) = self.write_status(object, policy, &outcome).await
-            && status.code != 404
-        {
-            tracing::warn!(policy = %object.key.name, error = %status, "cannot write a policy's status");
-        }
-    }
-
-    async fn compile(
-        &self,
-        name: String,
-        source: Source,
-        policy: &LoadBalancerPolicy,
-    ) -> Result<Report, String> {
-        let library = self.library.clone();
-        let config = policy.spec.config.clone().unwrap_or_default();
-        let on_failure = on_failure(policy);
-        let compiled =
-            tokio::task::spawn_blocking(move || library.compile(&name, source, config, on_failure));
-        match compiled.await {
-            Ok(Ok(report)) => Ok(report),
-            Ok(Err(refusal)) => Err(refusal.to_string()),
-            Err(_panicked) => Err("the compiler failed on this module".to_owned()),
-        }
-    }
-
-    /// The module's bytes, or why they cannot be had.
-    fn source(&self, view: &View, policy: &LoadBalancerPolicy) -> Result<Source, String> {
-        let module = &policy.spec.module;
-        if let Some(name) = &module.builtin {
-            Ok(Source::Builtin(name.clone()))
-        } else if let Some(path) = &module.path {
-            read_file(&self.directory, path).map(Source::Module)
-        } else if let Some(at) = &module.config_map {
-            let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
-            let map: ConfigMap = view.parse(&key).ok_or_else(|| format!("{key} does not exist"))?;
-            let binary = map.binary_data.unwrap_or_default().remove(&at.key).map(|bytes| bytes.0);
-            let text = map.data.unwrap_or_default().remove(&at.key).map(String::into_bytes);
-            let bytes = binary.or(text);
-            bytes.map(Source::Module).ok_or_else(|| format!("{key} has no key {:?}", at.key))
-        } else {
-            let bytes = module.inline_bytes().map(Source::Module);
-            bytes.ok_or_else(|| "spec.module.inline is not base64".to_owned())
-        }
-    }
-
-    async fn write_status(
-        &self,
-        object: &Object,
-        policy: &LoadBalancerPolicy,
-        outcome: &Result<Report, String>,
-    ) -> Result<(), Status> {
-        let instead = if self.library.is_loaded(&object.key.name) {
-            "the module loaded before stays in use"
-        } else if on_failure(policy) == OnFailure::Reject {
-            "connections to Services that name it are reset"
-        } else {
-            "Services that name it use round robin"
-        };
-        let options = WriteOptions::default();
-        let written = self.registry.modify(&object.key, Part::Status, &options, |current| {
-            if current.metadata.uid != object.metadata.uid {
-                return Err(Status::not_found(&object.key));
-            }
-            let mut document: Value =
-                current.parse().map_err(|error| Status::internal(error.to_string()))?;
-            let old: Option<Condition> =
-                serde_json::from_value(document["status"]["conditions"][0].clone()).ok();
-            let condition = ready_condition(old, object.metadata.generation, outcome, instead);
-            document["status"]["conditions"] = json!([condition]);
-            document["status"]["observedGeneration"] = object.metadata.generation.into();
-            if let Ok(report) = outcome {
-                document["status"]["digest"] = report.digest.as_str().into();
-                document["status"]["abi"] = report.abi.as_str().into();
-                document["status"]["compileMs"] = report.compile_ms.into();
-            }
-            Ok(document)
+            Done::Tried { name, attempt, statement: Statement { object, on_failure, outcome } }
         });
-        written.await.map(drop)
+    }
+
+    fn remove(&mut self, name: String) {
+        if let Some(saying) = self.saying.remove(&name) {
+            saying.abort();
+        }
+        self.busy.insert(name.clone());
+        let library = Arc::clone(&self.library);
+        self.work.spawn_blocking(move || {
+            library.remove(&name);
+            Done::Removed(name)
+        });
+    }
+
+    /// Looks at the files of all `path` modules.
+    fn look(&mut self) {
+        let view = self.registry.view();
+        let paths: Vec<_> = all(&view)
+            .filter_map(|(object, policy)| {
+                Some((object.key.name.clone(), policy.spec.module.path?))
+            })
+            .collect();
+        let directory = Arc::clone(&self.directory);
+        self.looking = true;
+        self.work.spawn_blocking(move || {
+            let look = |(name, path): (String, String)| (name, directory.look(&path));
+            Done::Looked(paths.into_iter().map(look).collect())
+        });
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Tried { name, attempt, statement } => {
+                self.busy.remove(&name);
+                self.tried.insert(name.clone(), attempt);
+                let (registry, library) = (Arc::clone(&self.registry), Arc::clone(&self.library));
+                let saying = self.work.spawn(async move {
+                    statement.say(registry, library).await;
+                    Done::Said
+                });
+                if let Some(outdated) = self.saying.insert(name, saying) {
+                    outdated.abort();
+                }
+            }
+            Done::Removed(name) => {
+                self.busy.remove(&name);
+                self.changed.remove(&name);
+                self.tried.remove(&name);
+            }
+            Done::Looked(files) => {
+                self.looking = false;
+                let changed = files.into_iter().filter(|(name, now)| {
+                    let tried = self.tried.get(name).and_then(|attempt| attempt.file.as_ref());
+                    tried.is_some_and(|tried| tried != now)
+                });
+                self.changed.extend(changed.map(|(name, _)| name));
+            }
+            Done::Said => self.saying.retain(|_, saying| !saying.is_finished()),
+        }
     }
 
     /// `mode: ipvs` names its scheduler, `iptables` and `nftables` pick at random, no mode is round robin.
-    async fn set_default(&mut self, view: &View) {
+    fn set_default(&mut self, view: &View) {
         let key = ObjectKey::new(&kind::CONFIG_MAP, "kube-system", "kube-proxy");
         let map: Option<ConfigMap> = view.parse(&key);
         let text = map.and_then(|map| map.data?.remove("config.conf")).unwrap_or_default();
@@ -262,19 +286,67 @@ impl Policies {
         let uid = view.get(&key).map(|object| object.metadata.uid.clone()).unwrap_or_default();
         let message = format!("there is no scheduler {wanted:?}; {DEFAULT} is used");
         let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
-        self.registry.record(COMPONENT, &note).await;
+        let registry = Arc::clone(&self.registry);
+        self.work.spawn(async move {
+            registry.record(COMPONENT, &note).await;
+            Done::Said
+        });
     }
 }
 
-/// Whether the status says so already: after a restart, an old refusal is no news.
-fn is_said(object: &Object, reason: &str) -> bool {
-    let status: Option<Value> = object.parse().ok();
-    let condition = status.as_ref().and_then(|all| all.pointer("/status/conditions/0"));
-    condition.is_some_and(|condition| {
-        condition["status"] == "False"
-            && condition["observedGeneration"] == object.metadata.generation
-            && condition["message"].as_str().is_some_and(|message| message.starts_with(reason))
-    })
+impl Attempt {
+    fn of(view: &View, object: &Object, policy: &LoadBalancerPolicy) -> Self {
+        let config_map = policy.spec.module.config_map.as_ref().and_then(|at| {
+            let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
+            view.get(&key).map(|object| object.revision)
+        });
+        let (uid, generation) = (object.metadata.uid.clone(), object.metadata.generation);
+        Self { uid, generation, config_map, file: None }
+    }
+
+    /// Whether both are the same but for the file.
+    fn is_like(&self, other: &Self) -> bool {
+        (&self.uid, self.generation, self.config_map)
+            == (&other.uid, other.generation, other.config_map)
+    }
+}
+
+/// Reads and compiles. Takes up to seconds.
+fn load(
+    library: &Library,
+    directory: &Directory,
+    view: &View,
+    name: &str,
+    policy: LoadBalancerPolicy,
+) -> Result<Report, String> {
+    let source = source(directory, view, &policy)?;
+    let on_failure = on_failure(&policy);
+    let config = policy.spec.config.unwrap_or_default();
+    library.compile(name, source, config, on_failure).map_err(|refusal| refusal.to_string())
+}
+
+/// The module's bytes, or why they cannot be had.
+fn source(
+    directory: &Directory,
+    view: &View,
+    policy: &LoadBalancerPolicy,
+) -> Result<Source, String> {
+    let module = &policy.spec.module;
+    if let Some(name) = &module.builtin {
+        Ok(Source::Builtin(name.clone()))
+    } else if let Some(path) = &module.path {
+        directory.read(path).map(Source::Module)
+    } else if let Some(at) = &module.config_map {
+        let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
+        let map: ConfigMap = view.parse(&key).ok_or_else(|| format!("{key} does not exist"))?;
+        let binary = map.binary_data.unwrap_or_default().remove(&at.key).map(|bytes| bytes.0);
+        let text = map.data.unwrap_or_default().remove(&at.key).map(String::into_bytes);
+        let bytes = binary.or(text);
+        bytes.map(Source::Module).ok_or_else(|| format!("{key} has no key {:?}", at.key))
+    } else {
+        let bytes = module.inline_bytes().map(Source::Module);
+        bytes.ok_or_else(|| "spec.module.inline is not base64".to_owned())
+    }
 }
 
 fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {
@@ -289,37 +361,4 @@ fn all(view: &View) -> impl Iterator<Item = (Arc<Object>, LoadBalancerPolicy)> {
     view.list(&kind::LOAD_BALANCER_POLICY, None)
         .filter(|object| !object.is_terminating())
         .filter_map(|object| Some((object.clone(), object.parse().ok()?)))
-}
-
-fn read_file(directory: &Path, path: &str) -> Result<Vec<u8>, String> {
-    let path = directory.join(path);
-    let fault = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-    let size = std::fs::metadata(&path).map_err(fault)?.len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!("{} has {size} bytes; the limit is {FILE_BYTES_MAX}", path.display()));
-    }
-    std::fs::read(&path).map_err(fault)
-}
-
-fn ready_condition(
-    old: Option<Condition>,
-    generation: i64,
-    outcome: &Result<Report, String>,
-    instead: &str,
-) -> Condition {
-    let (status, reason, message) = match outcome {
-        Ok(_) => ("True", "Loaded", "the module is in use".to_owned()),
-        Err(why) => ("False", "Refused", format!("{why}; {instead}")),
-    };
-    let since = old
-        .filter(|old| old.status == status)
-        .map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time);
-    Condition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: Some(generation),
-        last_transition_time: since,
-    }
 }

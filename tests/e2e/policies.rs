@@ -3,7 +3,10 @@
 use std::{
     fs,
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use crate::{
     cluster::Cluster,
@@ -40,10 +43,7 @@ impl Web {
     /// A policy with a module of `tests/policies`, as a file in the data directory.
     fn load(&self, name: &str, file: &str) {
         self.write(name, file);
-        self.cluster.apply(&format!(
-            "{{apiVersion: snowglobe.dev/v1alpha1, kind: LoadBalancerPolicy, metadata: {{name: {name}}}, \
-             spec: {{module: {{path: {name}.wat}}}}}}"
-        ));
+        self.cluster.apply(&policy_at(name, &format!("{name}.wat")));
     }
 
     fn write(&self, name: &str, file: &str) {
@@ -61,12 +61,7 @@ impl Web {
 
     /// Waits for the Ready condition of a policy and gives its message.
     fn status(&self, name: &str, status: &str) -> String {
-        eventually(&format!("policy {name} is Ready={status}"), || {
-            let policy = self.cluster.json(&format!("get loadbalancerpolicy {name}"));
-            let condition = &policy["status"]["conditions"][0];
-            wanted(condition["type"] == "Ready" && condition["status"] == status, &policy)?;
-            Ok(condition["message"].as_str().unwrap_or_default().to_owned())
-        })
+        status_of(&self.cluster, name, status)
     }
 }
 
@@ -164,10 +159,7 @@ fn broken_modules_are_refused_and_traffic_goes_on() {
         return;
     }
     let web = Web::start();
-    web.cluster.apply(
-        "{apiVersion: snowglobe.dev/v1alpha1, kind: LoadBalancerPolicy, metadata: {name: absent}, \
-         spec: {module: {path: absent.wat}}}",
-    );
+    web.cluster.apply(&policy_at("absent", "absent.wat"));
     let reason = web.status("absent", "False");
     assert!(reason.contains("absent.wat"), "{reason}");
     for (name, part) in [("no-pick", "pick"), ("traps", "unreachable"), ("other-abi", "0.1.0")] {
@@ -241,6 +233,112 @@ fn swapping_under_load_fails_no_connection() {
         let served = traffic.join().expect("every connection was served");
         assert!(served > 10, "{served}");
     });
+}
+
+/// A FIFO that nobody writes, a link out of the directory and modules that are slow to load hold up neither other
+/// policies nor the end of the process, and each refusal says its reason.
+#[test]
+fn loading_reads_regular_files_only_and_waits_for_none() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let mut cluster = Cluster::start_with(&[]);
+    let policies = cluster.place.data().join("policies");
+    let secret = cluster.place.file("secret.wat", "(module)");
+    let (user, permissions) = (rustix::fs::CWD, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR);
+    let fifo = policies.join("fifo.wat");
+    rustix::fs::mknodat(user, &fifo, rustix::fs::FileType::Fifo, permissions, 0).expect("a FIFO");
+    std::os::unix::fs::symlink(&secret, policies.join("out.wat")).expect("a link");
+    let first = tools::root().join("tests/policies/first.wat");
+    fs::copy(&first, policies.join("good.wat")).expect("a module");
+    for name in ["slow-0", "slow-1", "slow-2", "slow-3"] {
+        fs::write(policies.join(format!("{name}.wat")), slow_to_load(name)).expect("a module");
+    }
+    let names = ["fifo", "out", "slow-0", "slow-1", "slow-2", "good"];
+    let manifests = names.map(|name| policy_at(name, &format!("{name}.wat")));
+    cluster.apply(&manifests.join("\n---\n"));
+    assert_eq!(status_of(&cluster, "good", "True"), "the module is in use");
+    let reason = status_of(&cluster, "fifo", "False");
+    assert!(reason.contains("fifo.wat is a FIFO, not a regular file"), "{reason}");
+    let reason = status_of(&cluster, "out", "False");
+    assert!(reason.contains("out.wat leads out of"), "{reason}");
+    fs::remove_file(&fifo).expect("it is there");
+    fs::copy(&first, &fifo).expect("a module");
+    status_of(&cluster, "fifo", "True");
+    let loaded_at = |name: &str| {
+        status_of(&cluster, name, "True");
+        let time = "jsonpath={.status.conditions[0].lastTransitionTime}";
+        cluster.kubectl(&format!("get loadbalancerpolicy {name} -o {time}"))
+    };
+    // It came last, and did not wait for those before.
+    assert!(loaded_at("good") <= loaded_at("slow-2"));
+    cluster.apply(&policy_at("slow-3", "slow-3.wat"));
+    let asked = Instant::now();
+    cluster.stop();
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+}
+
+/// While a component starts, its Service is served by round robin, and everybody else as ever.
+#[test]
+fn a_component_that_starts_slowly_holds_up_nobody() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let web = Web::start();
+    let slow = web.cluster.place.data().join("policies/slow.wat");
+    fs::write(slow, slow_to_start()).expect("the data directory is writable");
+    web.cluster.apply(&policy_at("slow", "slow.wat"));
+    status_of(&web.cluster, "slow", "True");
+    web.use_policy("slow");
+    assert!(tally(&web.picks(6)).len() > 1, "round robin until it has started");
+    eventually("the component picks", || {
+        let picks = web.picks(6);
+        wanted(tally(&picks).len() == 1, format!("{picks:?}"))
+    });
+}
+
+fn policy_at(name: &str, path: &str) -> String {
+    format!(
+        "{{apiVersion: snowglobe.dev/v1alpha1, kind: LoadBalancerPolicy, metadata: {{name: {name}}}, \
+         spec: {{module: {{path: {path}}}}}}}"
+    )
+}
+
+/// Waits for the Ready condition of a policy and gives its message.
+fn status_of(cluster: &Cluster, name: &str, status: &str) -> String {
+    eventually(&format!("policy {name} is Ready={status}"), || {
+        let policy = cluster.json(&format!("get loadbalancerpolicy {name}"));
+        let condition = &policy["status"]["conditions"][0];
+        wanted(condition["type"] == "Ready" && condition["status"] == status, &policy)?;
+        Ok(condition["message"].as_str().unwrap_or_default().to_owned())
+    })
+}
+
+/// A module with so much code that a compiler needs a while, another one for each name.
+fn slow_to_load(name: &str) -> String {
+    let step = "(local.set 3 (i64.mul (i64.add (local.get 3) (local.get 0)) (i64.const 31)))";
+    let body = format!("(local i64) {} (i32.const 0)", step.repeat(1000));
+    let function = format!("(func (param i64 i32 i32) (result i32) {body})");
+    let pick = r#"(func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
+    format!("(module {pick} {}) ;; {name}", function.repeat(20))
+}
+
+/// A component that takes a good part of a second to start and picks the first endpoint.
+fn slow_to_start() -> &'static str {
+    r#"(component
+         (core module $code
+           (func $begin (local $step i32)
+             (loop $again
+               (local.set $step (i32.add (local.get $step) (i32.const 1)))
+               (br_if $again (i32.lt_u (local.get $step) (i32.const 300000000)))))
+           (start $begin)
+           (func (export "configure") (param i64 i32))
+           (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0)))
+         (core instance $guest (instantiate $code))
+         (func (export "configure") (param "generation" u64) (param "count" u32)
+           (canon lift (core func $guest "configure")))
+         (func (export "pick") (param "source-hash" u64) (param "client-zone" u32)
+           (param "client-node" u32) (result u32) (canon lift (core func $guest "pick"))))"#
 }
 
 /// Ends the traffic, also when the test fails.
