@@ -5,6 +5,7 @@
 
 mod bind;
 mod bootstrap;
+mod data;
 mod hosts;
 mod http;
 pub mod manifests;
@@ -16,6 +17,7 @@ mod traffic;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
+use futures::FutureExt;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -27,13 +29,13 @@ use crate::{
         },
         certificates::{self, Authority},
     },
-    app::{bind::Sockets, tasks::Tasks},
+    app::{bind::Sockets, data::Elsewhere, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
     descriptors::Budget,
     node::{self, Nodes},
     policy::library::{InstanceKey, Library},
-    proxy::{self, Proxy, dataplane::loopback::Loopback},
+    proxy::{self, Proxy, Question, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
     runtime::{PodRuntime, simulated::Simulated},
@@ -42,6 +44,7 @@ use crate::{
 };
 
 pub use bind::{DirectoryLock, data_directory};
+pub use data::DataRuntime;
 
 /// The parts of a cluster that can be exchanged.
 pub struct Seams {
@@ -51,6 +54,8 @@ pub struct Seams {
     pub runtime: Arc<dyn PodRuntime>,
     /// The file descriptors that all may take, the runtime included.
     pub descriptors: Budget,
+    /// Where the data half runs.
+    pub data: DataRuntime,
 }
 
 /// Where everything is, as printed once it runs.
@@ -78,6 +83,8 @@ pub struct Running {
     proxy: Arc<Proxy>,
     ready: watch::Sender<bool>,
     tasks: Tasks,
+    /// Dropped after its tasks have ended.
+    _data: DataRuntime,
 }
 
 /// Everything that tasks share while the cluster is put together.
@@ -92,6 +99,7 @@ struct Cluster {
     static_tokens: StaticTokens,
     metrics: Metrics,
     tasks: Tasks,
+    data: DataRuntime,
 }
 
 /// How long the start may take until existing Services have listeners and DNS answers.
@@ -122,8 +130,10 @@ impl Seams {
         };
         bind::raise_descriptor_limit();
         let descriptors = Budget::of_this_process();
-        let runtime = Arc::new(Simulated::new(descriptors.clone(), CancellationToken::new()));
-        Ok(Self { store, runtime, descriptors })
+        let data = DataRuntime::start().context("cannot start the threads of the data half")?;
+        let pods = Arc::new(Simulated::new(descriptors.clone(), CancellationToken::new()));
+        let runtime = Arc::new(Elsewhere { pods, runtime: data.handle().clone() });
+        Ok(Self { store, runtime, descriptors, data })
     }
 }
 
@@ -150,6 +160,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
         static_tokens,
         metrics,
         tasks,
+        data: seams.data,
     };
     cluster.start_registry();
     bootstrap::objects(&cluster.registry, &cluster.options, sockets.api.local_addr()?).await?;
@@ -161,8 +172,8 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let token = cluster.start_servers(sockets, table, &proxy, &ready)?;
     let addresses =
         Addresses { dashboard: format!("{}/?token={token}", addresses.dashboard), ..addresses };
-    let Cluster { registry, tasks, .. } = cluster;
-    let mut running = Running { addresses, registry, proxy, ready, tasks };
+    let Cluster { registry, tasks, data, .. } = cluster;
+    let mut running = Running { addresses, registry, proxy, ready, tasks, _data: data };
     running.become_ready().await?;
     Ok(running)
 }
@@ -312,10 +323,7 @@ impl Cluster {
         let (picking, forgetting) = (self.library.clone(), self.library.clone());
         let proxy = Proxy::new(
             options,
-            Arc::new(move |route, view, policy, generation, candidates, flow| {
-                let place = InstanceKey { route: route.clone(), view: view.clone() };
-                picking.pick(&place, policy, generation, candidates, flow)
-            }),
+            Arc::new(move |question| picked(picking.clone(), question).boxed()),
             Arc::new(move |route| forgetting.forget(route)),
             notices,
         );
@@ -323,7 +331,7 @@ impl Cluster {
         self.metrics.register(|registry| self.descriptors.register(registry));
         self.tasks.begin_stage();
         let running = proxy.clone();
-        self.tasks.spawn("proxy", |token| async move {
+        self.tasks.spawn_on(self.data.handle(), "proxy", |token| async move {
             running.run(&Loopback, table, token).await;
             Ok(())
         });
@@ -378,6 +386,13 @@ async fn tell_of_stop(mut stopped: watch::Receiver<Option<store::Error>>) {
         }
         tokio::time::sleep(STOP_TOLD).await;
     }
+}
+
+/// Asks the policies for one connection.
+async fn picked(library: Arc<Library>, question: Question<'_>) -> Option<usize> {
+    let Question { route, view, policy, generation, candidates, flow } = question;
+    let place = InstanceKey { route: route.clone(), view: view.clone() };
+    library.pick(&place, policy, generation, candidates, flow).await
 }
 
 fn registry_options(options: &Options) -> registry::Options {

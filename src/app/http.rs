@@ -35,10 +35,9 @@ impl Cluster {
     ) -> anyhow::Result<String> {
         self.metrics.register(|registry| sockets.dns.metrics().register(registry));
         self.tasks.begin_stage();
-        let descriptors = self.descriptors.clone();
-        self.tasks.spawn("dns", |token| async move {
-            Ok(sockets.dns.run(table, descriptors, token).await?)
-        });
+        let (dns, descriptors) = (sockets.dns, self.descriptors.clone());
+        let run = |token| async move { Ok(dns.run(table, descriptors, token).await?) };
+        self.tasks.spawn_on(self.data.handle(), "dns", run);
         self.tasks.begin_stage();
         self.start_api(sockets.api, ready)?;
         let token = self.start_dashboard(sockets.dashboard, proxy)?;

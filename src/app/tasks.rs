@@ -3,7 +3,10 @@
 
 use std::{future::Future, task::Poll, time::Duration};
 
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    runtime::Handle,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long one stage may take to stop before the next one is told.
@@ -31,9 +34,21 @@ impl Tasks {
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
+        self.spawn_on(&Handle::current(), name, task);
+    }
+
+    /// The same on another runtime.
+    pub(crate) fn spawn_on<F>(
+        &mut self,
+        runtime: &Handle,
+        name: &'static str,
+        task: impl FnOnce(CancellationToken) -> F,
+    ) where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
         let stage = self.stages.last_mut().expect("a stage was begun");
         let task = task(stage.token.clone());
-        stage.tasks.spawn(async move { (name, task.await) });
+        stage.tasks.spawn_on(async move { (name, task.await) }, runtime);
     }
 
     /// The token of the current stage.

@@ -18,6 +18,7 @@ use crate::{
     policy::{
         Candidates, Failure, Flow, Policy, Refusal,
         place::{Counters, PLACES_MAX, Places, Version},
+        seat::{Guests, Request},
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -44,9 +45,6 @@ const LOGS_PER_INTERVAL: u64 = 10;
 /// Policy and route pairs whose last failure notice is remembered.
 const NOTICED_MAX: usize = 4096;
 
-/// One pick in so many is timed, so that the clock costs next to nothing.
-const TIMED_EVERY: u64 = 64;
-
 /// The policies of a process and their instances.
 pub struct Library {
     engine: Arc<Engine>,
@@ -54,6 +52,7 @@ pub struct Library {
     names: RwLock<Names>,
     next_version: AtomicU64,
     places: Places,
+    guests: Guests,
     /// Compiled code by digest, with the version that used it last.
     programs: Mutex<BTreeMap<String, (u64, Arc<Program>)>>,
     /// When a failure of a policy at a route was last told.
@@ -106,21 +105,25 @@ pub struct Info {
     pub picks: u64,
     /// Failures: traps, too long, out of range. The pauses after them are not counted again.
     pub failures: u64,
-    /// Picks that it did not make: no opinion, failed, or pausing after failures.
+    /// Picks that it did not make: no opinion, failed, pausing after failures, or not started yet.
     pub fallbacks: u64,
     /// The last failure in words.
     pub last_failure: Option<String>,
-    /// Mean time of a pick, from a sample; `None` until there is one.
+    /// Mean time of a pick; `None` until there is one.
     pub mean_pick_ns: Option<f64>,
 }
 
 impl Library {
     /// A library with the built-in policies under their own names, `rr` being the default.
     pub fn new(notices: notice::Sender) -> Result<Arc<Self>, Refusal> {
-        Self::with_places_max(notices, PLACES_MAX)
+        Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
     }
 
-    fn with_places_max(notices: notice::Sender, places_max: usize) -> Result<Arc<Self>, Refusal> {
+    fn bounded(
+        notices: notice::Sender,
+        places: Places,
+        guests: Guests,
+    ) -> Result<Arc<Self>, Refusal> {
         let library = Self {
             engine: Engine::new()?,
             notices,
@@ -130,7 +133,8 @@ impl Library {
                 default: Arc::from(DEFAULT),
             }),
             next_version: AtomicU64::default(),
-            places: Places::new(places_max),
+            places,
+            guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
         };
@@ -231,7 +235,11 @@ impl Library {
 
     /// Picks an endpoint for one connection. `policy` is the route's, `None` for the default; `generation` must
     /// change whenever `candidates` do. `None` means that the connection is to be reset.
-    pub fn pick(
+    ///
+    /// Guests are started and configured away from the caller's thread. The connection waits for that a tenth of a
+    /// second at most, counted from its begin; then the version before picks, as long as the candidates are the same,
+    /// else the fallback. A tokio runtime must be there.
+    pub async fn pick(
         &self,
         place: &InstanceKey,
         policy: Option<&str>,
@@ -250,21 +258,17 @@ impl Library {
             }
             names.versions.get(name).cloned()
         };
-        let at = self.places.find_or_make(place);
-        let Some(version) = version else {
-            if let Some(policy) = policy {
-                self.missed(policy, &place.route);
-            }
-            return at.state.lock().pick(None, generation, candidates, flow).index;
-        };
+        if let (None, Some(policy)) = (&version, policy) {
+            self.missed(policy, &place.route);
+        }
+        let at = self.places.find_or_make(place, &self.guests);
+        let request = Request { generation, candidates, flow };
+        let picked = at.pick(version.as_ref(), request, &self.guests).await;
+        let Some(version) = version else { return picked.index };
         let counters = &version.counters;
-        let number = counters.picks.fetch_add(1, Ordering::Relaxed);
-        let mut state = at.state.lock();
-        let started = (number % TIMED_EVERY == TIMED_EVERY - 1).then(Instant::now);
-        let picked = state.pick(Some(&version), generation, candidates, flow);
-        drop(state);
-        if let Some(started) = started {
-            counters.timed(started.elapsed());
+        counters.picks.fetch_add(1, Ordering::Relaxed);
+        if let Some(took) = picked.took {
+            counters.timed(took);
         }
         if picked.fell_back {
             counters.fallbacks.fetch_add(1, Ordering::Relaxed);
@@ -275,9 +279,12 @@ impl Library {
         picked.index
     }
 
-    /// Drops the instances of a route that is gone.
+    /// Drops the instances of a route that is gone. A tokio runtime must be there.
     pub fn forget(&self, route: &RouteName) {
-        self.places.forget(route);
+        let gone = self.places.forget(route);
+        if !gone.is_empty() {
+            self.guests.discard(gone);
+        }
         self.noticed.lock().retain(|(_, noticed), _| noticed != route);
     }
 
@@ -313,7 +320,7 @@ impl Library {
         Ok(program)
     }
 
-    /// Makes a version the active one of its name, and drops the instances of the one before.
+    /// Makes a version the active one of its name. A place changes over at its next pick.
     fn publish(&self, name: &Arc<str>, number: u64, policy: WasmPolicy, on_failure: OnFailure) {
         let mut names = self.names.write();
         let before = names.versions.get(name);
@@ -331,8 +338,6 @@ impl Library {
         };
         names.versions.insert(Arc::clone(name), Arc::new(version));
         names.rejected.remove(name);
-        drop(names);
-        self.places.release(|version| version.name == *name && version.number < number);
     }
 
     fn failed(&self, version: &Version, route: &RouteName, Failure(reason): Failure) {

@@ -8,6 +8,7 @@
 pub mod fallback;
 pub mod library;
 mod place;
+mod seat;
 pub mod wasm;
 
 use std::{
@@ -76,13 +77,14 @@ pub struct Flow {
 
 /// A scheduler, ready to make instances.
 pub trait Policy: Send + Sync {
-    /// A new instance with no memory. One is made per service port and view, at its first pick.
+    /// A new instance with no memory. One is made per service port and view, at its first pick. May take seconds: not for
+    /// an async task.
     fn instance(&self) -> Result<Box<dyn Picker>, Failure>;
 }
 
-/// One scheduler instance. Called behind a mutex of its own, for one call at a time.
+/// One scheduler instance. It does one thing at a time.
 pub trait Picker: Send {
-    /// The endpoints changed. `generation` rises with each change. Called before the first pick.
+    /// The endpoints changed. `generation` rises with each change. Called before the first pick. May take 20 ms.
     fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure>;
 
     /// The index of the chosen candidate; `None` for no opinion (the fallback then picks). Bounded in time.

@@ -1,6 +1,6 @@
-//! Where picks happen: one [`Place`] per service port and view, with the scheduler instance that serves it, and
-//! [`Places`], the bounded set of them. Decides what happens when a scheduler fails; reports, but tells nobody.
-//! Enter at [`Places::find_or_make`], then [`State::pick`].
+//! Where picks happen: one [`Place`] per service port and view, with the scheduler instances that serve it, and
+//! [`Places`], the bounded set of them. Decides who picks when a scheduler cannot; reports, but tells nobody.
+//! Enter at [`Places::find_or_make`], then [`Place::pick`].
 
 use std::{
     collections::BTreeMap,
@@ -12,23 +12,20 @@ use std::{
 };
 
 use parking_lot::{Mutex, RwLock};
-use tokio::time::Instant;
 
 use crate::{
-    policy::{Candidates, Failure, Flow, Picker, Policy, fallback::Fallback, wasm::WasmPolicy},
+    policy::{
+        Failure, Picker,
+        fallback::RoundRobin,
+        seat::{Guests, Miss, Request, Seat},
+        wasm::WasmPolicy,
+    },
     route::RouteName,
 };
 
-/// Places with an instance at one time. A process can map about 32,000 guest memories (4 GiB of address space
-/// each); a place has at most two instances with two memories each.
+/// Places with instances at one time. A process can map about 32,000 guest memories (4 GiB of address space
+/// each); a place has at most three instances with two memories each.
 pub(super) const PLACES_MAX: usize = 4096;
-
-/// Pause after the second failure in a row; doubles with each further one. After the first there is none.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// Without a failure for so long, the next one counts as the first. More than the longest pause.
-const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// Which scheduler instance: each service port has one per view.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +74,7 @@ pub(super) struct Counters {
 }
 
 /// The result of one pick.
+#[derive(Default)]
 pub(super) struct Picked {
     /// The chosen index; `None` resets the connection.
     pub(super) index: Option<usize>,
@@ -84,6 +82,8 @@ pub(super) struct Picked {
     pub(super) fell_back: bool,
     /// The policy failed just now.
     pub(super) failure: Option<Failure>,
+    /// How long the policy's guest took, if it picked.
+    pub(super) took: Option<Duration>,
 }
 
 /// All places in use.
@@ -97,27 +97,26 @@ pub(super) struct Places {
 /// One service port in one view.
 pub(super) struct Place {
     used: AtomicU64,
-    /// Held for one pick, since a scheduler instance does one thing at a time.
-    pub(super) state: Mutex<State>,
+    state: Mutex<State>,
 }
 
 /// What serves a place now.
 #[derive(Default)]
-pub(super) struct State {
+struct State {
     version: Option<Arc<Version>>,
-    current: Seat,
-    last_good: Seat,
-    fallback: Seat,
+    current: Option<Arc<Seat>>,
+    /// The guest of the version before picks until the current one has started.
+    before: Option<Arc<Seat>>,
+    last_good: Option<Arc<Seat>>,
+    fallback: Native,
 }
 
-/// A scheduler instance, or the memory of why there is none.
+/// The native scheduler of a place.
 #[derive(Default)]
-struct Seat {
-    picker: Option<Box<dyn Picker>>,
-    /// What the picker was configured with last.
+struct Native {
+    picker: RoundRobin,
+    /// What it was configured with last.
     generation: Option<u64>,
-    failures_in_a_row: u32,
-    failed_at: Option<Instant>,
 }
 
 impl Places {
@@ -126,7 +125,7 @@ impl Places {
     }
 
     /// The place of that name. A new one may push out the one that was used least recently.
-    pub(super) fn find_or_make(&self, key: &InstanceKey) -> Arc<Place> {
+    pub(super) fn find_or_make(&self, key: &InstanceKey, guests: &Guests) -> Arc<Place> {
         let now = self.clock.load(Ordering::Relaxed);
         if let Some(place) = self.by_key.read().get(key) {
             place.used.store(now, Ordering::Relaxed);
@@ -141,27 +140,27 @@ impl Places {
         let place = Arc::new(Place { used, state: Mutex::default() });
         by_key.insert(key.clone(), Arc::clone(&place));
         drop(by_key);
-        // Unmapping a guest's memory takes a while: not under the lock.
-        drop(evicted);
+        if let Some(evicted) = evicted {
+            guests.discard(evicted);
+        }
         place
     }
 
-    /// Drops the places of a route.
-    pub(super) fn forget(&self, route: &RouteName) {
+    /// Takes the places of a route out; the caller drops them.
+    pub(super) fn forget(&self, route: &RouteName) -> Vec<Arc<Place>> {
         let first = InstanceKey { route: route.clone(), view: Arc::from("") };
         let mut by_key = self.by_key.write();
         let keys = by_key.range(first..).map(|(key, _)| key);
         let keys = keys.take_while(|key| key.route == *route).cloned().collect::<Vec<_>>();
-        let gone = keys.iter().map(|key| by_key.remove(key)).collect::<Vec<_>>();
-        drop(by_key);
-        drop(gone);
+        keys.iter().filter_map(|key| by_key.remove(key)).collect()
     }
 
-    /// Drops the instances of versions that `is_stale` names; their places get new ones at the next pick.
+    /// Drops the instances of versions that `is_stale` names. Takes a while.
     pub(super) fn release(&self, is_stale: impl Fn(&Version) -> bool) {
         let places = self.by_key.read().values().cloned().collect::<Vec<_>>();
         for place in places {
-            place.state.lock().release(&is_stale);
+            // The instances are freed after the lock.
+            drop(place.state.lock().release(&is_stale));
         }
     }
 
@@ -177,126 +176,132 @@ fn evict(by_key: &mut BTreeMap<InstanceKey, Arc<Place>>) -> Option<Arc<Place>> {
     by_key.remove(&key)
 }
 
-impl State {
+impl Place {
     /// Picks with `version`; without one (an unknown policy), with the fallback.
-    pub(super) fn pick(
-        &mut self,
+    pub(super) async fn pick(
+        &self,
         version: Option<&Arc<Version>>,
-        generation: u64,
-        candidates: &Candidates,
-        flow: &Flow,
+        request: Request<'_>,
+        guests: &Guests,
     ) -> Picked {
-        let Some(version) = version.map(|version| self.adopt(version)) else {
-            let index = self.fallback.pick_native(generation, candidates, flow);
-            return Picked { index, fell_back: true, failure: None };
-        };
-        let failure = match self.current.pick(&*version.policy, generation, candidates, flow) {
-            Ok(Some(index)) => {
-                return Picked { index: Some(index), fell_back: false, failure: None };
+        let Some(version) = version else { return self.fall_back(request) };
+        let (version, current) = self.adopt(version, guests);
+        let failure = match current.pick(request, guests).await {
+            Ok(answer) if answer.index.is_some() => {
+                return Picked {
+                    index: answer.index,
+                    took: Some(answer.took),
+                    ..Picked::default()
+                };
             }
-            Ok(None) => {
-                let index = self.fallback.pick_native(generation, candidates, flow);
-                return Picked { index, fell_back: true, failure: None };
+            Ok(answer) => return Picked { took: Some(answer.took), ..self.fall_back(request) },
+            Err(Miss::Away) => {
+                let before = self.state.lock().before.clone();
+                let index = match before {
+                    Some(before) => before.pick_if_ready(request, guests).await,
+                    None => None,
+                };
+                return match index {
+                    Some(_) => Picked { index, ..Picked::default() },
+                    None => self.fall_back(request),
+                };
             }
-            Err(failure) => failure,
+            Err(Miss::Failed(failure)) => Some(failure),
+            Err(Miss::Pausing) => None,
         };
-        if version.on_failure == OnFailure::Reject {
-            return Picked { index: None, fell_back: true, failure };
-        }
-        let last_good =
-            version.last_good.as_ref().filter(|_| version.on_failure == OnFailure::LastGood);
-        let picked = last_good.and_then(|last_good| {
-            self.last_good.pick(&**last_good, generation, candidates, flow).ok().flatten()
-        });
-        let index = picked.or_else(|| self.fallback.pick_native(generation, candidates, flow));
-        Picked { index, fell_back: true, failure }
+        let picked = match version.on_failure {
+            OnFailure::Reject => Picked { fell_back: true, ..Picked::default() },
+            OnFailure::LastGood => self.pick_last_good(&version, request, guests).await,
+            OnFailure::Fallback => self.fall_back(request),
+        };
+        Picked { failure, ..picked }
     }
 
-    /// Changes over to `version` and returns what now serves. A thread that still brings an older version of the
+    async fn pick_last_good(
+        &self,
+        version: &Version,
+        request: Request<'_>,
+        guests: &Guests,
+    ) -> Picked {
+        let seat = version.last_good.as_ref().map(|policy| {
+            let last_good = &mut self.state.lock().last_good;
+            Arc::clone(last_good.get_or_insert_with(|| Seat::new(policy)))
+        });
+        let answer = match seat {
+            Some(seat) => seat.pick(request, guests).await.ok(),
+            None => None,
+        };
+        match answer.and_then(|answer| answer.index) {
+            Some(index) => Picked { index: Some(index), fell_back: true, ..Picked::default() },
+            None => self.fall_back(request),
+        }
+    }
+
+    fn fall_back(&self, request: Request<'_>) -> Picked {
+        let index = self.state.lock().fallback.pick(request);
+        Picked { index, fell_back: true, ..Picked::default() }
+    }
+
+    /// Changes over to `version` and returns what now serves. A connection that still brings an older version of the
     /// same policy does not change back.
-    fn adopt(&mut self, version: &Arc<Version>) -> Arc<Version> {
-        match &self.version {
-            Some(now) if now.name == version.name && now.number >= version.number => {
-                Arc::clone(now)
+    fn adopt(&self, version: &Arc<Version>, guests: &Guests) -> (Arc<Version>, Arc<Seat>) {
+        let mut state = self.state.lock();
+        let is_adopted = |now: &Version| now.name == version.name && now.number >= version.number;
+        let (now, gone) = match (&state.version, &state.current) {
+            (Some(now), Some(current)) if is_adopted(now) => {
+                let now = (Arc::clone(now), Arc::clone(current));
+                let is_over = state.before.is_some() && now.1.has_guest();
+                (now, if is_over { state.before.take() } else { None })
             }
             _ => {
-                self.version = Some(Arc::clone(version));
-                self.current = Seat::default();
-                self.last_good = Seat::default();
-                Arc::clone(version)
+                let seat = Seat::new(&version.policy);
+                let gone = state.change_to(version, &seat);
+                drop(state);
+                guests.discard(gone);
+                return (Arc::clone(version), seat);
             }
+        };
+        drop(state);
+        if let Some(gone) = gone {
+            guests.discard(gone);
         }
-    }
-
-    fn release(&mut self, is_stale: impl Fn(&Version) -> bool) {
-        if self.version.as_ref().is_some_and(|version| is_stale(version)) {
-            self.version = None;
-            self.current = Seat::default();
-            self.last_good = Seat::default();
-        }
+        now
     }
 }
 
-impl Seat {
-    /// Picks with an instance of `policy`, which it makes and configures as needed. A failed instance is dropped;
-    /// `Err(None)` is the pause before the next attempt.
-    fn pick(
-        &mut self,
-        policy: &dyn Policy,
-        generation: u64,
-        candidates: &Candidates,
-        flow: &Flow,
-    ) -> Result<Option<usize>, Option<Failure>> {
-        if self.picker.is_none() && self.pauses() {
-            return Err(None);
+impl State {
+    /// Puts a new version in place; the caller drops the seats that are of no use any more.
+    fn change_to(&mut self, version: &Arc<Version>, seat: &Arc<Seat>) -> Vec<Arc<Seat>> {
+        let is_same_policy = self.version.as_ref().is_some_and(|now| now.name == version.name);
+        self.version = Some(Arc::clone(version));
+        let outgoing = self.current.replace(Arc::clone(seat));
+        let mut gone = Vec::from_iter(self.last_good.take());
+        if !is_same_policy {
+            gone.extend(outgoing);
+            gone.extend(self.before.take());
+        } else if outgoing.as_ref().is_some_and(|outgoing| outgoing.has_guest()) {
+            gone.extend(std::mem::replace(&mut self.before, outgoing));
+        } else {
+            gone.extend(outgoing);
         }
-        let result = self.try_pick(policy, generation, candidates, flow);
-        result.map_err(|failure| {
-            self.picker = None;
-            let now = Instant::now();
-            let again = self.failed_at.is_some_and(|at| now - at < FORGIVEN_AFTER);
-            self.failures_in_a_row =
-                if again { self.failures_in_a_row.saturating_add(1) } else { 1 };
-            self.failed_at = Some(now);
-            Some(failure)
-        })
+        gone
     }
 
-    fn try_pick(
-        &mut self,
-        policy: &dyn Policy,
-        generation: u64,
-        candidates: &Candidates,
-        flow: &Flow,
-    ) -> Result<Option<usize>, Failure> {
-        let picker = match &mut self.picker {
-            Some(picker) => picker,
-            none => {
-                self.generation = None;
-                none.insert(policy.instance()?)
-            }
-        };
-        // Not only a newer one: a thread may still hold the table before.
-        if self.generation != Some(generation) {
-            picker.configure(generation, candidates)?;
-            self.generation = Some(generation);
+    fn release(&mut self, is_stale: impl Fn(&Version) -> bool) -> Option<Self> {
+        let is_stale = self.version.as_ref().is_some_and(|version| is_stale(version));
+        let fallback = std::mem::take(&mut self.fallback);
+        let released = is_stale.then(|| std::mem::take(self));
+        self.fallback = fallback;
+        released
+    }
+}
+
+impl Native {
+    fn pick(&mut self, request: Request<'_>) -> Option<usize> {
+        if self.generation != Some(request.generation) {
+            self.picker.configure(request.generation, request.candidates).ok();
+            self.generation = Some(request.generation);
         }
-        picker.pick(flow)
-    }
-
-    fn pick_native(
-        &mut self,
-        generation: u64,
-        candidates: &Candidates,
-        flow: &Flow,
-    ) -> Option<usize> {
-        self.pick(&Fallback, generation, candidates, flow).ok().flatten()
-    }
-
-    fn pauses(&self) -> bool {
-        let Some(failed_at) = self.failed_at else { return false };
-        let Some(doublings) = self.failures_in_a_row.checked_sub(2) else { return false };
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX);
-        failed_at.elapsed() < pause
+        self.picker.pick(request.flow).ok().flatten()
     }
 }

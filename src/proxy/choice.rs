@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc};
 use crate::{
     policy::Flow,
     proxy::{
-        Pick,
+        Pick, Question,
         live::{Active, Live},
         views::View,
     },
@@ -18,8 +18,6 @@ pub(crate) struct Chooser {
 
 /// An endpoint that was given a connection.
 pub(crate) struct Chosen {
-    /// Its place among the candidates.
-    pub(crate) index: usize,
     /// Where to connect.
     pub(crate) target: SocketAddr,
     /// Its figures.
@@ -33,23 +31,32 @@ impl Chooser {
         Self { pick }
     }
 
-    /// An endpoint that is not among `tried`; `None` when the policy refuses or all were tried.
-    pub(crate) fn choose(&self, view: &View, flow: &Flow, tried: &[usize]) -> Option<Chosen> {
+    /// An endpoint that is not among `tried`; `None` when the policy refuses or all were tried. The policy may need a
+    /// moment, when it was just loaded or the endpoints have just changed.
+    pub(crate) async fn choose(
+        &self,
+        view: &View,
+        flow: &Flow,
+        tried: &[SocketAddr],
+    ) -> Option<Chosen> {
         let remembered = if tried.is_empty() { remembered(view, flow) } else { None };
         let index = match remembered {
             Some(index) => index,
-            None => self.untried(view, flow, tried)?,
+            None => self.untried(view, flow, tried).await?,
         };
         let (target, live) = view.targets.get(index)?;
-        Some(Chosen { index, target: *target, live: Arc::clone(live), active: live.picked() })
+        Some(Chosen { target: *target, live: Arc::clone(live), active: live.picked() })
     }
 
-    fn untried(&self, view: &View, flow: &Flow, tried: &[usize]) -> Option<usize> {
+    async fn untried(&self, view: &View, flow: &Flow, tried: &[SocketAddr]) -> Option<usize> {
         let policy = view.route.policy.as_deref();
-        let View { label, generation, candidates, .. } = view;
-        let picked = (self.pick)(&view.route.name, label, policy, *generation, candidates, flow)?;
+        let View { route, label, generation, candidates, .. } = view;
+        let (route, view, generation) = (&route.name, label, *generation);
+        let question = Question { route, view, policy, generation, candidates, flow };
+        let picked = (self.pick)(question).await?;
         let count = candidates.len();
-        (0..count).map(|step| (picked + step) % count).find(|index| !tried.contains(index))
+        let untried = |index: &usize| !tried.contains(&candidates[*index].address);
+        (0..count).map(|step| (picked + step) % count).find(untried)
     }
 }
 

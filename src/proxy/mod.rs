@@ -21,6 +21,7 @@ mod views;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
     net::TcpStream,
@@ -54,13 +55,25 @@ const SESSIONS_MAX: usize = 8192;
 /// At most one complaint about the bound in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Picks the index of a candidate for a connection: service port, view, policy (`None` for the default), generation
-/// of the candidates, candidates, flow. `None` refuses the connection.
-pub type Pick = Arc<
-    dyn Fn(&RouteName, &Arc<str>, Option<&str>, u64, &Candidates, &Flow) -> Option<usize>
-        + Send
-        + Sync,
->;
+/// Picks the index of a candidate for a connection; `None` refuses it.
+pub type Pick = Arc<dyn for<'a> Fn(Question<'a>) -> BoxFuture<'a, Option<usize>> + Send + Sync>;
+
+/// What one connection asks of whoever picks.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The service port.
+    pub route: &'a RouteName,
+    /// Whose view of it.
+    pub view: &'a Arc<str>,
+    /// The policy that the service names; `None` for the default.
+    pub policy: Option<&'a str>,
+    /// Another one for other candidates.
+    pub generation: u64,
+    /// What may be picked.
+    pub candidates: &'a Candidates,
+    /// The connection.
+    pub flow: &'a Flow,
+}
 
 /// Told when a service port is gone, so that whoever picks may forget it.
 pub type Forget = Arc<dyn Fn(&RouteName) + Send + Sync>;
@@ -261,12 +274,12 @@ impl Proxy {
     fn apply(&self, table: Arc<RouteTable>) {
         let Changes { removed, updated, added } = self.views.follow(table);
         for route in &removed {
-            self.sessions.end_orphans(route, &[]);
+            self.sessions.end_orphans(route, None);
             self.metrics.forget(&route.name);
             (self.forget)(&route.name);
         }
         for (before, now) in &updated {
-            self.sessions.end_orphans(before, &now.endpoints);
+            self.sessions.end_orphans(before, Some(now));
         }
         let not_carried = |route: &&Arc<Route>| route.name.protocol == Protocol::Sctp;
         for route in added.iter().filter(not_carried) {
@@ -277,7 +290,8 @@ impl Proxy {
 
     fn take(self: &Arc<Self>, incoming: Incoming<'_>) {
         let Incoming { connection, source, destination, route, frontend } = incoming;
-        let dialled = |protocol| Dialled { protocol, source, destination, route, frontend };
+        let dialled =
+            |protocol| Dialled { protocol, source, destination, route, frontend, tried: &[] };
         match connection {
             Connection::Tcp(stream) => self.take_connection(stream, dialled(Protocol::Tcp)),
             Connection::Udp { socket, payload } => {

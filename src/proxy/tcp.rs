@@ -49,7 +49,9 @@ impl Proxy {
     ) {
         let mut tried = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
-            let Some(chosen) = self.chooser.choose(&view, &flow, &tried) else { break };
+            let Some(chosen) = self.chooser.choose(&view, &flow, &tried).await else {
+                break;
+            };
             let started = Instant::now();
             match connect(flow.source.ip(), chosen.target).await {
                 Ok(upstream) => {
@@ -67,18 +69,16 @@ impl Proxy {
                     tracing::debug!(route = %view.route.name, endpoint = %chosen.target, %error, "connect failed");
                     chosen.live.failed();
                     view.counters.connect_failed();
-                    tried.push(chosen.index);
+                    tried.push(chosen.live.address);
                     drop(chosen);
                     let (protocol, source, destination) =
                         (flow.protocol, flow.source, flow.destination);
-                    let route = &view.route.name;
-                    let dialled = Dialled { protocol, source, destination, route, frontend };
-                    // The endpoints may have changed since, which would explain the failure.
-                    if let Ok((now, now_flow)) = self.views.resolve(dialled)
-                        && now.generation != view.generation
-                    {
-                        (view, flow) = (now, now_flow);
-                        tried.clear();
+                    let (route, tried) = (&view.route.name, &*tried);
+                    let dialled = Dialled { protocol, source, destination, route, frontend, tried };
+                    // The endpoints may have changed since, which would explain the failure; and behind a load
+                    // balancer, another node may serve.
+                    if let Ok(now) = self.views.resolve(dialled) {
+                        (view, flow) = now;
                     }
                 }
             }

@@ -3,6 +3,7 @@ mod tables;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use futures::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -84,7 +85,10 @@ fn options() -> Options {
 /// The closure that stands for the policies: round robin over all calls.
 fn in_turn() -> Pick {
     let calls = AtomicUsize::new(0);
-    Arc::new(move |_, _, _, _, candidates, _| Some(calls.fetch_add(1, Relaxed) % candidates.len()))
+    Arc::new(move |question| {
+        let index = calls.fetch_add(1, Relaxed) % question.candidates.len();
+        futures::future::ready(Some(index)).boxed()
+    })
 }
 
 /// Three nodes in two zones; node i owns 127.252.i.0/24 with pods .1 to .9 and its own address .254.

@@ -6,19 +6,21 @@
 
 use std::{
     collections::BTreeMap,
+    future::Future,
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
 use parking_lot::Mutex;
 use prometheus_client::metrics::gauge::Gauge;
 use socket2::{Domain, SockRef, Socket, Type};
-use tokio::{io::Interest, net::UdpSocket, time::Instant};
+use tokio::{io::Interest, net::UdpSocket, sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,6 +40,8 @@ use crate::{
 const STREAM_AFTER: Duration = Duration::from_secs(2);
 /// Part of the sessions that end at once at the bound, so that finding the longest unused ones is paid for rarely.
 const EVICTED_FRACTION: usize = 8;
+/// Datagrams that may wait for a policy that was just loaded; further ones are dropped, as networks do.
+const WAITING_MAX: usize = 1024;
 /// The largest datagram.
 const DATAGRAM_MAX: usize = 65_536;
 /// Answers passed on before others get their turn.
@@ -51,6 +55,8 @@ pub(crate) struct Sessions {
     count: Gauge,
     /// Sessions alive at one time. Past it the longest unused ones end.
     bound: usize,
+    /// For datagrams whose endpoint is not chosen yet.
+    waiting: Arc<Semaphore>,
 }
 
 /// Service address first, so that one address's sessions are neighbours.
@@ -63,8 +69,8 @@ struct Key {
 struct Session {
     key: Key,
     upstream: UdpSocket,
-    /// The socket that the client dialled.
-    downstream: Arc<UdpSocket>,
+    /// The socket that the client dialled. It is the listener's: without that, the port is free for others.
+    downstream: Weak<UdpSocket>,
     chosen: Chosen,
     counters: RouteCounters,
     begun_at: Instant,
@@ -85,48 +91,69 @@ impl Proxy {
     ) {
         let key = Key { destination: dialled.destination, client: dialled.source };
         if let Some(session) = self.sessions.find(key) {
-            if self.sessions.send(&session, payload) {
+            let current = session.downstream.as_ptr() == Arc::as_ptr(downstream);
+            if current && self.sessions.send(&session, payload) {
                 return;
             }
             self.sessions.end(&session);
         }
-        let session = match self.begin(downstream, key, dialled) {
-            Ok(session) => session,
+        let (view, flow) = match self.views.resolve(dialled) {
+            Ok(resolved) => resolved,
             Err(refusal) => return self.refuse(dialled.route, dialled.source, refusal),
         };
-        self.sessions.send(&session, payload);
-        self.sessions.insert(Arc::clone(&session));
         let proxy = Arc::clone(self);
-        self.sessions.tasks.spawn(async move { proxy.answer(&session).await });
+        let choosing = async move {
+            let chosen = proxy.chooser.choose(&view, &flow, &[]).await;
+            (proxy, view, flow, chosen)
+        };
+        let mut choosing = Box::pin(choosing);
+        let mut context = Context::from_waker(Waker::noop());
+        if let Poll::Ready((_, view, flow, chosen)) = choosing.as_mut().poll(&mut context) {
+            return self.begin(downstream, payload, &view, flow, chosen);
+        }
+        // The policy needs a moment, and other datagrams need not wait for that.
+        let Ok(permit) = Arc::clone(&self.sessions.waiting).try_acquire_owned() else {
+            return tracing::debug!("datagram dropped");
+        };
+        let (downstream, payload) = (Arc::downgrade(downstream), payload.to_vec());
+        self.sessions.tasks.spawn(async move {
+            let (proxy, view, flow, chosen) = choosing.await;
+            drop(permit);
+            if let Some(downstream) = downstream.upgrade() {
+                proxy.begin(&downstream, &payload, &view, flow, chosen);
+            }
+        });
     }
 
+    /// Begins a session with its first datagram.
     fn begin(
-        &self,
+        self: &Arc<Self>,
         downstream: &Arc<UdpSocket>,
-        key: Key,
-        dialled: Dialled<'_>,
-    ) -> Result<Arc<Session>, Refusal> {
-        let (view, flow) = self.views.resolve(dialled)?;
+        payload: &[u8],
+        view: &View,
+        flow: Flow,
+        chosen: Option<Chosen>,
+    ) {
+        let refuse = || self.refuse(&view.route.name, flow.source, Refusal::NotConnected);
+        let Some(chosen) = chosen else { return refuse() };
         let Some(descriptor) = self.descriptors.take(Purpose::Session, 1) else {
             // What ends now has made room when the client sends again.
             make_room(&mut self.sessions.by_key.lock());
-            return Err(Refusal::Bound);
+            return self.refuse(&view.route.name, flow.source, Refusal::Bound);
         };
-        let chosen = self.chooser.choose(&view, &flow, &[]).ok_or(Refusal::NotConnected)?;
-        let upstream = match connect(key.client, chosen.target) {
+        let upstream = match connect(flow.source, chosen.target) {
             Ok(upstream) => upstream,
             Err(error) => {
                 tracing::debug!(route = %view.route.name, endpoint = %chosen.target, %error, "connect failed");
                 chosen.live.failed();
                 view.counters.connect_failed();
-                return Err(Refusal::NotConnected);
+                return refuse();
             }
         };
-        note_begin(&view, &flow, &chosen);
-        Ok(Arc::new(Session {
-            key,
+        let (session, is_new) = self.sessions.insert(Session {
+            key: Key { destination: flow.destination, client: flow.source },
             upstream,
-            downstream: Arc::clone(downstream),
+            downstream: Arc::downgrade(downstream),
             chosen,
             counters: view.counters.clone(),
             begun_at: Instant::now(),
@@ -134,7 +161,15 @@ impl Proxy {
             replied: AtomicBool::new(false),
             end: self.end.child_token(),
             _descriptor: descriptor,
-        }))
+        });
+        self.sessions.send(&session, payload);
+        if !is_new {
+            return;
+        }
+        choice::remember(view, &flow, &session.chosen.live);
+        view.counters.carried();
+        let proxy = Arc::clone(self);
+        self.sessions.tasks.spawn(async move { proxy.answer(&session).await });
     }
 
     /// Passes answers back until the session ends.
@@ -168,11 +203,15 @@ impl Proxy {
 impl Sessions {
     pub(crate) fn new(count: Gauge, bound: usize) -> Self {
         let (by_key, tasks, started) = (Mutex::default(), TaskTracker::new(), Instant::now());
-        Self { by_key, tasks, started, count, bound }
+        let waiting = Arc::new(Semaphore::new(WAITING_MAX));
+        Self { by_key, tasks, started, count, bound, waiting }
     }
 
-    /// Ends the sessions of a service port whose endpoint is not among those that still serve.
-    pub(crate) fn end_orphans(&self, route: &Route, endpoints: &[Endpoint]) {
+    /// Ends the sessions of a changed service port whose frontend is gone or whose endpoint no longer serves; all of
+    /// them if there is nothing `now`.
+    pub(crate) fn end_orphans(&self, before: &Route, now: Option<&Route>) {
+        let (frontends, endpoints) =
+            now.map_or((&[][..], &[][..]), |now| (&now.frontends, &now.endpoints));
         let serves = |session: &Session| {
             let same = |e: &&Endpoint| {
                 e.address == session.chosen.live.address && e.target == session.chosen.target
@@ -180,12 +219,13 @@ impl Sessions {
             endpoints.iter().filter(same).any(|endpoint| endpoint.ready || endpoint.serving)
         };
         let by_key = self.by_key.lock();
-        for frontend in &route.frontends {
+        for frontend in &before.frontends {
+            let stays = frontends.iter().any(|other| other.address == frontend.address);
             by_key
                 .range(Key::first(frontend.address)..)
                 .map(|(_, session)| session)
                 .take_while(|session| session.key.destination == frontend.address)
-                .filter(|session| !serves(session))
+                .filter(|session| !(stays && serves(session)))
                 .for_each(|session| session.end.cancel());
         }
     }
@@ -202,13 +242,23 @@ impl Sessions {
         self.by_key.lock().get(&key).filter(|session| !session.end.is_cancelled()).cloned()
     }
 
-    fn insert(&self, session: Arc<Session>) {
+    /// Adds a session, unless another datagram of the client has begun one meanwhile. Returns the one that is there now,
+    /// and whether it is new.
+    fn insert(&self, session: Session) -> (Arc<Session>, bool) {
         let mut by_key = self.by_key.lock();
+        let before = by_key.get(&session.key).filter(|before| {
+            !before.end.is_cancelled() && before.downstream.ptr_eq(&session.downstream)
+        });
+        if let Some(before) = before {
+            return (Arc::clone(before), false);
+        }
+        let session = Arc::new(session);
         if by_key.len() >= self.bound {
             make_room(&mut by_key);
         }
-        by_key.insert(session.key, session);
+        by_key.insert(session.key, Arc::clone(&session));
         self.count.set(i64::try_from(by_key.len()).unwrap_or(i64::MAX));
+        (session, true)
     }
 
     fn end(&self, session: &Arc<Session>) {
@@ -238,6 +288,10 @@ impl Sessions {
             let error = session.upstream.take_error()?;
             return Err(error.unwrap_or_else(|| io::ErrorKind::ConnectionRefused.into()));
         }
+        let Some(downstream) = session.downstream.upgrade() else {
+            session.end.cancel();
+            return Ok(());
+        };
         let client = session.key.client.into();
         let mut payload = Vec::with_capacity(DATAGRAM_MAX);
         for _ in 0..DATAGRAMS_PER_TURN {
@@ -252,7 +306,7 @@ impl Sessions {
                 session.chosen.live.answered(session.begun_at.elapsed());
             }
             session.counters.moved(0, payload.len() as u64);
-            if let Err(error) = SockRef::from(&*session.downstream).send_to(&payload, &client) {
+            if let Err(error) = SockRef::from(&*downstream).send_to(&payload, &client) {
                 tracing::debug!(%error, "answer dropped");
             }
         }
@@ -295,11 +349,6 @@ fn make_room(by_key: &mut BTreeMap<Key, Arc<Session>>) {
     for (_, key) in oldest.iter().filter(|session| **session <= last) {
         by_key.remove(key).inspect(|session| session.end.cancel());
     }
-}
-
-fn note_begin(view: &View, flow: &Flow, chosen: &Chosen) {
-    choice::remember(view, flow, &chosen.live);
-    view.counters.carried();
 }
 
 /// A socket towards the endpoint, from the client's own address where that is possible.

@@ -35,7 +35,8 @@ pub(crate) struct View {
     pub(crate) route: Arc<Route>,
     /// The node's name; empty when all share one view; `NODE/local` for a view of that node's own endpoints only.
     pub(crate) label: Arc<str>,
-    /// Rises with each change of the candidates.
+    /// Another one with each change of the candidates, and never that of another view: whoever keeps candidates by their
+    /// generation cannot take those of a view that is gone for those of its successor.
     pub(crate) generation: u64,
     /// What may be picked; may be empty.
     pub(crate) candidates: Candidates,
@@ -57,6 +58,8 @@ pub(crate) struct Dialled<'a> {
     pub(crate) destination: SocketAddr,
     pub(crate) route: &'a RouteName,
     pub(crate) frontend: FrontendKind,
+    /// Endpoints that did not take this connection: a load balancer tries another node, if there is one.
+    pub(crate) tried: &'a [SocketAddr],
 }
 
 /// What a new table changed.
@@ -80,8 +83,16 @@ pub(crate) struct Views {
 struct State {
     table: Arc<RouteTable>,
     routes: BTreeMap<RouteName, RouteViews>,
+    numbers: Numbers,
+}
+
+/// Numbers of this process, given out for good.
+#[derive(Default)]
+struct Numbers {
     zones: Ids,
     nodes: Ids,
+    /// The last one of any view.
+    generation: u64,
 }
 
 #[derive(Default)]
@@ -111,7 +122,7 @@ impl Views {
     /// Makes this the current table. Costs what changed.
     pub(crate) fn follow(&self, table: Arc<RouteTable>) -> Changes {
         let mut state = self.state.lock();
-        let State { table: current, routes, zones, nodes } = &mut *state;
+        let State { table: current, routes, numbers } = &mut *state;
         let mut changes = Changes::default();
         for change in current.routes.diff(&table.routes) {
             match change {
@@ -124,7 +135,7 @@ impl Views {
                     for (view, known) in
                         routes.get_mut(name).into_iter().flat_map(|r| r.views.iter_mut())
                     {
-                        *known = Arc::new(known.next(Arc::clone(new), view, zones, nodes));
+                        *known = Arc::new(known.next(Arc::clone(new), view, numbers));
                     }
                     changes.updated.push((Arc::clone(old), Arc::clone(new)));
                 }
@@ -145,7 +156,7 @@ impl Views {
     /// The view and the flow of a connection.
     pub(crate) fn resolve(&self, dialled: Dialled<'_>) -> Result<(Arc<View>, Flow), Refusal> {
         let mut state = self.state.lock();
-        let State { table, routes, zones, nodes } = &mut *state;
+        let State { table, routes, numbers } = &mut *state;
         let route = table.routes.get(dialled.route).ok_or(Refusal::NoRoute)?;
         if !source_allowed(route, dialled.frontend, dialled.source.ip()) {
             return Err(Refusal::Source);
@@ -160,8 +171,8 @@ impl Views {
             protocol: dialled.protocol,
             source: dialled.source,
             destination: dialled.destination,
-            client_zone: zones.id(zone),
-            client_node: nodes.id(Some(&node)),
+            client_zone: numbers.zones.id(zone),
+            client_node: numbers.nodes.id(Some(&node)),
         };
         let shared = !local && self.mode == ProxyView::Global;
         let name = ViewName { node: if shared { Arc::from("") } else { node }, local };
@@ -170,7 +181,7 @@ impl Views {
             None => {
                 let counters = self.metrics.route(&route.name);
                 let view = Arc::new(View::empty(route, &name, counters));
-                let view = Arc::new(view.next(Arc::clone(route), &name, zones, nodes));
+                let view = Arc::new(view.next(Arc::clone(route), &name, numbers));
                 known.views.insert(name, Arc::clone(&view));
                 view
             }
@@ -227,7 +238,7 @@ impl Views {
         let node = match dialled.frontend {
             FrontendKind::ClusterIp => None,
             FrontendKind::NodePort => table.places.get(&dialled.destination.ip()).cloned(),
-            FrontendKind::LoadBalancer if local => next_local_node(route, turn),
+            FrontendKind::LoadBalancer if local => next_local_node(route, turn, dialled.tried),
             FrontendKind::LoadBalancer => None,
         };
         let node = node.or_else(|| inside.cloned());
@@ -255,7 +266,7 @@ impl View {
     }
 
     /// This view of the changed service port.
-    fn next(&self, route: Arc<Route>, name: &ViewName, zones: &mut Ids, nodes: &mut Ids) -> Self {
+    fn next(&self, route: Arc<Route>, name: &ViewName, numbers: &mut Numbers) -> Self {
         let node = name.local.then_some(&*name.node);
         let mut endpoints = BTreeMap::new();
         for endpoint in route.endpoints.iter().filter(|endpoint| is_on(endpoint, node)) {
@@ -275,8 +286,8 @@ impl View {
             };
             candidates.push(Candidate {
                 address: endpoint.address,
-                zone: zones.id(endpoint.zone.as_ref()),
-                node: nodes.id(endpoint.node.as_ref()),
+                zone: numbers.zones.id(endpoint.zone.as_ref()),
+                node: numbers.nodes.id(endpoint.node.as_ref()),
                 weight: endpoint.weight,
                 identity: live.identity,
                 load: Arc::clone(&live.load),
@@ -285,12 +296,13 @@ impl View {
         }
         let unchanged = self.candidates.len() == candidates.len()
             && self.candidates.iter().zip(&candidates).all(|(before, now)| same(before, now));
+        numbers.generation += u64::from(!unchanged);
         let affinity =
             if route.affinity.is_some() { Arc::clone(&self.affinity) } else { Arc::default() };
         Self {
             route,
             label: Arc::clone(&self.label),
-            generation: self.generation + u64::from(!unchanged),
+            generation: if unchanged { self.generation } else { numbers.generation },
             candidates: if unchanged { Arc::clone(&self.candidates) } else { candidates.into() },
             targets,
             endpoints,
@@ -340,11 +352,18 @@ fn usable<'a>(
     })
 }
 
-/// A load balancer sends to the nodes that have endpoints of their own, in turn.
-fn next_local_node(route: &Route, turn: &mut usize) -> Option<Arc<str>> {
+/// A load balancer sends to the nodes that have endpoints of their own, in turn; after failures to those that have
+/// others than the `tried` ones.
+fn next_local_node(route: &Route, turn: &mut usize, tried: &[SocketAddr]) -> Option<Arc<str>> {
     let may_serve = |e: &&Endpoint| e.ready || (e.serving && e.terminating);
-    let nodes: BTreeSet<&Arc<str>> =
+    let mut nodes: BTreeSet<&Arc<str>> =
         route.endpoints.iter().filter(may_serve).filter_map(|e| e.node.as_ref()).collect();
+    if !tried.is_empty() {
+        let untried = |node: &str| {
+            usable(&route.endpoints, Some(node)).any(|endpoint| !tried.contains(&endpoint.address))
+        };
+        nodes.retain(|node| untried(node));
+    }
     if nodes.is_empty() {
         return None;
     }

@@ -330,7 +330,7 @@ fn slow_to_start() -> &'static str {
            (func $begin (local $step i32)
              (loop $again
                (local.set $step (i32.add (local.get $step) (i32.const 1)))
-               (br_if $again (i32.lt_u (local.get $step) (i32.const 300000000)))))
+               (br_if $again (i32.lt_u (local.get $step) (i32.const 1200000000)))))
            (start $begin)
            (func (export "configure") (param i64 i32))
            (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0)))

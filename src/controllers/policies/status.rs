@@ -52,7 +52,7 @@ impl Statement {
                 tracing::warn!(policy = %key.name, error = %status, "a policy's status waits to be written");
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            pause = pause.saturating_mul(2).min(RETRY_MAX);
         }
     }
 

@@ -9,12 +9,14 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use tokio::{
+    runtime::{Builder, Runtime},
     sync::mpsc::{self, Receiver},
     time::advance,
 };
 
-use super::{Info, InstanceKey, Library, OnFailure, Source};
+use super::{Guests, Info, InstanceKey, Library, OnFailure, PLACES_MAX, Places, Source};
 use crate::{
     policy::{
         Candidates, Refusal,
@@ -33,7 +35,23 @@ const TRAPS_LATER: &str = r#"(module
       (if (call $failures (i32.const 0)) (then unreachable))
       (global.get $last)))"#;
 
-/// Picks one endpoint while there are three.
+/// No test waits for so long.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Picks one endpoint, as far as there is such a one, after so many steps in `configure` and in `pick`.
+fn guest(index: usize, configure_steps: u32, pick_steps: u32) -> String {
+    format!(
+        r#"(global $count (mut i32) (i32.const 0))
+           (func (export "configure") (param i64 i32) {} (global.set $count (local.get 1)))
+           (func (export "pick") (param i64 i32 i32) (result i32) {}
+             (select (i32.const {index}) (i32.const 0)
+               (i32.lt_u (i32.const {index}) (global.get $count))))"#,
+        spin(configure_steps),
+        spin(pick_steps)
+    )
+}
+
+/// Picks one endpoint, out of range or not, while there are three.
 fn constant(index: i32) -> Source {
     text(&format!(
         r#"(module
@@ -44,6 +62,32 @@ fn constant(index: i32) -> Source {
                    (i32.eq (local.get 1) (i32.const 3)))))
              (func (export "pick") (param i64 i32 i32) (result i32) (global.get $chosen)))"#
     ))
+}
+
+/// A component that takes so many million steps (a third of a millisecond or so each) to start, and picks one endpoint.
+fn slow_start(millions: u32, index: usize) -> Source {
+    let (begin, guest) = (spin(millions * 1_000_000), guest(index, 0, 0));
+    text(&format!(
+        r#"(component
+             (core module $code (func $begin {begin}) (start $begin) {guest})
+             (core instance $guest (instantiate $code))
+             (func (export "configure") (param "generation" u64) (param "count" u32)
+               (canon lift (core func $guest "configure")))
+             (func (export "pick")
+               (param "source-hash" u64) (param "client-zone" u32) (param "client-node" u32)
+               (result u32)
+               (canon lift (core func $guest "pick"))))"#
+    ))
+}
+
+/// The first part of a function, which takes so many steps.
+fn spin(steps: u32) -> String {
+    format!(
+        "(local $step i32)
+         (loop $again
+           (local.set $step (i32.add (local.get $step) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $step) (i32.const {steps}))))"
+    )
 }
 
 fn text(source: &str) -> Source {
@@ -59,6 +103,8 @@ fn key(service: &str, view: &str) -> InstanceKey {
 }
 
 struct Traffic {
+    /// Its time stands still, so that no connection ever gives up a guest; [`Traffic::in_time`] makes another.
+    runtime: Runtime,
     library: Arc<Library>,
     notices: Receiver<Notice>,
     candidates: Candidates,
@@ -67,12 +113,33 @@ struct Traffic {
 
 impl Traffic {
     fn over(count: u16) -> Self {
+        let paused = Builder::new_current_thread().enable_all().start_paused(true).build();
+        Self::on(paused.unwrap(), Places::new(PLACES_MAX), Guests::default(), count)
+    }
+
+    /// Over three endpoints, and no connection waits for a guest.
+    fn impatient() -> Self {
+        let mut traffic = Self::over(3);
+        Arc::get_mut(&mut traffic.library).unwrap().guests.patience = Duration::ZERO;
+        traffic
+    }
+
+    /// Over three endpoints on threads in real time.
+    fn in_time(patience: Duration) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let mut guests = Guests::default();
+        guests.patience = patience;
+        Self::on(runtime.unwrap(), Places::new(PLACES_MAX), guests, 3)
+    }
+
+    fn on(runtime: Runtime, places: Places, guests: Guests, count: u16) -> Self {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
-        let library = Library::new(sender).unwrap();
-        Self { library, notices, candidates: extras(count), generation: 1 }
+        let library = Library::bounded(sender, places, guests).unwrap();
+        Self { runtime, library, notices, candidates: extras(count), generation: 1 }
     }
 
     fn load(&self, name: &str, source: Source, on_failure: OnFailure) -> Result<(), Refusal> {
+        let _time = self.runtime.enter();
         self.library.compile(name, source, String::new(), on_failure).map(drop)
     }
 
@@ -81,8 +148,30 @@ impl Traffic {
     }
 
     fn pick_at(&self, place: &InstanceKey, policy: &str) -> Option<usize> {
+        let picked = self.runtime.block_on(self.picking(place, Some(policy)));
+        // What it began must not wait for the next one.
+        self.runtime.block_on(tokio::task::yield_now());
+        picked
+    }
+
+    async fn picking(&self, place: &InstanceKey, policy: Option<&str>) -> Option<usize> {
         let flow = extra_flow(40_000);
-        self.library.pick(place, Some(policy), self.generation, &self.candidates, &flow)
+        self.library.pick(place, policy, self.generation, &self.candidates, &flow).await
+    }
+
+    fn advance(&self, time: Duration) {
+        self.runtime.block_on(advance(time));
+    }
+
+    /// Picks until it was the policy that chose.
+    fn pick_until_started(&self, policy: &str) {
+        loop {
+            let before = self.info(policy).fallbacks;
+            self.pick(policy).unwrap();
+            if self.info(policy).fallbacks == before {
+                return;
+            }
+        }
     }
 
     fn picks(&self, policy: &str, count: usize) -> Vec<usize> {
@@ -169,7 +258,7 @@ fn p2c_prefers_less_load_per_weight() {
 
 #[test]
 fn loading_reports_and_listing_shows() {
-    let traffic = Traffic::over(3);
+    let traffic = Traffic::in_time(LONG);
     let report =
         |source| traffic.library.compile("mine", source, String::new(), OnFailure::Reject).unwrap();
     let first = report(constant(1));
@@ -221,9 +310,8 @@ fn a_new_config_makes_new_instances() {
 #[test]
 fn removing_and_the_default() {
     let traffic = Traffic::over(3);
-    let flow = extra_flow(40_000);
-    let default =
-        || traffic.library.pick(&key("web", ""), None, 1, &traffic.candidates, &flow).unwrap();
+    let place = key("web", "");
+    let default = || traffic.runtime.block_on(traffic.picking(&place, None)).unwrap();
     traffic.load("mine", constant(2), OnFailure::Fallback).unwrap();
     assert_eq!([default(), default()], [0, 1], "rr");
     traffic.library.set_default("mine");
@@ -288,31 +376,31 @@ fn a_failed_version_is_not_what_last_good_goes_back_to() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_failing_module_rests_and_recovers() {
+#[test]
+fn a_failing_module_rests_and_recovers() {
     let mut traffic = Traffic::over(3);
     traffic.load("mine", text(TRAPS_LATER), OnFailure::Fallback).unwrap();
     traffic.break_endpoint(1);
     traffic.picks("mine", 100);
     assert_eq!(traffic.info("mine").failures, 2, "the first try is at once, then a pause");
-    advance(Duration::from_millis(100)).await;
+    traffic.advance(Duration::from_millis(100));
     traffic.picks("mine", 100);
     assert_eq!(traffic.info("mine").failures, 3);
     for _ in 0..20 {
-        advance(Duration::from_secs(10)).await;
+        traffic.advance(Duration::from_secs(10));
         traffic.picks("mine", 100);
     }
     assert_eq!(traffic.info("mine").failures, 23, "one try per pause");
     assert_eq!(traffic.notices().len(), 21, "one notice in ten seconds");
 
     traffic.break_endpoint(0);
-    advance(Duration::from_secs(10)).await;
+    traffic.advance(Duration::from_secs(10));
     assert_eq!(traffic.picks("mine", 2), [2, 2]);
     assert_eq!(traffic.info("mine").failures, 23);
 }
 
-#[tokio::test(start_paused = true)]
-async fn logs_are_told_and_bounded() {
+#[test]
+fn logs_are_told_and_bounded() {
     let mut traffic = Traffic::over(3);
     let source = r#"(module
         (import "snowglobe:policy/host@0.1.0" "log" (func $log (param i32 i64)))
@@ -326,7 +414,7 @@ async fn logs_are_told_and_bounded() {
         assert_eq!(notices.len(), 10);
         let told = Notice::PolicyLog { policy: "mine".to_owned(), code: 7, value: 9 };
         assert!(notices.contains(&told));
-        advance(Duration::from_secs(10)).await;
+        traffic.advance(Duration::from_secs(10));
     }
 }
 
@@ -344,7 +432,7 @@ fn a_hanging_guest_costs_milliseconds_and_not_each_time() {
 
 #[test]
 fn swapping_under_traffic_fails_no_pick() {
-    let traffic = Traffic::over(3);
+    let traffic = Traffic::in_time(LONG);
     traffic.load("mine", constant(0), OnFailure::Reject).unwrap();
     let (stop, picks) = (AtomicBool::new(false), AtomicUsize::new(0));
     let served = AtomicUsize::new(0);
@@ -394,7 +482,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn a_swap_is_visible_at_the_next_pick_and_drops_old_instances() {
+fn a_swap_is_visible_at_the_next_pick() {
     let traffic = Traffic::over(3);
     for index in [0, 2, 1] {
         traffic.load("mine", constant(index), OnFailure::Fallback).unwrap();
@@ -404,13 +492,11 @@ fn a_swap_is_visible_at_the_next_pick_and_drops_old_instances() {
 
 #[test]
 fn places_are_bounded_by_least_recent_use() {
-    let (sender, _notices) = mpsc::channel(1);
-    let library = Library::with_places_max(sender, 3).unwrap();
-    let candidates = extras(3);
-    let pick = |service: &str| {
-        let flow = extra_flow(40_000);
-        library.pick(&key(service, ""), None, 1, &candidates, &flow).unwrap()
-    };
+    let mut traffic = Traffic::over(3);
+    traffic = Traffic::on(traffic.runtime, Places::new(3), Guests::default(), 3);
+    let library = &traffic.library;
+    let pick =
+        |service: &str| traffic.runtime.block_on(traffic.picking(&key(service, ""), None)).unwrap();
     assert_eq!([pick("a"), pick("b"), pick("c"), pick("a")], [0, 0, 0, 1]);
     pick("d");
     let left = library.places.keys();
@@ -418,7 +504,93 @@ fn places_are_bounded_by_least_recent_use() {
     assert_eq!(pick("a"), 2);
     assert_eq!(pick("b"), 0, "a new instance");
 
+    let _runtime = traffic.runtime.enter();
     library.forget(&key("b", "").route);
     assert!(!library.places.keys().contains(&key("b", "")));
     assert_eq!(library.places.keys().len(), 2);
+}
+
+#[test]
+fn a_slow_start_holds_up_nobody() {
+    let traffic = Traffic::in_time(Duration::from_millis(1));
+    traffic.load("slow", slow_start(150, 2), OnFailure::Reject).unwrap();
+    let first = traffic.pick("slow");
+    assert_eq!(first, Some(0), "the fallback, also where failures reject: this is none");
+    let others = (0..20).filter_map(|n| traffic.pick_at(&key(&format!("other-{n}"), ""), "rr"));
+    assert_eq!(others.count(), 20);
+    let info = traffic.info("slow");
+    assert_eq!((info.picks, info.fallbacks, info.failures), (1, 1, 0), "{info:?}");
+    traffic.pick_until_started("slow");
+    assert_eq!(traffic.pick("slow"), Some(2));
+    assert_eq!(traffic.info("slow").failures, 0);
+}
+
+#[test]
+fn the_version_before_picks_until_the_new_one_has_started() {
+    let traffic = Traffic::impatient();
+    traffic.load("mine", constant(1), OnFailure::Fallback).unwrap();
+    traffic.pick_until_started("mine");
+    let before = traffic.info("mine").fallbacks;
+    traffic.load("mine", slow_start(100, 2), OnFailure::Fallback).unwrap();
+    let picks: Vec<_> =
+        std::iter::from_fn(|| traffic.pick("mine")).take_while(|index| *index != 2).collect();
+    assert!(!picks.is_empty() && picks.iter().all(|index| *index == 1), "{picks:?}");
+    assert_eq!(traffic.info("mine").fallbacks, before);
+    assert_eq!(traffic.picks("mine", 9), [2; 9]);
+}
+
+#[test]
+fn endpoints_change_without_waiting_for_a_slow_configure() {
+    let mut traffic = Traffic::impatient();
+    let source = text(&format!("(module {})", guest(0, 12_000_000, 0)));
+    traffic.load("mine", source, OnFailure::Fallback).unwrap();
+    for count in [3, 2, 4] {
+        (traffic.candidates, traffic.generation) = (extras(count), traffic.generation + 1);
+        let before = traffic.info("mine").fallbacks;
+        assert!(traffic.pick("mine").is_some_and(|index| index < usize::from(count)));
+        assert_eq!(traffic.info("mine").fallbacks, before + 1, "it is being configured");
+        traffic.pick_until_started("mine");
+        assert_eq!(traffic.pick("mine"), Some(0));
+    }
+}
+
+#[test]
+fn a_failed_configure_is_told_once() {
+    let mut traffic = Traffic::over(3);
+    let source = r#"(module
+        (func (export "configure") (param i64 i32)
+          (if (i32.eq (local.get 1) (i32.const 5)) (then unreachable)))
+        (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0)))"#;
+    traffic.load("mine", text(source), OnFailure::Fallback).unwrap();
+    assert_eq!(traffic.pick("mine"), Some(0));
+    (traffic.candidates, traffic.generation) = (extras(5), 2);
+    assert_eq!(traffic.picks("mine", 5), [0, 1, 2, 3, 4]);
+    let info = traffic.info("mine");
+    assert_eq!((info.failures, info.fallbacks), (2, 5), "the second at once, then a pause");
+    let reason = "configure: wasm trap: wasm `unreachable` instruction executed";
+    assert_eq!(info.last_failure.as_deref(), Some(reason));
+    (traffic.candidates, traffic.generation) = (extras(4), 3);
+    traffic.advance(Duration::from_millis(100));
+    assert_eq!(traffic.picks("mine", 3), [0; 3]);
+}
+
+#[test]
+fn slow_picks_leave_the_workers_of_the_runtime() {
+    let mut traffic = Traffic::in_time(LONG);
+    let source = text(&format!("(module {})", guest(1, 0, 8_000_000)));
+    traffic.load("slow", source, OnFailure::Fallback).unwrap();
+    traffic.runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let (slow, quick) = (key("slow", ""), key("quick", ""));
+    assert_eq!(traffic.pick_at(&slow, "slow"), Some(1));
+    assert_eq!(traffic.pick_at(&quick, "rr"), Some(0));
+    traffic.runtime.block_on(async {
+        let mut picking = std::pin::pin!(traffic.picking(&slow, Some("slow")));
+        assert_eq!(futures::poll!(&mut picking), std::task::Poll::Pending, "on another thread");
+        // What is quick is picked here and now.
+        assert_eq!(traffic.picking(&quick, Some("rr")).now_or_never(), Some(Some(1)));
+        let more = (0..3).map(|_| traffic.picking(&slow, Some("slow")));
+        let picks = futures::future::join(picking, futures::future::join_all(more)).await;
+        assert_eq!(picks, (Some(1), vec![Some(1); 3]), "each waits for its turn");
+    });
+    assert_eq!(traffic.info("slow").fallbacks, 0);
 }

@@ -1,6 +1,11 @@
 //! One listening socket: binding it, the loop that hands over what arrives, and why it could not be bound.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -54,6 +59,14 @@ impl Listener {
         }
         socket.listen(BACKLOG)?;
         Ok(Self::Tcp(TcpListener::from_std(socket.into())?))
+    }
+
+    /// A UDP socket, as it can be followed to its end; nothing for TCP.
+    pub(super) fn socket(&self) -> Weak<UdpSocket> {
+        match self {
+            Self::Tcp(_) => Weak::new(),
+            Self::Udp(socket) => Arc::downgrade(socket),
+        }
     }
 
     /// Hands over what arrives, until dropped.

@@ -10,14 +10,14 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use imbl::ordmap::DiffItem;
 use parking_lot::RwLock;
-use tokio::{task::JoinHandle, time::Instant};
+use tokio::{net::UdpSocket, task::JoinHandle, time::Instant};
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -112,6 +112,8 @@ struct Bound {
     beside_wildcard: bool,
     task: JoinHandle<()>,
     _descriptor: Held,
+    /// Whoever answers a client has it for a moment.
+    socket: Weak<UdpSocket>,
 }
 
 struct Failed {
@@ -233,10 +235,11 @@ impl Listeners {
             }
         }
         let owner = Arc::new(RwLock::new(owner));
+        let socket = listener.socket();
         let (deliver, descriptors) = (Arc::clone(&self.deliver), self.descriptors.clone());
         let serve = listener.serve(place.address, Arc::clone(&owner), deliver, descriptors);
         let task = self.tasks.spawn(serve);
-        slot.bound = Some(Bound { owner, beside_wildcard, task, _descriptor: descriptor });
+        slot.bound = Some(Bound { owner, beside_wildcard, task, socket, _descriptor: descriptor });
         Ok(())
     }
 
@@ -285,7 +288,7 @@ impl Listeners {
 
     /// Stops listening. On return the ports are free, and connections that nobody accepted are reset.
     async fn close(&mut self, places: Vec<Place>) {
-        let mut ended = Vec::new();
+        let (mut ended, mut sockets) = (Vec::new(), Vec::new());
         for place in places {
             let Some(slot) = self.slots.get_mut(&place) else { continue };
             if let Some(failed) = slot.failed.take() {
@@ -293,6 +296,7 @@ impl Listeners {
             }
             if let Some(bound) = slot.bound.take() {
                 bound.task.abort();
+                sockets.push(bound.socket);
                 ended.push(bound.task);
             }
             if slot.claims.is_empty() {
@@ -301,6 +305,9 @@ impl Listeners {
         }
         // The tasks were aborted, so how they ended says nothing.
         futures::future::join_all(ended).await;
+        while sockets.iter().any(|socket| socket.strong_count() > 0) {
+            tokio::task::yield_now().await;
+        }
     }
 }
 

@@ -70,7 +70,7 @@ pub enum Connection<'a> {
     Tcp(TcpStream),
     /// One datagram, and the socket that answers from the address that the client dialled.
     Udp {
-        /// Bound to the destination.
+        /// Bound to the destination. Only the plane keeps it: the port must be free when the plane lets it go.
         socket: &'a Arc<UdpSocket>,
         /// What the client sent.
         payload: &'a [u8],

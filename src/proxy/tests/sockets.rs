@@ -142,6 +142,33 @@ async fn steps_over_endpoints_that_do_not_accept() {
 }
 
 #[tokio::test]
+async fn a_load_balancer_steps_over_nodes_whose_endpoint_does_not_accept() {
+    let (house, one, vip) = (House::start(), Server::start(POD_1).await, free(VIP));
+    let dead = [endpoint(free(POD_2)), endpoint(free([127, 252, 3, 1]))];
+    let all = [endpoint(one.address), dead[0].clone(), dead[1].clone()];
+    let mut route = Route { external_local: true, ..route(Protocol::Tcp, vip, &all) };
+    route.frontends[0].kind = FrontendKind::LoadBalancer;
+    house.publish(std::slice::from_ref(&route)).await;
+    for _ in 0..6 {
+        assert_eq!(who_answers(CLIENT, vip).await.unwrap(), one.address);
+    }
+    // Many at a time share the load balancer's turns.
+    let clients = (0..24).map(|_| who_answers(CLIENT, vip));
+    for answered in futures::future::join_all(clients).await {
+        assert_eq!(answered.unwrap(), one.address);
+    }
+    // Of the node's own endpoints, one may be alive.
+    route.endpoints = [endpoint(free([127, 252, 1, 2])), endpoint(one.address)].into();
+    house.publish(std::slice::from_ref(&route)).await;
+    for _ in 0..4 {
+        assert_eq!(who_answers(CLIENT, vip).await.unwrap(), one.address);
+    }
+    route.endpoints = dead.into();
+    house.publish(&[route]).await;
+    assert_eq!(kind(who_answers(CLIENT, vip).await), Some(ErrorKind::ConnectionReset));
+}
+
+#[tokio::test]
 async fn open_connections_outlive_their_endpoint_and_service() {
     let (house, (one, two), vip) = (House::start(), two_servers().await, free(VIP));
     house.publish(&[web(vip, &[&one])]).await;
@@ -293,6 +320,62 @@ async fn udp_sessions_stay_with_an_endpoint_until_it_goes() {
     let rest = 1 - first;
     house.publish(&[route(Protocol::Udp, vip, &endpoints[rest..=rest])]).await;
     assert_eq!(ask(&client, vip, &servers).await.0, rest);
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn udp_sessions_end_with_their_frontend() {
+    let (mut house, vip, port) = (House::start(), free(VIP), free([127, 0, 0, 1]));
+    let server = UdpSocket::bind("127.252.1.1:0").await.unwrap();
+    let backend = endpoint(server.local_addr().unwrap());
+    let inner = route(Protocol::Udp, vip, &[backend]);
+    let mut outer = inner.clone();
+    outer.frontends.push(Frontend { kind: FrontendKind::NodePort, address: port });
+    let active = |house: &House| house.proxy.snapshot()[0].endpoints[0].active;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    for _ in 0..10 {
+        house.publish(std::slice::from_ref(&outer)).await;
+        ask(&client, vip, &[&server]).await;
+        ask(&client, port, &[&server]).await;
+        house.publish(std::slice::from_ref(&inner)).await;
+        // The port is anybody's now.
+        drop(UdpSocket::bind(port).await.unwrap());
+        let one_left = async {
+            while active(&house) != 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LONG, one_left).await.unwrap();
+        ask(&client, vip, &[&server]).await;
+    }
+    let mut heir = route(Protocol::Udp, port, &outer.endpoints);
+    heir.name.service.name = Arc::from("heir");
+    house.publish(std::slice::from_ref(&outer)).await;
+    ask(&client, port, &[&server]).await;
+    house.publish(&[inner, heir]).await;
+    ask(&client, port, &[&server]).await;
+    assert!(house.notices.try_recv().is_err(), "the port was free for its heir");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn udp_goes_on_through_a_listener_that_was_away() {
+    let (house, vip) = (House::start(), free(VIP));
+    let server = UdpSocket::bind("127.252.2.1:0").await.unwrap();
+    let backend = endpoint(server.local_addr().unwrap());
+    let everywhere = route(Protocol::Udp, vip, std::slice::from_ref(&backend));
+    // Ready, but on no node, so that nobody may use it.
+    let nowhere = Route {
+        internal_local: true,
+        endpoints: [Endpoint { node: None, ..backend }].into(),
+        ..everywhere.clone()
+    };
+    let client = UdpSocket::bind("127.252.2.9:0").await.unwrap();
+    for _ in 0..3 {
+        house.publish(std::slice::from_ref(&everywhere)).await;
+        ask(&client, vip, &[&server]).await;
+        house.publish(std::slice::from_ref(&nowhere)).await;
+    }
     house.stop().await;
 }
 

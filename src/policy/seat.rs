@@ -1,0 +1,345 @@
+//! [`Seat`]: one scheduler instance, where its guest is, and what happens when it fails.
+//!
+//! A guest that is ready picks where the connection is handled, which takes nanoseconds. What may take longer, a start,
+//! a `configure` and the picks of a guest that was seen to be slow, is done by [`Guests`] on threads of their own; the
+//! guest is away meanwhile, and whoever needs it waits for [`Guests::patience`] and then does without. No lock is held
+//! while a guest runs.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::spawn_blocking,
+    time::{Instant, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
+
+/// How long a connection waits for a guest that went away, at most. A core module is back in a fraction of a
+/// millisecond; what takes longer is a component, and clients do not wait for its start.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A pick that took longer is done away from the runtime's workers next time, lest it hold up other services.
+const SLOW: Duration = Duration::from_millis(1);
+/// Quick picks after which a slow guest is trusted again: one slow pick among so many costs each less than a connect.
+const TRUSTED_AFTER: u32 = 256;
+
+/// Guests that may configure themselves or pick slowly at one time. Each has 20 ms.
+const CALLS_MAX: usize = 4;
+/// Components that may start at one time, each in up to 2 s: they leave the machine to the traffic.
+const STARTS_MAX: usize = 2;
+
+/// Pause after the second failure in a row; doubles with each further one. After the first there is none.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// Without a failure for so long, the next one counts as the first. More than the longest pause.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// What one connection asks.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// Changes whenever the candidates do.
+    pub(super) generation: u64,
+    pub(super) candidates: &'a Candidates,
+    pub(super) flow: &'a Flow,
+}
+
+/// What a guest answered.
+pub(super) struct Answer {
+    /// `None` for no opinion.
+    pub(super) index: Option<usize>,
+    pub(super) took: Duration,
+}
+
+/// Why a guest did not answer.
+pub(super) enum Miss {
+    /// It failed just now, and this was told to nobody else.
+    Failed(Failure),
+    /// It failed before and rests.
+    Pausing,
+    /// It is being started or configured, or others keep it busy.
+    Away,
+}
+
+/// Runs guests on threads of their own.
+pub(super) struct Guests {
+    /// How long a connection waits for a guest that went away.
+    pub(super) patience: Duration,
+    tasks: TaskTracker,
+    calls: Arc<Semaphore>,
+    starts: Arc<Semaphore>,
+}
+
+/// One scheduler instance of one place.
+pub(super) struct Seat {
+    policy: Arc<WasmPolicy>,
+    state: Mutex<State>,
+    /// The guest came back, or is no more.
+    returned: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    guest: Guest,
+    /// What the guest was configured with last.
+    generation: Option<u64>,
+    failures_in_a_row: u32,
+    failed_at: Option<Instant>,
+    /// A failure that no connection knows of.
+    untold: Option<Failure>,
+    /// Quick picks until the guest is trusted; 0 = it is.
+    distrust: u32,
+}
+
+#[derive(Default)]
+enum Guest {
+    #[default]
+    None,
+    Here(Box<dyn Picker>),
+    /// Since then.
+    Away(Instant),
+}
+
+/// A guest that was taken from its seat, which gets it back, whatever happens.
+struct Outing {
+    seat: Arc<Seat>,
+    /// `None` for one that is yet to be started.
+    guest: Option<Box<dyn Picker>>,
+    is_over: bool,
+}
+
+/// What to do about a request.
+enum Step {
+    /// The guest is ready.
+    Ask {
+        outing: Outing,
+        is_trusted: bool,
+    },
+    /// It must be started or configured.
+    Prepare(Outing),
+    /// It is away since then.
+    Wait(Instant),
+    Miss(Miss),
+}
+
+impl Default for Guests {
+    fn default() -> Self {
+        Self {
+            patience: PATIENCE,
+            tasks: TaskTracker::new(),
+            calls: Arc::new(Semaphore::new(CALLS_MAX)),
+            starts: Arc::new(Semaphore::new(STARTS_MAX)),
+        }
+    }
+}
+
+impl Guests {
+    /// Frees the memory of guests, which takes a while.
+    pub(super) fn discard<T: Send + 'static>(&self, gone: T) {
+        self.tasks.spawn_blocking(move || drop(gone));
+    }
+
+    fn prepare(&self, outing: Outing, generation: u64, candidates: Candidates) {
+        let starts = outing.guest.is_none() && outing.seat.policy.program().is_component();
+        let permits = Arc::clone(if starts { &self.starts } else { &self.calls });
+        self.tasks.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let done = spawn_blocking(move || {
+                let _permit = permit;
+                outing.prepare(generation, &candidates);
+            });
+            // Should it panic, the seat knows.
+            done.await.ok();
+        });
+    }
+
+    /// Lets a slow guest pick, for as long as a connection waits.
+    async fn ask(&self, outing: Outing, flow: Flow) -> Result<Answer, Miss> {
+        let permits = Arc::clone(&self.calls);
+        let answer = self.tasks.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let asked = spawn_blocking(move || {
+                let _permit = permit;
+                outing.ask(&flow)
+            });
+            asked.await.unwrap_or(Err(Miss::Away))
+        });
+        match timeout(self.patience, answer).await {
+            Ok(Ok(answer)) => answer,
+            _ => Err(Miss::Away),
+        }
+    }
+}
+
+impl Seat {
+    /// A seat without a guest.
+    pub(super) fn new(policy: &Arc<WasmPolicy>) -> Arc<Self> {
+        let (state, returned) = (Mutex::default(), Notify::new());
+        Arc::new(Self { policy: Arc::clone(policy), state, returned })
+    }
+
+    /// Whether its guest was started.
+    pub(super) fn has_guest(&self) -> bool {
+        matches!(self.state.lock().guest, Guest::Here(_))
+    }
+
+    /// Has the guest pick. It is started and configured as needed; if that takes long, the next connections find it.
+    pub(super) async fn pick(
+        self: &Arc<Self>,
+        request: Request<'_>,
+        guests: &Guests,
+    ) -> Result<Answer, Miss> {
+        let mut first_since = None;
+        loop {
+            // Before looking, so that no return is missed.
+            let returned = self.returned.notified();
+            let since = match self.step(request.generation) {
+                Step::Ask { outing, is_trusted: true } => return outing.ask(request.flow),
+                Step::Ask { outing, is_trusted: false } => {
+                    return guests.ask(outing, *request.flow).await;
+                }
+                Step::Prepare(outing) => {
+                    guests.prepare(outing, request.generation, Arc::clone(request.candidates));
+                    Instant::now()
+                }
+                Step::Wait(since) => since,
+                Step::Miss(miss) => return Err(miss),
+            };
+            let waited = first_since.get_or_insert(since).elapsed();
+            let left = guests.patience.saturating_sub(waited);
+            if left.is_zero() || timeout(left, returned).await.is_err() {
+                return Err(Miss::Away);
+            }
+        }
+    }
+
+    /// Has the guest pick if it is ready.
+    pub(super) async fn pick_if_ready(
+        self: &Arc<Self>,
+        request: Request<'_>,
+        guests: &Guests,
+    ) -> Option<usize> {
+        let (outing, is_trusted) = {
+            let mut state = self.state.lock();
+            if !state.is_ready(request.generation) {
+                return None;
+            }
+            (self.take(&mut state), state.distrust == 0)
+        };
+        let answer = match is_trusted {
+            true => outing.ask(request.flow),
+            false => guests.ask(outing, *request.flow).await,
+        };
+        answer.ok()?.index
+    }
+
+    fn step(self: &Arc<Self>, generation: u64) -> Step {
+        let mut state = self.state.lock();
+        if let Some(failure) = state.untold.take() {
+            return Step::Miss(Miss::Failed(failure));
+        }
+        match state.guest {
+            Guest::Away(since) => return Step::Wait(since),
+            Guest::None if state.pauses() => return Step::Miss(Miss::Pausing),
+            Guest::None | Guest::Here(_) => {}
+        }
+        let (is_ready, is_trusted) = (state.is_ready(generation), state.distrust == 0);
+        let outing = self.take(&mut state);
+        if is_ready { Step::Ask { outing, is_trusted } } else { Step::Prepare(outing) }
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State) -> Outing {
+        let guest = match std::mem::replace(&mut state.guest, Guest::Away(Instant::now())) {
+            Guest::Here(guest) => Some(guest),
+            Guest::None | Guest::Away(_) => None,
+        };
+        Outing { seat: Arc::clone(self), guest, is_over: false }
+    }
+}
+
+impl State {
+    /// Whether the guest is here and knows these candidates. Not only newer ones are others: a connection may still have
+    /// the table before.
+    fn is_ready(&self, generation: u64) -> bool {
+        matches!(self.guest, Guest::Here(_)) && self.generation == Some(generation)
+    }
+
+    fn pauses(&self) -> bool {
+        let Some(failed_at) = self.failed_at else { return false };
+        let Some(doublings) = self.failures_in_a_row.checked_sub(2) else { return false };
+        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX);
+        failed_at.elapsed() < pause
+    }
+
+    fn failed(&mut self) {
+        let now = Instant::now();
+        let again = self.failed_at.is_some_and(|at| now.duration_since(at) < FORGIVEN_AFTER);
+        self.failures_in_a_row = if again { self.failures_in_a_row.saturating_add(1) } else { 1 };
+        self.failed_at = Some(now);
+        self.guest = Guest::None;
+    }
+}
+
+impl Outing {
+    /// Starts the guest if there is none, and tells it its endpoints.
+    fn prepare(mut self, generation: u64, candidates: &Candidates) {
+        let guest = match self.guest.take() {
+            Some(guest) => Ok(guest),
+            None => self.seat.policy.instance(),
+        };
+        let prepared = guest.and_then(|mut guest| {
+            guest.configure(generation, candidates)?;
+            Ok(guest)
+        });
+        self.end(|state| match prepared {
+            Ok(guest) => {
+                state.guest = Guest::Here(guest);
+                state.generation = Some(generation);
+            }
+            Err(failure) => {
+                state.failed();
+                state.untold = Some(failure);
+            }
+        });
+    }
+
+    /// Has the guest pick.
+    fn ask(mut self, flow: &Flow) -> Result<Answer, Miss> {
+        let Some(mut guest) = self.guest.take() else { return Err(Miss::Away) };
+        let started = Instant::now();
+        let picked = guest.pick(flow);
+        let took = started.elapsed();
+        // One that failed is freed here, not under the lock.
+        let kept = picked.is_ok().then_some(guest);
+        self.end(|state| {
+            let distrust = state.distrust.saturating_sub(1);
+            state.distrust = if took > SLOW { TRUSTED_AFTER } else { distrust };
+            match kept {
+                Some(guest) => state.guest = Guest::Here(guest),
+                None => state.failed(),
+            }
+        });
+        picked.map(|index| Answer { index, took }).map_err(Miss::Failed)
+    }
+
+    fn end(&mut self, change: impl FnOnce(&mut State)) {
+        self.is_over = true;
+        change(&mut self.seat.state.lock());
+        self.seat.returned.notify_waiters();
+    }
+}
+
+impl Drop for Outing {
+    /// A panic, or a job that was never run.
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.end(|state| {
+                state.failed();
+                state.untold = Some(Failure("its host failed".to_owned()));
+            });
+        }
+    }
+}
