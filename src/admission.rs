@@ -183,7 +183,7 @@ impl Drop for Work {
 }
 
 /// The source as it is counted; `None` for this machine.
-fn bounded_source(source: IpAddr) -> Option<IpAddr> {
+pub(crate) fn bounded_source(source: IpAddr) -> Option<IpAddr> {
     match source.to_canonical() {
         source if source.is_loopback() => None,
         IpAddr::V6(v6) => {

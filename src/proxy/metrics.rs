@@ -63,7 +63,7 @@ pub(crate) enum Refusal {
     Source,
     /// The policy refused, or every endpoint that was tried failed.
     NotConnected,
-    /// As many connections as the proxy carries.
+    /// As many connections as the proxy carries, in all or of one service, and none is idle.
     Bound,
 }
 

@@ -9,6 +9,7 @@
 
 mod affinity;
 mod choice;
+mod connections;
 pub mod dataplane;
 mod live;
 mod metrics;
@@ -23,18 +24,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::{
-    net::TcpStream,
-    sync::{Semaphore, watch},
-    time::Instant,
-};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    descriptors::{Budget, Purpose},
+    descriptors::Budget,
     policy::{Candidates, Flow},
     proxy::{
         choice::Chooser,
+        connections::{Bounds, Connections},
         dataplane::{Connection, DataPlane, Deliver, Duty, Incoming},
         metrics::Refusal,
         udp::Sessions,
@@ -46,11 +44,7 @@ use crate::{
 pub use metrics::{Metrics, Totals};
 pub use stats::{EndpointStats, RouteStats};
 
-/// Connections carried at one time, if there are descriptors for so many; one costs 32 KiB. Past it, clients are reset.
-const CONNECTIONS_MAX: usize = 16_384;
-/// What one connection takes: the client's and the endpoint's.
-const DESCRIPTORS_PER_CONNECTION: usize = 2;
-/// UDP sessions alive at one time, likewise; one costs a descriptor. Past it, the longest unused ones end.
+/// UDP sessions alive at one time, if there are descriptors for so many. Past it, the longest unused ones end.
 const SESSIONS_MAX: usize = 8192;
 /// At most one complaint about the bound in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
@@ -114,13 +108,6 @@ pub struct Timeouts {
     pub udp_stream: Duration,
 }
 
-/// How much is carried at one time.
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    connections: usize,
-    sessions: usize,
-}
-
 impl Default for Timeouts {
     /// As conntrack has them (`nf_conntrack_udp_timeout`, `_stream`) and kube-proxy (`tcpEstablishedTimeout`).
     fn default() -> Self {
@@ -144,9 +131,8 @@ pub struct Proxy {
     forget: Forget,
     notices: notice::Sender,
     served: watch::Sender<u64>,
-    connections: TaskTracker,
-    permits: Arc<Semaphore>,
-    bounds: Bounds,
+    connections: Arc<Connections>,
+    tasks: TaskTracker,
     /// Ends what is open.
     end: CancellationToken,
     bound_reported_at: Mutex<Option<Instant>>,
@@ -155,8 +141,8 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy that carries nothing yet.
     pub fn new(options: Options, pick: Pick, forget: Forget, notices: notice::Sender) -> Arc<Self> {
-        let bounds = Bounds { connections: CONNECTIONS_MAX, sessions: SESSIONS_MAX };
-        Self::bounded(options, pick, forget, notices, bounds)
+        let bounds = Bounds::within(&options.descriptors);
+        Self::bounded(options, pick, forget, notices, (bounds, SESSIONS_MAX))
     }
 
     fn bounded(
@@ -164,23 +150,22 @@ impl Proxy {
         pick: Pick,
         forget: Forget,
         notices: notice::Sender,
-        bounds: Bounds,
+        (connections, sessions): (Bounds, usize),
     ) -> Arc<Self> {
         let metrics = Metrics::default();
         Arc::new(Self {
             chooser: Chooser::new(pick),
             views: Views::new(options.client_node, options.view, metrics.clone()),
-            sessions: Sessions::new(metrics.sessions.clone(), bounds.sessions),
+            sessions: Sessions::new(metrics.sessions.clone(), sessions),
             metrics,
             timeouts: Mutex::new(options.timeouts),
             drain: options.drain,
-            descriptors: options.descriptors,
+            descriptors: options.descriptors.clone(),
             forget,
             notices,
             served: watch::Sender::new(0),
-            connections: TaskTracker::new(),
-            permits: Arc::new(Semaphore::new(bounds.connections)),
-            bounds,
+            connections: Connections::new(connections, options.descriptors),
+            tasks: TaskTracker::new(),
             end: CancellationToken::new(),
             bound_reported_at: Mutex::new(None),
         })
@@ -210,12 +195,12 @@ impl Proxy {
             token: token.clone(),
         };
         tokio::join!(plane.run(duty), self.follow(table, &planes_table, &token));
-        self.connections.close();
-        if tokio::time::timeout(self.drain, self.connections.wait()).await.is_err() {
-            tracing::info!(open = self.connections.len(), "connections reset after the drain time");
+        self.tasks.close();
+        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
+            tracing::info!(open = self.tasks.len(), "connections reset after the drain time");
         }
         self.end.cancel();
-        self.connections.wait().await;
+        self.tasks.wait().await;
         self.sessions.end_all().await;
     }
 
@@ -301,22 +286,20 @@ impl Proxy {
     }
 
     fn take_connection(self: &Arc<Self>, client: TcpStream, dialled: Dialled<'_>) {
-        let permit = Arc::clone(&self.permits).try_acquire_owned().ok();
-        let descriptors = self.descriptors.take(Purpose::Connection, DESCRIPTORS_PER_CONNECTION);
-        let Some(admitted) = permit.zip(descriptors) else {
-            self.refuse(dialled.route, dialled.source, Refusal::Bound);
+        let Dialled { route, source, destination, frontend, .. } = dialled;
+        let Some(place) = self.connections.admit(&route.service, destination, source.ip()) else {
+            self.refuse(route, source, Refusal::Bound);
             return tcp::reset(client);
         };
         match self.views.resolve(dialled) {
             Ok((view, flow)) => {
-                let (proxy, frontend) = (Arc::clone(self), dialled.frontend);
-                self.connections.spawn(async move {
-                    proxy.carry(client, frontend, view, flow).await;
-                    drop(admitted);
+                let proxy = Arc::clone(self);
+                self.tasks.spawn(async move {
+                    proxy.carry(client, frontend, view, flow, &place).await;
                 });
             }
             Err(refusal) => {
-                self.refuse(dialled.route, dialled.source, refusal);
+                self.refuse(route, source, refusal);
                 tcp::reset(client);
             }
         }
@@ -334,10 +317,7 @@ impl Proxy {
                 let mut reported_at = self.bound_reported_at.lock();
                 if reported_at.is_none_or(|at| at.elapsed() >= BOUND_REPORT_PAUSE) {
                     *reported_at = Some(Instant::now());
-                    tracing::warn!(
-                        bound = self.bounds.connections,
-                        "connections or sessions refused at the bound"
-                    );
+                    tracing::warn!(%route, "connections or sessions refused at a bound");
                 }
             }
             _ => {}

@@ -23,6 +23,7 @@ use crate::{
     policy::Flow,
     proxy::{
         Proxy, choice,
+        connections::Admitted,
         live::Live,
         metrics::Refusal,
         views::{Dialled, View},
@@ -46,6 +47,7 @@ impl Proxy {
         frontend: FrontendKind,
         mut view: Arc<View>,
         mut flow: Flow,
+        place: &Admitted,
     ) {
         let mut tried = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
@@ -53,13 +55,17 @@ impl Proxy {
                 break;
             };
             let started = Instant::now();
-            match connect(flow.source.ip(), chosen.target).await {
+            let connected = tokio::select! {
+                connected = connect(flow.source.ip(), chosen.target) => connected,
+                () = place.ended() => break,
+            };
+            match connected {
                 Ok(upstream) => {
                     chosen.live.connected(started.elapsed());
                     choice::remember(&view, &flow, &chosen.live);
                     view.counters.carried();
                     self.metrics.open.inc();
-                    let (sent, received) = self.relay(client, upstream, &chosen.live).await;
+                    let (sent, received) = self.relay(client, upstream, &chosen.live, place).await;
                     self.metrics.open.dec();
                     view.counters.moved(sent, received);
                     drop(chosen.active);
@@ -89,9 +95,15 @@ impl Proxy {
 
     /// Copies both ways until both sides are done; each side's end of data is passed on as such, and a reset as a
     /// reset. Returns the bytes that went up and came down.
-    async fn relay(&self, mut client: TcpStream, upstream: TcpStream, live: &Live) -> (u64, u64) {
+    async fn relay(
+        &self,
+        mut client: TcpStream,
+        upstream: TcpStream,
+        live: &Live,
+        place: &Admitted,
+    ) -> (u64, u64) {
         client.set_nodelay(true).ok();
-        let meter = Meter::default();
+        let meter = Meter { place, sent: AtomicU64::new(0), received: AtomicU64::new(0) };
         let mut upstream =
             Metered { inner: upstream, meter: &meter, live, asked_at: None, asked: false };
         let copied = tokio::select! {
@@ -99,6 +111,7 @@ impl Proxy {
                 &mut client, &mut upstream, COPY_BUFFER_BYTES, COPY_BUFFER_BYTES,
             ) => copied.map(drop),
             () = meter.silence(self.timeouts().tcp) => Err(io::ErrorKind::TimedOut.into()),
+            () = place.ended() => Err(io::ErrorKind::ConnectionAborted.into()),
             () = self.end.cancelled() => Err(io::ErrorKind::ConnectionAborted.into()),
         };
         if copied.is_err() {
@@ -140,13 +153,23 @@ pub(crate) fn may_come_from(client: IpAddr, target: IpAddr) -> bool {
 }
 
 /// Bytes moved by one connection.
-#[derive(Default)]
-struct Meter {
+struct Meter<'a> {
+    place: &'a Admitted,
     sent: AtomicU64,
     received: AtomicU64,
 }
 
-impl Meter {
+impl Meter<'_> {
+    fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Relaxed);
+        self.place.moved();
+    }
+
+    fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
+        self.place.moved();
+    }
+
     /// Returns when nothing has moved for this long (and at most twice as long).
     async fn silence(&self, limit: Duration) {
         let moved = || (self.sent.load(Relaxed), self.received.load(Relaxed));
@@ -163,7 +186,7 @@ impl Meter {
 /// The connection to an endpoint, counted and timed.
 struct Metered<'a> {
     inner: TcpStream,
-    meter: &'a Meter,
+    meter: &'a Meter<'a>,
     live: &'a Live,
     /// The first bytes went up then, and no answer has come.
     asked_at: Option<Instant>,
@@ -172,7 +195,7 @@ struct Metered<'a> {
 
 impl Metered<'_> {
     fn sent(&mut self, bytes: usize) {
-        self.meter.sent.fetch_add(bytes as u64, Relaxed);
+        self.meter.sent(bytes);
         if !self.asked && bytes > 0 {
             self.asked = true;
             self.asked_at = Some(Instant::now());
@@ -189,11 +212,11 @@ impl AsyncRead for Metered<'_> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
         let received = buffer.filled().len() - before;
-        self.meter.received.fetch_add(received as u64, Relaxed);
-        if received > 0
-            && let Some(asked_at) = self.asked_at.take()
-        {
-            self.live.answered(asked_at.elapsed());
+        if received > 0 {
+            self.meter.received(received);
+            if let Some(asked_at) = self.asked_at.take() {
+                self.live.answered(asked_at.elapsed());
+            }
         }
         Poll::Ready(Ok(()))
     }

@@ -32,17 +32,17 @@ struct House {
 
 impl House {
     fn start() -> Self {
-        Self::bounded(Bounds { connections: CONNECTIONS_MAX, sessions: SESSIONS_MAX })
+        Self::bounded(Bounds::within(&options().descriptors), SESSIONS_MAX)
     }
 
-    fn bounded(bounds: Bounds) -> Self {
+    fn bounded(connections: Bounds, sessions: usize) -> Self {
         let (sender, notices) = mpsc::channel(64);
         let forgotten = Arc::<Mutex<Vec<RouteName>>>::default();
         let forget: Forget = {
             let forgotten = Arc::clone(&forgotten);
             Arc::new(move |route| forgotten.lock().push(route.clone()))
         };
-        let proxy = Proxy::bounded(options(), in_turn(), forget, sender, bounds);
+        let proxy = Proxy::bounded(options(), in_turn(), forget, sender, (connections, sessions));
         let table = watch::Sender::new(Arc::default());
         let token = CancellationToken::new();
         let mut tasks = JoinSet::new();

@@ -33,7 +33,7 @@ use crate::{
         tcp::may_come_from,
         views::{Dialled, View},
     },
-    route::{Endpoint, Route},
+    route::{Endpoint, Route, ServiceName},
 };
 
 /// A session that is used for longer than this, both ways, is a stream and kept for longer (as conntrack decides).
@@ -78,6 +78,7 @@ struct Session {
     used_at_ms: AtomicU64,
     replied: AtomicBool,
     end: CancellationToken,
+    service: ServiceName,
     _descriptor: Held,
 }
 
@@ -160,6 +161,7 @@ impl Proxy {
             used_at_ms: AtomicU64::new(self.sessions.now_ms()),
             replied: AtomicBool::new(false),
             end: self.end.child_token(),
+            service: view.route.name.service.clone(),
             _descriptor: descriptor,
         });
         self.sessions.send(&session, payload);
@@ -337,12 +339,14 @@ impl Key {
     }
 }
 
-/// Ends the sessions that were unused for longest.
+/// Ends some sessions of the service that has the most: those that were unused for longest.
 fn make_room(by_key: &mut BTreeMap<Key, Arc<Session>>) {
-    let mut oldest: Vec<_> = by_key.values().map(|s| (s.used_at_ms.load(Relaxed), s.key)).collect();
-    if oldest.is_empty() {
-        return;
+    let mut services = BTreeMap::<&ServiceName, Vec<_>>::new();
+    for session in by_key.values() {
+        let used_at = session.used_at_ms.load(Relaxed);
+        services.entry(&session.service).or_default().push((used_at, session.key));
     }
+    let Some(mut oldest) = services.into_values().max_by_key(Vec::len) else { return };
     let index = oldest.len() / EVICTED_FRACTION;
     let (_, last, _) = oldest.select_nth_unstable(index);
     let last = *last;

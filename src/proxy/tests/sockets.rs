@@ -425,7 +425,7 @@ async fn udp_sessions_end_when_idle() {
 
 #[tokio::test]
 async fn connections_and_sessions_are_bounded() {
-    let house = House::bounded(Bounds { connections: 1, sessions: 4 });
+    let house = House::bounded(Bounds::of(1), 4);
     let (one, vip) = (Server::start(POD_1).await, free(VIP));
     let server = UdpSocket::bind("127.252.1.1:0").await.unwrap();
     let endpoints = [endpoint(server.local_addr().unwrap())];
@@ -441,5 +441,78 @@ async fn connections_and_sessions_are_bounded() {
         ask(&client, vip, &[&server]).await;
         assert!(house.proxy.metrics().sessions.get() <= 4);
     }
+    house.stop().await;
+}
+
+/// A service with two addresses and another one with a third.
+fn crowded_and_quiet(server: &Server) -> ([Route; 2], [SocketAddr; 3]) {
+    let [vip, port, other] = [2, 3, 4].map(|last| free([127, 253, 0, last]));
+    let mut crowded = web(vip, &[server]);
+    crowded.frontends.push(Frontend { kind: FrontendKind::NodePort, address: port });
+    let mut quiet = web(other, &[server]);
+    quiet.name.service.name = Arc::from("quiet");
+    ([crowded, quiet], [vip, port, other])
+}
+
+#[tokio::test]
+async fn busy_clients_of_one_service_keep_only_their_own_out() {
+    let house = House::bounded(Bounds { idle: LONG, ..Bounds::of(16) }, 16);
+    let one = Server::start(POD_1).await;
+    let (routes, [vip, port, other]) = crowded_and_quiet(&one);
+    house.publish(&routes).await;
+    let mut crowd = Vec::new();
+    for nth in 0..40 {
+        let mut client = connect_from(CLIENT, if nth < 20 { vip } else { port }).await.unwrap();
+        if hello(&mut client).await.is_ok() {
+            crowd.push(client);
+        }
+    }
+    assert_eq!(crowd.len(), 12, "half for a listener, three quarters for a service");
+    for _ in 0..20 {
+        assert_eq!(who_answers(CLIENT, other).await.unwrap(), one.address);
+    }
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn the_longest_idle_connection_makes_room() {
+    let house = House::bounded(Bounds { idle: Duration::ZERO, ..Bounds::of(16) }, 16);
+    let one = Server::start(POD_1).await;
+    let (routes, [vip, _, other]) = crowded_and_quiet(&one);
+    house.publish(&routes).await;
+    let open = async |to| {
+        let mut stream = connect_from(CLIENT, to).await.unwrap();
+        hello(&mut stream).await.unwrap();
+        stream
+    };
+    let (mut quiet, mut used, mut unused) = (open(other).await, open(vip).await, open(vip).await);
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        used.write_all(b"x").await.unwrap();
+        assert_eq!(used.read_u8().await.unwrap(), b'x');
+        crowd.push(open(vip).await);
+    }
+    let ended = timeout(LONG, unused.read_u8()).await.unwrap();
+    assert_eq!(kind(ended), Some(ErrorKind::ConnectionReset));
+    quiet.write_all(b"x").await.unwrap();
+    assert_eq!(quiet.read_u8().await.unwrap(), b'x', "it is of another service");
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn udp_clients_of_one_service_end_no_session_of_another() {
+    let house = House::bounded(Bounds::of(16), 16);
+    let (vip, other) = (free(VIP), free([127, 253, 0, 2]));
+    let server = UdpSocket::bind("127.252.1.1:0").await.unwrap();
+    let endpoints = [endpoint(server.local_addr().unwrap())];
+    let mut quiet = route(Protocol::Udp, other, &endpoints);
+    quiet.name.service.name = Arc::from("quiet");
+    house.publish(&[route(Protocol::Udp, vip, &endpoints), quiet]).await;
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let session = ask(&client, other, &[&server]).await;
+    for _ in 0..40 {
+        ask(&UdpSocket::bind("127.0.0.1:0").await.unwrap(), vip, &[&server]).await;
+    }
+    assert_eq!(ask(&client, other, &[&server]).await, session, "from the same port as before");
     house.stop().await;
 }
