@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::policy::{Candidates, Failure, Flow, Picker, Policy};
-
-/// Makes [`RoundRobin`]s. Never fails.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Fallback;
+use crate::policy::{Candidates, Failure, Flow, Picker};
 
 /// Every endpoint in turn. When the endpoints change, the round goes on behind the one that was picked last, or at
 /// the same position if that is gone.
@@ -20,12 +16,6 @@ pub struct RoundRobin {
 impl Default for RoundRobin {
     fn default() -> Self {
         Self { candidates: Candidates::from([]), next: 0, last: None }
-    }
-}
-
-impl Policy for Fallback {
-    fn instance(&self) -> Result<Box<dyn Picker>, Failure> {
-        Ok(Box::<RoundRobin>::default())
     }
 }
 

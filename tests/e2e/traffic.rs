@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use crate::{
     cluster::{Cluster, names},
     http::{ask, curl, pod_at},
     pods::{tcp_echo, udp_ask, udp_ask_from},
-    tools::{Tool, can_use, eventually, wanted},
+    tools::{self, Tool, can_use, eventually, wanted},
 };
 
 /// The payment pods behind their Service.
@@ -238,6 +238,39 @@ spec:
         wanted(logs.contains(&format!("{ip}:")), logs)
     });
     assert!(pod_at(&address, 5353).starts_with("names-"), "TCP on the same port");
+}
+
+#[test]
+fn a_udp_node_port_is_free_when_its_service_gives_it_up() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start_with(&[]);
+    cluster.kubectl("create deployment echo --image=echo --port=5300");
+    let service = |name: &str| {
+        cluster.apply(&format!(
+            "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}}, spec: {{type: NodePort, \
+             selector: {{app: echo}}, ports: [{{port: 5300, protocol: UDP, nodePort: 30053}}]}}}}"
+        ));
+    };
+    service("before");
+    cluster.endpoints_ready("before", 1);
+    let node_port = cluster.place.nodeport_address();
+    let ask = || udp_ask(&node_port.to_string(), 30_053, b"who");
+    assert!(ask().starts_with("echo-"));
+    let change =
+        r#"{"spec":{"type":"ClusterIP","ports":[{"port":5300,"protocol":"UDP","nodePort":null}]}}"#;
+    let patch = ["patch", "service", "before", "--type=merge", "-p", change];
+    tools::run(cluster.kubectl_command(&patch)).succeeded();
+    // Sessions used to keep it for minutes.
+    eventually("the port is free", || {
+        UdpSocket::bind((node_port, 30_053)).map_err(|error| error.to_string())
+    });
+    service("after");
+    cluster.endpoints_ready("after", 1);
+    assert!(ask().starts_with("echo-"));
+    let events = cluster.kubectl("get events");
+    assert!(!events.contains("PortNotBound"), "{events}");
 }
 
 #[test]
