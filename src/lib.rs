@@ -21,6 +21,9 @@
 //! - Proxy and DNS read one snapshot per decision, and do not know that Kubernetes exists.
 //! - The layers below are enforced by `tests/tidy.rs`.
 
+// A time from a client may be any: sums and differences of times are checked or saturate. Tests may add as they like.
+#![cfg_attr(not(test), warn(clippy::arithmetic_side_effects))]
+
 pub mod telemetry;
 
 pub mod admission;

@@ -11,6 +11,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -18,7 +19,9 @@ use rcgen::{
 use serde_json::json;
 
 /// Certificates are valid for ten years: nobody rotates a sandbox.
-const VALID_YEARS: i16 = 10;
+const VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+/// How far behind the clock of a client may be.
+const BEHIND_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// The administrator's user name and group, as kubeadm has them.
 const ADMINISTRATOR: &str = "kubernetes-admin";
 const ADMINISTRATORS: &str = "system:masters";
@@ -171,10 +174,9 @@ fn authority_parameters() -> CertificateParams {
 }
 
 fn validity<T: From<std::time::SystemTime>>() -> (T, T) {
-    let now = jiff::Timestamp::now();
-    // An hour back, for clients whose clock is behind.
-    let from = now - jiff::SignedDuration::from_hours(1);
-    let to = now + jiff::SignedDuration::from_hours(i64::from(VALID_YEARS) * 365 * 24);
+    let now = Timestamp::now();
+    let from = now.checked_sub(BEHIND_MAX).unwrap_or(Timestamp::MIN);
+    let to = now.checked_add(VALID).unwrap_or(Timestamp::MAX);
     (std::time::SystemTime::from(from).into(), std::time::SystemTime::from(to).into())
 }
 

@@ -1,5 +1,7 @@
 //! What a request asks for: the target that its path names, its query parameters, the form of the answer.
 
+use std::time::Duration;
+
 use http::{HeaderMap, header};
 use serde::Deserialize;
 use serde_json::Value;
@@ -65,9 +67,9 @@ pub(crate) struct Query {
     pub(crate) watch: String,
     pub(crate) resource_version: String,
     pub(crate) resource_version_match: String,
-    pub(crate) limit: Option<usize>,
+    pub(crate) limit: Option<i64>,
     pub(crate) r#continue: String,
-    pub(crate) timeout_seconds: Option<u64>,
+    pub(crate) timeout_seconds: Option<i64>,
     pub(crate) allow_watch_bookmarks: String,
     pub(crate) send_initial_events: String,
     pub(crate) dry_run: String,
@@ -78,10 +80,11 @@ pub(crate) struct Query {
     pub(crate) propagation_policy: String,
     pub(crate) include_object: String,
     pub(crate) follow: String,
-    pub(crate) tail_lines: Option<usize>,
+    pub(crate) tail_lines: Option<i64>,
     pub(crate) since_seconds: Option<i64>,
+    pub(crate) since_time: String,
     pub(crate) timestamps: String,
-    pub(crate) limit_bytes: Option<usize>,
+    pub(crate) limit_bytes: Option<i64>,
 }
 
 /// Boolean query parameters are written in several ways.
@@ -166,12 +169,25 @@ impl Query {
     /// The revision that a list must show; `None` for any that is new enough. Besides what says so, a list in pages
     /// that names a revision is meant exactly.
     pub(crate) fn exact_version(&self) -> Result<Option<u64>, Status> {
-        let paged = self.limit.is_some_and(|limit| limit > 0);
+        let paged = self.limit_of_page().is_some();
         match self.resource_version_match.as_str() {
             "Exact" => self.version(),
             "" if paged => self.version(),
             _ => Ok(None),
         }
+    }
+
+    /// How many objects a page of a list holds; `None` for all.
+    pub(crate) fn limit_of_page(&self) -> Option<usize> {
+        let limit = self.limit.filter(|limit| *limit > 0)?;
+        Some(usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+
+    /// How long a watch lasts; `None` for as long as the server likes. A time that is over ends it at once, as with
+    /// kube-apiserver.
+    pub(crate) fn lasting(&self) -> Option<Duration> {
+        let seconds = self.timeout_seconds.filter(|seconds| *seconds != 0)?;
+        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     }
 
     pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {

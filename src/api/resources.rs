@@ -189,7 +189,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
             .as_ref()
             .is_some_and(|after| (&object.key.namespace, &object.key.name) <= (&after.0, &after.1))
     });
-    let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    let limit = query.limit_of_page().unwrap_or(usize::MAX);
     let page: Vec<Arc<Object>> = objects.by_ref().take(limit).cloned().collect();
     let remaining = objects.count();
     let more = page.last().filter(|_| remaining > 0).map(|last| {

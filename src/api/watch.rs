@@ -4,7 +4,7 @@
 //! events, and is told to list again (410) once history has passed it. What it begins with must be taken in the time
 //! of a list. The long documents of events are shared by all watches.
 
-use std::{convert::Infallible, sync::Arc, time::Duration, vec};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration, vec};
 
 use axum::{
     body::{Body, Bytes},
@@ -15,7 +15,7 @@ use http::header;
 use jiff::Timestamp;
 use rand::RngExt;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,15 +51,12 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
             let view = api.registry.view();
             let objects: Vec<_> = selected(&view, &request.target, &selectors).cloned().collect();
             let bookmark = initial_events && bookmarks;
-            let first =
-                First { objects: objects.into_iter(), bookmark, end: Instant::now() + ANSWER_MAX };
+            let first = First { objects: objects.into_iter(), bookmark, begun: Instant::now() };
             (view.revision(), Some(first))
         }
     };
-    let lasting = query.timeout_seconds.map_or_else(
-        || DURATION_MIN.mul_f64(1.0 + rand::rng().random::<f64>()),
-        Duration::from_secs,
-    );
+    let lasting =
+        query.lasting().unwrap_or_else(|| DURATION_MIN.mul_f64(rand::rng().random_range(1.0..2.0)));
     let subscription = api.registry.subscribe(&[request.target.kind], after);
     let watch = Watch {
         subscription: subscription.in_batches_of(PIECE),
@@ -67,7 +64,7 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
         selectors,
         form,
         bookmarks,
-        end: Instant::now() + lasting,
+        end: Box::pin(sleep(lasting)),
         stop: api.stop.clone(),
         first,
         pieces: Pieces::default(),
@@ -83,8 +80,8 @@ struct First {
     objects: vec::IntoIter<Arc<Object>>,
     /// Whether a bookmark tells that this was all.
     bookmark: bool,
-    /// It must be taken by then.
-    end: Instant,
+    /// It must be taken in the time of an answer.
+    begun: Instant,
 }
 
 struct Watch {
@@ -93,7 +90,7 @@ struct Watch {
     selectors: Selectors,
     form: Form,
     bookmarks: bool,
-    end: Instant,
+    end: Pin<Box<Sleep>>,
     stop: CancellationToken,
     first: Option<First>,
     /// What is to be sent before more is looked for.
@@ -116,12 +113,11 @@ impl Watch {
                 self.begin(first);
                 continue;
             }
-            let bookmark_at = Instant::now() + BOOKMARK_INTERVAL;
             tokio::select! {
                 () = self.stop.cancelled() => return None,
-                () = sleep_until(self.end) => return None,
+                () = &mut self.end => return None,
                 events = self.subscription.next() => self.lines(events),
-                () = sleep_until(bookmark_at), if self.bookmarks => {
+                () = sleep(BOOKMARK_INTERVAL), if self.bookmarks => {
                     let events = self.subscription.take();
                     self.lines(events);
                     if !self.over {
@@ -134,7 +130,7 @@ impl Watch {
 
     /// Goes on with what is sent before anything happens.
     fn begin(&mut self, mut first: First) {
-        self.over = Instant::now() >= first.end;
+        self.over = first.begun.elapsed() >= ANSWER_MAX;
         while self.pieces.len() < PIECE {
             let Some(object) = first.objects.next() else {
                 if first.bookmark {

@@ -194,18 +194,7 @@ impl Cron<'_> {
                     "TooManyMissedTimes",
                     message.to_owned(),
                 ));
-                // The newest of all, without walking through what lies between.
-                let minute = SignedDuration::from_mins(1);
-                let mut from = self.world.now;
-                while let Ok(earlier) = from.checked_sub(minute)
-                    && earlier > after
-                {
-                    from = earlier;
-                    if let Some(at) = next(from).filter(|at| *at <= self.world.now) {
-                        return Some(at);
-                    }
-                }
-                return due;
+                return newest(&next, after, self.world.now).or(due);
             }
         }
         due
@@ -282,6 +271,27 @@ impl Cron<'_> {
                 self.steps.push(Step::note(self.object, "SuccessfulDelete", message));
             }
         }
+    }
+}
+
+/// The newest scheduled time after one and up to another, without walking through what may be centuries of them: looks
+/// back over spans that double.
+fn newest(
+    next: impl Fn(Timestamp) -> Option<Timestamp>,
+    after: Timestamp,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let until_now = |from| next(from).filter(|at| *at <= now);
+    let mut span = SignedDuration::from_mins(1);
+    loop {
+        let from = now.checked_sub(span).unwrap_or(after).max(after);
+        if let Some(first) = until_now(from) {
+            return std::iter::successors(Some(first), |at| until_now(*at)).last();
+        }
+        if from == after {
+            return None;
+        }
+        span = span.saturating_mul(2);
     }
 }
 
@@ -387,5 +397,22 @@ spec:
         assert_eq!(jobs(&cluster), [""; 0], "too late");
         at(&mut cluster, "00:15:30");
         assert_eq!(jobs(&cluster), ["tick-29453775"]);
+    }
+
+    #[test]
+    fn the_newest_of_many_missed_times() {
+        for (schedule, expected) in [
+            ("*/5 * * * *", "2026-01-01T00:10:00Z"),
+            ("0 0 * * *", "2026-01-01T00:00:00Z"),
+            ("59 23 31 12 *", "2025-12-31T23:59:00Z"),
+        ] {
+            let mut cluster = Cluster::of(&CRON.replace("*/5 * * * *", schedule));
+            cluster.edit(&key(), |cron| {
+                cron["status"] = json!({"lastScheduleTime": "-009999-01-02T01:59:59Z"});
+            });
+            at(&mut cluster, "00:12:00");
+            let status = cluster.get(&key())["status"].clone();
+            assert_eq!(status["lastScheduleTime"], expected, "{schedule}");
+        }
     }
 }

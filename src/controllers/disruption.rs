@@ -18,6 +18,8 @@ use crate::{
     registry::View,
 };
 
+/// Owners of owners that are looked at: clients may write references that lead in a circle.
+const OWNERS_MAX: usize = 8;
 /// An evicted pod that is still not terminating after this time was not evicted after all.
 const DISRUPTION_MAX: SignedDuration = SignedDuration::from_mins(2);
 
@@ -153,10 +155,11 @@ fn expected(view: &View, pods: &[Pod<'_>]) -> Result<i32, String> {
         let mut manager = None;
         let mut next = pod.object.as_ref();
         // A ReplicaSet's scale is decided by its Deployment.
-        while let Some(owner) = next.controller()
-            && let Some(key) = ownership::owner_key(next, owner)
-            && let Some(found) = view.get(&key).filter(|found| found.metadata.uid == owner.uid)
-        {
+        for _hop in 0..OWNERS_MAX {
+            let Some(owner) = next.controller() else { break };
+            let key = ownership::owner_key(next, owner);
+            let found = key.and_then(|key| view.get(&key));
+            let Some(found) = found.filter(|found| found.metadata.uid == owner.uid) else { break };
             manager = Some(found);
             next = found;
         }
@@ -189,7 +192,7 @@ fn disrupted(
     for (name, since) in old.disrupted_pods.iter().flatten() {
         let there =
             pods.iter().any(|pod| pod.object.key.name == *name && !pod.object.is_terminating());
-        let left = DISRUPTION_MAX - world.now.duration_since(since.0);
+        let left = DISRUPTION_MAX.saturating_sub(world.now.duration_since(since.0));
         if there && left.is_positive() {
             kept.insert(name.clone(), since.clone());
             let left = Duration::try_from(left).unwrap_or_default();
@@ -282,6 +285,21 @@ spec: {selector: {matchLabels: {app: web}}}
             let reason = if allowed > 0 { "SufficientPods" } else { "InsufficientPods" };
             assert_eq!(status["conditions"][0]["reason"], reason);
         }
+    }
+
+    #[test]
+    fn owners_in_a_circle() {
+        let key = ObjectKey::new(&kind::POD_DISRUPTION_BUDGET, "default", "web");
+        let mut cluster = Cluster::of(WEB);
+        cluster.edit(&key, |budget| budget["spec"]["maxUnavailable"] = 1.into());
+        cluster.settle(&[&replica_set::CONTROLLER], |_| {});
+        cluster.edit(&ObjectKey::new(&kind::REPLICA_SET, "default", "web"), |set| {
+            set["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1",
+                "kind": "ReplicaSet", "name": "web", "uid": set["metadata"]["uid"],
+                "controller": true}]);
+        });
+        cluster.settle(&[&CONTROLLER], |_| {});
+        assert_eq!(cluster.get(&key)["status"]["expectedPods"], 4);
     }
 
     #[test]

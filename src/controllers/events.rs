@@ -28,7 +28,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     if age >= ttl {
         return vec![Step::delete(object)].into();
     }
-    Plan { requeue: Some(ttl - age), ..Plan::nothing() }
+    Plan { requeue: Some(ttl.saturating_sub(age)), ..Plan::nothing() }
 }
 
 /// When the Event was last written, as far as it tells: a real API server counts from there. Times to come do not

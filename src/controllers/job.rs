@@ -135,7 +135,8 @@ fn after_the_end(world: &World<'_>, object: &Object, spec: &JobSpec, over: Times
     if let Some(ttl) = spec.ttl_seconds_after_finished
         && !object.is_terminating()
     {
-        let left = SignedDuration::from_secs(ttl.into()) - world.now.duration_since(over);
+        let left =
+            SignedDuration::from_secs(ttl.into()).saturating_sub(world.now.duration_since(over));
         match Duration::try_from(left) {
             Ok(left) if !left.is_zero() => plan.requeue = Some(left),
             _ => plan.steps.push(Step::Delete {

@@ -117,7 +117,8 @@ impl State {
         match outcome {
             Outcome::Planned(again) => {
                 self.failures.remove(key);
-                self.set_timer(key, again.map(|after| now + after));
+                // A time beyond the clock's is never.
+                self.set_timer(key, again.and_then(|after| now.checked_add(after)));
             }
             Outcome::Conflict if self.count_failure(key) <= CONFLICTS_MAX => {
                 self.dirty.insert(key.clone());
@@ -125,7 +126,7 @@ impl State {
             Outcome::Conflict | Outcome::Failed => {
                 let doublings = self.count_failure(key).saturating_sub(1).min(16);
                 let pause = BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX);
-                self.set_timer(key, Some(now + pause));
+                self.set_timer(key, now.checked_add(pause));
             }
         }
         if self.dirty.contains(key) {

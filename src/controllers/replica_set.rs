@@ -210,7 +210,8 @@ pub(crate) fn next_available_in(
 ) -> Option<std::time::Duration> {
     let minimum = jiff::SignedDuration::from_secs(seconds.into());
     let waiting = pods.iter().filter(|pod| pod.is_active() && !pod.is_available(seconds, now));
-    let left = waiting.filter_map(|pod| Some(minimum - now.duration_since(pod.ready_since()?)));
+    let left = waiting
+        .filter_map(|pod| Some(minimum.saturating_sub(now.duration_since(pod.ready_since()?))));
     left.min().map(|left| std::time::Duration::try_from(left).unwrap_or_default())
 }
 

@@ -28,6 +28,8 @@ use crate::{
 
 mod claims;
 
+/// Changes of one plan, however many replicas are asked for; each brings the next plan about.
+const BURST: usize = 500;
 const POD_NAME_LABEL: &str = "statefulset.kubernetes.io/pod-name";
 const INDEX_LABEL: &str = "apps.kubernetes.io/pod-index";
 
@@ -180,7 +182,7 @@ impl<'a> Set<'a> {
                 // Wait for it.
                 Some(_) => return steps,
             }
-            if ordered {
+            if ordered || steps.len() >= BURST {
                 return steps;
             }
         }
@@ -417,6 +419,9 @@ spec:
         let mut cluster = Cluster::of(&yaml);
         cluster.settle(&[&CONTROLLER], |_| {});
         assert_eq!(names(&cluster), ["db-5", "db-6", "db-7"]);
+        cluster.edit(&key(), |set| set["spec"]["replicas"] = i32::MAX.into());
+        let plan = cluster.plan(&CONTROLLER, &key());
+        assert!(plan.steps.len() < 2 * BURST + 10, "{} steps", plan.steps.len());
     }
 
     #[test]

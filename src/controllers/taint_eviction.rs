@@ -90,7 +90,8 @@ fn left(
     }
     let seconds = fitting.iter().filter_map(|toleration| toleration.toleration_seconds).min()?;
     let since = taint.time_added.as_ref().map_or(world.now, |time| time.0);
-    Some(SignedDuration::from_secs(seconds.max(0)) - world.now.duration_since(since))
+    let tolerated = SignedDuration::from_secs(seconds.max(0));
+    Some(tolerated.saturating_sub(world.now.duration_since(since)))
 }
 
 #[cfg(test)]

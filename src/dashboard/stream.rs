@@ -104,7 +104,8 @@ impl Feed {
             Err(error) => tracing::error!(%error, "the dashboard cannot be made"),
         }
         built.revision = Some(revision);
-        built.rest_until = Instant::now() + now.elapsed() * REST;
+        let rest = now.elapsed().saturating_mul(REST);
+        built.rest_until = Instant::now().checked_add(rest).unwrap_or(now);
         built.document.clone()
     }
 

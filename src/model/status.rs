@@ -178,6 +178,11 @@ impl Status {
         Self::invalid_kind("ListOptions", "meta.k8s.io", "", causes)
     }
 
+    /// 422 because a log is asked for that cannot be.
+    pub fn invalid_log_options(pod: &str, causes: Vec<Cause>) -> Self {
+        Self::invalid_kind("PodLogOptions", "", pod, causes)
+    }
+
     fn invalid_kind(kind: &str, group: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut lines: Vec<String> =
             causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();

@@ -88,6 +88,8 @@ struct Running {
     /// `state` changed since the last write began.
     unwritten: bool,
     stopping: bool,
+    /// What a pod that is stopping has left for it.
+    grace: Duration,
     /// When `activeDeadlineSeconds` is over.
     deadline: Option<Instant>,
     /// To be recorded with the first status.
@@ -187,10 +189,14 @@ impl Sync {
         let stale: Vec<String> = self
             .running
             .iter()
-            .filter(|(known, r)| r.key == *key && Some(known.as_str()) != uid && !r.stopping)
+            .filter(|(known, r)| r.key == *key && Some(known.as_str()) != uid)
             .map(|(known, _)| known.clone())
             .collect();
         for uid in stale {
+            if self.running.get(&uid).is_some_and(|running| running.stopping) {
+                self.stop_sooner(&uid, Duration::ZERO);
+                continue;
+            }
             self.runtime.stop(&uid, Duration::ZERO).await;
             self.running.remove(&uid);
         }
@@ -262,6 +268,7 @@ impl Sync {
             writing: false,
             unwritten: false,
             stopping: false,
+            grace: Duration::MAX,
             deadline,
             announcement,
         });
@@ -317,18 +324,19 @@ impl Sync {
 
     fn stop_pod(&mut self, object: &Object, pod: &Pod) {
         let uid = object.metadata.uid.clone();
-        if let Some(running) = self.running.get_mut(&uid) {
-            if running.stopping {
-                return;
-            }
-            running.stopping = true;
-        }
         let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0);
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+        if let Some(running) = self.running.get_mut(&uid) {
+            if running.stopping {
+                self.stop_sooner(&uid, grace);
+                return;
+            }
+            (running.stopping, running.grace) = (true, grace);
+        }
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
         let key = object.key.clone();
-        let earliest = Instant::now() + grace.min(TERMINATION_MIN);
+        let begun = Instant::now();
         self.stops.spawn(async move {
             if let Some(ip) = ip {
                 let drained = tokio::time::timeout(DRAIN_MAX, drained(&registry, &key, &ip)).await;
@@ -336,11 +344,26 @@ impl Sync {
                     tracing::debug!(%key, "a terminating pod is still called ready by some slice");
                 }
             }
-            tokio::time::sleep_until(earliest).await;
+            let left = grace.min(TERMINATION_MIN).saturating_sub(begun.elapsed());
+            tokio::time::sleep(left).await;
             runtime.stop(&uid, grace).await;
             tell_end(&registry, &key, &uid, None).await;
             remove(&registry, &key, &uid).await;
             uid
+        });
+    }
+
+    /// Shortens the grace period of a pod that is stopping: what waits for its end waits on.
+    fn stop_sooner(&mut self, uid: &str, grace: Duration) {
+        let Some(running) = self.running.get_mut(uid).filter(|running| grace < running.grace)
+        else {
+            return;
+        };
+        running.grace = grace;
+        let (runtime, uid) = (self.runtime.clone(), uid.to_owned());
+        self.writes.spawn(async move {
+            runtime.stop(&uid, grace).await;
+            String::new()
         });
     }
 
@@ -351,7 +374,7 @@ impl Sync {
             if running.stopping || running.deadline.is_none_or(|deadline| deadline > now) {
                 continue;
             }
-            running.stopping = true;
+            (running.stopping, running.grace) = (true, Duration::MAX);
             let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
             let (key, uid) = (running.key.clone(), uid.clone());
             self.stops.spawn(async move {

@@ -369,11 +369,11 @@ impl Library {
         let now = Instant::now();
         let mut noticed = self.noticed.lock();
         let key = (Arc::clone(policy), route.clone());
-        if noticed.get(&key).is_some_and(|at| now - *at < NOTICE_INTERVAL) {
+        if noticed.get(&key).is_some_and(|at| now.duration_since(*at) < NOTICE_INTERVAL) {
             return false;
         }
         if noticed.len() >= NOTICED_MAX {
-            noticed.retain(|_, at| now - *at < NOTICE_INTERVAL);
+            noticed.retain(|_, at| now.duration_since(*at) < NOTICE_INTERVAL);
         }
         let room = noticed.len() < NOTICED_MAX;
         if room {

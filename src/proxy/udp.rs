@@ -177,11 +177,12 @@ impl Proxy {
     /// Passes answers back until the session ends.
     async fn answer(&self, session: &Arc<Session>) {
         loop {
-            let limit = session.limit(self.timeouts(), self.sessions.used_at(session));
-            let expires_at = self.sessions.used_at(session) + limit;
+            let used_at = self.sessions.used_at(session);
+            let limit = session.limit(self.timeouts(), used_at);
+            let left = limit.saturating_sub(used_at.elapsed());
             let answered = tokio::select! {
                 answered = self.sessions.receive(session) => answered,
-                () = tokio::time::sleep_until(expires_at) => {
+                () = tokio::time::sleep(left) => {
                     if self.sessions.used_at(session).elapsed() >= limit {
                         break;
                     }
@@ -320,14 +321,16 @@ impl Sessions {
     }
 
     fn used_at(&self, session: &Session) -> Instant {
-        self.started + Duration::from_millis(session.used_at_ms.load(Relaxed))
+        let since_start = Duration::from_millis(session.used_at_ms.load(Relaxed));
+        self.started.checked_add(since_start).unwrap_or(self.started)
     }
 }
 
 impl Session {
     /// How long it may be silent.
     fn limit(&self, timeouts: Timeouts, used_at: Instant) -> Duration {
-        let stream = self.replied.load(Relaxed) && used_at > self.begun_at + STREAM_AFTER;
+        let lived = used_at.duration_since(self.begun_at);
+        let stream = self.replied.load(Relaxed) && lived > STREAM_AFTER;
         if stream { timeouts.udp_stream } else { timeouts.udp }
     }
 }

@@ -108,7 +108,7 @@ impl Cache {
                 Err(store::Error::Unavailable(_)) => {
                     tokio::select! {
                         () = token.cancelled() => return Ok(()),
-                        () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                        () = tokio::time::sleep(pause) => pause = pause.saturating_mul(2).min(PAUSE_MAX),
                     }
                 }
                 Err(error) => return Err(error),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
@@ -120,14 +120,17 @@ fn check_preconditions(
 
 /// Writes the wish to delete into the document. A second wish may shorten the grace period, never lengthen it.
 fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_grace: Option<i64>) {
-    let grace = match default_grace {
-        Some(seconds) => options.grace_seconds.unwrap_or(seconds).max(0),
+    let grace = match default_grace.map(|seconds| options.grace_seconds.unwrap_or(seconds)) {
+        // As kube-apiserver.
+        Some(..0) => 1,
+        Some(seconds) => seconds,
         None => 0,
     };
     let grace = old.metadata.deletion_grace_period_seconds.map_or(grace, |now| now.min(grace));
     let metadata = &mut document["metadata"];
     if !old.is_terminating() || old.metadata.deletion_grace_period_seconds != Some(grace) {
-        let end = Timestamp::now() + jiff::SignedDuration::from_secs(grace);
+        let grace_period = SignedDuration::from_secs(grace);
+        let end = Timestamp::now().checked_add(grace_period).unwrap_or(Timestamp::MAX);
         metadata["deletionTimestamp"] = timestamp(end).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }

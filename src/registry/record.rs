@@ -87,16 +87,19 @@ impl Recorder {
             .reasons
             .entry(note.reason)
             .or_insert_with(|| Similar { since: now, messages: BTreeSet::new() });
-        if now - similar.since > SIMILAR_WINDOW {
+        if now.duration_since(similar.since) > SIMILAR_WINDOW {
             *similar = Similar { since: now, messages: BTreeSet::new() };
         }
         if similar.messages.len() < SIMILAR_MAX {
             similar.messages.insert(hash_of(&note.message));
         }
         let combined = !similar.messages.contains(&hash_of(&note.message));
-        while source.left < BURST && now - source.refilled >= REFILL {
+        while source.left < BURST
+            && let Some(refilled) = source.refilled.checked_add(REFILL)
+            && refilled <= now
+        {
             source.left += 1;
-            source.refilled += REFILL;
+            source.refilled = refilled;
         }
         if source.left == BURST {
             source.refilled = now;

@@ -6,16 +6,16 @@ use crate::{
 };
 
 /// A kind in kubectl's words: resource, and an object named `sample` (labels are added) with what to patch.
-struct Sample {
-    resource: &'static str,
-    namespaced: bool,
-    manifest: &'static str,
+pub(crate) struct Sample {
+    pub(crate) resource: &'static str,
+    pub(crate) namespaced: bool,
+    pub(crate) manifest: &'static str,
     patch: &'static str,
     /// Where the patch shows, and how.
     patched: (&'static str, &'static str),
 }
 
-const SAMPLES: &[Sample] = &[
+pub(crate) const SAMPLES: &[Sample] = &[
     Sample {
         resource: "namespaces",
         namespaced: false,

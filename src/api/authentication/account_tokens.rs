@@ -113,7 +113,7 @@ impl AccountTokens {
         if now >= time("exp").ok_or(INVALID)? {
             return Err("the token has expired");
         }
-        if now + CLOCK_LEEWAY < time("nbf").ok_or(INVALID)? {
+        if time("nbf").ok_or(INVALID)?.duration_since(now) > CLOCK_LEEWAY {
             return Err("the token is not valid yet");
         }
         let meant = |audience: &&String| {
@@ -169,7 +169,7 @@ fn of_claims(view: &View, claims: &Value, now: Timestamp) -> Result<Caller, &'st
         let object = view.get(&ObjectKey::new(kind, namespace, name))?;
         let deleted = object.metadata.deletion_timestamp.as_deref();
         let deleted = deleted.and_then(|at| at.parse::<Timestamp>().ok());
-        let lives = deleted.is_none_or(|at| now < at + DELETION_LEEWAY);
+        let lives = deleted.is_none_or(|at| now.duration_since(at) < DELETION_LEEWAY);
         (lives && object.metadata.uid == reference["uid"].as_str().unwrap_or_default())
             .then(|| object.clone())
     };

@@ -11,8 +11,12 @@ use http::header;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Api, Log, request::is_true, resources::Request},
-    model::Status,
+    api::{
+        Api, Log,
+        request::{Query, is_true},
+        resources::Request,
+    },
+    model::{Cause, Status},
 };
 
 /// How often a followed log is looked at; a pod's log has no wake-up of its own.
@@ -21,15 +25,14 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
     let pod = api.registry.get(&request.target.key()?)?;
     let (uid, query) = (pod.metadata.uid.clone(), &request.query);
+    let wanted = Wanted::of(query, &pod.key.name, Timestamp::now())?;
     let log = (api.logs)(&uid, 0).unwrap_or(Log { lines: Vec::new(), written: 0 });
-    let since =
-        query.since_seconds.map(|seconds| Timestamp::now() - SignedDuration::from_secs(seconds));
-    let lines = log.lines.iter().filter(|(at, _)| since.is_none_or(|since| *at >= since));
+    let lines = log.lines.iter().filter(|(at, _)| *at >= wanted.since);
     let lines: Vec<&(Timestamp, String)> = lines.collect();
-    let skip = query.tail_lines.map_or(0, |tail| lines.len().saturating_sub(tail));
+    let skip = lines.len().saturating_sub(wanted.lines);
     let stamped = is_true(&query.timestamps);
     let mut first: Vec<u8> = lines[skip..].iter().flat_map(|line| text(line, stamped)).collect();
-    first.truncate(query.limit_bytes.unwrap_or(usize::MAX));
+    first.truncate(wanted.bytes);
     let body = if is_true(&query.follow) {
         let follow = Follow { api: api.clone(), uid, stamped, written: log.written };
         let rest = stream::unfold(follow, Follow::next);
@@ -38,6 +41,54 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
         Body::from(first)
     };
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+/// The part of a log that a request asks for.
+struct Wanted {
+    since: Timestamp,
+    lines: usize,
+    bytes: usize,
+}
+
+impl Wanted {
+    /// By kube-apiserver's rules and words (`ValidatePodLogOptions`).
+    fn of(query: &Query, pod: &str, now: Timestamp) -> Result<Self, Status> {
+        let Query { tail_lines, limit_bytes, since_seconds, since_time, .. } = query;
+        let mut causes = Vec::new();
+        if let Some(lines) = tail_lines.filter(|lines| *lines < 0) {
+            causes.push(Cause::invalid("tailLines", lines, "must be greater than or equal to 0"));
+        }
+        if let Some(bytes) = limit_bytes.filter(|bytes| *bytes < 1) {
+            causes.push(Cause::invalid("limitBytes", bytes, "must be greater than 0"));
+        }
+        let mut since = Timestamp::MIN;
+        match *since_seconds {
+            Some(_) if !since_time.is_empty() => {
+                let rule = "at most one of `sinceTime` or `sinceSeconds` may be specified";
+                causes.push(Cause::forbidden("", rule));
+            }
+            Some(seconds) if seconds < 1 => {
+                causes.push(Cause::invalid("sinceSeconds", seconds, "must be greater than 0"));
+            }
+            Some(seconds) => {
+                let age = SignedDuration::from_secs(seconds);
+                since = now.checked_sub(age).unwrap_or(Timestamp::MIN);
+            }
+            None if !since_time.is_empty() => {
+                since = since_time.parse().map_err(|_not_a_time| {
+                    Status::bad_request(format!("sinceTime: {since_time:?} is not a time"))
+                })?;
+            }
+            None => {}
+        }
+        if !causes.is_empty() {
+            return Err(Status::invalid_log_options(pod, causes));
+        }
+        let count = |number: &Option<i64>| {
+            number.and_then(|number| usize::try_from(number).ok()).unwrap_or(usize::MAX)
+        };
+        Ok(Self { since, lines: count(tail_lines), bytes: count(limit_bytes) })
+    }
 }
 
 fn text((at, line): &(Timestamp, String), stamped: bool) -> Vec<u8> {
@@ -68,5 +119,51 @@ impl Follow {
                 () = tokio::time::sleep(FOLLOW_INTERVAL) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted() {
+        let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
+        let check = |text: &str, expected: Result<(&str, usize, usize), &str>| {
+            let query = axum::extract::Query::try_from_uri(&format!("/?{text}").parse().unwrap());
+            let found = Wanted::of(&query.unwrap().0, "a", now);
+            let found = found.map(|wanted| (wanted.since.to_string(), wanted.lines, wanted.bytes));
+            let found =
+                found.as_ref().map(|(since, lines, bytes)| (since.as_str(), *lines, *bytes));
+            assert_eq!(found.map_err(|status| status.message.as_str()), expected, "{text}");
+        };
+        let (first, all) = (Timestamp::MIN.to_string(), usize::MAX);
+        let large = i64::MAX;
+        let largest = usize::try_from(large).unwrap();
+        check("", Ok((&first, all, all)));
+        check("sinceSeconds=60&tailLines=0", Ok(("2026-01-01T00:00:00Z", 0, all)));
+        check("sinceTime=2026-01-01T00:00:30Z&limitBytes=1", Ok(("2026-01-01T00:00:30Z", all, 1)));
+        check(&format!("sinceSeconds={large}"), Ok((&first, all, all)));
+        check(&format!("tailLines={large}&limitBytes={large}"), Ok((&first, largest, largest)));
+        let refused = |cause: &str| format!("PodLogOptions \"a\" is invalid: {cause}");
+        check(
+            "sinceSeconds=0",
+            Err(&refused("sinceSeconds: Invalid value: 0: must be greater than 0")),
+        );
+        check(
+            &format!("sinceSeconds={}", i64::MIN),
+            Err(&refused(&format!(
+                "sinceSeconds: Invalid value: {}: must be greater than 0",
+                i64::MIN
+            ))),
+        );
+        check(
+            "tailLines=-1&limitBytes=0",
+            Err(&refused(
+                "[tailLines: Invalid value: -1: must be greater than or equal to 0, \
+                 limitBytes: Invalid value: 0: must be greater than 0]",
+            )),
+        );
+        check("sinceTime=yesterday", Err("sinceTime: \"yesterday\" is not a time"));
     }
 }

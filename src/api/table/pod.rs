@@ -101,7 +101,7 @@ fn summary(spec: &PodSpec, status: &PodStatus) -> Summary {
 }
 
 fn count_restarts(status: &ContainerStatus, summary: &mut Summary) {
-    summary.restarts += status.restart_count;
+    summary.restarts = summary.restarts.saturating_add(status.restart_count);
     let ended = status.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let finished = ended.and_then(|ended| ended.finished_at.as_ref()).map(|time| time.0);
     summary.last_restart = summary.last_restart.max(finished);

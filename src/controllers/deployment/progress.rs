@@ -8,7 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use crate::controllers::deployment::{Rollout, sets::Set};
+use crate::controllers::deployment::{
+    Rollout,
+    sets::{self, Set},
+};
 
 const AVAILABLE: &str = "Available";
 const PROGRESSING: &str = "Progressing";
@@ -75,7 +78,7 @@ impl Rollout<'_> {
     }
 
     fn counts(&self) -> DeploymentStatus {
-        let sum = |count: fn(&Set) -> i32| self.sets.all().map(count).sum::<i32>();
+        let sum = |count: fn(&Set) -> i32| sets::sum(self.sets.all().map(count));
         let available = sum(Set::available);
         let some = |count: i32| (count > 0).then_some(count);
         DeploymentStatus {
@@ -83,7 +86,7 @@ impl Rollout<'_> {
             ready_replicas: some(sum(|set| set.status.ready_replicas.unwrap_or(0))),
             replicas: some(sum(|set| set.status.replicas)),
             terminating_replicas: some(sum(|set| set.status.terminating_replicas.unwrap_or(0))),
-            unavailable_replicas: some(self.sets.total() - available),
+            unavailable_replicas: some(self.sets.total().saturating_sub(available)),
             updated_replicas: self.sets.new.as_ref().and_then(|new| some(new.status.replicas)),
             observed_generation: Some(self.object.metadata.generation),
             ..self.status.clone()
@@ -139,15 +142,16 @@ impl Rollout<'_> {
             return None;
         }
         let updated = condition.last_update_time.as_ref()?.0;
-        let left =
-            SignedDuration::from_secs(deadline.into()) - self.world.now.duration_since(updated);
+        let waited = self.world.now.duration_since(updated);
+        let left = SignedDuration::from_secs(deadline.into()).saturating_sub(waited);
         if left.is_negative() {
             let message = format!("{subject} has timed out progressing.");
             self.set_progressing("False", TIMED_OUT, &message);
             return None;
         }
         // Whole seconds are compared; one more is surely past it.
-        Some(Duration::try_from(left).unwrap_or_default() + Duration::from_secs(1))
+        let left = Duration::try_from(left).unwrap_or_default();
+        Some(left.saturating_add(Duration::from_secs(1)))
     }
 
     /// Progress was made: the deadline counts from now.
@@ -176,7 +180,8 @@ fn is_complete(status: &DeploymentStatus, replicas: i32) -> bool {
 /// More new, fewer old, more ready or more available pods than before.
 fn is_progress(old: &DeploymentStatus, new: &DeploymentStatus) -> bool {
     let of = |count: Option<i32>| count.unwrap_or(0);
-    let outdated = |status: &DeploymentStatus| of(status.replicas) - of(status.updated_replicas);
+    let outdated =
+        |status: &DeploymentStatus| of(status.replicas).saturating_sub(of(status.updated_replicas));
     of(new.updated_replicas) > of(old.updated_replicas)
         || outdated(new) < outdated(old)
         || of(new.ready_replicas) > of(old.ready_replicas)

@@ -6,7 +6,7 @@ use k8s_openapi::{api::apps::v1::DeploymentSpec, apimachinery::pkg::util::intstr
 
 use crate::controllers::deployment::{
     DESIRED_REPLICAS, MAX_REPLICAS,
-    sets::{ReplicaSets, Set, Which},
+    sets::{ReplicaSets, Set, Which, sum},
 };
 
 /// `maxSurge` and `maxUnavailable` as numbers of pods: percentages round up and down; at least one of them is not
@@ -30,7 +30,7 @@ fn portion(limit: &IntOrString, replicas: i32, round_up: bool) -> i32 {
         IntOrString::String(text) => {
             let percent = text.strip_suffix('%').and_then(|p| p.parse::<i64>().ok()).unwrap_or(0);
             let product = percent.max(0).saturating_mul(i64::from(replicas));
-            let rounded = if round_up { (product + 99) / 100 } else { product / 100 };
+            let rounded = if round_up { product.saturating_add(99) / 100 } else { product / 100 };
             i32::try_from(rounded).unwrap_or(i32::MAX)
         }
     }
@@ -47,14 +47,15 @@ pub(super) fn new_set_size(
     if recreate || current > replicas {
         return replicas;
     }
-    let room = (replicas.saturating_add(surge) - total).max(0);
+    let room = replicas.saturating_add(surge).saturating_sub(total).max(0);
     current + room.min(replicas - current)
 }
 
 /// The sizes, one after the other, that old sets are scaled to when so many pods must stay available.
 pub(super) fn shrink_old(sets: &ReplicaSets, available_min: i32) -> Vec<(usize, Vec<i32>)> {
-    let starting = sets.new.as_ref().map_or(0, |new| new.replicas() - new.available());
-    let mut room = sets.total() - available_min - starting;
+    let starting =
+        sets.new.as_ref().map_or(0, |new| new.replicas().saturating_sub(new.available()));
+    let mut room = sets.total().saturating_sub(available_min).saturating_sub(starting);
     let mut targets: Vec<(usize, Vec<i32>)> = Vec::new();
     if room <= 0 || sets.active_old().next().is_none() {
         return targets;
@@ -69,12 +70,12 @@ pub(super) fn shrink_old(sets: &ReplicaSets, available_min: i32) -> Vec<(usize, 
     };
     // Pods that are not available cost nothing.
     for (index, set) in sets.old.iter().enumerate() {
-        let count = (sizes[index] - set.available()).clamp(0, room);
+        let count = sizes[index].saturating_sub(set.available()).clamp(0, room);
         shrink(&mut sizes, index, count);
         room -= count;
     }
-    let available: i32 = sets.all().map(Set::available).sum();
-    let mut spare = (available - available_min).max(0);
+    let available = sum(sets.all().map(Set::available));
+    let mut spare = available.saturating_sub(available_min).max(0);
     for index in 0..sizes.len() {
         let count = sizes[index].min(spare);
         shrink(&mut sizes, index, count);
@@ -125,9 +126,9 @@ fn proportional(
     surge: i32,
 ) -> Vec<(Which, i32)> {
     let size = |which: &Which| sets.get(*which).map_or(0, Set::replicas);
-    let total: i32 = active.iter().map(size).sum();
+    let total = sum(active.iter().map(size));
     let allowed = if replicas > 0 { replicas.saturating_add(surge) } else { 0 };
-    let to_add = allowed - total;
+    let to_add = allowed.saturating_sub(total);
     // Growing favours the newer of equally large sets, shrinking takes from the older.
     let age = |which: &Which| match which {
         Which::New => usize::MAX,
@@ -144,15 +145,15 @@ fn proportional(
         .map(|which| {
             let current = size(&which);
             let share = fraction(sets, which, replicas, surge);
-            let left = to_add - added;
+            let left = to_add.saturating_sub(added);
             let share = if to_add > 0 { share.min(left) } else { share.max(left) };
             let share = if to_add == 0 || left == 0 { 0 } else { share };
-            added += share;
-            (which, current + share)
+            added = added.saturating_add(share);
+            (which, current.saturating_add(share))
         })
         .collect();
     if let Some((_, largest)) = targets.first_mut() {
-        *largest = (*largest + to_add - added).max(0);
+        *largest = largest.saturating_add(to_add.saturating_sub(added)).max(0);
     }
     targets
 }

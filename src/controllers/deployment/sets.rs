@@ -56,6 +56,11 @@ pub(super) struct Set {
     changed: Option<Value>,
 }
 
+/// A sum of counts, which clients may have written.
+pub(super) fn sum(counts: impl Iterator<Item = i32>) -> i32 {
+    counts.fold(0, i32::saturating_add)
+}
+
 impl ReplicaSets {
     pub(super) fn new(objects: &[&Arc<Object>], spec: &DeploymentSpec, hash: String) -> Self {
         let mut parsed: Vec<(ReplicaSet, &Arc<Object>)> =
@@ -103,7 +108,7 @@ impl ReplicaSets {
 
     /// Wanted pods of all sets.
     pub(super) fn total(&self) -> i32 {
-        self.all().map(Set::replicas).sum()
+        sum(self.all().map(Set::replicas))
     }
 
     /// Old sets that want pods.

@@ -87,7 +87,8 @@ impl Work<'_> {
         if self.spec.suspend == Some(true) {
             return false;
         }
-        let left = SignedDuration::from_secs(seconds) - self.world.now.duration_since(start.0);
+        let active = self.world.now.duration_since(start.0);
+        let left = SignedDuration::from_secs(seconds).saturating_sub(active);
         if left.is_positive() {
             self.look_again(left);
         }

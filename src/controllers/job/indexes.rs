@@ -2,13 +2,16 @@
 
 use std::{collections::BTreeSet, fmt::Write};
 
+/// More indexes are not read: clients write statuses too, and a short text can name two thousand millions of them.
+const COUNT_MAX: usize = 1_000_000;
+
 /// Reads a set; what is no number, or not below `end`, is left out.
 pub(super) fn parse(text: &str, end: i32) -> BTreeSet<i32> {
     let ranges = text.split(',').filter_map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         Some(first.parse::<i32>().ok()?..=last.parse::<i32>().ok()?.min(end - 1))
     });
-    ranges.flatten().filter(|index| (0..end).contains(index)).collect()
+    ranges.flatten().take(COUNT_MAX).filter(|index| (0..end).contains(index)).collect()
 }
 
 /// Writes a set; three and more in a row become a range.
@@ -42,5 +45,6 @@ mod tests {
             assert_eq!((set.len(), format(&set).as_str()), (count, text));
         }
         assert_eq!(format(&parse("1-99999999,x", 4)), "1-3");
+        assert_eq!(parse("0-2147483647", i32::MAX).len(), COUNT_MAX);
     }
 }

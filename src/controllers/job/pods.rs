@@ -99,7 +99,7 @@ impl Work<'_> {
         let Some((last, true)) = ends.last().copied() else { return SignedDuration::ZERO };
         let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
         let pause = BACK_OFF_MIN.saturating_mul(1 << doublings.min(DOUBLINGS_MAX));
-        pause.min(BACK_OFF_MAX) - self.world.now.duration_since(last)
+        pause.min(BACK_OFF_MAX).saturating_sub(self.world.now.duration_since(last))
     }
 
     /// Deletes active pods.

@@ -250,9 +250,12 @@ impl Listeners {
         if let Some(before) = &before {
             self.retries.remove(&(before.retry_at, failure.place));
         }
-        let pause = before.as_ref().map_or(RETRY_MIN, |before| (before.pause * 2).min(RETRY_MAX));
-        let (owner, kind, retry_at) =
-            (failure.owner.clone(), failure.error.kind(), Instant::now() + pause);
+        let pause = before
+            .as_ref()
+            .map_or(RETRY_MIN, |before| before.pause.saturating_mul(2).min(RETRY_MAX));
+        let (owner, kind) = (failure.owner.clone(), failure.error.kind());
+        let now = Instant::now();
+        let retry_at = now.checked_add(pause).unwrap_or(now);
         self.retries.insert((retry_at, failure.place));
         let news = before.is_none_or(|before| before.owner != owner || before.kind != kind);
         slot.failed = Some(Failed { owner, kind, retry_at, pause });

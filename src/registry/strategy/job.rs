@@ -24,6 +24,11 @@ use crate::{
 pub(super) static RULES: Rules<Job> = Rules { default, validate, ..Rules::STORED };
 
 const BACKOFF_LIMIT: i32 = 6;
+/// Bounds of kube-apiserver's for indexed jobs.
+const INDEXES_MAX: i32 = 100_000;
+/// Completions beyond this count as many: with back-off per index, other bounds are tighter then.
+const MANY_COMPLETIONS: i32 = 100_000;
+const INDEXES_OF_MANY_MAX: i32 = 10_000;
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// The labels' names before they had a prefix; pods still have both.
@@ -145,20 +150,61 @@ pub(super) fn validate_spec(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec)
             false
         }
     };
-    if indexed && spec.completions.is_none() {
-        let rule = "when completion mode is Indexed";
-        causes.push(Cause::required(at("completions"), rule));
+    if spec.max_failed_indexes.is_some() && spec.backoff_limit_per_index.is_none() {
+        let rule = "when maxFailedIndexes is specified";
+        causes.push(Cause::required(at("backoffLimitPerIndex"), rule));
     }
-    if spec.backoff_limit_per_index.is_some() && !indexed {
-        let rule = "requires indexed completion mode";
-        let value = spec.backoff_limit_per_index;
-        causes.push(Cause::invalid(at("backoffLimitPerIndex"), value, rule));
+    if indexed {
+        validate_indexed(causes, path, spec);
+    } else {
+        for (field, value) in [
+            ("backoffLimitPerIndex", spec.backoff_limit_per_index),
+            ("maxFailedIndexes", spec.max_failed_indexes),
+        ] {
+            if value.is_some() {
+                let rule = "requires indexed completion mode";
+                causes.push(Cause::invalid(at(field), value, rule));
+            }
+        }
     }
     if let Some(policy) = &spec.pod_replacement_policy {
         let known = ["Failed", "TerminatingOrFailed"];
         checks::one_of(causes, &at("podReplacementPolicy"), policy, &known);
     }
     validate_template(causes, &at("template"), spec);
+}
+
+/// The bounds of counts where each pod has an index of its own.
+fn validate_indexed(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec) {
+    let at = |field: &str| format!("{path}.{field}");
+    let (parallelism, failed) = (spec.parallelism, spec.max_failed_indexes);
+    let Some(completions) = spec.completions else {
+        causes.push(Cause::required(at("completions"), "when completion mode is Indexed"));
+        return;
+    };
+    let many = completions > MANY_COMPLETIONS && spec.backoff_limit_per_index.is_some();
+    if many && failed.is_none() {
+        let rule = format!("must be specified when completions is above {MANY_COMPLETIONS}");
+        causes.push(Cause::required(at("maxFailedIndexes"), &rule));
+    }
+    let of_many = format!(
+        " when completions are above {MANY_COMPLETIONS} and used with backoff limit per index"
+    );
+    for (field, value, applies, max, when) in [
+        ("parallelism", parallelism, true, INDEXES_MAX, " when completion mode is Indexed"),
+        ("maxFailedIndexes", failed, true, INDEXES_MAX, ""),
+        ("parallelism", parallelism, many, INDEXES_OF_MANY_MAX, &of_many),
+        ("maxFailedIndexes", failed, many, INDEXES_OF_MANY_MAX, &of_many),
+    ] {
+        if applies && value.is_some_and(|value| value > max) {
+            let rule = format!("must be less than or equal to {max}{when}");
+            causes.push(Cause::invalid(at(field), value, &rule));
+        }
+    }
+    if failed.is_some_and(|failed| failed > completions) {
+        let rule = "must be less than or equal to completions";
+        causes.push(Cause::invalid(at("maxFailedIndexes"), failed, rule));
+    }
 }
 
 fn validate_template(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec) {
@@ -275,6 +321,28 @@ mod tests {
             (
                 json!({"completionMode": "Indexed", "parallelism": 2}),
                 "spec.completions: Required value: when completion mode is Indexed",
+            ),
+            (
+                json!({"completionMode": "Indexed", "parallelism": 100_001, "completions": 100_000}),
+                "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode \
+                 is Indexed",
+            ),
+            (
+                json!({"completionMode": "Indexed", "completions": i32::MAX, "backoffLimitPerIndex": 1}),
+                "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+            ),
+            (
+                json!({"completionMode": "Indexed", "completions": 2, "backoffLimitPerIndex": 1,
+                    "maxFailedIndexes": 3}),
+                "spec.maxFailedIndexes: Invalid value: 3: must be less than or equal to completions",
+            ),
+            (
+                json!({"completionMode": "Indexed", "completions": 2, "maxFailedIndexes": 1}),
+                "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+            ),
+            (
+                json!({"backoffLimitPerIndex": 1}),
+                "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
             ),
             (
                 json!({"backoffLimit": -1}),

@@ -113,7 +113,7 @@ async fn start_again_and_again(
             state.now = Activity::BackOff(pause);
             pod.note_container(state.clone()).await;
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(BACK_OFF_MAX);
+            pause = pause.saturating_mul(2).min(BACK_OFF_MAX);
         }
         state.restarts = state.restarts.saturating_add(1);
     }

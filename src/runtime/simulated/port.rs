@@ -81,7 +81,7 @@ async fn bind_at_last(pod: &Pod, port: Port) -> Listener {
     let mut pause = RETRY_MIN;
     loop {
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(RETRY_MAX);
+        pause = pause.saturating_mul(2).min(RETRY_MAX);
         let bound = bind(pod, port);
         pod.tell();
         if let Some(listener) = bound {

@@ -176,7 +176,7 @@ fn simple(words: &[&str], env: &BTreeMap<String, String>, steps: &mut Vec<Step>)
                 if matches!(*argument, "infinity" | "inf") {
                     return Some(Ran::Forever);
                 }
-                total += duration(argument)?;
+                total = total.saturating_add(duration(argument)?);
             }
             steps.push(Step::Sleep(total));
             0

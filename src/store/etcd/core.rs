@@ -111,7 +111,7 @@ impl Core {
 
     /// The first connection.
     pub(super) async fn wait_for_etcd(&self) -> Result<Arc<Connection>, Error> {
-        let until = Instant::now() + self.options.patience;
+        let started = Instant::now();
         let mut pause = PAUSE_MIN;
         let mut rounds = 0;
         loop {
@@ -123,7 +123,7 @@ impl Core {
             if cause.hope == Hope::None {
                 return Err(Error::Unavailable(cause.text));
             }
-            if Instant::now() + pause > until {
+            if started.elapsed().saturating_add(pause) > self.options.patience {
                 let text = format!("{}; start etcd there, or choose another --store", cause.text);
                 return Err(Error::Unavailable(text));
             }
@@ -132,7 +132,7 @@ impl Core {
                 tracing::warn!(cause = cause.text, seconds, "waiting for etcd");
             }
             sleep(jittered(pause)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
     }
 
@@ -214,7 +214,7 @@ impl Core {
             }
             self.state.send_replace(State::Down(text.into()));
             sleep(jittered(pause)).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
     }
 

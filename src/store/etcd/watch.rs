@@ -231,7 +231,7 @@ impl Watcher {
 
     async fn renew(&mut self, connection: &Connection) {
         tokio::time::sleep(self.pause).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.pause = self.pause.saturating_mul(2).min(PAUSE_MAX);
         if let Ok(Err(failure)) = timeout(CONNECT_MAX, connection.renew(&self.core.options)).await {
             tracing::warn!(?failure, "etcd does not let us in any more");
         }

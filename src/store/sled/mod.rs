@@ -179,7 +179,7 @@ impl Sled {
     }
 
     fn stalled_error(&self) -> Error {
-        let waited = (LOOK * STALLED_LOOKS).as_secs();
+        let waited = LOOK.saturating_mul(STALLED_LOOKS).as_secs();
         self.unanswered(&format!("no commit was finished within {waited} s"))
     }
 
