@@ -1,9 +1,9 @@
-//! What every request passes on its way to a handler, in kube-apiserver's order: authentication, impersonation, the
-//! bounds on requests at once, authorization; and the line that the audit log gets about it.
+//! What every request passes on its way to a handler: authentication, impersonation, authorization; then its body is
+//! read, and only now does it count among the requests at once. The audit log gets a line about it.
 //!
 //! Audit lines (target `audit`, level debug) say who did what, with which outcome; never a body, a query or a token.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -21,6 +21,7 @@ use crate::{
         Api, Caller,
         authentication::impersonation::impersonated,
         authorization::{Attributes, Resource, To, authorize},
+        bodies::Encoding,
         request::is_true,
         sending::{self, Held, send},
         tls::{Peer, transfers::Transfer},
@@ -99,20 +100,41 @@ pub(crate) async fn pass(
     let mut entry = Entry { user: None, acts_as: None, agent: agent(request.headers()) };
     let stream = is_stream(&wanted);
     let gzip = !stream && sending::accepts_gzip(request.headers());
-    let admitted = entry.admit(&api, &peer, &request, &wanted);
-    let (response, permit) = match admitted {
-        Err(status) => (status.into_response(), None),
-        Ok((caller, permit)) => {
-            request.extensions_mut().insert(caller);
-            request.extensions_mut().insert(Arc::new(wanted.clone()));
-            (next.run(request).await, Some(permit))
+    let admitted = match entry.admit(&api, &peer, request.headers(), &wanted) {
+        Ok(caller) => admit(&api, &peer, &wanted, caller, request).await,
+        Err(status) => Err(status),
+    };
+    let (response, permit, work) = match admitted {
+        Err(status) => (status.into_response(), None, None),
+        Ok((request, permit)) => {
+            let work = transfer.as_ref().map(|transfer| transfer.work());
+            (next.run(request).await, Some(permit), work)
         }
     };
     entry.write(&wanted, &peer, &response, started);
     if let Some(transfer) = transfer.as_ref().filter(|_| !stream) {
         transfer.end_in(ANSWER_MAX);
     }
-    send(response, gzip, Held { _permit: permit, transfer })
+    send(response, gzip, Held { _permit: permit, _work: work, transfer })
+}
+
+/// Reads the body of a request that is allowed, and gives it its place among those being served.
+async fn admit(
+    api: &Api,
+    peer: &Peer,
+    wanted: &Attributes,
+    caller: Caller,
+    request: Request,
+) -> Result<(Request, OwnedSemaphorePermit), Status> {
+    let (mut parts, body) = request.into_parts();
+    let encoding = Encoding::of(&parts.headers)?;
+    let source = peer.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+    let body = api.bodies.read(source, body).await?;
+    let permit = api.in_flight.permit(wanted)?;
+    let body = encoding.unpack(body)?;
+    parts.extensions.insert(caller);
+    parts.extensions.insert(Arc::new(wanted.clone()));
+    Ok((Request::from_parts(parts, body.into()), permit))
 }
 
 fn attributes_of(request: &Request) -> Attributes {
@@ -138,19 +160,17 @@ impl Entry {
         &mut self,
         api: &Api,
         peer: &Peer,
-        request: &Request,
+        headers: &HeaderMap,
         wanted: &Attributes,
-    ) -> Result<(Caller, OwnedSemaphorePermit), Status> {
-        let headers = request.headers();
+    ) -> Result<Caller, Status> {
         let user = api.authenticator.caller(peer.certificate.as_ref(), headers);
         let user = user.ok_or_else(Status::unauthorized)?;
         let mut caller = self.user.insert(user).clone();
         if let Some(other) = impersonated(headers)? {
             caller = self.acts_as.insert(other).clone();
         }
-        let permit = api.in_flight.permit(wanted)?;
         authorize(&caller, wanted)?;
-        Ok((caller, permit))
+        Ok(caller)
     }
 
     fn write(&self, wanted: &Attributes, peer: &Peer, response: &Response, started: Instant) {

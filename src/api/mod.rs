@@ -7,6 +7,7 @@
 
 pub mod authentication;
 mod authorization;
+mod bodies;
 pub mod certificates;
 pub mod discovery;
 mod documents;
@@ -15,6 +16,7 @@ pub mod gate;
 mod lists;
 pub mod openapi;
 mod pages;
+pub mod panics;
 mod pieces;
 pub mod protobuf;
 mod request;
@@ -25,20 +27,21 @@ mod snapshot;
 mod subresources;
 pub mod table;
 pub mod tls;
+mod unread;
 mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Query as QueryExtractor, Request as HttpRequest, State},
+    extract::{Query as QueryExtractor, Request as HttpRequest, State, rejection::QueryRejection},
     middleware,
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 use http::Uri;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +51,7 @@ use crate::{
     api::{
         authentication::Authenticator,
         authorization::{Attributes, To},
+        bodies::Bodies,
         gate::InFlight,
         request::{Query, Target},
     },
@@ -57,10 +61,6 @@ use crate::{
 
 pub use authentication::Caller;
 
-/// Largest request body, as kube-apiserver has it.
-const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
-/// A client that does not send its body in this time is refused.
-const BODY_MAX: Duration = Duration::from_secs(30);
 /// As kube-apiserver warns since 1.33.
 const ENDPOINTS_DEPRECATED: &str =
     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
@@ -105,6 +105,7 @@ pub struct Api {
     pages: pages::Pages,
     openapi: openapi::OpenApi,
     in_flight: InFlight,
+    bodies: Bodies,
     snapshots: Arc<Semaphore>,
 }
 
@@ -128,6 +129,7 @@ impl Api {
             pages: pages::Pages::default(),
             openapi: openapi::OpenApi::default(),
             in_flight: InFlight::new(limits),
+            bodies: Bodies::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
         }
     }
@@ -145,7 +147,9 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/readyz", get(readyz))
         .route("/version", get(documents::version))
         .with_state(api);
-    Router::new().fallback_service(MapRequest::new(paths, without_slash_at_the_end))
+    Router::new()
+        .fallback_service(MapRequest::new(paths, without_slash_at_the_end))
+        .layer(middleware::from_fn(panics::contain))
 }
 
 /// Some clients ask for `/version/` and `/apis/`.
@@ -183,13 +187,12 @@ async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {
 
 async fn resource(
     State(api): State<Arc<Api>>,
-    QueryExtractor(query): QueryExtractor<Query>,
+    query: Result<QueryExtractor<Query>, QueryRejection>,
     request: HttpRequest,
-) -> Response {
-    match serve(&api, query, request).await {
-        Ok(response) => response,
-        Err(status) => status.into_response(),
-    }
+) -> Result<Response, Status> {
+    let QueryExtractor(query) =
+        query.map_err(|refused| Status::bad_request(refused.body_text()))?;
+    serve(&api, query, request).await
 }
 
 async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Response, Status> {
@@ -199,7 +202,7 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
     if let Some(To::Resource(resource)) = wanted
         && let Some(kind) = reviews::kind_of(resource)
     {
-        let body = read(body).await?;
+        let body = whole(body).await?;
         let review = reviews::Review {
             kind,
             namespace: &resource.namespace,
@@ -217,7 +220,7 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
         target,
         query,
         headers: parts.headers,
-        body: read(body).await?,
+        body: whole(body).await?,
     };
     let mut response = resources::serve(api, &request).await?;
     if *request.target.kind == kind::ENDPOINTS {
@@ -226,48 +229,8 @@ async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Res
     Ok(response)
 }
 
-/// The body of a request, which has an end in size and time.
-async fn read(body: Body) -> Result<Bytes, Status> {
-    let reading = Limited::new(body, BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_MAX, reading).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(BODY_BYTES_MAX)),
-        Ok(Err(_broken)) => Err(Status::bad_request("the request body ended early")),
-        Err(_slow) => {
-            let seconds = BODY_MAX.as_secs();
-            Err(Status::timeout(format!("the request body did not come within {seconds} seconds")))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::convert::Infallible;
-
-    use futures::stream;
-    use tokio::time::{Instant, sleep};
-
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_body_has_an_end_in_time() {
-        let drips = stream::unfold((), |()| async {
-            sleep(Duration::from_secs(1)).await;
-            Some((Ok::<_, Infallible>(Bytes::from_static(b" ")), ()))
-        });
-        let silence = stream::pending::<Result<Bytes, Infallible>>();
-        for body in [Body::from_stream(drips), Body::from_stream(silence)] {
-            let begun = Instant::now();
-            let status = read(body).await.unwrap_err();
-            assert_eq!((status.code, status.reason), (504, "Timeout"));
-            assert_eq!(begun.elapsed().as_secs(), BODY_MAX.as_secs());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_has_an_end_in_size() {
-        let body = |length| Body::from(vec![b' '; length]);
-        assert_eq!(read(body(BODY_BYTES_MAX)).await.unwrap().len(), BODY_BYTES_MAX);
-        assert_eq!(read(body(BODY_BYTES_MAX + 1)).await.unwrap_err().code, 413);
-    }
+/// The body of a request, which is there as a whole.
+async fn whole(body: Body) -> Result<Bytes, Status> {
+    let collected = body.collect().await;
+    Ok(collected.map_err(|_broken| Status::bad_request("the request body ended early"))?.to_bytes())
 }

@@ -3,6 +3,7 @@
 
 use std::{
     io::Write as _,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,14 +18,19 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::api::{pieces::PIECE, tls::transfers::Transfer};
+use crate::{
+    admission::Work,
+    api::{pieces::PIECE, tls::transfers::Transfer},
+};
 
 /// Smaller bodies are not worth it: kube-apiserver's bound.
 pub(crate) const GZIP_MIN: usize = 128 * 1024;
 
 /// What an answer holds until it is sent.
+#[derive(Default)]
 pub(crate) struct Held {
     pub(crate) _permit: Option<OwnedSemaphorePermit>,
+    pub(crate) _work: Option<Work>,
     pub(crate) transfer: Option<Arc<Transfer>>,
 }
 
@@ -117,7 +123,12 @@ impl HttpBody for Sending {
         if let Some(transfer) = &this.held.transfer {
             transfer.wanted();
         }
-        let polled = this.poll_piece(context);
+        let polled = panic::catch_unwind(AssertUnwindSafe(|| this.poll_piece(context)));
+        // It is in the log; the client sees that the answer is cut off.
+        let polled = polled.unwrap_or_else(|_payload| {
+            (this.rest, this.gzip, this.body) = (Bytes::new(), None, Body::empty());
+            Poll::Ready(Some(Err(axum::Error::new("the server panicked"))))
+        });
         if let (Some(transfer), Poll::Ready(Some(_))) = (&this.held.transfer, &polled) {
             transfer.gave();
         }
@@ -143,8 +154,6 @@ mod tests {
 
     use super::*;
 
-    const NOTHING: Held = Held { _permit: None, transfer: None };
-
     async fn pieces(response: Response) -> Vec<Bytes> {
         let mut body = response.into_body();
         let mut pieces = Vec::new();
@@ -157,7 +166,7 @@ mod tests {
     #[tokio::test]
     async fn long_bodies_go_in_pieces() {
         let text = "x".repeat(200_000);
-        let sent = send(Response::new(Body::from(text.clone())), false, NOTHING);
+        let sent = send(Response::new(Body::from(text.clone())), false, Held::default());
         assert_eq!(sent.body().size_hint().exact(), Some(200_000));
         let pieces = pieces(sent).await;
         assert!(pieces.iter().all(|piece| piece.len() <= PIECE));
@@ -167,14 +176,14 @@ mod tests {
     #[tokio::test]
     async fn long_bodies_are_compressed() {
         let text: String = (0..40_000).map(|i| format!("{i},")).collect();
-        let sent = send(Response::new(Body::from(text.clone())), true, NOTHING);
+        let sent = send(Response::new(Body::from(text.clone())), true, Held::default());
         assert_eq!(sent.headers()[header::CONTENT_ENCODING], "gzip");
         let packed = pieces(sent).await.concat();
         assert!(packed.len() < text.len() / 2);
         let mut unpacked = String::new();
         std::io::Read::read_to_string(&mut GzDecoder::new(&packed[..]), &mut unpacked).unwrap();
         assert_eq!(unpacked, text);
-        let short = send(Response::new(Body::from("short")), true, NOTHING);
+        let short = send(Response::new(Body::from("short")), true, Held::default());
         assert!(!short.headers().contains_key(header::CONTENT_ENCODING));
     }
 

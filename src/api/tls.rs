@@ -1,12 +1,13 @@
 //! HTTPS: accepts connections, verifies client certificates, hands requests to the router with their `Peer`, and ends
-//! connections whose client is slow: with its handshake, a request's head, or taking an answer.
+//! connections whose client is slow: with its handshake, a request's head, or taking an answer. When there are too
+//! many, those make room that do nothing.
 
-mod timed;
+pub(crate) mod timed;
 pub(crate) mod transfers;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
+use axum::{Router, middleware};
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
@@ -27,10 +28,14 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use crate::api::{
-    authentication::Caller,
-    certificates::Identity,
-    tls::{timed::Timed, transfers::Transfers},
+use crate::{
+    admission::{Admission, Bounds, Place},
+    api::{
+        authentication::Caller,
+        certificates::Identity,
+        tls::{timed::Timed, transfers::Transfers},
+        unread,
+    },
 };
 
 /// How long requests may still run after the server was told to stop.
@@ -45,8 +50,9 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// What clients may take. A client that takes longer is cut off.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; each costs a TLS session of some 30 KB.
-    pub connections: usize,
+    /// Connections at once; each costs a TLS session of some 30 KB. A further one takes the place of one that has
+    /// no request that is worked on.
+    pub connections: Bounds,
     /// For the TLS handshake.
     pub handshake: Duration,
     /// For the head of a request, and until the first request of a connection.
@@ -60,7 +66,8 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            connections: 4096,
+            // Behind one source may be the network of containers of a whole machine.
+            connections: Bounds { total: 4096, per_source: 2048 },
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(30),
             write: Duration::from_secs(30),
@@ -118,6 +125,8 @@ pub async fn serve(
     token: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
+    let router = router.layer(middleware::from_fn(unread::take));
+    let admission = Admission::new(limits.connections);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -125,16 +134,19 @@ pub async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) if connections.len() < limits.connections => {
-                let connection = Connection {
-                    acceptor: acceptor.clone(),
-                    router: router.clone(),
-                    limits,
-                    token: token.clone(),
-                };
-                connections.spawn(connection.run(stream, peer));
-            }
-            Ok(_too_many) => tracing::warn!("too many API connections; one was closed"),
+            Ok((stream, peer)) => match admission.admit(peer.ip()) {
+                Some(place) => {
+                    let connection = Connection {
+                        acceptor: acceptor.clone(),
+                        router: router.clone(),
+                        limits,
+                        token: token.clone(),
+                        place,
+                    };
+                    connections.spawn(connection.run(stream, peer));
+                }
+                None => tracing::warn!("too many API connections are in use; one was closed"),
+            },
             Err(error) => {
                 tracing::warn!(%error, "cannot accept an API connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -154,14 +166,28 @@ struct Connection {
     router: Router,
     limits: Limits,
     token: CancellationToken,
+    place: Arc<Place>,
 }
 
 impl Connection {
+    /// Serves until the connection ends, or its place is given to another.
     async fn run(self, stream: TcpStream, address: SocketAddr) {
+        let place = self.place.clone();
+        tokio::select! {
+            () = self.serve(stream, address) => {}
+            () = place.lost() => {
+                tracing::debug!(%address, "an API connection made room for another");
+            }
+        }
+    }
+
+    async fn serve(self, stream: TcpStream, address: SocketAddr) {
         let limits = self.limits;
         // Latency matters more than packets here; a failure only costs speed.
         stream.set_nodelay(true).ok();
-        let accepting = self.acceptor.accept(Timed::new(stream, limits.write));
+        let unread = Arc::default();
+        let timed = Timed::new(stream, limits.write, Arc::clone(&unread));
+        let accepting = self.acceptor.accept(timed);
         let stream = match tokio::time::timeout(limits.handshake, accepting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => {
@@ -174,7 +200,7 @@ impl Connection {
         let certificate =
             certificates.and_then(<[_]>::first).and_then(|c| Caller::from_certificate(c));
         let peer = Peer { certificate, address: Some(address) };
-        let transfers = Transfers::new();
+        let transfers = Transfers::new(self.place.clone(), unread);
         let requests = transfers.clone();
         let service = self.router.map_request(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());

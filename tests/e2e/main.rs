@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod authentication;
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod browser;
@@ -30,6 +32,8 @@ mod errors;
 mod etcd;
 #[cfg(test)]
 mod events;
+#[cfg(test)]
+mod extremes;
 #[cfg(test)]
 mod helm;
 #[cfg(test)]

@@ -60,13 +60,14 @@ impl Server {
             let endless_body = endless_body.clone();
             move |Extension(transfer): Extension<Arc<Transfer>>| {
                 transfer.end_in(limit);
-                let held = Held { _permit: None, transfer: Some(transfer) };
+                let held = Held { transfer: Some(transfer), ..Held::default() };
                 std::future::ready(send(Response::new(endless_body()), false, held))
             }
         };
         let router = Router::new()
             .route("/", get(|| async { "fine" }))
             .route("/endless", get(move || std::future::ready(answer())))
+            .route("/working", get(working))
             .route("/short", get(sent_in(SHORT)))
             .route("/long", get(sent_in(LONG)));
         let address = listener.local_addr().unwrap();
@@ -130,8 +131,20 @@ impl Server {
     }
 }
 
+/// An answer that goes on, as the gate sends it.
+async fn working(Extension(transfer): Extension<Arc<Transfer>>) -> Response {
+    let piece = stream::iter([Ok::<_, std::convert::Infallible>("begun")]);
+    let body = Body::from_stream(futures::StreamExt::chain(piece, stream::pending()));
+    let held = Held { _work: Some(transfer.work()), ..Held::default() };
+    send(Response::new(body), false, held)
+}
+
+fn bounds(total: usize) -> Bounds {
+    Bounds { total, per_source: total }
+}
+
 fn lenient() -> Limits {
-    Limits { connections: 16, handshake: LONG, head: LONG, write: LONG, idle: LONG }
+    Limits { connections: bounds(16), handshake: LONG, head: LONG, write: LONG, idle: LONG }
 }
 
 /// Reads until the server has closed.
@@ -197,13 +210,32 @@ async fn an_answer_ends_in_time_however_much_is_taken() {
 }
 
 #[tokio::test]
-async fn connections_are_counted() {
-    let server = Server::start(Limits { connections: 1, ..lenient() }).await;
+async fn silent_connections_make_room() {
+    let server = Server::start(Limits { connections: bounds(4), ..lenient() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    let mut idle = server.connect().await.unwrap();
+    for _ in 0..8 {
+        server.is_fine().await;
+        silent.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    ended(&mut idle).await;
+    for silent in &mut silent[..7] {
+        ended(silent).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_are_at_work_keep_their_places() {
+    let server = Server::start(Limits { connections: bounds(1), ..lenient() }).await;
     let mut first = server.connect().await.unwrap();
+    first.write_all(b"GET /working HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    let mut begun = [0; 12];
+    first.read_exact(&mut begun).await.unwrap();
     assert!(server.connect().await.is_err(), "there is room for one");
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    first.write_all(request).await.unwrap();
-    ended(&mut first).await;
     drop(first);
     let free = async {
         while server.connect().await.is_err() {

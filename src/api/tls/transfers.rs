@@ -1,13 +1,27 @@
 //! The requests of one connection that are being answered, and whether their client still takes the answers. With
 //! HTTP/2 a client may stop one answer while the connection lives, so the connection's own write timeout is not enough.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::admission::{Place, Work};
+
 /// The answers of one connection.
-pub(crate) struct Transfers(Mutex<State>);
+pub(crate) struct Transfers {
+    state: Mutex<State>,
+    place: Arc<Place>,
+    /// Whether the client may still be sending what nobody reads.
+    unread: Arc<AtomicBool>,
+}
 
 struct State {
     next: u64,
@@ -32,15 +46,16 @@ pub(crate) struct Transfer {
 }
 
 impl Transfers {
-    pub(crate) fn new() -> Arc<Self> {
+    /// Of the connection that has this place.
+    pub(crate) fn new(place: Arc<Place>, unread: Arc<AtomicBool>) -> Arc<Self> {
         let idle_since = Instant::now();
         let state = State { next: 0, open: BTreeMap::new(), idle_since, any: false };
-        Arc::new(Self(Mutex::new(state)))
+        Arc::new(Self { state: Mutex::new(state), place, unread })
     }
 
     /// A request has come.
     pub(crate) fn begin(self: &Arc<Self>) -> Transfer {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let id = state.next;
         state.next += 1;
         state.any = true;
@@ -51,15 +66,15 @@ impl Transfers {
     /// Whether some client of the connection takes nothing for so long, or takes too long altogether.
     pub(crate) fn is_stalled(&self, limit: Duration) -> bool {
         let now = Instant::now();
-        self.0.lock().open.values().any(|entry| {
-            entry.waits_since.is_some_and(|since| now >= since + limit)
+        self.state.lock().open.values().any(|entry| {
+            entry.waits_since.is_some_and(|since| now.duration_since(since) >= limit)
                 || entry.end.is_some_and(|end| now >= end)
         })
     }
 
     /// Whether nothing is asked for since so long; a connection must begin with its first request sooner.
     pub(crate) fn is_idle(&self, first: Duration, limit: Duration) -> bool {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let limit = if state.any { limit } else { first };
         state.open.is_empty() && state.idle_since.elapsed() >= limit
     }
@@ -68,7 +83,7 @@ impl Transfers {
 impl Transfer {
     /// Nothing, or everything, is left to send in this time.
     pub(crate) fn end_in(&self, limit: Duration) {
-        self.change(|entry| entry.end = Some(Instant::now() + limit));
+        self.change(|entry| entry.end = Instant::now().checked_add(limit));
     }
 
     /// A piece of the answer was given to the connection.
@@ -81,8 +96,18 @@ impl Transfer {
         self.change(|entry| entry.waits_since = None);
     }
 
+    /// The request is being worked on; until that ends, no other connection gets the place of this one.
+    pub(crate) fn work(&self) -> Work {
+        self.transfers.place.work()
+    }
+
+    /// The client may still be sending a body that nobody reads.
+    pub(crate) fn left_unread(&self) {
+        self.transfers.unread.store(true, Ordering::Relaxed);
+    }
+
     fn change(&self, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.transfers.0.lock().open.get_mut(&self.id) {
+        if let Some(entry) = self.transfers.state.lock().open.get_mut(&self.id) {
             change(entry);
         }
     }
@@ -90,20 +115,25 @@ impl Transfer {
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        let mut state = self.transfers.0.lock();
+        let mut state = self.transfers.state.lock();
         state.open.remove(&self.id);
         state.idle_since = Instant::now();
+        drop(state);
+        self.transfers.place.progress();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::{Admission, Bounds};
 
     #[tokio::test(start_paused = true)]
     async fn stalls_and_idleness_are_seen() {
         let (first, limit) = (Duration::from_secs(5), Duration::from_secs(20));
-        let transfers = Transfers::new();
+        let admission = Admission::new(Bounds { total: 1, per_source: 1 });
+        let place = admission.admit([127, 0, 0, 1].into()).unwrap();
+        let transfers = Transfers::new(place, Arc::default());
         assert!(!transfers.is_idle(first, limit));
         tokio::time::advance(first).await;
         assert!(transfers.is_idle(first, limit), "no first request");
