@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::api::tls::transfers::Transfer;
 
 /// More of a body is not taken: over a fast connection this costs milliseconds.
-const BYTES_MAX: usize = 16 * 1024 * 1024;
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 /// A request is not answered later for the sake of its body than so long after it came.
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// A client that sends nothing for so long may be waiting for the answer.

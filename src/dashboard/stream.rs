@@ -130,7 +130,8 @@ impl Feed {
             Ok(counted) => fresh.counted = counted,
             Err(error) => tracing::error!(%error, "the counters cannot be read"),
         }
-        fresh.until = Some(now + COUNTERS_FRESH.max(now.elapsed() * (REST + 1)));
+        let fresh_for = now.elapsed().saturating_mul(REST + 1).max(COUNTERS_FRESH);
+        fresh.until = now.checked_add(fresh_for);
         fresh.counted.clone()
     }
 }

@@ -25,11 +25,16 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     validation: FieldValidation,
 ) -> Result<(T, Vec<String>), Status> {
     let object: T = typed(kind, document)?;
+    let kept = encode(&object);
+    if may_hold_time_before_year_0(&kept) {
+        // Such a time can be read and written, but what was written cannot be read; Kubernetes knows none either.
+        typed::<T>(kind, &kept)?;
+    }
     if validation == FieldValidation::Ignore {
         return Ok((object, Vec::new()));
     }
     let mut unknown = Vec::new();
-    find_dropped(document, &encode(&object), "", &mut unknown);
+    find_dropped(document, &kept, "", &mut unknown);
     let warnings = judge_unknown(&unknown, validation)?;
     Ok((object, warnings))
 }
@@ -51,6 +56,15 @@ pub(crate) fn typed<T: DeserializeOwned>(kind: &Kind, document: &Value) -> Resul
 /// The JSON of a typed object.
 pub(crate) fn encode<T: Serialize>(object: &T) -> Value {
     serde_json::to_value(object).expect("Kubernetes types have string keys and no failing fields")
+}
+
+fn may_hold_time_before_year_0(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.starts_with('-') && text.contains('T'),
+        Value::Array(items) => items.iter().any(may_hold_time_before_year_0),
+        Value::Object(fields) => fields.values().any(may_hold_time_before_year_0),
+        _ => false,
+    }
 }
 
 /// Applies the client's wish about unknown fields: an error, or the warnings to send along.
@@ -90,7 +104,7 @@ fn find_dropped(given: &Value, kept: &Value, path: &str, unknown: &mut Vec<Strin
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::api::core::v1::{Node, Service};
     use serde_json::json;
 
     use super::*;
@@ -107,6 +121,29 @@ mod tests {
         assert_eq!(decode(FieldValidation::Ignore).unwrap().1, [""; 0]);
         let strict = decode(FieldValidation::Strict).err().unwrap();
         assert_eq!(strict.message, format!("strict decoding error: {}", lines.join(", ")));
+    }
+
+    #[test]
+    fn times_that_can_be_read_back() {
+        for (time, fine) in [
+            ("-009999-01-02T01:59:59Z", false),
+            ("-000001-01-02T01:59:59Z", false),
+            ("0000-01-01T00:00:00Z", true),
+            ("9999-12-30T22:00:00Z", true),
+        ] {
+            let document = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a",
+                "annotations": {"note": "-009999-01-02T01:59:59Z"}},
+                "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": time}]}});
+            let decoded = decode::<Node>(&kind::NODE, &document, FieldValidation::Ignore);
+            assert_eq!(
+                decoded.as_ref().map_err(|status| status.code).err(),
+                (!fine).then_some(400)
+            );
+            if let Err(status) = decoded {
+                let field = "status.conditions[0].lastHeartbeatTime";
+                assert!(status.message.contains(field), "{}", status.message);
+            }
+        }
     }
 
     #[test]

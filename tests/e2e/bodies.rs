@@ -58,20 +58,18 @@ fn an_answer_before_the_body_is_read_arrives() {
     let cluster = start();
     let middle = cluster.place.file("middle", &map("a", 900 * 1024));
     let large = cluster.place.file("large", &map("a", 4 * 1024 * 1024));
-    let huge = cluster.place.file("huge", &map("a", 40 * 1024 * 1024));
-    let cases: [(&str, &[&str], &Path, &str, usize); 8] = [
-        (MAPS, &["Authorization: Bearer wrong", JSON], &middle, "401", TRIES),
-        ("/api/v1/nothing", &[TOKEN, JSON], &middle, "404", TRIES),
-        ("/nothing", &[TOKEN, JSON], &middle, "404", TRIES),
-        (MAPS, &[TOKEN, JSON, "Content-Encoding: br"], &middle, "415", TRIES),
-        (MAPS, &[TOKEN, JSON, "Host: evil.example"], &middle, "403", TRIES),
-        (MAPS, &[TOKEN, JSON, "Expect:"], &large, "413", TRIES),
-        (MAPS, &[TOKEN, JSON], &large, "413", TRIES),
-        (MAPS, &[TOKEN, JSON, "Expect:"], &huge, "413", 2),
+    let cases: [(&str, &[&str], &Path, &str); 7] = [
+        (MAPS, &["Authorization: Bearer wrong", JSON], &middle, "401"),
+        ("/api/v1/nothing", &[TOKEN, JSON], &middle, "404"),
+        ("/nothing", &[TOKEN, JSON], &middle, "404"),
+        (MAPS, &[TOKEN, JSON, "Content-Encoding: br"], &middle, "415"),
+        (MAPS, &[TOKEN, JSON, "Host: evil.example"], &middle, "403"),
+        (MAPS, &[TOKEN, JSON, "Expect:"], &large, "413"),
+        (MAPS, &[TOKEN, JSON], &large, "413"),
     ];
     for protocol in PROTOCOLS {
-        for (path, headers, body, code, tries) in cases {
-            for _ in 0..tries {
+        for (path, headers, body, code) in cases {
+            for _ in 0..TRIES {
                 let answer = post(&cluster, path, protocol, headers, body).succeeded();
                 assert_eq!(told(&answer).0, code, "{protocol} {path} {headers:?}: {answer}");
             }

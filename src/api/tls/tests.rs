@@ -1,7 +1,7 @@
 //! The bounds of connections, over real sockets: who is slow is cut off, who is not goes on.
 
 use axum::{Extension, body::Body, response::Response, routing::get};
-use futures::stream;
+use futures::{FutureExt as _, stream};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -9,6 +9,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::*;
 use crate::api::{
     certificates::Authority,
+    panics,
     sending::{Held, send},
     tls::transfers::Transfer,
 };
@@ -18,6 +19,14 @@ const SHORT: Duration = Duration::from_millis(400);
 const LONG: Duration = Duration::from_secs(60);
 /// The server must have acted by then.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+type Requests = h2::client::SendRequest<bytes::Bytes>;
+type Http2 = h2::client::Connection<TlsStream<TcpStream>>;
+
+fn get_http2(requests: &mut Requests, path: &str) -> h2::client::ResponseFuture {
+    let request = Request::get(format!("https://localhost{path}")).body(()).unwrap();
+    requests.send_request(request, true).unwrap().0
+}
 
 struct Server {
     address: SocketAddr,
@@ -68,8 +77,18 @@ impl Server {
             .route("/", get(|| async { "fine" }))
             .route("/endless", get(move || std::future::ready(answer())))
             .route("/working", get(working))
+            .route(
+                "/bug",
+                get(|| async {
+                    if true {
+                        panic!("a bug")
+                    }
+                }),
+            )
+            .route("/late-bug", get(late_bug))
             .route("/short", get(sent_in(SHORT)))
-            .route("/long", get(sent_in(LONG)));
+            .route("/long", get(sent_in(LONG)))
+            .layer(middleware::from_fn(panics::contain));
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
         tasks.spawn(serve(listener, config, router, limits, token.clone()));
@@ -92,20 +111,21 @@ impl Server {
         assert!(answer.ends_with("fine"), "{answer}");
     }
 
-    /// A request over HTTP/2 by a client that gives the server so much room for its answer, and more
-    /// as it takes it, or never. Ends when the server has cut it off.
-    async fn http2(&self, path: &str, window: u32, takes: bool) {
+    /// A connection of HTTP/2 by a client that gives the server so much room for an answer.
+    async fn connect_http2(&self, window: u32) -> (Requests, Http2) {
         let mut config = ClientConfig::clone(&self.client);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let stream = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
-        let mut builder = h2::client::Builder::new();
-        builder.initial_window_size(window);
-        let (mut requests, connection) =
-            builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
-        let request = Request::get(format!("https://localhost{path}")).body(()).unwrap();
-        let (answer, _) = requests.send_request(request, true).unwrap();
+        h2::client::Builder::new().initial_window_size(window).handshake(stream).await.unwrap()
+    }
+
+    /// A request over HTTP/2 by a client that gives the server so much room for its answer, and more
+    /// as it takes it, or never. Ends when the server has cut it off.
+    async fn http2(&self, path: &str, window: u32, takes: bool) {
+        let (mut requests, connection) = self.connect_http2(window).await;
+        let answer = get_http2(&mut requests, path);
         let client = async {
             let mut body = answer.await.unwrap().into_body();
             while let Some(Ok(data)) = body.data().await {
@@ -137,6 +157,17 @@ async fn working(Extension(transfer): Extension<Arc<Transfer>>) -> Response {
     let body = Body::from_stream(futures::StreamExt::chain(piece, stream::pending()));
     let held = Held { _work: Some(transfer.work()), ..Held::default() };
     send(Response::new(body), false, held)
+}
+
+/// An answer that panics when it is sent.
+async fn late_bug() -> Response {
+    let body = Body::from_stream(stream::once(async {
+        if true {
+            panic!("a bug");
+        }
+        Ok::<_, std::convert::Infallible>("")
+    }));
+    send(Response::new(body), false, Held::default())
 }
 
 fn bounds(total: usize) -> Bounds {
@@ -206,6 +237,33 @@ async fn an_answer_ends_in_time_however_much_is_taken() {
     server.http2("/short", 65_535, true).await;
     server.gave_up().await;
     server.is_fine().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_panic_ends_nothing_but_its_request() {
+    let server = Server::start(lenient()).await;
+    let (mut requests, connection) = server.connect_http2(65_535).await;
+    let client = async {
+        let mut working = get_http2(&mut requests, "/working").await.unwrap().into_body();
+        assert_eq!(working.data().await.unwrap().unwrap(), "begun");
+        for _ in 0..3 {
+            let answer = get_http2(&mut requests, "/bug").await.unwrap();
+            assert_eq!(answer.status(), 500);
+            let late = async {
+                let answer = get_http2(&mut requests, "/late-bug").await?;
+                answer.into_body().data().await.expect("no end")
+            };
+            assert!(late.await.is_err(), "the answer is cut off");
+        }
+        assert_eq!(get_http2(&mut requests, "/").await.unwrap().status(), 200);
+        assert!(working.data().now_or_never().is_none(), "another one goes on");
+    };
+    tokio::select! {
+        () = client => {}
+        ended = connection => panic!("the connection ended: {ended:?}"),
+        () = tokio::time::sleep(PATIENCE) => panic!("it takes too long"),
+    }
     server.stop().await;
 }
 
