@@ -202,7 +202,7 @@ impl Waiting {
         let call = connection.unary(&core.options, path::LEASE_TIME_TO_LIVE, request);
         let LeaseResponse { ttl } = within(call).await?;
         let seconds = u64::try_from(LEASE_SECONDS.max(ttl)).unwrap_or(0);
-        let patience = Duration::from_secs(seconds) + REMOVAL;
+        let patience = Duration::from_secs(seconds).saturating_add(REMOVAL);
         let renewed = self.left.replace(ttl).is_some_and(|before| ttl > before);
         if renewed || self.since.elapsed() > patience {
             return Err(in_use(&core.options, name).into());
