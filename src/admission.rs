@@ -2,9 +2,11 @@
 //! without progress, so that silent clients cannot keep others out: first of one that has never got anywhere, then of
 //! the one whose progress was longest ago.
 //!
-//! It knows no sockets: the owner of a connection holds its [`Place`], says when something was done for its client, and
+//! An [`Entrance`] accepts connections so. Admission itself knows no sockets: the owner of a connection holds its [`Place`], says when something was done for its client, and
 //! closes the connection once the place is [lost](Place::lost). What counts as progress is the owner's decision: a
 //! whole request, not a byte, where a client could drip.
+
+mod entrance;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +21,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+pub use entrance::{Admitted, Entrance, Places};
 
 /// A newcomer that has got nowhere in this time is the first to lose its place. Until then it counts like the others,
 /// lest newcomers take their places from each other.

@@ -26,9 +26,9 @@
 
 pub mod telemetry;
 
-pub mod admission;
-
 pub mod descriptors;
+
+pub mod admission;
 
 pub mod model;
 

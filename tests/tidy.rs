@@ -10,8 +10,9 @@ use std::{
 /// An entry may name only entries above it, so a cycle cannot be written down.
 const LAYERS: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
-    ("admission", &[]),
     ("descriptors", &[]),
+    ("admission", &["descriptors"]),
+    ("http_server", &["admission", "descriptors"]),
     ("model", &[]),
     ("store", &[]),
     ("registry", &["model", "store"]),
@@ -28,6 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &[
             "admission",
             "descriptors",
+            "http_server",
             "model",
             "registry",
             "node",
@@ -57,8 +59,9 @@ const LAYERS: &[(&str, &[&str])] = &[
         "app",
         &[
             "telemetry",
-            "admission",
             "descriptors",
+            "admission",
+            "http_server",
             "model",
             "store",
             "registry",

@@ -123,15 +123,13 @@ impl Server {
             metrics: self.metrics,
         });
         let worker = Worker::new(shared, table);
-        let admission = tcp::admission(&descriptors);
+        let places = tcp::places(descriptors);
         let mut tasks: JoinSet<io::Result<()>> = JoinSet::new();
         let mut waker = udp::Waker { token: token.clone(), sockets: Vec::new() };
         for Listener { address, tcp, udp } in self.listeners {
             let bind = |source| Error::Bind { address, source };
             let listener = tokio::net::TcpListener::from_std(tcp).map_err(bind)?;
-            let (admission, descriptors) = (admission.clone(), descriptors.clone());
-            let serving =
-                tcp::serve(listener, worker.clone(), admission, descriptors, token.clone());
+            let serving = tcp::serve(places.entrance(listener), worker.clone(), token.clone());
             tasks.spawn(async move {
                 serving.await;
                 Ok(())

@@ -1,55 +1,42 @@
 //! The TCP side: one task per connection, queries of a connection answered as they come. An answer never waits for
 //! anything but the client's own reading, so no query holds up the ones behind it.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    admission::{Admission, Bounds, Place},
+    admission::{Admitted, Entrance, Place, Places},
     descriptors::{Budget, Purpose},
     dns::{Worker, wire::Transport},
 };
 
 /// Connections of all listeners together. TCP is for large answers, resolvers use few.
 const CONNECTIONS_MAX: usize = 512;
-/// Part of them that one source outside this machine may have.
+/// One in so many may be of one source outside this machine.
 const SOURCE_FRACTION: usize = 8;
 /// A connection on which no whole query arrives, or whose client does not read, is closed after this.
 const IDLE: Duration = Duration::from_secs(10);
 /// Read ahead at most this much of what a client pipelines.
 const READ_AHEAD: usize = 4096;
 
-/// Who may have connections. Each has its descriptor for sure.
-pub(crate) fn admission(descriptors: &Budget) -> Arc<Admission> {
-    let total = descriptors.own(Purpose::Dns).clamp(1, CONNECTIONS_MAX);
-    Admission::new(Bounds { total, per_source: (total / SOURCE_FRACTION).max(1) })
+/// Room for the connections of all listeners.
+pub(crate) fn places(descriptors: Budget) -> Places {
+    Places::new(descriptors, Purpose::Dns, CONNECTIONS_MAX, SOURCE_FRACTION)
 }
 
 /// Accepts until cancelled, then lets open connections finish the query at hand. When there are too many, the one that
 /// has got no answer for longest is closed for the next.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    worker: Worker,
-    admission: Arc<Admission>,
-    descriptors: Budget,
-    token: CancellationToken,
-) {
+pub(crate) async fn serve(entrance: Entrance, worker: Worker, token: CancellationToken) {
     let connections = TaskTracker::new();
-    let admit = async || {
-        let (stream, client) = descriptors.accept(&listener).await;
-        let place = worker.may_ask(client.ip()).then(|| admission.admit(client.ip()))??;
-        // Who has lost a place gives its descriptor back at once.
-        let descriptor = descriptors.wait(Purpose::Dns).await;
-        Some((stream, client, place, descriptor))
-    };
-    while let Some(admitted) = token.run_until_cancelled(admit()).await {
-        let Some((stream, client, place, descriptor)) = admitted else { continue };
+    let next = || entrance.next(|source| worker.may_ask(source));
+    while let Some(admitted) = token.run_until_cancelled(next()).await {
+        let Admitted { stream, client, place, descriptor } = admitted;
         let (worker, token) = (worker.clone(), token.clone());
         connections.spawn(async move {
             let ended = tokio::select! {
