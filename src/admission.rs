@@ -2,9 +2,9 @@
 //! without progress, so that silent clients cannot keep others out: first of one that has never got anywhere, then of
 //! the one whose progress was longest ago.
 //!
-//! An [`Entrance`] accepts connections so. Admission itself knows no sockets: the owner of a connection holds its [`Place`], says when something was done for its client, and
-//! closes the connection once the place is [lost](Place::lost). What counts as progress is the owner's decision: a
-//! whole request, not a byte, where a client could drip.
+//! An [`Entrance`] accepts connections in this way. The owner of a connection holds its [`Place`], says when something
+//! was done for its client, and closes the connection once the place is [lost](Place::lost). What counts as progress is
+//! the owner's decision: a whole request, not a byte, where a client could drip.
 
 mod entrance;
 

@@ -30,6 +30,8 @@ pub mod descriptors;
 
 pub mod admission;
 
+pub mod http_server;
+
 pub mod model;
 
 pub mod store;

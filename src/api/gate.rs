@@ -3,7 +3,7 @@
 //!
 //! Audit lines (target `audit`, level debug) say who did what, with which outcome; never a body, a query or a token.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc};
 
 use axum::{
     extract::{Request, State},
@@ -23,14 +23,16 @@ use crate::{
         authorization::{Attributes, Resource, To, authorize},
         bodies::Encoding,
         request::is_true,
+        tls::Peer,
+    },
+    http_server::{
+        ANSWER_MAX,
         sending::{self, Held, send},
-        tls::{Peer, transfers::Transfer},
+        transfers::Transfer,
     },
     model::Status,
 };
 
-/// An answer that is no stream must be taken in this time, as with kube-apiserver's `--request-timeout`.
-pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// After how long a refused client may try again.
 const RETRY_SECONDS: u32 = 1;
 

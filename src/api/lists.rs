@@ -20,12 +20,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        pieces::{PIECE, Pieces},
-        request::Form,
-        sending::GZIP_MIN,
-        table,
-    },
+    api::{pieces::Pieces, request::Form, table},
+    http_server::sending::{GZIP_MIN, PIECE},
     model::{Kind, Object},
 };
 

@@ -22,12 +22,10 @@ pub mod protobuf;
 mod request;
 mod resources;
 mod reviews;
-mod sending;
 mod snapshot;
 mod subresources;
 pub mod table;
 pub mod tls;
-mod unread;
 mod watch;
 
 use std::sync::Arc;

@@ -5,10 +5,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::model::Object;
+use crate::{http_server::sending::PIECE, model::Object};
 
-/// How much is made ahead of what the client takes.
-pub(crate) const PIECE: usize = 64 * 1024;
 /// From this length on a part is a piece of its own; a shorter one is cheaper to copy.
 const SHARED_MIN: usize = 16 * 1024;
 

@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{
         Api,
-        gate::ANSWER_MAX,
-        pieces::{PIECE, Pieces},
+        pieces::Pieces,
         request::{Form, Selectors, Target, is_true},
         resources::{Request, selected},
         table,
     },
+    http_server::{ANSWER_MAX, sending::PIECE},
     model::{Object, Status},
     registry::{Event, EventKind, Subscription},
 };

@@ -2,16 +2,15 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use anyhow::Context;
 use axum::{Router, middleware, routing::get};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admission::{Entrance, Places},
     api::{
         self, Api,
         authentication::{Authenticator, account_tokens::AccountTokens},
-        tls,
+        panics, tls,
     },
     app::{Cluster, bind::Sockets, hosts},
     dashboard::{
@@ -19,10 +18,15 @@ use crate::{
         hosts::Hosts,
         views::{EndpointTraffic, RouteTraffic},
     },
+    descriptors::Purpose,
+    http_server::{Limits, Server, sending},
     proxy::{Proxy, RouteStats},
     route::RouteTable,
     telemetry::Metrics,
 };
+
+/// Connections to the dashboard and to the metrics together.
+const LOOKERS_MAX: usize = 256;
 
 impl Cluster {
     /// Starts them all and returns the dashboard's token.
@@ -40,9 +44,11 @@ impl Cluster {
         self.tasks.spawn_on(self.data.handle(), "dns", run);
         self.tasks.begin_stage();
         self.start_api(sockets.api, ready)?;
-        let token = self.start_dashboard(sockets.dashboard, proxy)?;
+        let descriptors = self.descriptors.clone();
+        let places = Places::new(descriptors, Purpose::Dashboard, LOOKERS_MAX, 2);
+        let token = self.start_dashboard(sockets.dashboard, &places, proxy)?;
         for listener in std::iter::once(sockets.metrics).chain(sockets.dns_metrics) {
-            self.start_metrics(listener)?;
+            self.start_metrics(listener, &places)?;
         }
         Ok(token)
     }
@@ -88,8 +94,10 @@ impl Cluster {
         allowed.extend(ips.iter().map(ToString::to_string));
         allowed.extend(self.options.allowed_hosts.iter().cloned());
         let router = guarded(api::router(Arc::new(api)), address, &allowed);
+        let server = tls::server(config, router, Limits::default());
+        let entrance = tls::places(self.descriptors.clone()).entrance(listener);
         self.tasks.spawn("api", |token| async move {
-            tls::serve(listener, config, router, tls::Limits::default(), token).await;
+            server.serve(entrance, token).await;
             Ok(())
         });
         Ok(())
@@ -98,6 +106,7 @@ impl Cluster {
     fn start_dashboard(
         &mut self,
         listener: TcpListener,
+        places: &Places,
         proxy: &Arc<Proxy>,
     ) -> anyhow::Result<String> {
         let options = dashboard::Options {
@@ -114,18 +123,28 @@ impl Cluster {
             self.tasks.token(),
         );
         let router = dashboard::router(options, sources);
-        self.tasks.spawn("dashboard", |token| serve(listener, router, token));
+        self.serve("dashboard", router, places.entrance(listener));
         Ok(token)
     }
 
-    fn start_metrics(&mut self, listener: TcpListener) -> anyhow::Result<()> {
+    fn start_metrics(&mut self, listener: TcpListener, places: &Places) -> anyhow::Result<()> {
         let address = listener.local_addr()?;
         let metrics: Metrics = self.metrics.clone();
         let router =
             Router::new().route("/metrics", get(move || std::future::ready(metrics.text())));
         let router = guarded(router, address, &self.options.allowed_hosts);
-        self.tasks.spawn("metrics", |token| serve(listener, router, token));
+        self.serve("metrics", router, places.entrance(listener));
         Ok(())
+    }
+
+    fn serve(&mut self, name: &'static str, router: Router, entrance: Entrance) {
+        let router = router.layer(middleware::from_fn(panics::contain));
+        let router = router.layer(middleware::from_fn(sending::pass));
+        let server = Server::plain(router, Limits::default());
+        self.tasks.spawn(name, |token| async move {
+            server.serve(entrance, token).await;
+            Ok(())
+        });
     }
 }
 
@@ -144,15 +163,4 @@ fn traffic_of(stats: RouteStats) -> RouteTraffic {
 fn guarded(router: Router, address: std::net::SocketAddr, allowed: &[String]) -> Router {
     let hosts = Hosts::new(address, allowed);
     router.layer(middleware::from_fn_with_state(hosts, hosts::guard))
-}
-
-async fn serve(
-    listener: TcpListener,
-    router: Router,
-    token: CancellationToken,
-) -> anyhow::Result<()> {
-    axum::serve(listener, router)
-        .with_graceful_shutdown(token.cancelled_owned())
-        .await
-        .context("an HTTP server failed")
 }

@@ -29,7 +29,7 @@ impl Budget {
                 tracing::warn!(?address, %error, "connections wait: they cannot be accepted now");
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = pause.saturating_mul(2).min(PAUSE_MAX);
         }
     }
 }

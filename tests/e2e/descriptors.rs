@@ -140,6 +140,36 @@ fn pods_leave_descriptors_for_others_and_wait_for_theirs() {
     assert!(cluster.log().lines().count() < 20, "{}", cluster.log());
 }
 
+/// Clients that connect and say nothing, or begin a request and never end it, do not keep others out.
+#[test]
+fn silent_clients_make_room() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let place = Place::new();
+    let up = limited(&place, LIMIT);
+    let cluster = Cluster::by_command(place, up);
+    let metrics = format!("{}/metrics", cluster.line.metrics);
+    let hosts = [&cluster.line.dashboard, &metrics, &cluster.line.api];
+    let hosts = hosts.map(|url| url.split('/').nth(2).expect("a host").to_owned());
+    let silent: Vec<TcpStream> = (0..300)
+        .map(|nth: usize| {
+            let mut stream = TcpStream::connect(&hosts[nth % 3]).expect("the server listens");
+            if nth.is_multiple_of(2) {
+                // It may have been closed already.
+                stream.write_all(b"GET / HTTP/1.1\r\nHost:").ok();
+            }
+            stream
+        })
+        .collect();
+    for _ in 0..5 {
+        assert_eq!(status_of(&cluster.line.dashboard), "303");
+        assert_eq!(status_of(&metrics), "200");
+        cluster.kubectl("get nodes");
+    }
+    drop(silent);
+}
+
 /// Whatever took the descriptors: who cannot be accepted waits, and neither the log nor the processor is busy with it.
 #[test]
 fn connections_wait_while_there_is_no_descriptor() {

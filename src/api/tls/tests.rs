@@ -1,17 +1,25 @@
 //! The bounds of connections, over real sockets: who is slow is cut off, who is not goes on.
 
-use axum::{Extension, body::Body, response::Response, routing::get};
+use std::time::Duration;
+
+use axum::{Extension, body::Body, middleware, response::Response, routing::get};
 use futures::{FutureExt as _, stream};
+use http::Request;
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
-use crate::api::{
-    certificates::Authority,
-    panics,
-    sending::{Held, send},
-    tls::transfers::Transfer,
+use crate::{
+    api::{certificates::Authority, panics},
+    http_server::{
+        sending::{Held, send},
+        transfers::Transfer,
+    },
 };
 
 /// So short that a test does not wait, so long that a busy machine does not count as slow.
@@ -38,7 +46,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start(limits: Limits) -> Self {
+    async fn start(connections: usize, limits: Limits) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let authority = Authority::open(directory.path()).unwrap();
         let identity = authority.server(&["localhost".to_owned()], &[]).unwrap();
@@ -91,7 +99,9 @@ impl Server {
             .layer(middleware::from_fn(panics::contain));
         let address = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
-        tasks.spawn(serve(listener, config, router, limits, token.clone()));
+        let places = Places::new(Budget::of_this_process(), Purpose::Api, connections, 1);
+        let entrance = places.entrance(listener);
+        tasks.spawn(server(config, router, limits).serve(entrance, token.clone()));
         Self { address, client: Arc::new(client), token, tasks, endless }
     }
 
@@ -170,12 +180,8 @@ async fn late_bug() -> Response {
     send(Response::new(body), false, Held::default())
 }
 
-fn bounds(total: usize) -> Bounds {
-    Bounds { total, per_source: total }
-}
-
 fn lenient() -> Limits {
-    Limits { connections: bounds(16), handshake: LONG, head: LONG, write: LONG, idle: LONG }
+    Limits { handshake: LONG, head: LONG, write: LONG, idle: LONG }
 }
 
 /// Reads until the server has closed.
@@ -188,7 +194,7 @@ async fn ended(stream: &mut (impl tokio::io::AsyncRead + Unpin)) {
 
 #[tokio::test]
 async fn a_handshake_has_an_end() {
-    let server = Server::start(Limits { handshake: SHORT, ..lenient() }).await;
+    let server = Server::start(16, Limits { handshake: SHORT, ..lenient() }).await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     server.is_fine().await;
     ended(&mut silent).await;
@@ -198,7 +204,7 @@ async fn a_handshake_has_an_end() {
 
 #[tokio::test]
 async fn a_request_begins_and_its_head_ends() {
-    let server = Server::start(Limits { head: SHORT, ..lenient() }).await;
+    let server = Server::start(16, Limits { head: SHORT, ..lenient() }).await;
     let (mut silent, mut half) = (server.connect().await.unwrap(), server.connect().await.unwrap());
     half.write_all(b"GET / HTTP/1.1\r\nHost: loc").await.unwrap();
     server.is_fine().await;
@@ -210,7 +216,7 @@ async fn a_request_begins_and_its_head_ends() {
 
 #[tokio::test]
 async fn who_reads_nothing_is_cut_off() {
-    let server = Server::start(Limits { write: SHORT, ..lenient() }).await;
+    let server = Server::start(16, Limits { write: SHORT, ..lenient() }).await;
     let mut lazy = server.connect().await.unwrap();
     lazy.write_all(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     server.is_fine().await;
@@ -223,7 +229,7 @@ async fn who_reads_nothing_is_cut_off() {
 #[tokio::test]
 async fn who_gives_no_room_for_an_answer_is_cut_off() {
     for window in [0, 1, 65_535] {
-        let server = Server::start(Limits { write: SHORT, ..lenient() }).await;
+        let server = Server::start(16, Limits { write: SHORT, ..lenient() }).await;
         server.http2("/long", window, false).await;
         server.gave_up().await;
         server.is_fine().await;
@@ -233,7 +239,7 @@ async fn who_gives_no_room_for_an_answer_is_cut_off() {
 
 #[tokio::test]
 async fn an_answer_ends_in_time_however_much_is_taken() {
-    let server = Server::start(lenient()).await;
+    let server = Server::start(16, lenient()).await;
     server.http2("/short", 65_535, true).await;
     server.gave_up().await;
     server.is_fine().await;
@@ -242,7 +248,7 @@ async fn an_answer_ends_in_time_however_much_is_taken() {
 
 #[tokio::test]
 async fn a_panic_ends_nothing_but_its_request() {
-    let server = Server::start(lenient()).await;
+    let server = Server::start(16, lenient()).await;
     let (mut requests, connection) = server.connect_http2(65_535).await;
     let client = async {
         let mut working = get_http2(&mut requests, "/working").await.unwrap().into_body();
@@ -269,7 +275,7 @@ async fn a_panic_ends_nothing_but_its_request() {
 
 #[tokio::test]
 async fn silent_connections_make_room() {
-    let server = Server::start(Limits { connections: bounds(4), ..lenient() }).await;
+    let server = Server::start(4, lenient()).await;
     let mut silent = Vec::new();
     for _ in 0..3 {
         silent.push(TcpStream::connect(server.address).await.unwrap());
@@ -288,7 +294,7 @@ async fn silent_connections_make_room() {
 
 #[tokio::test]
 async fn connections_that_are_at_work_keep_their_places() {
-    let server = Server::start(Limits { connections: bounds(1), ..lenient() }).await;
+    let server = Server::start(1, lenient()).await;
     let mut first = server.connect().await.unwrap();
     first.write_all(b"GET /working HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     let mut begun = [0; 12];

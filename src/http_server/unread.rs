@@ -3,7 +3,7 @@
 //! error. So the rest of a body is taken first, to a bound, and then comes the answer.
 //!
 //! What is longer meets the answer on the way. HTTP/2 ends such a stream with `NO_ERROR` after the answer (RFC 9113,
-//! section 8.1); an HTTP/1.1 connection ends, and [lingers](crate::api::tls::timed) until its client has read it.
+//! section 8.1); an HTTP/1.1 connection ends, and [lingers](crate::http_server::timed) until its client has read it.
 
 use std::{
     pin::Pin,
@@ -24,7 +24,7 @@ use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::api::tls::transfers::Transfer;
+use crate::http_server::transfers::Transfer;
 
 /// More of a body is not taken: over a fast connection this costs milliseconds.
 const BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -11,6 +11,8 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
+    extract::Request,
+    middleware::Next,
     response::Response,
 };
 use flate2::{Compression, write::GzEncoder};
@@ -20,11 +22,17 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     admission::Work,
-    api::{pieces::PIECE, tls::transfers::Transfer},
+    http_server::{ANSWER_MAX, transfers::Transfer},
 };
+
+/// The most that is in the connection of what the client has not taken yet.
+pub(crate) const PIECE: usize = 64 * 1024;
 
 /// Smaller bodies are not worth it: kube-apiserver's bound.
 pub(crate) const GZIP_MIN: usize = 128 * 1024;
+
+/// The type of an answer that goes on for ever.
+const EVENT_STREAM: &str = "text/event-stream";
 
 /// What an answer holds until it is sent.
 #[derive(Default)]
@@ -55,6 +63,19 @@ pub(crate) fn send(response: Response, compress: bool, held: Held) -> Response {
         headers.remove(header::CONTENT_LENGTH);
     }
     Response::from_parts(parts, Body::new(Sending { body, rest: Bytes::new(), gzip, held }))
+}
+
+/// The middleware of a router that does not do so itself. What is no stream of events must be taken in a bounded time.
+pub(crate) async fn pass(mut request: Request, next: Next) -> Response {
+    let transfer = request.extensions_mut().remove::<Arc<Transfer>>();
+    let gzip = accepts_gzip(request.headers());
+    let response = next.run(request).await;
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    let stream = kind.is_some_and(|kind| kind == EVENT_STREAM);
+    if let Some(transfer) = transfer.as_ref().filter(|_| !stream) {
+        transfer.end_in(ANSWER_MAX);
+    }
+    send(response, gzip && !stream, Held { transfer, ..Held::default() })
 }
 
 /// Whether `Accept-Encoding` allows gzip.

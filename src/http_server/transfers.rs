@@ -93,7 +93,11 @@ impl Transfer {
 
     /// The connection has room for the next piece.
     pub(crate) fn wanted(&self) {
-        self.change(|entry| entry.waits_since = None);
+        let mut taken = false;
+        self.change(|entry| taken = entry.waits_since.take().is_some());
+        if taken {
+            self.transfers.place.progress();
+        }
     }
 
     /// The request is being worked on; until that ends, no other connection gets the place of this one.
