@@ -1,8 +1,9 @@
 //! [`Tasks`]: the long-lived tasks of a cluster in stages. They end in the reverse order of their start; one that ends
 //! on its own ends the process, with its name.
 
-use std::{future::Future, task::Poll, time::Duration};
+use std::{any::Any, future::Future, panic::AssertUnwindSafe, task::Poll, time::Duration};
 
+use futures::FutureExt;
 use tokio::{
     runtime::Handle,
     task::{JoinError, JoinSet},
@@ -47,8 +48,11 @@ impl Tasks {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let stage = self.stages.last_mut().expect("a stage was begun");
-        let task = task(stage.token.clone());
-        stage.tasks.spawn_on(async move { (name, task.await) }, runtime);
+        let task = AssertUnwindSafe(task(stage.token.clone()));
+        let named = async move {
+            (name, task.catch_unwind().await.unwrap_or_else(|panic| Err(panicked(&*panic))))
+        };
+        stage.tasks.spawn_on(named, runtime);
     }
 
     /// The token of the current stage.
@@ -91,6 +95,42 @@ fn reason(ended: Result<(&'static str, anyhow::Result<()>), JoinError>) -> anyho
     match ended {
         Ok((name, Ok(()))) => anyhow::anyhow!("{name} ended although nobody stopped it"),
         Ok((name, Err(error))) => error.context(format!("{name} failed")),
-        Err(error) => anyhow::Error::from(error).context("a part of the cluster panicked"),
+        Err(aborted) => anyhow::Error::from(aborted).context("a part of the cluster was ended"),
+    }
+}
+
+/// The panic itself, with its place, is in the log already.
+fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    anyhow::anyhow!("it panicked ({}); this is a bug", text.unwrap_or("no message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_ends_early_is_named() {
+        type Case<'a> = (&'static str, fn() -> anyhow::Result<()>, &'a str);
+        let cases: [Case<'_>; 4] = [
+            ("routes", || panic!("of {}", 5), "it panicked (of 5); this is a bug"),
+            ("nodes", || panic!("plain"), "it panicked (plain); this is a bug"),
+            ("dns", || anyhow::bail!("the socket is gone"), "the socket is gone"),
+            ("api", || Ok(()), "api ended although nobody stopped it"),
+        ];
+        for (name, end, cause) in cases {
+            let mut tasks = Tasks::default();
+            tasks.begin_stage();
+            tasks.spawn("store", |token| async move {
+                token.cancelled().await;
+                Ok(())
+            });
+            tasks.begin_stage();
+            tasks.spawn(name, |_| async move { end() });
+            let error = format!("{:#}", tasks.ended_early().await);
+            assert!(error.contains(name) && error.ends_with(cause), "{error}");
+            tasks.stop().await;
+        }
     }
 }

@@ -20,10 +20,16 @@ pub(crate) enum Outcome {
     Conflict,
     /// Plan again after a while that doubles with each failure.
     Failed,
+    /// The same, but soon: the store takes no writes now, which is nothing about this key.
+    Unavailable,
 }
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+/// While the store is away; not much longer than a user waits who has just brought it back.
+const UNAVAILABLE_MAX: Duration = Duration::from_secs(3);
+/// No plan is put off for longer than this; what lies further ahead is looked at more often than it must be.
+const LATER_MAX: Duration = Duration::from_hours(24);
 /// Conflicts in a row that are answered at once; more are a quarrel, not a coincidence.
 const CONFLICTS_MAX: u32 = 8;
 
@@ -39,6 +45,8 @@ struct State {
     /// Exactly the keys in `ready`, and those that changed while they are `active`.
     dirty: BTreeSet<ObjectKey>,
     active: BTreeSet<ObjectKey>,
+    /// Those of `active` whose plan is done, and until when they rest.
+    resting: BTreeSet<(Instant, ObjectKey)>,
     failures: BTreeMap<ObjectKey, u32>,
     timers: BTreeSet<(Instant, ObjectKey)>,
     due: BTreeMap<ObjectKey, Instant>,
@@ -63,7 +71,7 @@ impl Queue {
                     }
                     return key;
                 }
-                state.timers.first().map(|(at, _)| *at)
+                state.next_timer()
             };
             match timer {
                 Some(at) => {
@@ -77,11 +85,11 @@ impl Queue {
         }
     }
 
-    /// Gives a key back. Returns how often in a row it has failed.
-    pub(crate) fn done(&self, key: &ObjectKey, outcome: Outcome) -> u32 {
+    /// Gives a key back, which then rests so long before it is planned again. Returns how often in a row it has failed.
+    pub(crate) fn done(&self, key: &ObjectKey, outcome: Outcome, rest: Duration) -> u32 {
         let failures = {
             let mut state = self.state.lock();
-            state.done(key, outcome, Instant::now());
+            state.done(key, outcome, rest, Instant::now());
             state.failures.get(key).copied().unwrap_or(0)
         };
         self.changed.notify_one();
@@ -104,6 +112,12 @@ impl State {
             self.due.remove(&key);
             self.add(key);
         }
+        while let Some((at, _)) = self.resting.first()
+            && *at <= now
+            && let Some((_, key)) = self.resting.pop_first()
+        {
+            self.release(&key);
+        }
         let key = self.ready.pop_front()?;
         self.dirty.remove(&key);
         self.active.insert(key.clone());
@@ -112,23 +126,39 @@ impl State {
         Some(key)
     }
 
-    fn done(&mut self, key: &ObjectKey, outcome: Outcome, now: Instant) {
-        self.active.remove(key);
+    fn next_timer(&self) -> Option<Instant> {
+        let first = [self.timers.first(), self.resting.first()];
+        first.into_iter().flatten().map(|(at, _)| *at).min()
+    }
+
+    fn done(&mut self, key: &ObjectKey, outcome: Outcome, rest: Duration, now: Instant) {
         match outcome {
             Outcome::Planned(again) => {
                 self.failures.remove(key);
-                // A time beyond the clock's is never.
-                self.set_timer(key, again.and_then(|after| now.checked_add(after)));
+                let later = again.and_then(|after| now.checked_add(after.min(LATER_MAX)));
+                self.set_timer(key, later);
             }
             Outcome::Conflict if self.count_failure(key) <= CONFLICTS_MAX => {
                 self.dirty.insert(key.clone());
             }
-            Outcome::Conflict | Outcome::Failed => {
-                let doublings = self.count_failure(key).saturating_sub(1).min(16);
-                let pause = BACK_OFF_MIN.saturating_mul(1 << doublings).min(BACK_OFF_MAX);
-                self.set_timer(key, now.checked_add(pause));
-            }
+            Outcome::Conflict | Outcome::Failed => self.back_off(key, BACK_OFF_MAX, now),
+            Outcome::Unavailable => self.back_off(key, UNAVAILABLE_MAX, now),
         }
+        match now.checked_add(rest) {
+            Some(until) if until > now => drop(self.resting.insert((until, key.clone()))),
+            _ => self.release(key),
+        }
+    }
+
+    fn back_off(&mut self, key: &ObjectKey, max: Duration, now: Instant) {
+        let doublings = self.count_failure(key).saturating_sub(1).min(16);
+        let pause = BACK_OFF_MIN.saturating_mul(1 << doublings).min(max);
+        self.set_timer(key, now.checked_add(pause));
+    }
+
+    /// The key may be planned again.
+    fn release(&mut self, key: &ObjectKey) {
+        self.active.remove(key);
         if self.dirty.contains(key) {
             self.ready.push_back(key.clone());
         }
@@ -170,9 +200,9 @@ mod tests {
         state.add(key("a"));
         assert_eq!(state.take(now), Some(key("b")));
         assert_eq!(state.take(now), None, "a is being planned");
-        state.done(&key("a"), Outcome::Planned(None), now);
+        state.done(&key("a"), Outcome::Planned(None), Duration::ZERO, now);
         assert_eq!(state.take(now), Some(key("a")));
-        state.done(&key("a"), Outcome::Planned(None), now);
+        state.done(&key("a"), Outcome::Planned(None), Duration::ZERO, now);
         assert_eq!(state.take(now), None);
     }
 
@@ -183,19 +213,22 @@ mod tests {
         for _ in 0..20 {
             state.add(key("a"));
             assert_eq!(state.take(now), Some(key("a")));
-            state.done(&key("a"), Outcome::Failed, now);
+            state.done(&key("a"), Outcome::Failed, Duration::ZERO, now);
             assert_eq!(state.timers.first(), Some(&(now + expected, key("a"))));
             expected = (expected * 2).min(BACK_OFF_MAX);
         }
         state.take(now + BACK_OFF_MAX);
-        state.done(&key("a"), Outcome::Planned(None), now);
+        state.done(&key("a"), Outcome::Unavailable, Duration::ZERO, now);
+        assert_eq!(state.timers.first(), Some(&(now + UNAVAILABLE_MAX, key("a"))));
+        state.take(now + UNAVAILABLE_MAX);
+        state.done(&key("a"), Outcome::Planned(None), Duration::ZERO, now);
         state.add(key("a"));
         for _ in 0..CONFLICTS_MAX {
             assert_eq!(state.take(now), Some(key("a")));
-            state.done(&key("a"), Outcome::Conflict, now);
+            state.done(&key("a"), Outcome::Conflict, Duration::ZERO, now);
         }
         assert_eq!(state.take(now), Some(key("a")));
-        state.done(&key("a"), Outcome::Conflict, now);
+        state.done(&key("a"), Outcome::Conflict, Duration::ZERO, now);
         assert_eq!(state.take(now), None, "a quarrel backs off");
     }
 
@@ -205,8 +238,39 @@ mod tests {
         queue.add(key("a"));
         let a = queue.next().await;
         let start = Instant::now();
-        queue.done(&a, Outcome::Planned(Some(Duration::from_secs(60))));
+        queue.done(&a, Outcome::Planned(Some(Duration::from_secs(60))), Duration::ZERO);
         assert_eq!(queue.next().await, a);
         assert_eq!(start.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_rests() {
+        let (queue, rest) = (Queue::default(), Duration::from_millis(40));
+        let start = Instant::now();
+        for nth in 0..3 {
+            queue.add(key("a"));
+            assert_eq!(queue.next().await, key("a"));
+            assert_eq!(start.elapsed(), rest * nth, "the first time at once");
+            queue.add(key("b"));
+            assert_eq!(queue.next().await, key("b"), "others go on");
+            queue.done(&key("b"), Outcome::Planned(None), Duration::ZERO);
+            queue.done(&key("a"), Outcome::Planned(None), rest);
+        }
+        tokio::time::sleep(rest).await;
+        queue.add(key("a"));
+        let at = Instant::now();
+        assert_eq!(queue.next().await, key("a"));
+        assert_eq!(at.elapsed(), Duration::ZERO, "it has rested");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_time_is_too_long() {
+        let (mut state, now) = (State::default(), Instant::now());
+        for later in [Duration::MAX, Duration::from_secs(u64::MAX >> 1), LATER_MAX] {
+            state.add(key("a"));
+            state.take(now);
+            state.done(&key("a"), Outcome::Planned(Some(later)), Duration::ZERO, now);
+            assert_eq!(state.timers.first(), Some(&(now + LATER_MAX, key("a"))));
+        }
     }
 }

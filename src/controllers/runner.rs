@@ -3,7 +3,7 @@
 //! Enter at [`run`]. One subscription feeds one queue per controller; a few workers per queue plan and write.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -13,7 +13,10 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use jiff::Timestamp;
-use tokio::task::JoinSet;
+use tokio::{
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -30,6 +33,12 @@ use crate::{
 const SIDE_BY_SIDE: usize = 32;
 /// Failures in a row from which on they are worth a warning.
 const FAILURES_TOLD: u32 = 3;
+/// A plan that took this long at least, since it looks at thousands of objects, rests a multiple of its time: changes that
+/// come one by one then cost as much each as in a small cluster, since one plan is for many of them.
+const LONG_PLAN: Duration = Duration::from_millis(2);
+const REST_FACTOR: u32 = 4;
+/// Nobody waits longer than this for a plan to begin.
+const REST_MAX: Duration = Duration::from_millis(250);
 
 struct Runner {
     registry: Arc<Registry>,
@@ -37,7 +46,8 @@ struct Runner {
     controllers: Vec<(&'static Controller, Queue)>,
 }
 
-/// Runs controllers until cancelled; what is being written then is finished first.
+/// Runs controllers until cancelled; what is being written then is finished first. A panic of a plan stays with its key; one
+/// anywhere else is passed on, since controllers without workers would say nothing and do nothing.
 pub async fn run(
     registry: Arc<Registry>,
     controllers: Vec<&'static Controller>,
@@ -54,15 +64,29 @@ pub async fn run(
             workers.spawn(async move { runner.work(index, &token).await }.instrument(span));
         }
     }
-    runner.dispatch(&token).await;
-    while let Some(ended) = workers.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a controller's worker ended early");
-        }
+    runner.run(workers, &token).await;
+}
+
+fn pass_on(ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        tracing::error!("a controller's worker ended early; this is a bug");
+        resume_unwind(panic);
     }
 }
 
 impl Runner {
+    async fn run(&self, mut workers: JoinSet<()>, token: &CancellationToken) {
+        tokio::select! {
+            () = self.dispatch(token) => {}
+            Some(ended) = workers.join_next() => pass_on(ended),
+        }
+        while let Some(ended) = workers.join_next().await {
+            pass_on(ended);
+        }
+    }
+
     /// Feeds the queues until cancelled.
     async fn dispatch(&self, token: &CancellationToken) {
         let kinds = self.kinds();
@@ -130,37 +154,66 @@ impl Runner {
                 () = token.cancelled() => return,
                 key = queue.next() => key,
             };
-            let attempt = AssertUnwindSafe(self.plan_and_execute(controller, &key)).catch_unwind();
-            match attempt.await {
-                Ok(Ok(requeue)) => drop(queue.done(&key, Outcome::Planned(requeue))),
-                Ok(Err(Failure::Conflict)) => drop(queue.done(&key, Outcome::Conflict)),
-                Ok(Err(Failure::Refused(status))) => {
-                    let failures = queue.done(&key, Outcome::Failed);
-                    // Once may be a race for a name or an address.
-                    if failures >= FAILURES_TOLD {
-                        tracing::warn!(%key, %status, failures, "a plan cannot be carried out");
-                    } else {
-                        tracing::debug!(%key, %status, "a plan could not be carried out");
-                    }
+            let mut rest = Duration::ZERO;
+            let attempt = self.plan_and_execute(controller, &key, &mut rest);
+            let attempt = AssertUnwindSafe(attempt).catch_unwind().await;
+            let (outcome, refusal) = match attempt {
+                Ok(Ok(requeue)) => (Outcome::Planned(requeue), None),
+                Ok(Err(Failure::Conflict)) => (Outcome::Conflict, None),
+                Ok(Err(Failure::Refused(status))) if status.is_unavailable() => {
+                    tracing::debug!(%key, %status, "a plan must wait for the store");
+                    (Outcome::Unavailable, None)
                 }
+                Ok(Err(Failure::Refused(status))) => (Outcome::Failed, Some(status)),
                 Err(_panic) => {
-                    tracing::error!(%key, "a controller panicked; this is a bug");
-                    queue.done(&key, Outcome::Failed);
+                    tracing::error!(controller = controller.name, %key,
+                                    "a controller panicked; this is a bug");
+                    self.tell_panic(controller, &key).await;
+                    (Outcome::Failed, None)
                 }
+            };
+            let failures = queue.done(&key, outcome, rest);
+            match refusal {
+                // Once may be a race for a name or an address.
+                Some(status) if failures >= FAILURES_TOLD => {
+                    tracing::warn!(%key, %status, failures, "a plan cannot be carried out");
+                }
+                Some(status) => {
+                    tracing::debug!(%key, %status, "a plan could not be carried out");
+                }
+                None => {}
             }
         }
+    }
+
+    /// Who looks at the object shall see why nothing happens with it.
+    async fn tell_panic(&self, controller: &Controller, key: &ObjectKey) {
+        let Some(object) = self.registry.view().get(key).cloned() else { return };
+        let message = format!(
+            "{} failed on this object, which is a bug; other objects go on, and this one is tried again",
+            controller.name
+        );
+        let (about, uid) = (key.clone(), object.metadata.uid.clone());
+        let note = Note { about, uid, warning: true, reason: "InternalError", message };
+        self.registry.record(controller.name, &note).await;
     }
 
     async fn plan_and_execute(
         &self,
         controller: &Controller,
         key: &ObjectKey,
+        rest: &mut Duration,
     ) -> Result<Option<Duration>, Failure> {
+        let began = Instant::now();
         let Plan { steps, requeue } = {
             let view = self.registry.view();
             let world = World { view: &view, now: Timestamp::now(), options: &self.options };
             (controller.plan)(&world, key)
         };
+        let took = began.elapsed();
+        if took >= LONG_PLAN {
+            *rest = took.saturating_mul(REST_FACTOR).min(REST_MAX);
+        }
         for step in steps {
             self.execute(controller, key, step).await?;
         }
@@ -258,6 +311,7 @@ impl Runner {
             return Ok(());
         }
         if *kind == kind::POD
+            && !status.is_unavailable()
             && let Some(owner) = view.get(planned)
         {
             let message = format!("Error creating: {status}");

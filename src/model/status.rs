@@ -133,6 +133,11 @@ impl Status {
         self
     }
 
+    /// The store takes no writes now; the same request may succeed later.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self.code, 429 | 503 | 504 | 507)
+    }
+
     /// 404 for an object.
     pub fn not_found(key: &ObjectKey) -> Self {
         let resource = qualified(key.kind.plural, key.kind.group);

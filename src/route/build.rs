@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -119,15 +120,21 @@ impl Builder {
     /// if they changed.
     pub fn table(&mut self, revision: u64, now: Timestamp) -> Arc<RouteTable> {
         for service in mem::take(&mut self.dirty) {
-            self.rebuild_routes(&service);
-            let names = self.services.get(&service).map(|input| self.names(&service, input));
-            self.names_changed |= self.table.names.set_service(&service, names);
+            if catch_unwind(AssertUnwindSafe(|| self.rebuild(&service))).is_err() {
+                tracing::error!(%service, "building the routes of a Service panicked, which stay as they were; this is a bug");
+            }
         }
         if mem::take(&mut self.names_changed) || self.table.names.serial == 0 {
             self.table.names.serial = u32::try_from(now.as_second()).unwrap_or(u32::MAX);
         }
         self.table.revision = revision;
         Arc::new(self.table.clone())
+    }
+
+    fn rebuild(&mut self, service: &ServiceName) {
+        self.rebuild_routes(service);
+        let names = self.services.get(service).map(|input| self.names(service, input));
+        self.names_changed |= self.table.names.set_service(service, names);
     }
 
     fn apply_service(&mut self, name: ServiceName, object: Option<&Object>) {
@@ -150,9 +157,9 @@ impl Builder {
             self.put_slice((old.clone(), name.name.clone()), None);
         }
         if let (Some(service), Some(object)) = (&service, object) {
-            let slice = parse::<discovery::EndpointSlice>(object)
-                .map(|slice| input::Slice::new(slice, &name.namespace));
-            self.put_slice((service.clone(), name.name.clone()), slice);
+            let slice = object.digest::<discovery::EndpointSlice>();
+            let slice = input::Slice::new(&slice, &name.namespace);
+            self.put_slice((service.clone(), name.name.clone()), Some(slice));
         }
         put(&mut self.labels, name, service);
     }

@@ -224,6 +224,14 @@ async fn a_panic_stays_in_its_key() {
     running
         .eventually("good is planned", |view| parsed(view, &good)["data"]["seen"] == "yes")
         .await;
+    running
+        .eventually("the object tells of it", |view| {
+            let events = view.list(&kind::EVENT, None).map(|event| parsed(view, &event.key));
+            let about = |event: &Value| event["involvedObject"]["name"].clone();
+            let mut told = events.filter(|event| event["reason"] == "InternalError");
+            told.next().is_some_and(|event| about(&event) == "bad" && event["type"] == "Warning")
+        })
+        .await;
     running.stop().await;
 }
 
@@ -253,4 +261,19 @@ async fn a_pod_that_cannot_be_made_is_told() {
         })
         .await;
     running.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_early_ends_the_controllers() {
+    static BROKEN: Controller =
+        Controller { name: "broken", workers: 1, triggers: &[], plan: |_, _| Plan::nothing() };
+    let registry = Registry::for_tests().await;
+    let controllers = vec![(&BROKEN, Queue::default())];
+    let runner = Runner { registry, options: Cluster::default().options, controllers };
+    let mut workers = JoinSet::new();
+    workers.spawn(async { panic!("outside of any plan") });
+    let token = CancellationToken::new();
+    let running = runner.run(workers, &token);
+    let ended = AssertUnwindSafe(running).catch_unwind().await.unwrap_err();
+    assert_eq!(ended.downcast_ref(), Some(&"outside of any plan"));
 }

@@ -51,7 +51,7 @@ pub(super) async fn initialize(pod: &Arc<Pod>, spec: &PodSpec) -> bool {
         match (container.role, course(spec, container)) {
             (Role::Main | Role::Ephemeral, _) => {}
             (Role::Sidecar, Some(steps)) => {
-                pod.spawn(run(Arc::clone(pod), container.clone(), steps, Restart::Always));
+                drop(pod.spawn(run(Arc::clone(pod), container.clone(), steps, Restart::Always)));
             }
             (Role::Sidecar, None) => pod.note_container(running(container)).await,
             (Role::Init, Some(steps)) => {

@@ -2,10 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -120,9 +122,7 @@ impl Pod {
         for port in wanted {
             listeners.entry(port).or_insert_with(|| {
                 let opened = port::open(self, port);
-                let serve = port::serve(Arc::clone(self), port, opened);
-                let end = self.end.clone();
-                self.tasks.spawn(async move { end.run_until_cancelled(serve).await.unwrap_or(()) })
+                self.spawn(port::serve(Arc::clone(self), port, opened))
             });
         }
         self.tell();
@@ -132,7 +132,7 @@ impl Pod {
     fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
         let mut status = self.status.lock();
         if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
-            self.spawn(Arc::clone(self).initialize());
+            drop(self.spawn(Arc::clone(self).initialize()));
         }
         for container in &spec.containers {
             let restart = match container.role {
@@ -145,7 +145,8 @@ impl Pod {
             }
             match container::course(spec, container) {
                 Some(steps) => {
-                    self.spawn(container::run(Arc::clone(self), container.clone(), steps, restart));
+                    let run = container::run(Arc::clone(self), container.clone(), steps, restart);
+                    drop(self.spawn(run));
                 }
                 None if container.role == Role::Ephemeral => {
                     status.containers.insert(container.name.clone(), container::running(container));
@@ -177,9 +178,15 @@ impl Pod {
     }
 
     /// Lets something go on until the pod's end.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let end = self.end.clone();
-        self.tasks.spawn(async move { end.run_until_cancelled(task).await.unwrap_or(()) });
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let (end, spec) = (self.end.clone(), self.spec());
+        self.tasks.spawn(async move {
+            let task = AssertUnwindSafe(end.run_until_cancelled(task));
+            if task.catch_unwind().await.is_err() {
+                let PodSpec { namespace, name, .. } = &*spec;
+                tracing::error!(%namespace, pod = %name, "a simulated pod panicked; this is a bug");
+            }
+        })
     }
 
     /// Notes what a container does. When all main ones have ended, so do the sidecars, and nobody listens any more.
