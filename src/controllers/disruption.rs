@@ -65,12 +65,10 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let spec = budget.spec.unwrap_or_default();
     let old = budget.status.unwrap_or_default();
     let selector = spec.selector.as_ref().and_then(|s| LabelSelector::from_object(s).ok());
-    let selected = |pod: &Pod<'_>| {
-        let labels = &pod.object.metadata.labels;
-        !pod.is_finished() && selector.as_ref().is_some_and(|selector| selector.matches(labels))
-    };
-    let pods = world.view.list(&kind::POD, Some(&key.namespace)).map(Pod::of);
-    let pods: Vec<_> = pods.filter(selected).collect();
+    let selected = selector.iter().flat_map(|selector| {
+        world.view.matching(&kind::POD, &key.namespace, selector).map(Pod::of)
+    });
+    let pods: Vec<_> = selected.filter(|pod| !pod.is_finished()).collect();
     let (expected, desired) = match bounds(world.view, &spec, &pods) {
         Ok(bounds) => bounds,
         Err(reason) => {

@@ -44,9 +44,15 @@ pub(crate) struct Template {
 
 struct Slice<'a> {
     object: &'a Arc<Object>,
-    endpoints: Vec<Endpoint>,
+    parsed: Arc<EndpointSlice>,
     ports: Vec<Port>,
     outdated: bool,
+}
+
+impl Slice<'_> {
+    fn endpoints(&self) -> &[Endpoint] {
+        self.parsed.endpoints.as_deref().unwrap_or_default()
+    }
 }
 
 /// What becomes of slices; new ones have no object.
@@ -93,7 +99,7 @@ pub(crate) fn reconcile(
             && existing.len() == 1
             && written.is_empty()
             && slice.ports.is_empty()
-            && slice.endpoints.is_empty()
+            && slice.endpoints().is_empty()
             && !slice.outdated
     });
     deleted.extend(surplus.into_iter().map(|slice| slice.object));
@@ -116,17 +122,17 @@ fn is_update(slice: &Written<'_>) -> bool {
 }
 
 fn parse<'a>(object: &'a Arc<Object>, template: &Template) -> Slice<'a> {
-    let parsed: EndpointSlice = object.parse().unwrap_or_default();
-    let ports = parsed.ports.into_iter().flatten().map(|port| Port {
-        name: port.name,
-        protocol: port.protocol.unwrap_or_else(|| "TCP".to_owned()),
+    let parsed = object.digest::<EndpointSlice>();
+    let ports = parsed.ports.iter().flatten().map(|port| Port {
+        name: port.name.clone(),
+        protocol: port.protocol.clone().unwrap_or_else(|| "TCP".to_owned()),
         port: port.port,
-        app_protocol: port.app_protocol,
+        app_protocol: port.app_protocol.clone(),
     });
     let mut ports: Vec<_> = ports.collect();
     ports.sort();
     let outdated = object.metadata.labels != template.labels;
-    Slice { object, endpoints: parsed.endpoints.unwrap_or_default(), ports, outdated }
+    Slice { object, parsed, ports, outdated }
 }
 
 /// Packs the endpoints of one set of ports; gives what to write and what to delete.
@@ -139,12 +145,12 @@ fn pack<'a>(
     let (mut written, mut unchanged, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
     let make = |object, endpoints| Written { object, ports: ports.to_vec(), endpoints };
     for slice in slices {
-        let before = slice.endpoints.len();
+        let before = slice.endpoints().len();
         let mut changed = slice.outdated;
         let mut kept = Vec::with_capacity(before);
-        for old in slice.endpoints {
-            if let Some(new) = desired.remove(&identity(&old)) {
-                changed |= new != old;
+        for old in slice.endpoints() {
+            if let Some(new) = desired.remove(&identity(old)) {
+                changed |= new != *old;
                 kept.push(new);
             }
         }

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{ObjectReference, Service, ServiceSpec},
-    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, ForNode, ForZone},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointSlice, ForNode, ForZone},
 };
 
 use crate::{
@@ -60,7 +60,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let pods = service::pods(world.view, key, &spec);
     let families = service::families(&spec);
     let (mut steps, mut requeue) = (Vec::new(), None);
-    let family_of = |slice: &Object| slice.digest::<AddressType>().address_type.clone();
+    let family_of = |slice: &Object| slice.digest::<EndpointSlice>().address_type.clone();
     for family in &families {
         let existing: Vec<_> =
             own.iter().copied().filter(|slice| family_of(slice) == *family).collect();
@@ -75,12 +75,6 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let other = own.iter().filter(|slice| !families.contains(&family_of(slice).as_str()));
     steps.extend(other.map(|slice| Step::delete(slice)));
     Plan { requeue, ..Plan::all(steps) }
-}
-
-#[derive(Default, serde::Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct AddressType {
-    address_type: String,
 }
 
 fn own_slices<'a>(

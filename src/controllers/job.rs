@@ -9,7 +9,7 @@ mod indexes;
 mod pods;
 mod tally;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
@@ -72,7 +72,7 @@ struct Work<'a> {
 }
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
-    let freed = Plan::all(abandoned(world.view, key).map(without_tracking).collect());
+    let freed = Plan::all(abandoned(world.view, key).into_iter().map(without_tracking).collect());
     if !freed.steps.is_empty() {
         return freed;
     }
@@ -101,16 +101,18 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
 }
 
 /// Pods that still wait to be counted by a Job that is gone.
-fn abandoned<'a>(view: &'a View, job: &'a ObjectKey) -> impl Iterator<Item = &'a Object> {
-    let uid = view.get(job).map(|job| job.metadata.uid.clone());
-    let was_its = move |pod: &&Object| match pod.controller() {
+fn abandoned<'a>(view: &'a View, job: &ObjectKey) -> Vec<&'a Object> {
+    let uid = view.get(job).map(|job| job.metadata.uid.as_str());
+    let was_its = |pod: &&Arc<Object>| match pod.controller() {
         Some(owner) => {
-            owner.kind == "Job" && owner.name == job.name && Some(&owner.uid) != uid.as_ref()
+            owner.kind == "Job" && owner.name == job.name && Some(owner.uid.as_str()) != uid
         }
-        None => uid.is_none() && pod.metadata.labels.get(NAME_LABEL) == Some(&job.name),
+        None => uid.is_none(),
     };
-    let pods = view.list(&kind::POD, Some(&job.namespace)).map(AsRef::as_ref);
-    pods.filter(|pod| is_tracked(pod)).filter(was_its)
+    let label = BTreeMap::from([(NAME_LABEL.to_owned(), job.name.clone())]);
+    let selector = LabelSelector::from_map(&label);
+    let pods = view.matching(&kind::POD, &job.namespace, &selector);
+    pods.filter(|pod| is_tracked(pod)).filter(was_its).map(AsRef::as_ref).collect()
 }
 
 fn is_tracked(pod: &Object) -> bool {

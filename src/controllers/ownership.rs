@@ -46,23 +46,18 @@ pub(crate) fn claim<'a>(
     selector: &LabelSelector,
 ) -> Claimed<'a> {
     let mut claimed = Claimed { objects: Vec::new(), steps: Vec::new() };
-    for object in view.list(kind, Some(&owner.key.namespace)) {
-        let matches = || selector.matches(&object.metadata.labels);
-        match object.controller() {
-            Some(manager) if manager.uid == owner.metadata.uid => {
-                if matches() {
-                    claimed.objects.push(object);
-                } else if !owner.is_terminating() {
-                    claimed.steps.push(without_owner(object, &owner.metadata.uid));
-                }
-            }
-            Some(_) => {}
-            None => {
-                if !owner.is_terminating() && !object.is_terminating() && matches() {
-                    claimed.steps.push(with_owner(object, owner));
-                }
-            }
+    let (namespace, uid) = (owner.key.namespace.as_str(), owner.metadata.uid.as_str());
+    for object in view.controlled_by(kind, namespace, uid) {
+        if selector.matches(&object.metadata.labels) {
+            claimed.objects.push(object);
+        } else if !owner.is_terminating() {
+            claimed.steps.push(without_owner(object, uid));
         }
+    }
+    if !owner.is_terminating() {
+        let matching = view.matching(kind, namespace, selector);
+        let orphans = matching.filter(|o| o.controller().is_none() && !o.is_terminating());
+        claimed.steps.extend(orphans.map(|orphan| with_owner(orphan, owner)));
     }
     claimed
 }

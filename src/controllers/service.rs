@@ -56,8 +56,7 @@ pub(crate) fn has_selector(spec: &ServiceSpec) -> bool {
 /// The pods that a Service selects.
 pub(crate) fn pods<'a>(view: &'a View, key: &ObjectKey, spec: &ServiceSpec) -> Vec<Pod<'a>> {
     let selector = LabelSelector::from_map(spec.selector.as_ref().unwrap_or(&BTreeMap::new()));
-    let pods = view.list(&kind::POD, Some(&key.namespace));
-    pods.filter(|pod| selector.matches(&pod.metadata.labels)).map(Pod::of).collect()
+    view.matching(&kind::POD, &key.namespace, &selector).map(Pod::of).collect()
 }
 
 /// `clusterIP: None`.

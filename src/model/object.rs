@@ -1,12 +1,9 @@
 //! [`Object`]: one document as it is stored and sent, with the metadata that everything asks for already parsed.
 
-use std::{
-    any::Any,
-    collections::BTreeMap,
-    sync::{Arc, OnceLock},
-};
+use std::{any::Any, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -25,7 +22,17 @@ pub struct Object {
     stored: Bytes,
     /// Where in `stored` the fields of `metadata` begin, and `resourceVersion` has its place.
     metadata_at: usize,
-    digest: OnceLock<Arc<dyn Any + Send + Sync>>,
+    digest: Digest,
+}
+
+/// What was parsed of a document, if anything. A copy of the object begins without.
+#[derive(Debug, Default)]
+struct Digest(Mutex<Option<Arc<dyn Any + Send + Sync>>>);
+
+impl Clone for Digest {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
 }
 
 /// The parsed part of `metadata`.
@@ -86,7 +93,7 @@ impl Object {
         let Envelope { metadata } = serde_json::from_str(text)
             .map_err(|source| Error::Json { key: key.clone(), source })?;
         let metadata_at = at + METADATA.len();
-        Ok(Self { key, revision, metadata, stored, metadata_at, digest: OnceLock::new() })
+        Ok(Self { key, revision, metadata, stored, metadata_at, digest: Digest::default() })
     }
 
     /// The JSON document, `metadata.resourceVersion` included.
@@ -151,18 +158,25 @@ impl Object {
             .map_err(|source| Error::Json { key: self.key.clone(), source })
     }
 
-    /// A digest of the document: a small struct of the fields that many readers ask for often, parsed at the first
-    /// call and kept with this revision. The first type that is asked for is the one that is kept, so let a kind
-    /// have one. A document that does not parse gives the empty digest (and the log tells).
+    /// A digest of the document: the fields that many readers ask for often, parsed at the first call and kept with this
+    /// revision. The type that was asked for last is the one that is kept, so let a kind have one. A document that does
+    /// not parse gives the empty digest (and the log tells).
     pub fn digest<T: DeserializeOwned + Default + Send + Sync + 'static>(&self) -> Arc<T> {
-        let parse = || {
-            let digest = self.parse::<T>().inspect_err(
-                |error| tracing::error!(key = %self.key, %error, "stored object does not parse"),
-            );
-            Arc::new(digest.unwrap_or_default())
-        };
-        let kept = self.digest.get_or_init(|| parse());
-        kept.clone().downcast().unwrap_or_else(|_other| parse())
+        let kept = self.digest.0.lock().clone();
+        if let Some(Ok(kept)) = kept.map(Arc::downcast) {
+            return kept;
+        }
+        let digest = self.parse::<T>().inspect_err(
+            |error| tracing::error!(key = %self.key, %error, "stored object does not parse"),
+        );
+        let digest = Arc::new(digest.unwrap_or_default());
+        *self.digest.0.lock() = Some(digest.clone());
+        digest
+    }
+
+    /// Drops the digest of a revision that is history: who remembers the document need not remember that too.
+    pub fn forget_digest(&self) {
+        *self.digest.0.lock() = None;
     }
 
     /// The owner that manages this object, if any.

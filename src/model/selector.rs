@@ -85,6 +85,17 @@ impl LabelSelector {
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
+
+    /// The labels, key and value, that whatever it selects has.
+    pub fn demanded(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.requirements.iter().filter_map(|requirement| match &requirement.operator {
+            Operator::In(values) => match values.as_slice() {
+                [value] => Some((requirement.key.as_str(), value.as_str())),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
 }
 
 fn split_outside_parentheses(text: &str) -> Vec<&str> {

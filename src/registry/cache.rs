@@ -175,6 +175,9 @@ impl Cache {
                 EventKind::Deleted => state.view.remove(&event.object.key),
                 EventKind::Added | EventKind::Modified => state.view.insert(&event.object),
             }
+            if let Some(previous) = &event.previous {
+                previous.forget_digest();
+            }
             state.remember(event);
         }
         for (key, value) in unreadable {

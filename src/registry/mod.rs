@@ -8,8 +8,10 @@ mod alloc;
 mod cache;
 mod decode;
 mod delete;
+mod label_index;
 mod past;
 mod record;
+mod retry;
 mod strategy;
 mod unreadable;
 mod view;
@@ -32,6 +34,7 @@ pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
 pub use record::Note;
+pub use retry::until_written;
 pub(crate) use strategy::TEMPLATE_GENERATION;
 pub use unreadable::Unreadable;
 pub use view::View;
@@ -95,9 +98,13 @@ impl Registry {
         Arc::new(Self::open(Arc::new(store::Memory::new()), options).await.unwrap())
     }
 
-    /// Keeps the cache current until cancelled. An error means that the store is lost.
+    /// Keeps the cache current, and records the Events that the store did not take at once, until cancelled. An error
+    /// means that the store is lost.
     pub async fn run(&self, token: CancellationToken) -> Result<(), store::Error> {
-        self.cache.follow(self.store.as_ref(), &token).await
+        tokio::select! {
+            followed = self.cache.follow(self.store.as_ref(), &token) => followed,
+            never = self.record_put_off() => match never {},
+        }
     }
 
     /// What the registry was told about the cluster.

@@ -5,7 +5,8 @@
 //! makes two Events the same is remembered with that name.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
     hash::{Hash, Hasher},
     time::Duration,
 };
@@ -14,12 +15,13 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use siphasher::sip::SipHasher13;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     model::{ObjectKey, Status, kind},
     registry::{
         Part, Registry, WriteOptions,
+        retry::until_written,
         write::{parsed, timestamp},
     },
 };
@@ -53,6 +55,8 @@ const NAME_MAX: usize = 253;
 const TIME_LENGTH: usize = 16;
 /// Names of Events that are remembered; beyond that all are forgotten, and a repetition is a new Event.
 const NAMES_MAX: usize = 4096;
+/// Events that wait for a store that is away; beyond that the oldest are dropped.
+const PUT_OFF_MAX: usize = 1024;
 
 /// What was recorded lately.
 #[derive(Default)]
@@ -60,6 +64,18 @@ pub(crate) struct Recorder {
     sources: Mutex<BTreeMap<(String, ObjectKey), Source>>,
     /// The names of recorded Events, by the hash of what they say.
     names: Mutex<BTreeMap<u64, String>>,
+    /// What the store did not take.
+    put_off: Mutex<VecDeque<Said>>,
+    more_put_off: Notify,
+}
+
+/// An Event as it is to be stored.
+struct Said {
+    key: ObjectKey,
+    component: String,
+    note: Note,
+    message: String,
+    stamp: String,
 }
 
 struct Source {
@@ -108,6 +124,16 @@ impl Recorder {
         Some(combined)
     }
 
+    fn put_off(&self, said: Said) {
+        let mut put_off = self.put_off.lock();
+        if put_off.len() >= PUT_OFF_MAX {
+            put_off.pop_front();
+        }
+        put_off.push_back(said);
+        drop(put_off);
+        self.more_put_off.notify_one();
+    }
+
     /// `OBJECT.HEX`; the number is the time in nanoseconds when this was first recorded.
     fn key(&self, component: &str, note: &Note, combined: bool, now: Timestamp) -> ObjectKey {
         let message = if combined { "" } else { note.message.as_str() };
@@ -131,7 +157,7 @@ impl Recorder {
 }
 
 impl Registry {
-    /// Records an Event. It is for people: a failure is logged and nothing else.
+    /// Records an Event; when the store is away, as soon as it is back. It is for people: nobody else hears of a failure.
     pub async fn record(&self, component: &str, note: &Note) {
         let Some(combined) = self.recorder.admit(component, note, Instant::now()) else { return };
         let message = match combined {
@@ -140,17 +166,37 @@ impl Registry {
         };
         let now = Timestamp::now();
         let key = self.recorder.key(component, note, combined, now);
-        let stamp = timestamp(now);
-        let written = match self.count(&key, &message, &stamp).await {
+        let (component, note) = (component.to_owned(), note.clone());
+        let said = Said { key, component, note, message, stamp: timestamp(now) };
+        match self.say(&said).await {
+            Err(status) if status.is_unavailable() => self.recorder.put_off(said),
+            Err(status) => tracing::debug!(key = %said.key, %status, "event not recorded"),
+            Ok(()) => {}
+        }
+    }
+
+    /// Records what was put off, for ever.
+    pub(crate) async fn record_put_off(&self) -> Infallible {
+        loop {
+            let next = self.recorder.put_off.lock().pop_front();
+            let Some(said) = next else {
+                self.recorder.more_put_off.notified().await;
+                continue;
+            };
+            if let Err(status) = until_written(&said.key, || self.say(&said)).await {
+                tracing::debug!(key = %said.key, %status, "event not recorded");
+            }
+        }
+    }
+
+    async fn say(&self, said: &Said) -> Result<(), Status> {
+        match self.count(&said.key, &said.message, &said.stamp).await {
             Err(status) if status.reason == "NotFound" => {
-                let document = event_document(&key, component, note, &message, &stamp);
-                let options = WriteOptions::default();
-                self.create(key.kind, &key.namespace, document, &options).await.map(|_| ())
+                let (kind, namespace) = (said.key.kind, &said.key.namespace);
+                let document = event_document(said);
+                self.create(kind, namespace, document, &WriteOptions::default()).await.map(|_| ())
             }
             other => other,
-        };
-        if let Err(status) = written {
-            tracing::debug!(%key, %status, "event not recorded");
         }
     }
 
@@ -166,13 +212,8 @@ impl Registry {
     }
 }
 
-fn event_document(
-    key: &ObjectKey,
-    component: &str,
-    note: &Note,
-    message: &str,
-    stamp: &str,
-) -> Value {
+fn event_document(said: &Said) -> Value {
+    let Said { key, component, note, message, stamp } = said;
     let mut about = json!({
         "apiVersion": note.about.kind.api_version(),
         "kind": note.about.kind.kind,

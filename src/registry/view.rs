@@ -7,10 +7,11 @@ use imbl::{OrdMap, OrdSet};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, kind},
+    model::{Kind, LabelSelector, Object, ObjectKey, kind},
     registry::{
         Unreadable,
         alloc::{self, ALLOCATIONS, Held},
+        label_index::{LabelIndex, Names},
     },
 };
 
@@ -27,7 +28,11 @@ pub struct View {
     pub(crate) unreadable: OrdMap<ObjectKey, Unreadable>,
     /// The objects that name an owner, by the owner's uid.
     pub(crate) dependents: OrdMap<String, OrdSet<ObjectKey>>,
+    pub(crate) labels: LabelIndex,
 }
+
+/// Kinds of which there are many, and which are selected by their labels.
+const INDEXED: [&Kind; 2] = [&kind::POD, &kind::REPLICA_SET];
 
 /// What is read of Services over and over.
 #[derive(Debug, Default, Deserialize)]
@@ -51,6 +56,13 @@ impl View {
     pub(crate) fn insert(&mut self, object: &Arc<Object>) {
         let name = (object.key.namespace.clone(), object.key.name.clone());
         let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
+        let has_changed = |old: &Arc<Object>| {
+            *old.key.kind == kind::SERVICE || old.metadata.labels != object.metadata.labels
+        };
+        if old.as_ref().is_none_or(has_changed) {
+            old.iter().for_each(|old| self.forget_labels(old));
+            self.index(object);
+        }
         if let Some(old) = old {
             if old.metadata.owner_references == object.metadata.owner_references {
                 return;
@@ -67,6 +79,7 @@ impl View {
         let Some(objects) = self.kinds.get_mut(&key.kind) else { return };
         if let Some(old) = objects.remove(&(key.namespace.clone(), key.name.clone())) {
             self.forget_owners(&old);
+            self.forget_labels(&old);
         }
     }
 
@@ -130,14 +143,85 @@ impl View {
             .map(|(_, object)| object)
     }
 
+    /// The objects of a kind in a namespace that a selector selects. Those of an [`INDEXED`] kind are found without
+    /// looking at the others, as long as the selector demands some label.
+    pub fn matching<'view, 'selector>(
+        &'view self,
+        kind: &'static Kind,
+        namespace: &'selector str,
+        selector: &'selector LabelSelector,
+    ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
+        let indexed = |label| self.labels.names(kind, namespace, label);
+        let is_indexed = INDEXED.contains(&kind);
+        let rarest = selector.demanded().filter(|_| is_indexed).map(indexed).min_by_key(Names::len);
+        let all = rarest.is_none().then(|| self.list(kind, Some(namespace)));
+        let objects = self.kinds.get(&kind);
+        let named = rarest
+            .into_iter()
+            .flat_map(|names| names.iter())
+            .filter_map(move |name| objects?.get(&(namespace.to_owned(), name.clone())));
+        let found = all.into_iter().flatten().chain(named);
+        found.filter(|object| selector.matches(&object.metadata.labels))
+    }
+
     /// The Services whose selector selects a pod.
-    pub fn services_selecting(&self, pod: &Object) -> impl Iterator<Item = &Arc<Object>> {
-        let labels = &pod.metadata.labels;
-        self.list(&kind::SERVICE, Some(&pod.key.namespace)).filter(move |service| {
+    pub fn services_selecting<'a>(
+        &'a self,
+        pod: &'a Object,
+    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        let (namespace, labels) = (pod.key.namespace.as_str(), &pod.metadata.labels);
+        let names = labels.iter().flat_map(move |(key, value)| {
+            self.labels.names(&kind::SERVICE, namespace, (key, value)).iter()
+        });
+        let services = names.filter_map(move |name| {
+            self.kinds.get(&&kind::SERVICE)?.get(&(namespace.to_owned(), name.clone()))
+        });
+        services.filter(|service| {
             let selector = &service.digest::<Selecting>().spec.selector;
-            !selector.is_empty()
-                && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+            selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
+    }
+
+    /// The pods that a Service in this state selects.
+    pub fn selected_by(&self, service: &Object) -> Vec<&Arc<Object>> {
+        let selector = LabelSelector::from_map(&service.digest::<Selecting>().spec.selector);
+        if selector.is_empty() {
+            return Vec::new();
+        }
+        self.matching(&kind::POD, &service.key.namespace, &selector).collect()
+    }
+
+    /// Pods and ReplicaSets are indexed by all their labels, a Service by that label of its selector which the fewest
+    /// other Services share.
+    fn index(&mut self, object: &Object) {
+        let key = &object.key;
+        if INDEXED.contains(&key.kind) {
+            for (label, value) in &object.metadata.labels {
+                self.labels.insert(key, (label, value));
+            }
+        } else if *key.kind == kind::SERVICE {
+            let digest = object.digest::<Selecting>();
+            let labels =
+                digest.spec.selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+            let shared =
+                |label: &(&str, &str)| self.labels.names(key.kind, &key.namespace, *label).len();
+            if let Some(label) = labels.min_by_key(shared) {
+                self.labels.insert(key, label);
+            }
+        }
+    }
+
+    fn forget_labels(&mut self, object: &Object) {
+        let key = &object.key;
+        if INDEXED.contains(&key.kind) {
+            for (label, value) in &object.metadata.labels {
+                self.labels.remove(key, (label, value));
+            }
+        } else if *key.kind == kind::SERVICE {
+            for (label, value) in &object.digest::<Selecting>().spec.selector {
+                self.labels.remove(key, (label, value));
+            }
+        }
     }
 
     /// The typed form of one object; `None` when it is absent (or, which the log then tells, does not parse).
@@ -155,12 +239,12 @@ impl View {
     }
 
     /// The objects of a kind in a namespace whose managing owner has this uid.
-    pub fn controlled_by<'a>(
-        &'a self,
+    pub fn controlled_by<'view, 'owner>(
+        &'view self,
         kind: &'static Kind,
-        namespace: &'a str,
-        uid: &'a str,
-    ) -> impl Iterator<Item = &'a Arc<Object>> {
+        namespace: &'owner str,
+        uid: &'owner str,
+    ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'owner> {
         self.dependents(uid).filter(move |object| {
             object.key.kind == kind
                 && object.key.namespace == namespace
@@ -171,5 +255,90 @@ impl View {
     /// Whether somebody holds an address of the load balancer range.
     pub fn is_load_balancer_address_taken(&self, address: std::net::IpAddr) -> bool {
         alloc::Claim::LoadBalancerAddress(address).is_taken(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::object::to_stored;
+
+    fn object(kind: &'static Kind, name: &str, document: serde_json::Value) -> Arc<Object> {
+        let key = ObjectKey::new(kind, "default", name);
+        Arc::new(Object::from_stored(key, 1, to_stored(kind, document)).unwrap())
+    }
+
+    #[test]
+    fn services_are_found_by_the_labels_that_they_select() {
+        let service = |name: &str, selector: serde_json::Value| {
+            object(&kind::SERVICE, name, json!({"metadata": {}, "spec": {"selector": selector}}))
+        };
+        let pod = |labels| object(&kind::POD, "p", json!({"metadata": {"labels": labels}}));
+        let mut view = View::default();
+        for (name, selector) in [
+            ("one", json!({"app": "a"})),
+            ("both", json!({"app": "a", "tier": "x"})),
+            ("other", json!({"app": "b", "tier": "x"})),
+            ("none", json!({})),
+            ("null", json!(null)),
+        ] {
+            view.insert(&service(name, selector));
+        }
+        let check = |view: &View, labels: serde_json::Value, expected: &[&str]| {
+            let pod = pod(labels);
+            let found = view.services_selecting(&pod);
+            let mut names: Vec<_> = found.map(|service| service.key.name.as_str()).collect();
+            names.sort_unstable();
+            assert_eq!(names, expected, "{:?}", pod.metadata.labels);
+        };
+        check(&view, json!({}), &[]);
+        check(&view, json!({"app": "a"}), &["one"]);
+        check(&view, json!({"tier": "x"}), &[]);
+        check(&view, json!({"app": "a", "tier": "x", "more": "y"}), &["both", "one"]);
+        check(&view, json!({"app": "b", "tier": "x"}), &["other"]);
+        view.insert(&service("one", json!({"app": "b"})));
+        view.insert(&service("null", json!({"tier": "x"})));
+        check(&view, json!({"app": "a"}), &[]);
+        check(&view, json!({"app": "b", "tier": "x"}), &["null", "one", "other"]);
+        for name in ["one", "both", "other", "none", "null"] {
+            view.remove(&ObjectKey::new(&kind::SERVICE, "default", name));
+        }
+        check(&view, json!({"app": "b", "tier": "x"}), &[]);
+        assert!(view.labels.is_empty());
+    }
+
+    #[test]
+    fn pods_are_found_by_a_selector() {
+        let mut view = View::default();
+        let pod =
+            |name: &str, labels| object(&kind::POD, name, json!({"metadata": {"labels": labels}}));
+        view.insert(&pod("a", json!({"app": "x", "tier": "front"})));
+        view.insert(&pod("b", json!({"app": "x", "tier": "back"})));
+        view.insert(&pod("c", json!({"app": "y"})));
+        view.insert(&pod("d", json!({})));
+        let check = |view: &View, selector: &str, expected: &[&str]| {
+            let selector = LabelSelector::parse(selector).unwrap();
+            let found = view.matching(&kind::POD, "default", &selector);
+            let names: Vec<_> = found.map(|pod| pod.key.name.as_str()).collect();
+            assert_eq!(names, expected, "{selector:?}");
+            assert_eq!(view.matching(&kind::POD, "other", &selector).count(), 0);
+        };
+        check(&view, "", &["a", "b", "c", "d"]);
+        check(&view, "app=x", &["a", "b"]);
+        check(&view, "app=x,tier=back", &["b"]);
+        check(&view, "app in (x,y),tier!=back", &["a", "c"]);
+        check(&view, "app=x,!tier", &[]);
+        check(&view, "app=z", &[]);
+        view.insert(&pod("b", json!({"app": "y"})));
+        check(&view, "app=x", &["a"]);
+        check(&view, "app=y", &["b", "c"]);
+        view.remove(&ObjectKey::new(&kind::POD, "default", "c"));
+        check(&view, "app=y", &["b"]);
+        for name in ["a", "b", "d"] {
+            view.remove(&ObjectKey::new(&kind::POD, "default", name));
+        }
+        assert!(view.labels.is_empty());
     }
 }

@@ -253,8 +253,8 @@ fn admit(
 pub(crate) fn store_status(error: &store::Error) -> Status {
     let cause: &dyn std::error::Error = error;
     match error {
-        // The store itself has told once that it is away.
-        store::Error::Unavailable(_) | store::Error::Stopped(_) => {
+        // The store itself has told once that it is away, full or stopped.
+        store::Error::Unavailable(_) | store::Error::Full(_) | store::Error::Stopped(_) => {
             tracing::debug!(error = cause, "the object store is away");
         }
         _ => tracing::warn!(error = cause, "the object store refused a request"),

@@ -117,15 +117,15 @@ pub(super) struct SliceEndpoint {
 }
 
 impl Slice {
-    pub(super) fn new(slice: discovery::EndpointSlice, namespace: &Arc<str>) -> Self {
-        let ports = slice.ports.into_iter().flatten().filter_map(|port| {
+    pub(super) fn new(slice: &discovery::EndpointSlice, namespace: &Arc<str>) -> Self {
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
             Some(names::Port {
-                name: port.name.unwrap_or_default().into(),
+                name: port.name.as_deref().unwrap_or_default().into(),
                 protocol: protocol(port.protocol.as_deref())?,
                 number: number(port.port?)?,
             })
         });
-        let endpoints = slice.endpoints.into_iter().flatten();
+        let endpoints = slice.endpoints.iter().flatten();
         Self {
             ports: ports.collect(),
             endpoints: endpoints.filter_map(|e| SliceEndpoint::new(e, namespace)).collect(),
@@ -135,22 +135,24 @@ impl Slice {
 
 impl SliceEndpoint {
     /// Absent conditions mean what the field documentation says: ready, as serving as ready, not terminating.
-    fn new(endpoint: discovery::Endpoint, namespace: &Arc<str>) -> Option<Self> {
-        let conditions = endpoint.conditions.unwrap_or_default();
+    fn new(endpoint: &discovery::Endpoint, namespace: &Arc<str>) -> Option<Self> {
+        let conditions = endpoint.conditions.clone().unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
-        let pod = endpoint.target_ref.filter(|target| target.kind.as_deref() == Some("Pod"));
+        let is_pod = |target: &&core::ObjectReference| target.kind.as_deref() == Some("Pod");
+        let pod = endpoint.target_ref.as_ref().filter(is_pod);
         let addresses = addresses(endpoint.addresses.iter());
         (!addresses.is_empty()).then(|| Self {
             addresses,
-            hostname: endpoint.hostname,
+            hostname: endpoint.hostname.clone(),
             ready,
             serving: conditions.serving.unwrap_or(ready),
             terminating: conditions.terminating.unwrap_or(false),
-            node: endpoint.node_name.map(Into::into),
-            zone: endpoint.zone.map(Into::into),
+            node: endpoint.node_name.as_deref().map(Into::into),
+            zone: endpoint.zone.as_deref().map(Into::into),
             pod: pod.and_then(|target| {
-                let namespace = target.namespace.map_or_else(|| namespace.clone(), Into::into);
-                Some(ServiceName { namespace, name: target.name?.into() })
+                let of_target = target.namespace.as_deref().map(Into::into);
+                let namespace = of_target.unwrap_or_else(|| namespace.clone());
+                Some(ServiceName { namespace, name: target.name.as_deref()?.into() })
             }),
         })
     }
