@@ -1,6 +1,6 @@
 //! Which pod address is given next.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
@@ -20,12 +20,12 @@ impl Addresses {
     }
 
     /// The next address that is not in use; `None` when all are.
-    pub(crate) fn next(&mut self, used: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+    pub(crate) fn next(&mut self, is_used: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
         let length = self.end().checked_sub(FIRST)? + 1;
         let (place, address) = (0..length)
             .map(|i| (self.start + i) % length)
             .filter_map(|place| Some((place, nth(self.range, FIRST + place)?)))
-            .find(|(_, address)| !used.contains(address))?;
+            .find(|(_, address)| !is_used(address))?;
         self.start = place + 1;
         Some(address)
     }
@@ -47,6 +47,8 @@ fn nth(range: IpNet, offset: u32) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -54,17 +56,21 @@ mod tests {
         let mut addresses = Addresses::new("127.244.1.0/29".parse().unwrap());
         let mut used = BTreeSet::new();
         for expected in ["127.244.1.2", "127.244.1.3"] {
-            let address = addresses.next(&used).unwrap();
+            let address = addresses.next(|address| used.contains(address)).unwrap();
             assert_eq!(address.to_string(), expected);
             used.insert(address);
         }
         used.clear();
-        assert_eq!(addresses.next(&used).unwrap().to_string(), "127.244.1.4", "rests before reuse");
+        assert_eq!(
+            addresses.next(|address| used.contains(address)).unwrap().to_string(),
+            "127.244.1.4",
+            "rests before reuse"
+        );
         for _ in 0..4 {
-            let address = addresses.next(&used).unwrap();
+            let address = addresses.next(|address| used.contains(address)).unwrap();
             used.insert(address);
         }
         used.insert("127.244.1.4".parse().unwrap());
-        assert_eq!(addresses.next(&used), None);
+        assert_eq!(addresses.next(|address| used.contains(address)), None);
     }
 }

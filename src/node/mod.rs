@@ -11,9 +11,11 @@ mod parts;
 mod pods;
 mod ports;
 mod register;
+mod report;
+mod running;
 mod status;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, panic::resume_unwind, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -77,7 +79,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Beats, and keeps the bound pods running, until cancelled.
+    /// Beats, and keeps the bound pods running, until cancelled. A panic of either is passed on.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(Self::beat(self.clone(), token.clone()));
@@ -87,7 +89,12 @@ impl Nodes {
             self.options.clone(),
             token,
         ));
-        while tasks.join_next().await.is_some() {}
+        while let Some(ended) = tasks.join_next().await {
+            // Nodes that run no pods would only look like ones.
+            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                resume_unwind(panic);
+            }
+        }
     }
 
     async fn beat(self: Arc<Self>, token: CancellationToken) {

@@ -6,59 +6,46 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use serde_json::{Value, json};
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Object, ObjectKey, Status, kind},
+    model::{Kind, Object, ObjectKey, kind},
     node::{
         NodeOptions, Options,
         addresses::Addresses,
         containers,
-        drain::drained,
+        drain::{Slices, drained},
         notes::{announcement, port_notes},
         parse,
         parts::{self, Part},
-        ports::{port_name, ports},
-        status,
+        ports::ports,
+        report::{self, OVERDUE},
+        running::{Running, Table},
     },
-    registry::{DeleteOptions, Event, Note, Part as Section, Registry, View, WriteOptions},
-    runtime::{PodEvent, PodRuntime, PodSpec, PodState, Stage},
+    registry::{Event, EventKind, Note, Registry, View, until_written},
+    runtime::{PodEvent, PodRuntime, PodSpec},
 };
 
 /// `"false"` keeps a pod from being ready.
 const READY_ANNOTATION: &str = "snowglobe.dev/ready";
-/// Where the ports of a pod really are when they could not be bound as they are: `{"80/TCP": 41234}`.
-const BOUND_PORTS_ANNOTATION: &str = "snowglobe.dev/bound-ports";
 /// Marks pods that stand for a part of this process; they are not run.
 pub(crate) const PART_ANNOTATION: &str = "snowglobe.dev/part";
 /// Who the Events come from.
 const COMPONENT: &str = "kubelet";
-/// A terminating pod stops accepting once nobody sends it traffic: no EndpointSlice calls it ready, nor is it all that a
-/// Service has until its successor is ready. Or after this.
-const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// A pod with a grace period takes this long to end at least. `kubectl delete` looks whether the pod is there, lists, and
 /// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
 const TERMINATION_MIN: Duration = Duration::from_millis(500);
-/// Why a pod was ended from here.
-struct Reason {
-    reason: &'static str,
-    message: &'static str,
-}
-
-/// In kubelet's words.
-const OVERDUE: Reason = Reason {
-    reason: "DeadlineExceeded",
-    message: "Pod was active on the node longer than the specified deadline",
-};
+/// What the loop follows.
+static KINDS: &[&Kind] = &[&kind::POD, &kind::SERVICE, &kind::ENDPOINT_SLICE];
 
 struct Sync {
     registry: Arc<Registry>,
@@ -67,33 +54,22 @@ struct Sync {
     addresses: BTreeMap<String, Addresses>,
     /// Addresses that pods had when this loop began: pods of an earlier run, and parts of this process.
     reserved: BTreeSet<IpAddr>,
-    running: BTreeMap<String, Running>,
+    running: Table,
+    slices: Slices,
     parts: BTreeMap<ObjectKey, Part>,
     /// Status writes; each gives the uid of its pod.
     writes: JoinSet<String>,
-    /// Ends of terminating pods.
-    stops: JoinSet<String>,
+    /// Ends of pods.
+    stops: JoinSet<Stopped>,
+    /// The uids of `stops`.
+    ending: BTreeSet<String>,
 }
 
-/// One pod that runs here.
-struct Running {
-    key: ObjectKey,
-    node: NodeOptions,
-    spec: PodSpec,
-    state: Option<PodState>,
-    /// The state whose ports the newest Events tell of.
-    noted: Option<PodState>,
-    /// A status write is under way.
-    writing: bool,
-    /// `state` changed since the last write began.
-    unwritten: bool,
-    stopping: bool,
-    /// What a pod that is stopping has left for it.
-    grace: Duration,
-    /// When `activeDeadlineSeconds` is over.
-    deadline: Option<Instant>,
-    /// To be recorded with the first status.
-    announcement: Option<Note>,
+/// A pod of which nothing is left.
+struct Stopped {
+    uid: String,
+    namespace: String,
+    ip: Option<String>,
 }
 
 pub(crate) async fn run(
@@ -102,103 +78,116 @@ pub(crate) async fn run(
     options: Options,
     token: CancellationToken,
 ) {
-    let view = registry.view();
-    let mut changes = registry.subscribe(&[&kind::POD, &kind::SERVICE], view.revision());
     let mut events = runtime.events();
-    let addresses = options
-        .nodes
-        .iter()
-        .map(|node| (node.name.clone(), Addresses::new(node.pod_cidr)))
-        .collect();
-    let reserved = view.list(&kind::POD, None).filter_map(|pod| {
-        let pod: Pod = pod.parse().ok()?;
-        pod.status?.pod_ip?.parse().ok()
-    });
-    let reserved = reserved.collect();
-    let parts = options.parts.iter().map(|part| (parts::key(part), part.clone())).collect();
-    let (running, writes, stops) = (BTreeMap::new(), JoinSet::new(), JoinSet::new());
-    let mut sync =
-        Sync { registry, runtime, options, addresses, reserved, running, parts, writes, stops };
-    sync.sync_all(&view).await;
+    let mut sync = Sync::new(registry, runtime, options);
+    let mut view = sync.registry.view();
     loop {
-        let deadline = sync.running.values().filter(|r| !r.stopping).filter_map(|r| r.deadline);
-        let deadline = deadline.min();
-        tokio::select! {
-            () = token.cancelled() => break,
-            () = reached(deadline) => sync.end_overdue(),
-            batch = changes.next() => match batch {
-                Ok(batch) => sync.objects_changed(&batch).await,
-                Err(_behind) => {
-                    let view = sync.registry.view();
-                    changes = sync.registry.subscribe(&[&kind::POD, &kind::SERVICE], view.revision());
-                    sync.sync_all(&view).await;
-                }
-            },
-            Some(event) = events.next() => sync.pod_changed(event),
-            Some(done) = sync.writes.join_next() => sync.written(done.ok()),
-            Some(done) = sync.stops.join_next() => {
-                if let Ok(uid) = done {
-                    sync.running.remove(&uid);
+        let mut changes = sync.registry.subscribe(KINDS, view.revision());
+        sync.sync_all(&view).await;
+        loop {
+            tokio::select! {
+                () = token.cancelled() => return sync.stop_all().await,
+                () = reached(sync.running.next_deadline()) => sync.end_overdue(),
+                batch = changes.next() => match batch {
+                    Ok(batch) => sync.objects_changed(&batch).await,
+                    Err(_behind) => break,
+                },
+                Some(event) = events.next() => sync.pod_changed(event),
+                Some(done) = sync.writes.join_next() => sync.written(done.ok()),
+                Some(done) = sync.stops.join_next() => {
+                    if let Ok(stopped) = done {
+                        sync.stopped(&stopped);
+                    }
                 }
             }
         }
-    }
-    sync.stops.abort_all();
-    sync.writes.abort_all();
-    for uid in sync.running.keys() {
-        sync.runtime.stop(uid, Duration::ZERO).await;
+        view = sync.registry.view();
     }
 }
 
 impl Sync {
+    fn new(registry: Arc<Registry>, runtime: Arc<dyn PodRuntime>, options: Options) -> Self {
+        let nodes = options.nodes.iter();
+        let addresses =
+            nodes.map(|node| (node.name.clone(), Addresses::new(node.pod_cidr))).collect();
+        let view = registry.view();
+        let reserved = view.list(&kind::POD, None).filter_map(|pod| {
+            let pod: Pod = pod.parse().ok()?;
+            pod.status?.pod_ip?.parse().ok()
+        });
+        let reserved = reserved.collect();
+        let parts = options.parts.iter().map(|part| (parts::key(part), part.clone())).collect();
+        Self {
+            registry,
+            runtime,
+            options,
+            addresses,
+            reserved,
+            running: Table::default(),
+            slices: Slices::default(),
+            parts,
+            writes: JoinSet::new(),
+            stops: JoinSet::new(),
+            ending: BTreeSet::new(),
+        }
+    }
+
+    async fn stop_all(mut self) {
+        self.stops.abort_all();
+        self.writes.abort_all();
+        for uid in self.running.uids() {
+            self.runtime.stop(uid, Duration::ZERO).await;
+        }
+    }
+
     async fn sync_all(&mut self, view: &View) {
-        let keys: BTreeSet<ObjectKey> =
-            view.list(&kind::POD, None).map(|pod| pod.key.clone()).collect();
-        let gone = self.running.values().map(|r| r.key.clone()).filter(|key| !keys.contains(key));
-        let all: BTreeSet<ObjectKey> = gone.chain(keys.iter().cloned()).collect();
+        self.slices.replace(view.list(&kind::ENDPOINT_SLICE, None));
+        let keys = view.list(&kind::POD, None).map(|pod| &pod.key);
+        let all: BTreeSet<ObjectKey> = keys.chain(self.running.keys()).cloned().collect();
         self.sync_pods(view, &all).await;
     }
 
     async fn objects_changed(&mut self, batch: &[Arc<Event>]) {
         let view = self.registry.view();
         let mut pods = BTreeSet::new();
-        let mut namespaces = BTreeSet::new();
         for event in batch {
             let key = &event.object.key;
             if *key.kind == kind::POD {
                 pods.insert(key.clone());
+            } else if *key.kind == kind::ENDPOINT_SLICE {
+                let gone = event.kind == EventKind::Deleted;
+                let slice = (!gone).then_some(&*event.object);
+                self.slices.apply(key, slice, event.revision);
             } else {
-                namespaces.insert(key.namespace.clone());
+                // A Service changes where the pods that it selects, or did, must listen.
+                let states = event.previous.iter().chain([&event.object]);
+                let selected = states.flat_map(|service| view.selected_by(service));
+                pods.extend(selected.map(|pod| pod.key.clone()));
             }
         }
-        // A Service changes where the pods that it selects must listen.
-        let affected = self.running.values().filter(|r| namespaces.contains(&r.key.namespace));
-        pods.extend(affected.map(|running| running.key.clone()));
         self.sync_pods(&view, &pods).await;
     }
 
+    /// A pod that cannot be handled keeps nobody from the others.
     async fn sync_pods(&mut self, view: &View, keys: &BTreeSet<ObjectKey>) {
         for key in keys {
-            self.sync_pod(view, key).await;
+            if AssertUnwindSafe(self.sync_pod(view, key)).catch_unwind().await.is_err() {
+                tracing::error!(%key, "a node panicked over a pod, which is as it was; this is a bug");
+            }
         }
     }
 
     async fn sync_pod(&mut self, view: &View, key: &ObjectKey) {
         let object = view.get(key);
         let uid = object.map(|object| object.metadata.uid.as_str());
-        let stale: Vec<String> = self
-            .running
-            .iter()
-            .filter(|(known, r)| r.key == *key && Some(known.as_str()) != uid)
-            .map(|(known, _)| known.clone())
-            .collect();
-        for uid in stale {
-            if self.running.get(&uid).is_some_and(|running| running.stopping) {
+        let stale = self.running.uids_of(key).filter(|known| Some(known.as_str()) != uid);
+        for uid in stale.cloned().collect::<Vec<_>>() {
+            if self.ending.contains(&uid) {
                 self.stop_sooner(&uid, Duration::ZERO);
                 continue;
             }
             self.runtime.stop(&uid, Duration::ZERO).await;
-            self.running.remove(&uid);
+            self.forget(&uid);
         }
         if let Some(part) = self.parts.get(key) {
             if object.is_none_or(|object| object.is_terminating()) {
@@ -222,6 +211,13 @@ impl Sync {
             self.stop_pod(object, &pod);
         } else {
             self.ensure_pod(view, object, &pod, node).await;
+        }
+    }
+
+    /// Drops what is known of a pod that does not run any more.
+    fn forget(&mut self, uid: &str) {
+        if let Some(running) = self.running.remove(uid) {
+            running.stopping.cancel();
         }
     }
 
@@ -250,29 +246,20 @@ impl Sync {
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
         };
-        let deadline = deadline(pod);
-        if let Some(running) = self.running.get_mut(uid) {
-            running.deadline = deadline;
-            if running.spec == spec {
-                return;
-            }
+        if self.running.get(uid).is_none_or(|running| running.spec != spec) {
+            self.run_pod(object, pod, node, spec).await;
         }
-        let announcement = announcement(object, pod, &spec).filter(|_| known_ip.is_none());
-        let key = object.key.clone();
-        let running = self.running.entry(uid.clone()).or_insert_with(|| Running {
-            key,
-            node,
-            spec: spec.clone(),
-            state: None,
-            noted: None,
-            writing: false,
-            unwritten: false,
-            stopping: false,
-            grace: Duration::MAX,
-            deadline,
-            announcement,
-        });
-        running.spec = spec.clone();
+        self.running.set_deadline(uid, deadline(pod));
+    }
+
+    async fn run_pod(&mut self, object: &Object, pod: &Pod, node: NodeOptions, spec: PodSpec) {
+        if let Some(running) = self.running.get_mut(&spec.uid) {
+            running.spec = spec.clone();
+        } else {
+            let mut running = Running::new(object.key.clone(), node, spec.clone());
+            running.announcement = announcement(object, pod, &spec);
+            self.running.insert(running);
+        }
         self.runtime.ensure(spec).await;
     }
 
@@ -280,7 +267,8 @@ impl Sync {
     fn restore(&mut self, part: Part) {
         let registry = self.registry.clone();
         self.writes.spawn(async move {
-            if let Err(status) = parts::ensure(&registry, &part).await {
+            let restored = until_written(&part.name, || parts::ensure(&registry, &part));
+            if let Err(status) = restored.await {
                 tracing::warn!(pod = %part.name, error = %status, "cannot restore a part's pod");
             }
             String::new()
@@ -292,19 +280,16 @@ impl Sync {
         if pod.spec.as_ref().is_some_and(|spec| spec.host_network == Some(true)) {
             return Some(node.address);
         }
-        // Who has ended needs no address any more.
-        let ended = |state: &PodState| state.stage == Stage::Ended;
-        let alive = self.running.values().filter(|r| !r.state.as_ref().is_some_and(ended));
-        let mut used: BTreeSet<IpAddr> = alive.map(|running| running.spec.ip).collect();
         let given = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
         if let Some(ip) = given.and_then(|ip| ip.parse().ok())
             && node.pod_cidr.contains(&ip)
-            && !used.contains(&ip)
+            && !self.running.is_used(&ip)
         {
             return Some(ip);
         }
-        used.extend(&self.reserved);
-        self.addresses.get_mut(&node.name)?.next(&used)
+        let (running, reserved) = (&self.running, &self.reserved);
+        let is_used = |ip: &IpAddr| running.is_used(ip) || reserved.contains(ip);
+        self.addresses.get_mut(&node.name)?.next(is_used)
     }
 
     fn record(&mut self, object: &Object, warning: bool, reason: &'static str, message: String) {
@@ -322,34 +307,42 @@ impl Sync {
         });
     }
 
+    /// Marks a pod as being stopped; false when it was before.
+    fn begin_stop(&mut self, uid: &str, grace: Duration) -> bool {
+        if !self.ending.insert(uid.to_owned()) {
+            return false;
+        }
+        if let Some(running) = self.running.get_mut(uid) {
+            running.stopping.cancel();
+            running.grace = grace;
+        }
+        true
+    }
+
     fn stop_pod(&mut self, object: &Object, pod: &Pod) {
         let uid = object.metadata.uid.clone();
         let grace = object.metadata.deletion_grace_period_seconds.unwrap_or(0);
         let grace = Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-        if let Some(running) = self.running.get_mut(&uid) {
-            if running.stopping {
-                self.stop_sooner(&uid, grace);
-                return;
-            }
-            (running.stopping, running.grace) = (true, grace);
+        if !self.begin_stop(&uid, grace) {
+            return self.stop_sooner(&uid, grace);
         }
+        let (registry, runtime, key) =
+            (self.registry.clone(), self.runtime.clone(), object.key.clone());
         let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
-        let key = object.key.clone();
+        let stopped = Stopped { uid, namespace: key.namespace.clone(), ip };
+        let watched = stopped.place().map(|place| self.slices.watch(&place));
         let begun = Instant::now();
-        self.stops.spawn(async move {
-            if let Some(ip) = ip {
-                let drained = tokio::time::timeout(DRAIN_MAX, drained(&registry, &key, &ip)).await;
-                if drained.is_err() {
-                    tracing::debug!(%key, "a terminating pod is still called ready by some slice");
-                }
+        self.spawn_stop(stopped, |uid| async move {
+            if let Some(watched) = watched
+                && !drained(&registry, watched, grace).await
+            {
+                tracing::debug!(%key, "a terminating pod may still get traffic");
             }
             let left = grace.min(TERMINATION_MIN).saturating_sub(begun.elapsed());
             tokio::time::sleep(left).await;
             runtime.stop(&uid, grace).await;
-            tell_end(&registry, &key, &uid, None).await;
-            remove(&registry, &key, &uid).await;
-            uid
+            report::tell_end(&registry, &key, &uid, None).await;
+            report::remove(&registry, &key, &uid).await;
         });
     }
 
@@ -370,35 +363,56 @@ impl Sync {
     /// Stops the pods whose `activeDeadlineSeconds` are over, in their own time, and then says that they failed.
     fn end_overdue(&mut self) {
         let now = Instant::now();
-        for (uid, running) in &mut self.running {
-            if running.stopping || running.deadline.is_none_or(|deadline| deadline > now) {
+        while let Some(uid) = self.running.take_overdue(now) {
+            let Some(key) = self.running.get(&uid).map(|running| running.key.clone()) else {
+                continue;
+            };
+            if !self.begin_stop(&uid, Duration::MAX) {
                 continue;
             }
-            (running.stopping, running.grace) = (true, Duration::MAX);
             let (registry, runtime) = (self.registry.clone(), self.runtime.clone());
-            let (key, uid) = (running.key.clone(), uid.clone());
-            self.stops.spawn(async move {
+            let stopped = Stopped { uid, namespace: key.namespace.clone(), ip: None };
+            self.spawn_stop(stopped, |uid| async move {
                 let pod = registry.get(&key).and_then(|object| parse::<Pod>(&object)).ok();
                 let grace = pod.and_then(|pod| pod.spec?.termination_grace_period_seconds);
                 let grace = Duration::from_secs(u64::try_from(grace.unwrap_or(0)).unwrap_or(0));
                 runtime.stop(&uid, grace).await;
-                tell_end(&registry, &key, &uid, Some(&OVERDUE)).await;
+                report::tell_end(&registry, &key, &uid, Some(&OVERDUE)).await;
                 // Whoever deleted it meanwhile waits for this.
                 if registry.get(&key).is_ok_and(|pod| pod.is_terminating()) {
-                    remove(&registry, &key, &uid).await;
+                    report::remove(&registry, &key, &uid).await;
                 }
-                uid
             });
         }
     }
 
+    fn spawn_stop<F>(&mut self, stopped: Stopped, stop: impl FnOnce(String) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let stop = AssertUnwindSafe(stop(stopped.uid.clone()));
+        self.stops.spawn(async move {
+            if stop.catch_unwind().await.is_err() {
+                tracing::error!(uid = %stopped.uid, "a node panicked over the end of a pod; this is a bug");
+            }
+            stopped
+        });
+    }
+
+    fn stopped(&mut self, stopped: &Stopped) {
+        self.ending.remove(&stopped.uid);
+        self.forget(&stopped.uid);
+        if let Some(place) = stopped.place() {
+            self.slices.unwatch(&place);
+        }
+    }
+
     fn pod_changed(&mut self, event: PodEvent) {
-        let Some(running) = self.running.get_mut(&event.uid) else { return };
-        if running.stopping || running.state.as_ref() == Some(&event.state) {
+        let Some(running) = self.running.get(&event.uid) else { return };
+        if running.stopping.is_cancelled() || running.state.as_ref() == Some(&event.state) {
             return;
         }
-        running.state = Some(event.state);
-        running.unwritten = true;
+        self.running.set_state(&event.uid, event.state);
         self.write(&event.uid);
     }
 
@@ -406,27 +420,30 @@ impl Sync {
     fn write(&mut self, uid: &str) {
         let Some(running) = self.running.get_mut(uid) else { return };
         let Some(state) = running.state.clone() else { return };
-        if running.writing || !running.unwritten || running.stopping {
+        if running.writing || !running.unwritten || running.stopping.is_cancelled() {
             return;
         }
         (running.writing, running.unwritten) = (true, false);
         let (registry, key, node) =
             (self.registry.clone(), running.key.clone(), running.node.clone());
-        let (spec, uid) = (running.spec.clone(), uid.to_owned());
+        let (spec, uid, stopping) =
+            (running.spec.clone(), uid.to_owned(), running.stopping.clone());
         let announcement = running.announcement.take();
         let noted = running.noted.replace(state.clone());
         self.writes.spawn(async move {
-            match write_status(&registry, &key, &node, &spec, &state).await {
-                Ok(()) => {
+            let written =
+                until_written(&key, || report::write_status(&registry, &key, &node, &spec, &state));
+            match stopping.run_until_cancelled(written).await {
+                Some(Ok(())) => {
                     let ports = port_notes(&key, noted.as_ref(), &state, &spec);
                     for note in announcement.into_iter().chain(ports) {
                         registry.record(COMPONENT, &note).await;
                     }
                 }
-                Err(status) if status.code != 404 => {
+                Some(Err(status)) if status.code != 404 => {
                     tracing::warn!(%key, error = %status, "cannot write a pod's status");
                 }
-                Err(_gone) => {}
+                Some(Err(_)) | None => {}
             }
             uid
         });
@@ -438,6 +455,13 @@ impl Sync {
             running.writing = false;
             self.write(&uid);
         }
+    }
+}
+
+impl Stopped {
+    /// Where the slices' traffic to it was watched.
+    fn place(&self) -> Option<(String, String)> {
+        Some((self.namespace.clone(), self.ip.clone()?))
     }
 }
 
@@ -458,89 +482,4 @@ fn deadline(pod: &Pod) -> Option<Instant> {
     let end = started.checked_add(SignedDuration::from_secs(seconds)).ok()?;
     let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
     Instant::now().checked_add(left)
-}
-
-/// Removes the object of a pod that has ended.
-async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
-    let uid = Some(uid.to_owned());
-    let options = DeleteOptions { grace_seconds: Some(0), uid, ..<_>::default() };
-    if let Err(status) = registry.delete(key, &options).await
-        && status.code != 404
-        && status.code != 409
-    {
-        tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
-    }
-}
-
-/// Tells that a pod was ended, when somebody wants to know: there is a reason, or a finalizer keeps it.
-async fn tell_end(registry: &Registry, key: &ObjectKey, uid: &str, why: Option<&Reason>) {
-    let told = registry
-        .modify(key, Section::Status, &WriteOptions::default(), |pod| {
-            let wanted = why.is_some() || !pod.metadata.finalizers.is_empty();
-            if pod.metadata.uid != uid || !wanted {
-                return Err(Status::not_found(key));
-            }
-            let typed: Pod = parse(pod)?;
-            let mut document: Value = parse(pod)?;
-            document["status"] = json!(status::killed(&typed, Timestamp::now()));
-            if let Some(Reason { reason, message }) = why {
-                document["status"]["reason"] = (*reason).into();
-                document["status"]["message"] = (*message).into();
-            }
-            Ok(document)
-        })
-        .await;
-    if let Err(status) = told
-        && status.code != 404
-    {
-        tracing::warn!(%key, error = %status, "cannot write the last status of a pod");
-    }
-}
-
-async fn write_status(
-    registry: &Registry,
-    key: &ObjectKey,
-    node: &NodeOptions,
-    spec: &PodSpec,
-    state: &PodState,
-) -> Result<(), Status> {
-    let options = WriteOptions::default();
-    let own = |pod: &Object| {
-        if pod.metadata.uid == spec.uid { Ok(()) } else { Err(Status::not_found(key)) }
-    };
-    let moved: BTreeMap<String, u16> =
-        state.moved.iter().map(|moved| (port_name(&moved.port), moved.bound)).collect();
-    let wanted = (!moved.is_empty()).then(|| json!(moved).to_string());
-    let object = registry.get(key)?;
-    if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
-        registry
-            .modify(key, Section::Main, &options, |pod| {
-                own(pod)?;
-                let mut document: Value = parse(pod)?;
-                match &wanted {
-                    Some(text) => {
-                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] =
-                            text.as_str().into();
-                    }
-                    None => {
-                        if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
-                            all.remove(BOUND_PORTS_ANNOTATION);
-                        }
-                    }
-                }
-                Ok(document)
-            })
-            .await?;
-    }
-    registry
-        .modify(key, Section::Status, &options, |pod| {
-            own(pod)?;
-            let typed: Pod = parse(pod)?;
-            let mut document: Value = parse(pod)?;
-            let status = status::running(&typed, spec.ip, node, state, Timestamp::now());
-            document["status"] = json!(status);
-            Ok(document)
-        })
-        .await?;
-    Ok(())
 }

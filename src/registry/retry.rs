@@ -38,7 +38,7 @@ pub async fn until_written<T, F: Future<Output = Result<T, Status>>>(
             Err(_panic) => tracing::error!(%what, "a write panicked; this is a bug"),
         }
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = pause.saturating_mul(2).min(PAUSE_MAX);
     }
 }
 

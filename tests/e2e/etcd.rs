@@ -20,6 +20,7 @@ use crate::{
     http::pod_at,
     place::Place,
     tools::{self, Ran, Tool, can_use, eventually, wanted},
+    unfinished::Unfinished,
 };
 
 /// What every test here drives.
@@ -213,6 +214,28 @@ async fn traffic_and_reads_go_on_while_etcd_is_away() {
     cluster.endpoints_ready("web", 3);
     tools::signal(watching.id(), Signal::TERM);
     watching.wait().expect("kubectl ends");
+}
+
+#[test]
+fn what_was_under_way_ends_when_etcd_is_back() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let place = Place::new();
+    let mut etcd = Etcd::started(&place);
+    let cluster = Cluster::start_at(place, &["--store", &etcd.location()]);
+    let policies = cluster.place.data().join("policies");
+    let mut unfinished = Unfinished::begin(&cluster, "paused", policies.clone());
+    let pid = etcd.child.as_ref().expect("etcd runs").id();
+    tools::signal(pid, Signal::STOP);
+    unfinished.go_on(&cluster);
+    tools::signal(pid, Signal::CONT);
+    unfinished.ends(&cluster);
+    let mut unfinished = Unfinished::begin(&cluster, "killed", policies);
+    etcd.kill();
+    unfinished.go_on(&cluster);
+    etcd.start();
+    unfinished.ends(&cluster);
 }
 
 #[tokio::test(flavor = "multi_thread")]

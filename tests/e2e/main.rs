@@ -69,6 +69,8 @@ mod tools;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
+mod unfinished;
+#[cfg(test)]
 mod unreadable;
 #[cfg(test)]
 mod watch;

@@ -18,6 +18,7 @@ use crate::{
     http::pod_at,
     place::Place,
     tools::{self, Tool, can_use, eventually},
+    unfinished::Unfinished,
 };
 
 const SIZE: &str = "96m";
@@ -174,6 +175,28 @@ async fn a_full_disk_makes_a_cluster_read_only() {
     }
     cluster.stop();
     drop(disk);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_ends_when_the_disk_has_room() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let place = Place::new();
+    let Some(disk) = Disk::mount(&place) else { return };
+    let up = disk.up(&place);
+    let cluster = Cluster::by_command(place, up);
+    let maps: Api<ConfigMap> = Api::default_namespaced(cluster.client().await);
+    let mut unfinished = Unfinished::begin(&cluster, "full", disk.path("policies"));
+    disk.fill();
+    for i in 0.. {
+        if create(&maps, &format!("map-{i}")).await.is_err() {
+            break;
+        }
+    }
+    unfinished.go_on(&cluster);
+    disk.make_room();
+    unfinished.ends(&cluster);
 }
 
 /// A start on a full or read-only disk says so; afterwards the cluster starts.

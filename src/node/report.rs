@@ -1,0 +1,125 @@
+//! What a node writes about its pods: how they are, and their end.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::{
+    model::{Object, ObjectKey, Status},
+    node::{NodeOptions, parse, ports::port_name, status},
+    registry::{DeleteOptions, Part as Section, Registry, WriteOptions, until_written},
+    runtime::{PodSpec, PodState},
+};
+
+/// Where the ports of a pod really are when they could not be bound as they are: `{"80/TCP": 41234}`.
+const BOUND_PORTS_ANNOTATION: &str = "snowglobe.dev/bound-ports";
+
+/// Why a pod was ended from here.
+pub(crate) struct Reason {
+    reason: &'static str,
+    message: &'static str,
+}
+
+/// In kubelet's words.
+pub(crate) const OVERDUE: Reason = Reason {
+    reason: "DeadlineExceeded",
+    message: "Pod was active on the node longer than the specified deadline",
+};
+
+/// Removes the object of a pod that has ended.
+pub(crate) async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
+    let options =
+        DeleteOptions { grace_seconds: Some(0), uid: Some(uid.to_owned()), ..<_>::default() };
+    let removed = until_written(key, || async {
+        match registry.get(key) {
+            Ok(pod) if pod.metadata.uid == uid => registry.delete(key, &options).await.map(drop),
+            _gone => Ok(()),
+        }
+    });
+    if let Err(status) = removed.await
+        && status.code != 404
+    {
+        tracing::warn!(%key, error = %status, "cannot remove a terminated pod");
+    }
+}
+
+/// Tells that a pod was ended, when somebody wants to know: there is a reason, or a finalizer keeps it.
+pub(crate) async fn tell_end(
+    registry: &Registry,
+    key: &ObjectKey,
+    uid: &str,
+    why: Option<&Reason>,
+) {
+    let options = WriteOptions::default();
+    let ended = |pod: &Object| {
+        let wanted = why.is_some() || !pod.metadata.finalizers.is_empty();
+        if pod.metadata.uid != uid || !wanted {
+            return Err(Status::not_found(key));
+        }
+        let typed: Pod = parse(pod)?;
+        let mut document: Value = parse(pod)?;
+        document["status"] = json!(status::killed(&typed, Timestamp::now()));
+        if let Some(Reason { reason, message }) = why {
+            document["status"]["reason"] = (*reason).into();
+            document["status"]["message"] = (*message).into();
+        }
+        Ok(document)
+    };
+    let told = until_written(key, || registry.modify(key, Section::Status, &options, ended));
+    if let Err(status) = told.await
+        && status.code != 404
+    {
+        tracing::warn!(%key, error = %status, "cannot write the last status of a pod");
+    }
+}
+
+/// Tells how a pod is, once.
+pub(crate) async fn write_status(
+    registry: &Registry,
+    key: &ObjectKey,
+    node: &NodeOptions,
+    spec: &PodSpec,
+    state: &PodState,
+) -> Result<(), Status> {
+    let options = WriteOptions::default();
+    let own = |pod: &Object| {
+        if pod.metadata.uid == spec.uid { Ok(()) } else { Err(Status::not_found(key)) }
+    };
+    let moved: BTreeMap<String, u16> =
+        state.moved.iter().map(|moved| (port_name(&moved.port), moved.bound)).collect();
+    let wanted = (!moved.is_empty()).then(|| json!(moved).to_string());
+    let object = registry.get(key)?;
+    if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
+        registry
+            .modify(key, Section::Main, &options, |pod| {
+                own(pod)?;
+                let mut document: Value = parse(pod)?;
+                match &wanted {
+                    Some(text) => {
+                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] =
+                            text.as_str().into();
+                    }
+                    None => {
+                        if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
+                            all.remove(BOUND_PORTS_ANNOTATION);
+                        }
+                    }
+                }
+                Ok(document)
+            })
+            .await?;
+    }
+    registry
+        .modify(key, Section::Status, &options, |pod| {
+            own(pod)?;
+            let typed: Pod = parse(pod)?;
+            let mut document: Value = parse(pod)?;
+            let status = status::running(&typed, spec.ip, node, state, Timestamp::now());
+            document["status"] = json!(status);
+            Ok(document)
+        })
+        .await?;
+    Ok(())
+}
