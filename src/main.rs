@@ -2,10 +2,15 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use mimalloc::MiMalloc;
 use tokio::{runtime::Builder, time::Instant};
 
 /// How long the end of the process waits for threads that are at work.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+/// Gives freed memory back to the system soon; glibc's allocator keeps most of what a roll-out of thousands of pods took.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let started = Instant::now();

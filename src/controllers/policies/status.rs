@@ -1,6 +1,6 @@
 //! Says in a policy's status, and for a refused module in an Event, what became of a load.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -10,13 +10,8 @@ use crate::{
     controllers::policies::COMPONENT,
     model::{Object, Status},
     policy::library::{Library, OnFailure, Report},
-    registry::{Note, Part, Registry, WriteOptions},
+    registry::{Note, Part, Registry, WriteOptions, until_written},
 };
-
-/// First pause after a write that failed; doubled each time.
-const RETRY_MIN: Duration = Duration::from_millis(100);
-/// Longest such pause.
-const RETRY_MAX: Duration = Duration::from_secs(10);
 
 /// What is to be said.
 pub(super) struct Statement {
@@ -43,16 +38,11 @@ impl Statement {
             };
             registry.record(COMPONENT, &note).await;
         }
-        let mut pause = RETRY_MIN;
-        while let Err(status) = self.write(&registry, library.is_loaded(&key.name)).await {
-            if status.code == 404 {
-                return;
-            }
-            if pause == RETRY_MIN {
-                tracing::warn!(policy = %key.name, error = %status, "a policy's status waits to be written");
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(RETRY_MAX);
+        let written = until_written(key, || self.write(&registry, library.is_loaded(&key.name)));
+        if let Err(status) = written.await
+            && status.code != 404
+        {
+            tracing::warn!(policy = %key.name, error = %status, "cannot write a policy's status");
         }
     }
 
