@@ -22,7 +22,9 @@ use crate::{
         authentication::impersonation::impersonated,
         authorization::{Attributes, Resource, To, authorize},
         bodies::Encoding,
-        request::is_true,
+        not_served,
+        request::{Target, is_true},
+        reviews,
         tls::Peer,
     },
     http_server::{
@@ -129,6 +131,10 @@ async fn admit(
     request: Request,
 ) -> Result<(Request, OwnedSemaphorePermit), Status> {
     let (mut parts, body) = request.into_parts();
+    // There is no need to wait for the body of a write to nothing.
+    if !parts.method.is_safe() && !is_known(parts.uri.path(), wanted) {
+        return Err(not_served(parts.uri.path()));
+    }
     let encoding = Encoding::of(&parts.headers)?;
     let source = peer.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let body = api.bodies.read(source, body).await?;
@@ -137,6 +143,13 @@ async fn admit(
     parts.extensions.insert(caller);
     parts.extensions.insert(Arc::new(wanted.clone()));
     Ok((Request::from_parts(parts, body.into()), permit))
+}
+
+/// Whether a path names something that can be written.
+fn is_known(path: &str, wanted: &Attributes) -> bool {
+    let is_review =
+        matches!(&wanted.to, To::Resource(resource) if reviews::kind_of(resource).is_some());
+    is_review || Target::parse(path).is_some()
 }
 
 fn attributes_of(request: &Request) -> Attributes {

@@ -269,7 +269,9 @@ impl Server {
         let objects: Value = serde_json::from_str(&text).expect("JSON");
         let items = objects["items"].as_array().cloned().unwrap_or_default();
         let names = items.iter().filter_map(|item| item["metadata"]["name"].as_str());
-        names.filter(|name| name.starts_with("x-")).map(str::to_owned).collect()
+        // Not the Events about them.
+        let strange = names.filter(|name| name.starts_with("x-") && !name.contains('.'));
+        strange.map(str::to_owned).collect()
     }
 
     fn has_not_panicked(&self) {
@@ -370,14 +372,16 @@ async fn every_number_of_a_query() {
     ];
     let all = asked.iter().flat_map(|(method, path)| {
         let values = values.iter().chain(&TIMES);
+        // A revision that is still to come is waited for, and kube asks for it again and again.
+        let to_come = |value: &&&str| path.ends_with("resourceVersion=") && value.len() > 9;
+        let values = values.filter(move |value| !to_come(value));
         values.map(move |value| (method.clone(), format!("{pods}{path}{value}")))
     });
     let answers = all.map(|(method, path)| {
         let server = &server;
         async move {
             let (status, text) = server.ask(method.clone(), &path, None, JSON).await;
-            // A revision that is still to come is a matter of time.
-            assert!(status < 500 || status == 504, "{method} {path}: {status} {text}");
+            assert!(status < 500, "{method} {path}: {status} {text}");
             let told: Result<Value, _> = serde_json::from_str(&text);
             let is_status = told.is_ok_and(|told| told["kind"] == "Status");
             assert!(
