@@ -8,6 +8,7 @@ mod bootstrap;
 mod data;
 mod hosts;
 mod http;
+pub mod kubeconfig;
 pub mod manifests;
 mod parts;
 pub mod snapshot;
@@ -29,7 +30,7 @@ use crate::{
         },
         certificates::{self, Authority},
     },
-    app::{bind::Sockets, data::Elsewhere, tasks::Tasks},
+    app::{bind::Sockets, data::Elsewhere, kubeconfig::Entry, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
     descriptors::Budget,
@@ -71,6 +72,9 @@ pub struct Addresses {
     pub metrics: String,
     /// Path of the kubeconfig.
     pub kubeconfig: PathBuf,
+    /// This cluster's context in it, if another one is current.
+    #[serde(skip)]
+    pub context: Option<String>,
     /// Of the process.
     pub pid: u32,
 }
@@ -167,7 +171,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
     cluster.start_control(&sockets, noticed, tables).await?;
     let proxy = cluster.start_proxy(notices, table.clone());
-    let addresses = cluster.addresses(&sockets)?;
+    let addresses = cluster.addresses(&sockets).await?;
     let ready = watch::Sender::new(false);
     let token = cluster.start_servers(sockets, table, &proxy, &ready)?;
     let addresses =
@@ -350,7 +354,7 @@ impl Cluster {
     }
 
     /// Writes the kubeconfig and tells where everything is; the dashboard still without its token.
-    fn addresses(&self, sockets: &Sockets) -> anyhow::Result<Addresses> {
+    async fn addresses(&self, sockets: &Sockets) -> anyhow::Result<Addresses> {
         let reachable = |mut address: std::net::SocketAddr| {
             if address.ip().is_unspecified() {
                 address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
@@ -358,16 +362,22 @@ impl Cluster {
             address
         };
         let api = format!("https://{}", reachable(sockets.api.local_addr()?));
-        let administrator = self.authority.administrator()?;
-        let config = certificates::kubeconfig(&api, self.authority.certificate(), &administrator);
-        certificates::write_private(&self.options.kubeconfig, config.as_bytes())
-            .context("cannot write the kubeconfig; choose another place with --kubeconfig")?;
+        let options = &self.options;
+        let entry = Entry {
+            name: options.context.clone(),
+            cluster: certificates::kubeconfig_cluster(&api, self.authority.certificate()),
+            user: certificates::kubeconfig_user(&self.authority.administrator()?),
+        };
+        let current = kubeconfig::merge(&options.kubeconfig, &entry, options.switch_context)
+            .await
+            .context("cannot write the kubeconfig")?;
         Ok(Addresses {
             api,
             dashboard: format!("http://{}", reachable(sockets.dashboard.local_addr()?)),
             dns: reachable(sockets.dns.addresses()[0]).to_string(),
             metrics: format!("http://{}", reachable(sockets.metrics.local_addr()?)),
-            kubeconfig: std::path::absolute(&self.options.kubeconfig)?,
+            kubeconfig: std::path::absolute(&options.kubeconfig)?,
+            context: Some(entry.name).filter(|name| *name != current),
             pid: std::process::id(),
         })
     }

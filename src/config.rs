@@ -72,9 +72,15 @@ pub struct Flags {
     /// More names under which HTTP clients may call this machine
     #[arg(long, env = "SNOWGLOBE_ALLOWED_HOSTS", value_name = "HOST", value_delimiter = ',')]
     pub allowed_hosts: Vec<String>,
-    /// Where to write the kubeconfig [default: DATA-DIR/kubeconfig]
+    /// The kubeconfig that gets this cluster's entry; all else in it is kept [default: DATA-DIR/kubeconfig]
     #[arg(long, env = "SNOWGLOBE_KUBECONFIG", value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
+    /// Name of the cluster, the user and the context in the kubeconfig
+    #[arg(long, env = "SNOWGLOBE_CONTEXT", value_name = "NAME", default_value = "snowglobe", value_parser = context)]
+    pub context: String,
+    /// Make it the current context even if there is another
+    #[arg(long, env = "SNOWGLOBE_SWITCH_CONTEXT", num_args = 0..=1, default_value = "false", default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub switch_context: bool,
     /// CSV file of more users: token,user,uid,"group1,group2"
     #[arg(long, env = "SNOWGLOBE_TOKEN_AUTH_FILE", value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
@@ -168,6 +174,15 @@ pub enum View {
     Global,
 }
 
+impl From<View> for ProxyView {
+    fn from(view: View) -> Self {
+        match view {
+            View::PerNode => Self::PerNode,
+            View::Global => Self::Global,
+        }
+    }
+}
+
 /// What differs between `up` and `demo` where no flag says otherwise.
 #[derive(Clone, Debug)]
 pub struct Defaults {
@@ -200,8 +215,12 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The object store.
     pub store: Store,
-    /// Where to write the kubeconfig.
+    /// The kubeconfig.
     pub kubeconfig: PathBuf,
+    /// The name in it.
+    pub context: String,
+    /// Whether it becomes the current context in any case.
+    pub switch_context: bool,
     /// API.
     pub api_listen: SocketAddr,
     /// Dashboard.
@@ -285,6 +304,8 @@ impl Flags {
         let store = self.store.resolve(&defaults.store, &data_dir)?;
         Ok(Options {
             kubeconfig: self.kubeconfig.unwrap_or_else(|| data_dir.join("kubeconfig")),
+            context: self.context,
+            switch_context: self.switch_context,
             data_dir,
             store,
             api_listen: self.api_listen,
@@ -307,13 +328,18 @@ impl Flags {
             cluster_domain: self.cluster_domain,
             nodes,
             client_node,
-            proxy_view: match self.proxy_view {
-                View::PerNode => ProxyView::PerNode,
-                View::Global => ProxyView::Global,
-            },
+            proxy_view: self.proxy_view.into(),
             event_ttl: self.event_ttl,
         })
     }
+}
+
+/// A name that can be written on a command line.
+fn context(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a context has a name, without spaces".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `1h`, `90s`, `1h30m`.

@@ -16,7 +16,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Certificates are valid for ten years: nobody rotates a sandbox.
 const VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -119,23 +119,15 @@ impl Authority {
     }
 }
 
-/// A kubeconfig with one context, `snowglobe`. JSON is YAML, and needs no quoting rules.
-pub fn kubeconfig(server: &str, authority: &str, administrator: &Identity) -> String {
-    let encode = |pem: &str| STANDARD.encode(pem);
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "snowglobe", "cluster": {
-            "server": server, "certificate-authority-data": encode(authority)}}],
-        "users": [{"name": ADMINISTRATOR, "user": {
-            "client-certificate-data": encode(&administrator.certificate),
-            "client-key-data": encode(&administrator.key)}}],
-        "contexts": [{"name": "snowglobe", "context": {
-            "cluster": "snowglobe", "user": ADMINISTRATOR, "namespace": "default"}}],
-        "current-context": "snowglobe",
-        "preferences": {},
-    });
-    serde_yaml::to_string(&config).expect("a JSON value has a YAML form")
+/// What a kubeconfig says of a cluster: how to reach and trust its API.
+pub fn kubeconfig_cluster(server: &str, authority: &str) -> Value {
+    json!({"certificate-authority-data": STANDARD.encode(authority), "server": server})
+}
+
+/// What a kubeconfig says of a user: the credentials.
+pub fn kubeconfig_user(identity: &Identity) -> Value {
+    json!({"client-certificate-data": STANDARD.encode(&identity.certificate),
+           "client-key-data": STANDARD.encode(&identity.key)})
 }
 
 /// Replaces a file in one step, readable by its owner only.

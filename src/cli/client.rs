@@ -23,6 +23,9 @@ pub(super) struct Flags {
     /// The cluster's kubeconfig [default: $KUBECONFIG, else DATA-DIR/kubeconfig]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
+    /// The context in it [default: the current one]
+    #[arg(long, value_name = "NAME")]
+    context: Option<String>,
     /// The cluster's data directory
     #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -56,27 +59,39 @@ pub(super) struct Cluster {
 impl Flags {
     /// Connects; the error says what to do when no cluster is there.
     pub(super) async fn connect(&self) -> anyhow::Result<Cluster> {
-        let path = match (&self.kubeconfig, &self.data_dir, std::env::var_os("KUBECONFIG")) {
-            (Some(path), _, _) => path.clone(),
-            (None, None, Some(path)) if !path.is_empty() => path.into(),
-            _ => config::default_kubeconfig(self.data_dir.as_deref())?,
-        };
-        if !path.exists() {
-            bail!(
-                "there is no kubeconfig at {}: start a cluster with `snowglobe up`, or name one with --kubeconfig FILE",
-                path.display()
-            );
-        }
-        let kubeconfig = Kubeconfig::read_from(&path)
-            .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        let (kubeconfig, place) = self.kubeconfig()?;
+        let options =
+            KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
-            .with_context(|| format!("cannot use the kubeconfig {}", path.display()))?;
+            .with_context(|| format!("cannot use the kubeconfig {place}"))?;
         // Trying again for minutes is for controllers; people want to hear what is wrong.
         config.default_retry = false;
         let (server, namespace) =
             (config.cluster_url.to_string(), config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config)?, server, namespace })
+    }
+
+    /// The kubeconfig and where it was found. `$KUBECONFIG` may name several files, of which clients make one; those that
+    /// do not exist are left out.
+    fn kubeconfig(&self) -> anyhow::Result<(Kubeconfig, String)> {
+        let variable = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+        let paths: Vec<PathBuf> = match (&self.kubeconfig, &self.data_dir, variable) {
+            (Some(path), _, _) => vec![path.clone()],
+            (None, None, Some(paths)) => std::env::split_paths(&paths).collect(),
+            (None, data_dir, _) => vec![config::default_kubeconfig(data_dir.as_deref())?],
+        };
+        let place = std::env::join_paths(&paths).unwrap_or_default().display().to_string();
+        let existing: Vec<_> = paths.into_iter().filter(|path| path.exists()).collect();
+        if existing.is_empty() {
+            bail!(
+                "there is no kubeconfig at {place}: start a cluster with `snowglobe up`, or name one with --kubeconfig FILE"
+            );
+        }
+        let merged = existing.iter().try_fold(Kubeconfig::default(), |merged, path| {
+            Kubeconfig::read_from(path).and_then(|next| merged.merge(next))
+        });
+        Ok((merged.with_context(|| format!("cannot read the kubeconfig {place}"))?, place))
     }
 }
 

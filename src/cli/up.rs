@@ -51,6 +51,7 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     telemetry::start(&arguments.flags.log).map_err(anyhow::Error::msg)?;
     let defaults = if mode == Mode::Demo { Defaults::DEMO } else { Defaults::UP };
     let options = arguments.flags.resolve(&defaults)?;
+    app::kubeconfig::check(&options.kubeconfig)?;
     let mut manifests = Vec::new();
     if mode == Mode::Demo {
         manifests::parse("the example shop", SHOP, &mut manifests)?;
@@ -124,7 +125,7 @@ fn greeting(
     store: &str,
     mode: Mode,
 ) -> String {
-    let Addresses { api, dashboard, dns, metrics, kubeconfig, .. } = addresses;
+    let Addresses { api, dashboard, dns, metrics, kubeconfig, context, .. } = addresses;
     let mut text = format!(
         "Snowglobe is ready after {ready_ms} ms.\n\n\
          \x20 API        {api}\n\
@@ -134,8 +135,7 @@ fn greeting(
          \x20 Data       {}\n\
          \x20 Store      {store}\n\n\
          Use it:\n\n\
-         \x20 export KUBECONFIG={}\n\n\
-         Try it:\n\n",
+         \x20 export KUBECONFIG={}\n",
         data_dir.display(),
         kubeconfig.display()
     );
@@ -155,9 +155,13 @@ fn greeting(
         ],
     };
     for command in commands {
-        // Writing to a String cannot fail.
         writeln!(text, "  {command}").ok();
     }
     text.push_str("\nCtrl-C stops it.\n");
+    if let Some(name) = context {
+        // Writing to a String cannot fail, here and below.
+        writeln!(text, "  kubectl config use-context {name}").ok();
+    }
+    text.push_str("\nTry it:\n\n");
     text
 }

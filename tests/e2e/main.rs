@@ -45,6 +45,8 @@ mod kube_runtime;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod kubeconfig;
+#[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
 mod place;
