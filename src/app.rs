@@ -101,6 +101,7 @@ struct Cluster {
     authority: Authority,
     account_key: Arc<SigningKey>,
     static_tokens: StaticTokens,
+    kept: Arc<bootstrap::Kept>,
     metrics: Metrics,
     tasks: Tasks,
     data: DataRuntime,
@@ -162,12 +163,15 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
         authority,
         account_key,
         static_tokens,
+        kept: Arc::default(),
         metrics,
         tasks,
         data: seams.data,
     };
     cluster.start_registry();
-    bootstrap::objects(&cluster.registry, &cluster.options, sockets.api.local_addr()?).await?;
+    let api = sockets.api.local_addr()?;
+    let kept = bootstrap::objects(&cluster.registry, &cluster.options, api).await?;
+    cluster.kept = Arc::new(kept);
     let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
     cluster.start_control(&sockets, noticed, tables).await?;
     let proxy = cluster.start_proxy(notices, table.clone());
@@ -294,6 +298,7 @@ impl Cluster {
             secret_token: self.secret_token(),
             endpoints_per_slice_max: ENDPOINTS_PER_SLICE_MAX,
             event_ttl: self.options.event_ttl,
+            kept: self.kept.clone(),
         };
         self.tasks.spawn("controllers", |token| async move {
             runner::run(registry, controllers::all(), options, token).await;

@@ -1,7 +1,7 @@
 //! The objects that a cluster has from its start, as real ones do. What exists already is left as its users made it,
 //! except for what describes this very process (addresses of the API server).
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Context;
 use serde_json::{Value, json};
@@ -16,22 +16,20 @@ use crate::{
 const API_OFFSET: u32 = 1;
 const DNS_OFFSET: u32 = 10;
 
-/// Creates what is missing.
+/// What is always there: the system namespaces, and the well-known Services with the endpoints of the API server.
+pub(crate) type Kept = BTreeMap<ObjectKey, Value>;
+
+/// Creates what is missing, and tells what is to be kept from now on.
 pub(crate) async fn objects(
     registry: &Registry,
     options: &Options,
     api: SocketAddr,
-) -> anyhow::Result<()> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        create(registry, &kind::NAMESPACE, "", json!({"metadata": {"name": name}})).await?;
+) -> anyhow::Result<Kept> {
+    let kept = kept(registry, api)?;
+    let of_kind = |kind: &'static Kind| kept.iter().filter(move |(key, _)| *key.kind == *kind);
+    for (key, document) in of_kind(&kind::NAMESPACE) {
+        create(registry, key.kind, "", document.clone()).await?;
     }
-    let address = |offset| {
-        registry
-            .options()
-            .service_address(offset)
-            .map(|address| address.to_string())
-            .context("--service-cidr is too small: it needs at least 16 addresses")
-    };
     service_ranges(registry).await?;
     for (name, value, used_by) in [
         (
@@ -45,11 +43,14 @@ pub(crate) async fn objects(
             "description": format!("Used for system critical pods that {used_by}")});
         create(registry, &kind::PRIORITY_CLASS, "", class).await?;
     }
-    create(registry, &kind::SERVICE, "default", api_service(&address(API_OFFSET)?)).await?;
-    create(registry, &kind::SERVICE, "kube-system", dns_service(&address(DNS_OFFSET)?)).await?;
-    let (slice, endpoints) = api_endpoints(api);
-    put(registry, &kind::ENDPOINT_SLICE, "default", slice).await?;
-    put(registry, &kind::ENDPOINTS, "default", endpoints).await?;
+    for (key, document) in of_kind(&kind::SERVICE) {
+        create(registry, key.kind, &key.namespace, document.clone()).await?;
+    }
+    for kind in [&kind::ENDPOINT_SLICE, &kind::ENDPOINTS] {
+        for (key, document) in of_kind(kind) {
+            put(registry, key.kind, &key.namespace, document.clone()).await?;
+        }
+    }
     let corefile = corefile(&options.cluster_domain);
     let coredns = json!({"metadata": {"name": "coredns"}, "data": {"Corefile": corefile}});
     create(registry, &kind::CONFIG_MAP, "kube-system", coredns).await?;
@@ -62,7 +63,34 @@ pub(crate) async fn objects(
         let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
         create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
     }
-    Ok(())
+    Ok(kept)
+}
+
+fn kept(registry: &Registry, api: SocketAddr) -> anyhow::Result<Kept> {
+    let address = |offset| {
+        registry
+            .options()
+            .service_address(offset)
+            .map(|address| address.to_string())
+            .context("--service-cidr is too small: it needs at least 16 addresses")
+    };
+    let (slice, endpoints) = api_endpoints(api);
+    let mut kept = Kept::new();
+    let mut keep = |kind: &'static Kind, namespace: &str, mut document: Value| {
+        if kind.namespaced {
+            document["metadata"]["namespace"] = namespace.into();
+        }
+        let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        kept.insert(ObjectKey::new(kind, namespace, name), document);
+    };
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        keep(&kind::NAMESPACE, "", json!({"metadata": {"name": name}}));
+    }
+    keep(&kind::SERVICE, "default", api_service(&address(API_OFFSET)?));
+    keep(&kind::SERVICE, "kube-system", dns_service(&address(DNS_OFFSET)?));
+    keep(&kind::ENDPOINT_SLICE, "default", slice);
+    keep(&kind::ENDPOINTS, "default", endpoints);
+    Ok(kept)
 }
 
 /// The ServiceCIDR of what `--service-cidr` says, and its status. Other ranges than last time are another object.

@@ -15,6 +15,7 @@ mod endpoints;
 mod events;
 mod garbage;
 mod job;
+mod kept;
 mod load_balancer;
 mod namespace;
 pub mod notices;
@@ -38,7 +39,7 @@ mod template;
 #[cfg(test)]
 mod testing;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -71,6 +72,7 @@ pub fn all() -> Vec<&'static Controller> {
         &service_account_token::CONTROLLER,
         &service_cidr::CONTROLLER,
         &namespace::CONTROLLER,
+        &kept::CONTROLLER,
         &garbage::CONTROLLER,
         &events::CONTROLLER,
     ]
@@ -103,6 +105,8 @@ pub struct Options {
     pub cluster_ca: String,
     /// Makes the token of a Secret for a ServiceAccount.
     pub secret_token: SecretToken,
+    /// What the objects say that are always there, and are made again when somebody deletes them.
+    pub kept: Arc<BTreeMap<ObjectKey, Value>>,
 }
 
 /// Signs, for a Secret of type `kubernetes.io/service-account-token` and the ServiceAccount that it names, its token.

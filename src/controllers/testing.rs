@@ -32,6 +32,7 @@ impl Default for Cluster {
             secret_token: SecretToken::new(|secret, account| {
                 format!("{} of {} {}", secret.name, account.key.name, account.metadata.uid)
             }),
+            kept: Arc::default(),
         };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         Self { view: View::default(), now, options, events: Vec::new(), revision: 0 }

@@ -53,7 +53,13 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
             if let Some(old) = old {
                 end(registry, old).await?;
             }
-            registry.create(&kind::POD, NAMESPACE, wanted, &options).await?;
+            registry.create(&kind::POD, NAMESPACE, wanted, &options).await.map_err(
+                // The namespace is kept in existence: it will be back.
+                |status| match status.code {
+                    404 => Status::unavailable(status.to_string()),
+                    _ => status,
+                },
+            )?;
         }
     }
     registry

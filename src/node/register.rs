@@ -52,13 +52,18 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
 pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Result<(), Status> {
     let key = ObjectKey::new(&kind::LEASE, LEASE_NAMESPACE, &node.name);
     let options = WriteOptions::default();
+    let (uid, is_new) = {
+        let view = registry.view();
+        // A deleted node stays deleted until the next start, and its lease with it.
+        let Some(object) = view.get(&ObjectKey::cluster(&kind::NODE, &node.name)) else {
+            return Ok(());
+        };
+        (object.metadata.uid.clone(), view.get(&key).is_none())
+    };
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
-    if let Some(object) = registry.view().get(&ObjectKey::cluster(&kind::NODE, &node.name))
-        && registry.view().get(&key).is_none()
-    {
+    if is_new {
         registry.clear(&key).await?;
-        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name,
-            "uid": object.metadata.uid}]);
+        let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]);
         let document = json!({"metadata": {"name": node.name, "ownerReferences": owner},
             "spec": {"holderIdentity": node.name, "leaseDurationSeconds": LEASE_SECONDS, "renewTime": now}});
         registry.create(&kind::LEASE, LEASE_NAMESPACE, document, &options).await?;

@@ -53,6 +53,10 @@ impl Registry {
         key: &ObjectKey,
         options: &DeleteOptions,
     ) -> Result<(Arc<Object>, bool), Status> {
+        let rules = strategy::rules(key.kind);
+        if let Some(why) = rules.undeletable(&key.name) {
+            return Err(Status::forbidden(key, why));
+        }
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             if let Some(found) = view.unreadable.get(&key.stored()) {
@@ -64,7 +68,6 @@ impl Registry {
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             check_preconditions(key, &old, options)?;
             let mut document = parsed(&old)?;
-            let rules = strategy::rules(key.kind);
             let default_grace = rules.grace_seconds(key.kind, &document);
             mark(&mut document, &old, options, default_grace);
             let gone = !holds_on(&document);

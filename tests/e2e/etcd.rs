@@ -455,3 +455,31 @@ async fn tls_and_users() {
     let maps = cluster.kubectl("get configmaps -o name");
     assert!(maps.contains("before") && maps.contains("after"), "{maps}");
 }
+
+#[test]
+fn what_another_client_deleted_comes_back() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let place = Place::new();
+    let etcd = Etcd::started(&place);
+    let cluster = Cluster::start_at(place, &["--store", &etcd.location()]);
+    let services = || cluster.kubectl("get services -A -o jsonpath={.items[*].spec.clusterIP}");
+    let (services_before, pods_before) = (services(), cluster.kubectl("get pods -A -o name"));
+    let keys = etcd.etcdctl("get --prefix --keys-only /snowglobe/data/").succeeded();
+    let of = |kind: &'static str| keys.lines().filter(move |key| key.contains(kind));
+    let gone: Vec<_> = of("/namespaces./").chain(of("/services./")).chain(of("/pods./")).collect();
+    assert_eq!(gone.len(), 4 + 2 + 2, "{keys}");
+    for key in gone {
+        etcd.etcdctl(&format!("del {key}")).succeeded();
+    }
+    eventually("all that a cluster always has is back", || {
+        let namespaces = cluster.kubectl("get namespaces -o name");
+        let there = namespaces.lines().count() == 4
+            && services() == services_before
+            && cluster.kubectl("get pods -A -o name") == pods_before;
+        wanted(there, cluster.kubectl("get namespaces,services,pods -A"))
+    });
+    cluster.endpoints_ready("kubernetes", 1);
+    cluster.endpoints_ready("kube-system/kube-dns", 1);
+}

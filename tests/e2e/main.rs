@@ -39,13 +39,15 @@ mod helm;
 #[cfg(test)]
 mod http;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod kinds;
 #[cfg(test)]
 mod kube_runtime;
 #[cfg(test)]
-mod kubectl;
-#[cfg(test)]
 mod kubeconfig;
+#[cfg(test)]
+mod kubectl;
 #[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]

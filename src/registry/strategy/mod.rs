@@ -89,6 +89,8 @@ pub(crate) struct Rules<T> {
     pub(crate) name: metadata::NameForm,
     /// Whether a delete waits for a grace period (pods on a node).
     pub(crate) grace_seconds: fn(object: &T) -> Option<i64>,
+    /// Why the object of this name is never deleted, in the words of an admission plugin (403).
+    pub(crate) undeletable: fn(name: &str) -> Option<&'static str>,
 }
 
 impl<T> Rules<T> {
@@ -102,6 +104,7 @@ impl<T> Rules<T> {
         warnings: |_| Vec::new(),
         name: metadata::NameForm::Subdomain,
         grace_seconds: |_| None,
+        undeletable: |_| None,
     };
 }
 
@@ -131,6 +134,9 @@ pub(crate) trait AnyRules: Sync {
 
     /// The grace period of a delete, when the kind has one and the object is worth it.
     fn grace_seconds(&self, kind: &Kind, document: &Value) -> Option<i64>;
+
+    /// Why the object of this name is never deleted.
+    fn undeletable(&self, name: &str) -> Option<&'static str>;
 }
 
 impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
@@ -169,6 +175,10 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
 
     fn grace_seconds(&self, kind: &Kind, document: &Value) -> Option<i64> {
         (self.grace_seconds)(&decode::typed::<T>(kind, document).ok()?)
+    }
+
+    fn undeletable(&self, name: &str) -> Option<&'static str> {
+        (self.undeletable)(name)
     }
 }
 

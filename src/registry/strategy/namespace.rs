@@ -15,12 +15,19 @@ use crate::{
 };
 
 pub(super) static RULES: Rules<Namespace> =
-    Rules { default, validate, name: NameForm::Label, ..Rules::STORED };
+    Rules { default, validate, undeletable, name: NameForm::Label, ..Rules::STORED };
 
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 /// Finalizers without a domain that Kubernetes knows.
 const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
+
+/// As the admission plugin NamespaceLifecycle has it for the first three.
+const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+fn undeletable(name: &str) -> Option<&'static str> {
+    SYSTEM.contains(&name).then_some("this namespace may not be deleted")
+}
 
 fn default(new: &mut Namespace, old: Option<&Namespace>, _context: &Context<'_>) {
     if let Some(name) = new.metadata.name.clone() {
@@ -92,6 +99,14 @@ mod tests {
         let mut new: Namespace = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)
+    }
+
+    #[test]
+    fn system_namespaces_are_not_deleted() {
+        for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            assert_eq!(undeletable(name), Some("this namespace may not be deleted"));
+        }
+        assert_eq!(undeletable("shop"), None);
     }
 
     #[test]
