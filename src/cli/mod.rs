@@ -72,6 +72,7 @@ pub async fn run(started: Instant) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<ReaderGone>() => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }
@@ -101,6 +102,11 @@ fn report(key: &ObjectKey, action: &str, output: Option<Output>) -> anyhow::Resu
         }
     }
 }
+
+/// Whoever read the output went away before it was complete, and needs no word about it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads the output any more")]
+struct ReaderGone;
 
 /// Writes to stdout; a reader that went away is no error.
 fn print(text: &str) -> anyhow::Result<()> {

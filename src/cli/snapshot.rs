@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
     app::snapshot::{self, Header},
-    cli::{Output, client::Flags, print},
+    cli::{Output, ReaderGone, client::Flags, print},
     config,
 };
 
@@ -131,7 +131,10 @@ async fn copy(
         if count == 0 {
             break;
         }
-        to.write_all(bytes).await?;
+        to.write_all(bytes).await.map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe => ReaderGone.into(),
+            _ => anyhow::Error::from(error),
+        })?;
         Pin::new(&mut from).consume(count);
     }
     Ok(to.flush().await?)

@@ -48,7 +48,7 @@ const SHOP: &str = include_str!("shop.yaml");
 const SHOP_NAMESPACE: &str = "shop";
 
 pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> anyhow::Result<()> {
-    telemetry::start(&arguments.flags.log).map_err(anyhow::Error::msg)?;
+    let _summaries = telemetry::start(&arguments.flags.log).map_err(anyhow::Error::msg)?;
     let defaults = if mode == Mode::Demo { Defaults::DEMO } else { Defaults::UP };
     let options = arguments.flags.resolve(&defaults)?;
     app::kubeconfig::check(&options.kubeconfig)?;
@@ -78,18 +78,23 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
         running.generate_traffic(SHOP_NAMESPACE);
     }
     let ready_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    match arguments.output {
-        Some(Output::Json) => print(&json_line(ready_ms, &running.addresses)?)?,
-        None => print(&greeting(ready_ms, &running.addresses, &directory, &store, mode))?,
+    let printed = match arguments.output {
+        Some(Output::Json) => print(&json_line(ready_ms, &running.addresses)?),
+        None => print(&greeting(ready_ms, &running.addresses, &directory, &store, mode)),
+    };
+    if let Err(error) = printed {
+        tracing::warn!(error = %format!("{error:#}"), "cannot print where everything is; it runs all the same");
     }
     running.wait(stop).await
 }
 
-/// Cancelled by the first SIGINT or SIGTERM. SIGXFSZ would end the process without a word; with a listener, a file that
-/// may not grow is an I/O error.
+/// Cancelled by the first SIGINT or SIGTERM, or SIGHUP (the terminal was closed) unless that is ignored, as `nohup` has it.
+/// SIGXFSZ would end the process without a word; with a listener, a file that may not grow is an I/O error.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let hangup = (!is_ignored(Signal::HUP)).then(|| signal(SignalKind::hangup())).transpose();
+    let mut hangup = hangup.context("cannot listen for SIGHUP")?;
     let file_size = SignalKind::from_raw(Signal::XFSZ.as_raw());
     drop(signal(file_size).context("cannot listen for SIGXFSZ")?);
     let token = CancellationToken::new();
@@ -99,13 +104,28 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
         reason = "the listener lives as long as the process and has no owner to join it"
     )]
     tokio::spawn(async move {
+        let hung_up = async {
+            match &mut hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            _ = hung_up => {}
         }
         stop.cancel();
     });
     Ok(token)
+}
+
+/// Whether whoever started this process wants it to ignore a signal (proc(5), `SigIgn`).
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal.as_raw() - 1) & 1 == 1
 }
 
 fn json_line(ready_ms: u64, addresses: &Addresses) -> anyhow::Result<String> {
@@ -139,6 +159,11 @@ fn greeting(
         data_dir.display(),
         kubeconfig.display()
     );
+    if let Some(name) = context {
+        // Writing to a String cannot fail, here and below.
+        writeln!(text, "  kubectl config use-context {name}").ok();
+    }
+    text.push_str("\nTry it:\n\n");
     let (server, port) = dns.rsplit_once(':').unwrap_or((dns, "53"));
     let commands = match mode {
         Mode::Demo => [
@@ -158,10 +183,5 @@ fn greeting(
         writeln!(text, "  {command}").ok();
     }
     text.push_str("\nCtrl-C stops it.\n");
-    if let Some(name) = context {
-        // Writing to a String cannot fail, here and below.
-        writeln!(text, "  kubectl config use-context {name}").ok();
-    }
-    text.push_str("\nTry it:\n\n");
     text
 }

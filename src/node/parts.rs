@@ -53,13 +53,12 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
             if let Some(old) = old {
                 end(registry, old).await?;
             }
-            registry.create(&kind::POD, NAMESPACE, wanted, &options).await.map_err(
+            let created = registry.create(&kind::POD, NAMESPACE, wanted, &options).await;
+            created.map_err(|status| match status.code {
                 // The namespace is kept in existence: it will be back.
-                |status| match status.code {
-                    404 => Status::unavailable(status.to_string()),
-                    _ => status,
-                },
-            )?;
+                404 => Status::unavailable(status.to_string()),
+                _ => status,
+            })?;
         }
     }
     registry

@@ -266,6 +266,11 @@ pub(crate) fn launch_until(
 pub(crate) struct Process(Child);
 
 impl Process {
+    /// One that a test has started itself.
+    pub(crate) fn of(child: Child) -> Self {
+        Self(child)
+    }
+
     /// Asks it to end with this signal, and tells how it did.
     #[track_caller]
     pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {

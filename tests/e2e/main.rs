@@ -51,6 +51,8 @@ mod kubectl;
 #[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod place;
 #[cfg(test)]
 mod pods;
