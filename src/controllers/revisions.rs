@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1::PodTemplateSpec};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
@@ -103,7 +104,7 @@ impl History {
         let revision = self.revisions.iter().find(|revision| revision.object.key.name == name)?;
         let mut template = revision.data["spec"]["template"].clone();
         template.as_object_mut()?.remove("$patch");
-        serde_json::from_value(template).ok()
+        PodTemplateSpec::deserialize(&template).ok()
     }
 
     /// Deletes the oldest revisions beyond the limit, but none that is in use.
