@@ -114,7 +114,7 @@ pub struct Info {
 }
 
 impl Library {
-    /// A library with the built-in policies under their own names, `rr` being the default.
+    /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
     pub fn new(notices: notice::Sender) -> Result<Arc<Self>, Refusal> {
         Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
     }
@@ -124,7 +124,7 @@ impl Library {
         places: Places,
         guests: Guests,
     ) -> Result<Arc<Self>, Refusal> {
-        let library = Self {
+        Ok(Arc::new(Self {
             engine: Engine::new()?,
             notices,
             names: RwLock::new(Names {
@@ -137,11 +137,15 @@ impl Library {
             guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
-        };
+        }))
+    }
+
+    /// Loads the built-in policies under their own names. Compiles them, which takes some milliseconds: not for an
+    /// async task.
+    pub fn load_builtins(&self) {
         for name in Engine::builtins() {
-            library.install_builtin(name)?;
+            self.load_builtin(name);
         }
-        Ok(Arc::new(library))
     }
 
     /// Loads a policy under a name, which takes up to seconds: not for an async task. On success, picks change over
@@ -197,10 +201,8 @@ impl Library {
             return;
         }
         self.places.release(|version| &*version.name == name);
-        if Engine::builtins().any(|builtin| builtin == name)
-            && let Err(Refusal(reason)) = self.install_builtin(name)
-        {
-            tracing::error!(policy = name, reason, "built-in policy does not load");
+        if Engine::builtins().any(|builtin| builtin == name) {
+            self.load_builtin(name);
         }
     }
 
@@ -288,19 +290,17 @@ impl Library {
         self.noticed.lock().retain(|(_, noticed), _| noticed != route);
     }
 
-    fn install_builtin(&self, name: &str) -> Result<(), Refusal> {
-        let number = self.next_version.fetch_add(1, Ordering::Relaxed);
-        let program = self.program(Source::Builtin(name.to_owned()), number)?;
-        let name = Arc::from(name);
-        let log = self.log(&name);
-        let policy = WasmPolicy::new(&self.engine, program, Arc::from(""), log);
-        self.publish(&name, number, policy, OnFailure::Fallback);
-        Ok(())
+    fn load_builtin(&self, name: &str) {
+        let source = Source::Builtin(name.to_owned());
+        if let Err(Refusal(reason)) = self.compile(name, source, String::new(), OnFailure::Fallback)
+        {
+            tracing::error!(policy = name, reason, "built-in policy does not load");
+        }
     }
 
     fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, Refusal> {
         let bytes = match source {
-            Source::Builtin(name) => return Ok(Arc::new(self.engine.builtin(&name)?)),
+            Source::Builtin(name) => Engine::builtin(&name)?.to_vec(),
             Source::Module(bytes) => bytes,
         };
         let key = wasm::digest(&bytes);
@@ -355,7 +355,10 @@ impl Library {
     }
 
     fn missed(&self, policy: &str, route: &RouteName) {
-        if !self.is_news(&Arc::from(policy), route) {
+        // A built-in one is about to be there.
+        if Engine::builtins().any(|builtin| builtin == policy)
+            || !self.is_news(&Arc::from(policy), route)
+        {
             return;
         }
         let notice = Notice::PolicyMissing { policy: policy.to_owned(), route: route.clone() };

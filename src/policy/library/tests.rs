@@ -135,6 +135,10 @@ impl Traffic {
     fn on(runtime: Runtime, places: Places, guests: Guests, count: u16) -> Self {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let library = Library::bounded(sender, places, guests).unwrap();
+        {
+            let _time = runtime.enter();
+            library.load_builtins();
+        }
         Self { runtime, library, notices, candidates: extras(count), generation: 1 }
     }
 

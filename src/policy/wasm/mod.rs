@@ -2,14 +2,13 @@
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
-//! runs them in `guest` and `component`; `epochs` bounds them in time, `builtin` has the ones compiled ahead.
+//! runs them in `guest` and `component`; `epochs` bounds them in time, `builtin` has those that are part of the program.
 
 mod abi;
 mod builtin;
 mod component;
 mod epochs;
 mod guest;
-#[path = "../../../policies/engine.rs"]
 mod settings;
 
 use std::{
@@ -75,7 +74,7 @@ pub struct WasmPolicy {
 impl Engine {
     /// An engine with its clock, a thread that sleeps while nothing is called.
     pub fn new() -> Result<Arc<Self>, Refusal> {
-        let engine = wasmtime::Engine::new(&settings::config(None)?)?;
+        let engine = wasmtime::Engine::new(&settings::config())?;
         let core = abi::core_linker(&engine)?;
         let component = component::linker(&engine)?;
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
@@ -89,15 +88,13 @@ impl Engine {
         BUILTINS.iter().map(|builtin| builtin.name)
     }
 
-    /// The built-in policy of that name.
-    pub fn builtin(&self, name: &str) -> Result<Program, Refusal> {
-        let Some(builtin) = BUILTINS.iter().find(|builtin| builtin.name == name) else {
+    /// The text of the built-in policy of that name.
+    pub fn builtin(name: &str) -> Result<&'static [u8], Refusal> {
+        let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
+        builtin.map(|builtin| builtin.source).ok_or_else(|| {
             let known = Self::builtins().collect::<Vec<_>>().join(", ");
-            return Err(Refusal(format!("there is no built-in policy `{name}`, only {known}")));
-        };
-        let module = builtin.load(&self.engine)?;
-        let code = Code::Core(guest::link_core(&self.core, &module)?);
-        Ok(Program { digest: digest(builtin.source), code })
+            Refusal(format!("there is no built-in policy `{name}`, only {known}"))
+        })
     }
 
     /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to

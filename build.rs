@@ -1,0 +1,5 @@
+//! Tells cargo that new files of the dashboard are part of the crate; of those that it has, the compiler tells.
+
+fn main() {
+    println!("cargo:rerun-if-changed=web");
+}
