@@ -8,11 +8,11 @@ mod snapshot;
 mod status;
 mod up;
 
-use std::{ffi::OsString, io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::{runtime::Builder, time::Instant};
 
 use crate::{config, model::ObjectKey};
 
@@ -47,8 +47,23 @@ enum Command {
     },
 }
 
-/// Runs the command that the arguments name. `started` is when the process began.
-pub async fn run(started: Instant) -> ExitCode {
+/// How long the end of the process waits for threads that are at work.
+const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
+
+/// Runs the command that the arguments name, on a runtime of its own. `started` is when the process began.
+///
+/// Not async: what an async function becomes is compiled where it is awaited, and so the whole program would be
+/// compiled a second time for the binary.
+pub fn main(started: Instant) -> ExitCode {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return ExitCode::FAILURE };
+    let code = runtime.block_on(run(started));
+    // What must be done is done, and what is left is dropped; but a compilation may go on for seconds.
+    runtime.shutdown_timeout(SHUTDOWN_MAX);
+    code
+}
+
+async fn run(started: Instant) -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let command = match config::with_file(Arguments::command(), &arguments) {
         Ok(command) => command,
