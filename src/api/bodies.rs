@@ -7,6 +7,7 @@ use axum::body::{Body, Bytes, HttpBody as _};
 use flate2::read::MultiGzDecoder;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
     admission::{Admission, Bounds},
@@ -19,11 +20,18 @@ const BYTES_MAX: usize = 3 * 1024 * 1024;
 const TIME_MAX: Duration = Duration::from_secs(30);
 /// Bodies that are being read: together they hold at most 768 MiB. When another one comes, the oldest is refused.
 const READING: Bounds = Bounds { total: 256, per_source: 128 };
+/// Packed bodies up to this size are unpacked at once; larger ones can take up to a second of CPU, and wait for a turn.
+const UNPACKED_AT_ONCE_MAX: usize = 16 * 1024;
+/// Large bodies that are unpacked at one time, away from the runtime's workers.
+const UNPACKING_MAX: usize = 1;
 /// After how long a client whose body was refused for another may try again.
 const RETRY_SECONDS: u32 = 1;
 
-/// The bodies that are being read.
-pub(crate) struct Bodies(Arc<Admission>);
+/// The bodies that are being read and unpacked.
+pub(crate) struct Bodies {
+    reading: Arc<Admission>,
+    unpacking: Arc<Semaphore>,
+}
 
 /// How a body is packed (`Content-Encoding`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +42,8 @@ pub(crate) enum Encoding {
 
 impl Bodies {
     pub(crate) fn new() -> Self {
-        Self(Admission::new(READING))
+        let unpacking = Arc::new(Semaphore::new(UNPACKING_MAX));
+        Self { reading: Admission::new(READING), unpacking }
     }
 
     /// A body as it was sent.
@@ -47,11 +56,27 @@ impl Bodies {
         }
         let too_many = "Too many request bodies are being sent, please try again later.";
         let refused = || Status::too_many_requests(too_many, RETRY_SECONDS);
-        let place = self.0.admit(source).ok_or_else(refused)?;
+        let place = self.reading.admit(source).ok_or_else(refused)?;
         tokio::select! {
             read = read(body) => read,
             () = place.lost() => Err(refused()),
         }
+    }
+
+    /// A body as it was before it was packed.
+    ///
+    /// # Errors
+    /// 400 for what was not packed so; 413 for what is too large.
+    pub(crate) async fn unpack(&self, encoding: Encoding, body: Bytes) -> Result<Bytes, Status> {
+        if encoding == Encoding::Identity || body.len() <= UNPACKED_AT_ONCE_MAX {
+            return encoding.unpack(body);
+        }
+        let turn = self.unpacking.clone().acquire_owned().await.expect("it is never closed");
+        let unpacking = spawn_blocking(move || {
+            let _turn = turn;
+            encoding.unpack(body)
+        });
+        unpacking.await.unwrap_or_else(|error| Err(Status::internal(error.to_string())))
     }
 }
 
@@ -87,11 +112,7 @@ impl Encoding {
         }
     }
 
-    /// The body as it was before it was packed.
-    ///
-    /// # Errors
-    /// 400 for what was not packed so; 413 for what is too large.
-    pub(crate) fn unpack(self, body: Bytes) -> Result<Bytes, Status> {
+    fn unpack(self, body: Bytes) -> Result<Bytes, Status> {
         if self == Self::Identity || body.is_empty() {
             return Ok(body);
         }
@@ -194,6 +215,19 @@ mod tests {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::best());
         gzip.write_all(bytes).unwrap();
         gzip.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn costly_bodies_hold_no_worker() {
+        let bodies = Bodies::new();
+        // Each empty member costs as much as kilobytes of text.
+        let costly = Bytes::from(packed(b"").repeat(20_000));
+        assert!(costly.len() > UNPACKED_AT_ONCE_MAX);
+        let mut unpacking = Box::pin(bodies.unpack(Encoding::Gzip, costly));
+        assert!(unpacking.as_mut().now_or_never().is_none(), "the only worker is free meanwhile");
+        let small = bodies.unpack(Encoding::Gzip, packed(b"{}").into());
+        assert_eq!(small.now_or_never().expect("it waits for none").unwrap(), "{}");
+        assert_eq!(unpacking.await.unwrap(), "");
     }
 
     #[test]

@@ -138,8 +138,8 @@ async fn admit(
     let encoding = Encoding::of(&parts.headers)?;
     let source = peer.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
     let body = api.bodies.read(source, body).await?;
+    let body = api.bodies.unpack(encoding, body).await?;
     let permit = api.in_flight.permit(wanted)?;
-    let body = encoding.unpack(body)?;
     parts.extensions.insert(caller);
     parts.extensions.insert(Arc::new(wanted.clone()));
     Ok((Request::from_parts(parts, body.into()), permit))
