@@ -115,6 +115,12 @@ impl Admission {
         Some(Arc::new(Place { id, seat, admission: self.clone() }))
     }
 
+    /// Takes the place of one without progress, where it is not places that are scarce; `false` while there is none.
+    pub fn make_room(&self) -> bool {
+        let now = self.now();
+        self.state.lock().evict(now, |_any| true).is_some()
+    }
+
     fn now(&self) -> u64 {
         u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX)
     }

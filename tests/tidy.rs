@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lab", &["route", "policy"]),
     ("proxy", &["admission", "descriptors", "route", "policy"]),
     ("dns", &["admission", "descriptors", "route"]),
-    ("runtime", &["descriptors", "model"]),
+    ("runtime", &["admission", "descriptors", "model"]),
     ("node", &["model", "registry", "runtime"]),
     ("controllers", &["model", "registry", "route", "policy", "dns", "proxy"]),
     (

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::runtime::{
     Port,
-    simulated::{pod::Pod, tcp::IDLE},
+    simulated::{connections::Connection, pod::Pod, tcp::IDLE},
 };
 
 /// Longest `/delay`.
@@ -37,9 +37,8 @@ const LOGGED_PATH_MAX: usize = 200;
 /// Serves one connection whose first bytes were read already.
 pub(super) async fn serve(
     pod: Arc<Pod>,
-    port: Port,
     stream: TcpStream,
-    client: SocketAddr,
+    (port, client, connection): (Port, SocketAddr, Connection),
     first: Bytes,
 ) {
     let (read, write) = stream.into_split();
@@ -53,8 +52,11 @@ pub(super) async fn serve(
         .half_close(true);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
     let answer = service_fn(|request| {
-        let pod = Arc::clone(&pod);
-        async move { Ok::<_, Infallible>(respond(&pod, port, client, request).await) }
+        let (pod, work) = (Arc::clone(&pod), connection.work());
+        async move {
+            let _work = work;
+            Ok::<_, Infallible>(respond(&pod, port, client, request).await)
+        }
     });
     if let Err(error) = server.serve_connection(TokioIo::new(replayed), answer).await {
         pod.write(&format!("{client} HTTP ended: {error}"));

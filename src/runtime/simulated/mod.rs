@@ -5,6 +5,7 @@
 //! listeners are. Containers whose command is known to end do so (`script`, `container`). Enter at [`Simulated`];
 //! `pod` holds the state of one.
 
+mod connections;
 mod container;
 mod http;
 mod pod;
@@ -28,7 +29,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     descriptors::Budget,
-    runtime::{Log, PodEvent, PodRuntime, PodSpec, PodState, simulated::pod::Pod},
+    runtime::{
+        Log, PodEvent, PodRuntime, PodSpec, PodState,
+        simulated::{connections::Crowd, pod::Pod},
+    },
 };
 
 /// The runtime.
@@ -36,6 +40,7 @@ pub struct Simulated {
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
     news: Arc<News>,
     descriptors: Budget,
+    crowd: Crowd,
     token: CancellationToken,
 }
 
@@ -49,7 +54,8 @@ struct News {
 impl Simulated {
     /// A runtime without pods. Cancelling the token ends every pod at once.
     pub fn new(descriptors: Budget, token: CancellationToken) -> Self {
-        Self { pods: Mutex::default(), news: Arc::default(), descriptors, token }
+        let crowd = Crowd::new(descriptors.clone());
+        Self { pods: Mutex::default(), news: Arc::default(), descriptors, crowd, token }
     }
 
     /// Ends all pods.
@@ -69,7 +75,8 @@ impl PodRuntime for Simulated {
         let uid = spec.uid.clone();
         let new = || {
             let (news, descriptors) = (Arc::clone(&self.news), self.descriptors.clone());
-            Arc::new(Pod::new(spec.clone(), news, descriptors, &self.token))
+            let connections = self.crowd.of_pod();
+            Arc::new(Pod::new(spec.clone(), news, descriptors, connections, &self.token))
         };
         let pod = Arc::clone(self.pods.lock().entry(uid).or_insert_with(new));
         pod.become_as(spec).await;

@@ -10,7 +10,7 @@ use std::{
 use futures::FutureExt;
 use jiff::Timestamp;
 use parking_lot::{Mutex, RwLock};
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -18,12 +18,10 @@ use crate::{
     runtime::{
         Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role,
         Stage,
-        simulated::{News, container, port},
+        simulated::{News, connections::Connections, container, port},
     },
 };
 
-/// Connections that one pod serves at a time; further ones are reset.
-const CONNECTIONS_MAX: usize = 1024;
 /// Lines kept per pod: a screen or two of history, at most about 60 KiB.
 const LOG_LINES_MAX: usize = 500;
 
@@ -35,10 +33,9 @@ pub(super) struct Pod {
     status: Mutex<Status>,
     log: Mutex<Written>,
     news: Arc<News>,
-    /// Where its ports and connections come from.
+    /// Where its ports come from.
     pub(super) descriptors: Budget,
-    /// Bounds the open connections.
-    pub(super) permits: Arc<Semaphore>,
+    pub(super) connections: Connections,
     /// Everything that runs for this pod.
     pub(super) tasks: TaskTracker,
     /// The pod is on its way out: answer what is open, begin nothing.
@@ -80,6 +77,7 @@ impl Pod {
         spec: PodSpec,
         news: Arc<News>,
         descriptors: Budget,
+        connections: Connections,
         token: &CancellationToken,
     ) -> Self {
         let initializes =
@@ -92,7 +90,7 @@ impl Pod {
             log: Mutex::default(),
             news,
             descriptors,
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            connections,
             tasks: TaskTracker::new(),
             stopping: CancellationToken::new(),
             end: token.child_token(),

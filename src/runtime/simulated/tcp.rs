@@ -12,12 +12,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
-    descriptors::Purpose,
-    runtime::{
-        Port,
-        simulated::{http, pod::Pod},
-    },
+use crate::runtime::{
+    Port,
+    simulated::{connections::Connection, http, pod::Pod},
 };
 
 /// A silent connection is closed after this time.
@@ -62,35 +59,61 @@ pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) 
 
 /// Serves one connection in a task of the pod.
 fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
-    let permit = Arc::clone(&pod.permits).try_acquire_owned().ok();
-    let admitted = permit.zip(pod.descriptors.take(Purpose::PodConnection, 1));
-    let Some(admitted) = admitted else {
-        pod.write(&format!("{client} reset: too many connections"));
-        return reset(stream);
+    let Some(connection) = pod.connections.admit(client.ip()) else {
+        return refuse(pod, stream, client);
     };
     let pod_of_connection = Arc::clone(pod);
     pod.tasks.spawn(async move {
-        serve(pod_of_connection, port, stream, client).await;
-        drop(admitted);
+        let pod = pod_of_connection;
+        let Some(descriptor) = pod.connections.descriptor().await else {
+            return refuse(&pod, stream, client);
+        };
+        serve(pod, port, stream, client, &connection).await;
+        drop(descriptor);
     });
 }
 
-async fn serve(pod: Arc<Pod>, port: Port, mut stream: TcpStream, client: SocketAddr) {
+fn refuse(pod: &Pod, stream: TcpStream, client: SocketAddr) {
+    pod.write(&format!("{client} reset: too many connections"));
+    reset(stream);
+}
+
+async fn serve(
+    pod: Arc<Pod>,
+    port: Port,
+    mut stream: TcpStream,
+    client: SocketAddr,
+    connection: &Connection,
+) {
     stream.set_nodelay(true).ok();
     let mut first = BytesMut::with_capacity(BUFFER_BYTES);
-    let end = pod.end.clone();
-    match end.run_until_cancelled(listen_to(&mut stream, &mut first)).await {
+    match until_ended(&pod, connection, listen_to(&mut stream, &mut first)).await {
         Some(Ok(Speech::Http)) => {
-            let http = http::serve(Arc::clone(&pod), port, stream, client, first.freeze());
-            end.run_until_cancelled(http).await.unwrap_or(());
+            let asked = (port, client, connection.clone());
+            let http = http::serve(Arc::clone(&pod), stream, asked, first.freeze());
+            until_ended(&pod, connection, http).await.unwrap_or(());
         }
-        Some(Ok(_)) => match end.run_until_cancelled(echo(&mut stream, first)).await {
-            Some(Ok(bytes)) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
-            Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
-            None => reset(stream),
-        },
+        Some(Ok(_)) => {
+            match until_ended(&pod, connection, echo(&mut stream, first, connection)).await {
+                Some(Ok(bytes)) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
+                Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
+                None => reset(stream),
+            }
+        }
         Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
         None => reset(stream),
+    }
+}
+
+/// `None` when the pod ends first, or another connection has the place of this one.
+async fn until_ended<T>(
+    pod: &Pod,
+    connection: &Connection,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        done = pod.end.run_until_cancelled(work) => done,
+        () = connection.lost() => None,
     }
 }
 
@@ -113,9 +136,14 @@ async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<S
 }
 
 /// Sends back what comes, until the client's end of data. Returns how much that was.
-async fn echo(stream: &mut TcpStream, mut buffer: BytesMut) -> io::Result<u64> {
+async fn echo(
+    stream: &mut TcpStream,
+    mut buffer: BytesMut,
+    connection: &Connection,
+) -> io::Result<u64> {
     let mut echoed = 0;
     loop {
+        connection.progress();
         echoed += buffer.len() as u64;
         stream.write_all(&buffer).await?;
         buffer.clear();
