@@ -180,8 +180,10 @@ impl Cron<'_> {
         let created = self.object.metadata.creation_timestamp.as_ref()?.parse().ok()?;
         let mut after = self.status.last_schedule_time.as_ref().map_or(created, |time| time.0);
         if let Some(seconds) = self.spec.starting_deadline_seconds {
-            let earliest = self.world.now.checked_sub(SignedDuration::from_secs(seconds)).ok()?;
-            after = after.max(earliest);
+            // One that leads to before the first time there is sets no bound.
+            if let Ok(earliest) = self.world.now.checked_sub(SignedDuration::from_secs(seconds)) {
+                after = after.max(earliest);
+            }
         }
         let (mut due, mut missed) = (None, 0);
         while let Some(at) = next(after).filter(|at| *at <= self.world.now) {
@@ -395,6 +397,9 @@ spec:
         let mut cluster = with("startingDeadlineSeconds: 60");
         at(&mut cluster, "00:12:00");
         assert_eq!(jobs(&cluster), [""; 0], "too late");
+        let mut endless = with(&format!("startingDeadlineSeconds: {}", i64::MAX));
+        at(&mut endless, "00:12:00");
+        assert_eq!(jobs(&endless), ["tick-29453770"]);
         at(&mut cluster, "00:15:30");
         assert_eq!(jobs(&cluster), ["tick-29453775"]);
     }
