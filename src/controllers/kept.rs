@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, World, document},
     model::{Kind, Object, ObjectKey, kind},
-    registry::View,
+    registry::{Propagation, View},
 };
 
 pub(crate) static CONTROLLER: Controller = Controller {
@@ -50,6 +50,10 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(wanted) = world.options.kept.get(key) else { return Plan::nothing() };
     let Some(found) = world.view.get(key) else {
         let mut steps: Vec<_> = stale_addresses(world.view, key, wanted).collect();
+        if world.view.is_unreadable(key) {
+            let propagation = Propagation::default();
+            steps.push(Step::Delete { key: key.clone(), uid: String::new(), propagation });
+        }
         steps.push(Step::Create(key.kind, wanted.clone()));
         return steps.into();
     };

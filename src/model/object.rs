@@ -1,10 +1,13 @@
 //! [`Object`]: one document as it is stored and sent, with the metadata that everything asks for already parsed.
 
-use std::{any::Any, collections::BTreeMap, sync::Arc};
+use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor},
+};
 use serde_json::Value;
 
 use crate::model::{Kind, ObjectKey, conversion};
@@ -77,9 +80,36 @@ pub struct OwnerReference {
     pub block_owner_deletion: bool,
 }
 
+/// What every reader of an object may count on.
 #[derive(Deserialize)]
 struct Envelope {
     metadata: Metadata,
+    #[serde(default, rename = "spec")]
+    _spec: Option<Fields>,
+    #[serde(default, rename = "status")]
+    _status: Option<Fields>,
+}
+
+/// A map of whatever.
+struct Fields;
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 const METADATA: &str = "\"metadata\":{";
@@ -90,7 +120,7 @@ impl Object {
     pub fn from_stored(key: ObjectKey, revision: u64, stored: Bytes) -> Result<Self, Error> {
         let text = std::str::from_utf8(&stored).map_err(|_utf8| Error::NotStored(key.clone()))?;
         let at = text.find(METADATA).ok_or_else(|| Error::NotStored(key.clone()))?;
-        let Envelope { metadata } = serde_json::from_str(text)
+        let Envelope { metadata, .. } = serde_json::from_str(text)
             .map_err(|source| Error::Json { key: key.clone(), source })?;
         let metadata_at = at + METADATA.len();
         Ok(Self { key, revision, metadata, stored, metadata_at, digest: Digest::default() })

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     model::{Kind, Object, ObjectKey, Status, kind},
-    registry::{Unreadable, View},
+    registry::{Unreadable, View, unreadable::remains},
     store::{self, Change, Expect, Record, Revision, Store},
 };
 
@@ -375,12 +375,19 @@ fn event_of(
             return Some(Event { revision, kind: EventKind::Deleted, object, previous });
         }
     };
-    if view.unreadable.contains_key(&key) {
-        unreadable.push((key, None));
+    let was_unreadable = view.unreadable.contains_key(&key);
+    if was_unreadable {
+        unreadable.push((key.clone(), None));
     }
-    let object = match object {
-        Some(object) => object,
-        None => previous.as_ref()?.at_revision(revision),
+    let object = match (object, &previous) {
+        (Some(object), _) => object,
+        (None, Some(previous)) => previous.at_revision(revision),
+        // Told again, for whoever could not make the object anew until now.
+        (None, None) if was_unreadable => {
+            let remains = remains(&key);
+            Object::from_stored(key, revision, remains).ok()?
+        }
+        (None, None) => return None,
     };
     Some(Event { revision, kind, object: Arc::new(object), previous })
 }

@@ -54,9 +54,6 @@ impl Registry {
         options: &DeleteOptions,
     ) -> Result<(Arc<Object>, bool), Status> {
         let rules = strategy::rules(key.kind);
-        if let Some(why) = rules.undeletable(&key.name) {
-            return Err(Status::forbidden(key, why));
-        }
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             if let Some(found) = view.unreadable.get(&key.stored()) {
@@ -64,6 +61,9 @@ impl Registry {
                     Some(object) => return Ok((object, true)),
                     None => continue,
                 }
+            }
+            if let Some(why) = rules.undeletable(&key.name) {
+                return Err(Status::forbidden(key, why));
             }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             check_preconditions(key, &old, options)?;

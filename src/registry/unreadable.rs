@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::{
@@ -68,11 +69,7 @@ impl Registry {
             let text = "Precondition failed: what is stored cannot be read";
             return Err(Status::conflict(key, text));
         }
-        let mut metadata = json!({"name": key.name});
-        if key.kind.namespaced {
-            metadata["namespace"] = key.namespace.as_str().into();
-        }
-        let value = object::to_stored(key.kind.stored(), json!({"metadata": metadata}));
+        let value = remains(key);
         if options.dry_run {
             return decoded(key, found.revision, value).map(Some);
         }
@@ -88,6 +85,15 @@ impl Registry {
             Err(_other_writer) => Ok(None),
         }
     }
+}
+
+/// The little that is known of an object that cannot be read, as if it were stored.
+pub(super) fn remains(key: &ObjectKey) -> Bytes {
+    let mut metadata = json!({"name": key.name});
+    if key.kind.namespaced {
+        metadata["namespace"] = key.namespace.as_str().into();
+    }
+    object::to_stored(key.kind.stored(), json!({"metadata": metadata}))
 }
 
 #[cfg(test)]

@@ -56,12 +56,13 @@ fn what_cannot_be_read_can_be_deleted() {
     cluster.kubectl("delete configmap a -n shop");
     assert!(listed(&cluster).is_empty());
     cluster.kubectl("create configmap a -n shop");
-    // Also what the cluster itself needs, and what it finds at its start.
-    for key in ["namespaces.//default", "configmaps./shop/a", "services./shop/web"] {
+    // Also what the cluster finds at its start, and needs itself.
+    for key in ["configmaps./shop/a", "services./shop/web"] {
         spoil(key, "none");
     }
     spoil("deployments.apps/shop/web", "[]");
     cluster.stop();
+    spoil("namespaces.//default", "none");
     cluster.start_again();
     let keys = listed(&cluster);
     let expected = ["configmaps./shop/a", "deployments.apps/shop/web", "services./shop/web"];
@@ -79,4 +80,45 @@ fn what_cannot_be_read_can_be_deleted() {
     cluster.kubectl("create namespace shop");
     cluster.kubectl("create service nodeport web --tcp=80 --node-port=30080 -n shop");
     cluster.stop();
+}
+
+#[test]
+fn what_the_cluster_always_has_comes_back() {
+    if !can_use(TOOLS) {
+        return;
+    }
+    let place = Place::new();
+    let etcd = Etcd::started(&place);
+    let cluster = Cluster::start_at(place, &["--store", &etcd.location()]);
+    let spoil = |key: &str, value: &str| {
+        etcd.etcdctl(&format!("put /snowglobe/data/objects/{key} {value}")).succeeded();
+    };
+    // Metadata alone make no object.
+    spoil("namespaces.//odd", r#"{"metadata":{"name":"odd"},"spec":"s","status":"q"}"#);
+    tools::eventually("it is told", || {
+        let listed = listed(&cluster);
+        wanted(listed.len() == 1, format!("{listed:?}"))
+    });
+    cluster.kubectl("delete namespace odd");
+    let services = || cluster.kubectl("get services -A -o jsonpath={.items[*].spec.clusterIP}");
+    let before = services();
+    for key in [
+        "namespaces.//default",
+        "namespaces.//kube-node-lease",
+        "services./kube-system/kube-dns",
+        "services./default/kubernetes",
+        "configmaps./default/kube-root-ca.crt",
+    ] {
+        spoil(key, "none");
+    }
+    tools::eventually("the system's own are back", || {
+        let listed = listed(&cluster);
+        let root = "objects/configmaps./default/kube-root-ca.crt";
+        wanted(listed == [root] && services() == before, format!("{listed:?} {}", services()))
+    });
+    cluster.kubectl("delete configmap kube-root-ca.crt");
+    tools::eventually("it is made again", || {
+        let made = cluster.try_kubectl("get configmap kube-root-ca.crt");
+        wanted(made.code == Some(0), made.stderr)
+    });
 }

@@ -25,9 +25,7 @@ impl Running {
         tasks.spawn(run(registry.clone(), controllers, options, token.clone()));
         let running = Self { registry, token, tasks };
         running
-            .create(
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}),
-            )
+            .create(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}))
             .await;
         running
     }
@@ -36,7 +34,7 @@ impl Running {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let kind = kind::by_api_version(&text(&document["apiVersion"]), &text(&document["kind"]));
         let kind = kind.unwrap();
-        let namespace = if kind.namespaced { "default" } else { "" };
+        let namespace = if kind.namespaced { "shop" } else { "" };
         self.registry.create(kind, namespace, document, &WriteOptions::default()).await.unwrap();
     }
 
@@ -108,7 +106,7 @@ fn node(name: &str) -> Value {
 }
 
 fn deployment(replicas: usize) -> Value {
-    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
+    json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
         "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": {
             "metadata": {"labels": {"app": "web"}},
             "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "a", "image": "echo"}]}}}})
@@ -119,7 +117,7 @@ fn parsed(view: &View, key: &ObjectKey) -> Value {
 }
 
 fn endpoints(view: &View) -> usize {
-    let slices = view.list(&kind::ENDPOINT_SLICE, Some("default"));
+    let slices = view.list(&kind::ENDPOINT_SLICE, Some("shop"));
     let count = |slice: &Arc<Object>| {
         let slice: Value = slice.parse().unwrap();
         slice["endpoints"].as_array().map_or(0, Vec::len)
@@ -138,7 +136,7 @@ async fn from_deployment_to_endpoints_and_back() {
         "spec": {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80}]}});
     running.create(service).await;
     running.create(deployment(150)).await;
-    let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "web");
+    let key = ObjectKey::new(&kind::DEPLOYMENT, "shop", "web");
     let complete = |view: &View| {
         let deployment = parsed(view, &key);
         let conditions = deployment["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -148,14 +146,14 @@ async fn from_deployment_to_endpoints_and_back() {
     };
     running.eventually("all pods are available", complete).await;
     running.eventually("and in slices", |view| endpoints(view) == 150).await;
-    let old = ObjectKey::new(&kind::ENDPOINTS, "default", "web");
+    let old = ObjectKey::new(&kind::ENDPOINTS, "shop", "web");
     running
         .eventually("and in Endpoints", |view| {
             let subsets = parsed(view, &old)["subsets"].clone();
             subsets[0]["addresses"].as_array().is_some_and(|list| list.len() == 150)
         })
         .await;
-    let service = ObjectKey::new(&kind::SERVICE, "default", "web");
+    let service = ObjectKey::new(&kind::SERVICE, "shop", "web");
     running
         .eventually("the Service has an address", |view| {
             parsed(view, &service)["status"]["loadBalancer"]["ingress"][0]["ip"] == "127.100.0.1"
@@ -173,7 +171,7 @@ async fn from_deployment_to_endpoints_and_back() {
                 && endpoints(view) == 0
         })
         .await;
-    let namespace = ObjectKey::cluster(&kind::NAMESPACE, "default");
+    let namespace = ObjectKey::cluster(&kind::NAMESPACE, "shop");
     running.registry.delete(&namespace, &DeleteOptions::default()).await.unwrap();
     running.eventually("the namespace goes", |view| view.get(&namespace).is_none()).await;
     assert!(running.registry.view().list(&kind::SERVICE, None).next().is_none());
@@ -220,7 +218,7 @@ async fn a_panic_stays_in_its_key() {
             .create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}))
             .await;
     }
-    let good = ObjectKey::new(&kind::CONFIG_MAP, "default", "good");
+    let good = ObjectKey::new(&kind::CONFIG_MAP, "shop", "good");
     running
         .eventually("good is planned", |view| parsed(view, &good)["data"]["seen"] == "yes")
         .await;
@@ -242,7 +240,8 @@ async fn a_pod_that_cannot_be_made_is_told() {
         workers: WORKERS,
         triggers: &[Trigger { kind: &kind::CONFIG_MAP, keys: itself }],
         plan: |_, _| {
-            let pod = json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": []}});
+            let pod =
+                json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": []}});
             vec![Step::Create(&kind::POD, pod)].into()
         },
     };
