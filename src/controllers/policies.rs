@@ -1,5 +1,5 @@
 //! Loads what LoadBalancerPolicies name into the policy library, follows files and ConfigMaps, and has what became of it
-//! written into their [`status`]. Also takes the cluster's default scheduler from the kube-proxy configuration.
+//! written into their `status`. Also takes the cluster's default scheduler from the kube-proxy configuration.
 //!
 //! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
 //! has one load at a time, and none waits for another's status.

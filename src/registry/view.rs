@@ -143,7 +143,7 @@ impl View {
             .map(|(_, object)| object)
     }
 
-    /// The objects of a kind in a namespace that a selector selects. Those of an [`INDEXED`] kind are found without
+    /// The objects of a kind in a namespace that a selector selects. Those of an `INDEXED` kind are found without
     /// looking at the others, as long as the selector demands some label.
     pub fn matching<'view, 'selector>(
         &'view self,

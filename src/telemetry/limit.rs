@@ -34,7 +34,7 @@ const LIKE_CHARS_MAX: usize = 200;
 /// The layer. Lines that it left out are summed up by a thread, until it is dropped together with [`Summaries`].
 pub(super) struct Limit(Arc<Shared>);
 
-/// Ends the thread of a [`Limit`] when dropped, after what is still to be told.
+/// Ends the thread of a `Limit` when dropped, after what is still to be told.
 pub struct Summaries {
     shared: Arc<Shared>,
     thread: Option<thread::JoinHandle<()>>,

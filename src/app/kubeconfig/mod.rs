@@ -1,7 +1,7 @@
 //! The cluster's entry in a kubeconfig, which may be the user's own: cluster, user and context of one name are added or
 //! replaced, all else is kept.
 //!
-//! Enter at [`merge`]; [`check`] tells beforehand whether a file can be used. The file is replaced in one step, under
+//! Enter at `merge`; `check` tells beforehand whether a file can be used. The file is replaced in one step, under
 //! kubectl's own lock.
 
 mod lock;
