@@ -113,7 +113,9 @@ fn target(path: &Path) -> anyhow::Result<PathBuf> {
 /// The file's text; nothing if it does not exist. The error tells why it is none.
 fn read(path: &Path) -> Result<Option<String>, String> {
     let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         found => found.map_err(|error| error.to_string())?,
     };
     if metadata.is_dir() {
