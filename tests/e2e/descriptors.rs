@@ -56,7 +56,7 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {{name: greedy}}
-spec: {{selector: {{app: greedy}}, ports: [{{port: 80, targetPort: 20000}}]}}
+spec: {{selector: {{app: greedy}}, ports: [{{port: 8080, targetPort: 20000}}]}}
 ",
         ports.join(", ")
     )
@@ -104,9 +104,9 @@ fn others_answer(cluster: &Cluster) {
     assert_eq!(status_of(&cluster.line.dashboard), "303");
     assert_eq!(status_of(&format!("{}/metrics", cluster.line.metrics)), "200");
     eventually("the Service has an endpoint", || {
-        wanted(TcpStream::connect((address.as_str(), 80)).is_ok(), "refused")
+        wanted(TcpStream::connect((address.as_str(), 8080)).is_ok(), "refused")
     });
-    assert!(pod_at(&address, 80).starts_with("greedy-"));
+    assert!(pod_at(&address, 8080).starts_with("greedy-"));
 }
 
 #[test]
