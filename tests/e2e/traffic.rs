@@ -269,7 +269,8 @@ fn a_udp_node_port_is_free_when_its_service_gives_it_up() {
     service("after");
     cluster.endpoints_ready("after", 1);
     assert!(ask().starts_with("echo-"));
-    let events = cluster.kubectl("get events");
+    // Without privilege there is one for another Service, too.
+    let events = cluster.kubectl("get events --field-selector involvedObject.name=after");
     assert!(!events.contains("PortNotBound"), "{events}");
 }
 
