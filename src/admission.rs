@@ -55,6 +55,9 @@ struct State {
     sources: BTreeMap<IpAddr, usize>,
 }
 
+/// Whether it gets on, and since when; the lowest loses its place first.
+type Rank = (bool, u64);
+
 /// What the owner of a connection and the admission share.
 #[derive(Debug)]
 struct Seat {
@@ -83,7 +86,12 @@ pub struct Work(Arc<Place>);
 impl Admission {
     /// All places are free.
     pub fn new(bounds: Bounds) -> Arc<Self> {
-        Arc::new(Self { bounds, begun: Instant::now(), state: Mutex::default() })
+        Self::since(Instant::now(), bounds)
+    }
+
+    /// As [`new`](Self::new). Those that share an instant can make room for one another.
+    pub fn since(begun: Instant, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self { bounds, begun, state: Mutex::default() })
     }
 
     /// A place for a new connection, if need be one that another has lost for it; `None` while all that it could be
@@ -115,10 +123,13 @@ impl Admission {
         Some(Arc::new(Place { id, seat, admission: self.clone() }))
     }
 
-    /// Takes the place of one without progress, where it is not places that are scarce; `false` while there is none.
-    pub fn make_room(&self) -> bool {
-        let now = self.now();
-        self.state.lock().evict(now, |_any| true).is_some()
+    /// Takes the place of one without progress in any of these, where it is not places that are scarce; `false` while
+    /// there is none.
+    pub fn make_room<'a>(all: impl Iterator<Item = &'a Arc<Self>>) -> bool {
+        let ranked =
+            all.filter_map(|one| Some((one.state.lock().lowest(one.now(), |_any| true)?.0, one)));
+        let first = ranked.min_by_key(|(rank, _)| *rank).map(|(_, one)| one);
+        first.is_some_and(|one| one.state.lock().evict(one.now(), |_any| true).is_some())
     }
 
     fn now(&self) -> u64 {
@@ -128,7 +139,7 @@ impl Admission {
 
 impl Seat {
     /// Who loses its place first has the lowest rank; `None` while something is done for the client.
-    fn rank(&self, now: u64) -> Option<(bool, u64)> {
+    fn rank(&self, now: u64) -> Option<Rank> {
         let since = self.since.load(Ordering::Relaxed);
         let waited = Duration::from_micros(now.saturating_sub(since));
         let good = self.started.load(Ordering::Relaxed) || waited < START_MAX;
@@ -139,11 +150,15 @@ impl Seat {
 impl State {
     /// Takes the place of the one that loses it first; `None` when something is done for all of them.
     fn evict(&mut self, now: u64, may: impl Fn(&Seat) -> bool) -> Option<()> {
-        let seats = self.seats.iter().filter(|(_, seat)| may(seat));
-        let ranks = seats.filter_map(|(id, seat)| Some((seat.rank(now)?, *id)));
-        let (_, id) = ranks.min()?;
+        let (_, id) = self.lowest(now, may)?;
         self.remove(id)?.lost.cancel();
         Some(())
+    }
+
+    /// The rank and id of the one that loses its place first.
+    fn lowest(&self, now: u64, may: impl Fn(&Seat) -> bool) -> Option<(Rank, u64)> {
+        let seats = self.seats.iter().filter(|(_, seat)| may(seat));
+        seats.filter_map(|(id, seat)| Some((seat.rank(now)?, *id))).min()
     }
 
     fn remove(&mut self, id: u64) -> Option<Arc<Seat>> {

@@ -55,8 +55,8 @@ pub(crate) fn claim<'a>(
         }
     }
     if !owner.is_terminating() {
-        let matching = view.matching(kind, namespace, selector);
-        let orphans = matching.filter(|o| o.controller().is_none() && !o.is_terminating());
+        let orphans = view.matching_orphans(kind, namespace, selector);
+        let orphans = orphans.filter(|orphan| !orphan.is_terminating());
         claimed.steps.extend(orphans.map(|orphan| with_owner(orphan, owner)));
     }
     claimed

@@ -3,6 +3,7 @@
 //! Enter at [`run`]. One subscription feeds one queue per controller; a few workers per queue plan and write.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
     time::Duration,
@@ -22,7 +23,7 @@ use tracing::Instrument;
 
 use crate::{
     controllers::{
-        Controller, Note, Options, Plan, Step, World,
+        Controller, Note, Options, Plan, Step, Trigger, World,
         queue::{Outcome, Queue},
     },
     model::{Kind, Object, ObjectKey, Status, kind},
@@ -36,14 +37,16 @@ const FAILURES_TOLD: u32 = 3;
 /// A plan that took this long at least, since it looks at thousands of objects, rests a multiple of its time: changes that
 /// come one by one then cost as much each as in a small cluster, since one plan is for many of them.
 const LONG_PLAN: Duration = Duration::from_millis(2);
-const REST_FACTOR: u32 = 4;
+const REST_FACTOR: u32 = 32;
 /// Nobody waits longer than this for a plan to begin.
-const REST_MAX: Duration = Duration::from_millis(250);
+const REST_MAX: Duration = Duration::from_millis(500);
 
 struct Runner {
     registry: Arc<Registry>,
     options: Options,
     controllers: Vec<(&'static Controller, Queue)>,
+    /// What a change of a kind wakes, and for which of the controllers.
+    triggers: BTreeMap<&'static Kind, Vec<(usize, &'static Trigger)>>,
 }
 
 /// Runs controllers until cancelled; what is being written then is finished first. A panic of a plan stays with its key; one
@@ -54,8 +57,7 @@ pub async fn run(
     options: Options,
     token: CancellationToken,
 ) {
-    let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
-    let runner = Arc::new(Runner { registry, options, controllers });
+    let runner = Arc::new(Runner::new(registry, controllers, options));
     let mut workers = JoinSet::new();
     for (index, (controller, _)) in runner.controllers.iter().enumerate() {
         for _ in 0..controller.workers {
@@ -77,6 +79,21 @@ fn pass_on(ended: Result<(), JoinError>) {
 }
 
 impl Runner {
+    fn new(
+        registry: Arc<Registry>,
+        controllers: Vec<&'static Controller>,
+        options: Options,
+    ) -> Self {
+        let mut triggers = BTreeMap::<_, Vec<_>>::new();
+        for (index, controller) in controllers.iter().enumerate() {
+            for trigger in controller.triggers {
+                triggers.entry(trigger.kind).or_default().push((index, trigger));
+            }
+        }
+        let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
+        Self { registry, options, controllers, triggers }
+    }
+
     async fn run(&self, mut workers: JoinSet<()>, token: &CancellationToken) {
         tokio::select! {
             () = self.dispatch(token) => {}
@@ -89,7 +106,7 @@ impl Runner {
 
     /// Feeds the queues until cancelled.
     async fn dispatch(&self, token: &CancellationToken) {
-        let kinds = self.kinds();
+        let kinds: Vec<_> = self.triggers.keys().copied().collect();
         loop {
             let view = self.registry.view();
             let mut subscription = self.registry.subscribe(&kinds, view.revision());
@@ -125,23 +142,14 @@ impl Runner {
         }
     }
 
-    fn kinds(&self) -> Vec<&'static Kind> {
-        let triggers = self.controllers.iter().flat_map(|(controller, _)| controller.triggers);
-        let mut kinds: Vec<_> = triggers.map(|trigger| trigger.kind).collect();
-        kinds.sort();
-        kinds.dedup();
-        kinds
-    }
-
     fn wake(&self, view: &View, object: &Object) {
-        for (controller, queue) in &self.controllers {
-            for trigger in controller.triggers.iter().filter(|t| t.kind == object.key.kind) {
-                match catch_unwind(AssertUnwindSafe(|| (trigger.keys)(view, object))) {
-                    Ok(keys) => keys.into_iter().for_each(|key| queue.add(key)),
-                    Err(_panic) => {
-                        tracing::error!(controller = controller.name, key = %object.key,
-                                        "a trigger panicked; this is a bug");
-                    }
+        for (index, trigger) in self.triggers.get(object.key.kind).into_iter().flatten() {
+            let (controller, queue) = &self.controllers[*index];
+            match catch_unwind(AssertUnwindSafe(|| (trigger.keys)(view, object))) {
+                Ok(keys) => keys.into_iter().for_each(|key| queue.add(key)),
+                Err(_panic) => {
+                    tracing::error!(controller = controller.name, key = %object.key,
+                                    "a trigger panicked; this is a bug");
                 }
             }
         }

@@ -139,7 +139,7 @@ async fn connect(client: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
     }
     socket.set_nodelay(true)?;
     let stream = timeout(CONNECT_TIMEOUT, socket.connect(target)).await??;
-    if stream.local_addr()? == stream.peer_addr()? {
+    if stream.local_addr()? == target {
         // Nobody listens, and the kernel gave us the very port that we dial: we are talking to ourselves.
         reset(stream);
         return Err(io::ErrorKind::ConnectionRefused.into());

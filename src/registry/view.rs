@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{
@@ -27,8 +27,10 @@ pub struct View {
     pub(crate) allocations: OrdMap<String, Held>,
     pub(crate) unreadable: OrdMap<ObjectKey, Unreadable>,
     /// The objects that name an owner, by the owner's uid.
-    pub(crate) dependents: OrdMap<String, OrdSet<ObjectKey>>,
+    pub(crate) dependents: OrdMap<String, OrdMap<ObjectKey, Arc<Object>>>,
     pub(crate) labels: LabelIndex,
+    /// The labels of those objects of an `INDEXED` kind that have no managing owner.
+    pub(crate) orphans: LabelIndex,
 }
 
 /// Kinds of which there are many, and which are selected by their labels.
@@ -57,21 +59,22 @@ impl View {
         let name = (object.key.namespace.clone(), object.key.name.clone());
         let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
         let has_changed = |old: &Arc<Object>| {
-            *old.key.kind == kind::SERVICE || old.metadata.labels != object.metadata.labels
+            *old.key.kind == kind::SERVICE
+                || old.metadata.labels != object.metadata.labels
+                || old.controller().is_none() != object.controller().is_none()
         };
         if old.as_ref().is_none_or(has_changed) {
             old.iter().for_each(|old| self.forget_labels(old));
             self.index(object);
         }
-        if let Some(old) = old {
-            if old.metadata.owner_references == object.metadata.owner_references {
-                return;
-            }
+        if let Some(old) = old
+            && old.metadata.owner_references != object.metadata.owner_references
+        {
             self.forget_owners(&old);
         }
         for owner in &object.metadata.owner_references {
             let dependents = self.dependents.entry(owner.uid.clone()).or_default();
-            dependents.insert(object.key.clone());
+            dependents.insert(object.key.clone(), object.clone());
         }
     }
 
@@ -151,7 +154,28 @@ impl View {
         namespace: &'selector str,
         selector: &'selector LabelSelector,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
-        let indexed = |label| self.labels.names(kind, namespace, label);
+        self.found_by(&self.labels, kind, namespace, selector)
+    }
+
+    /// Those of the [`matching`](Self::matching) objects that have no managing owner.
+    pub(crate) fn matching_orphans<'view, 'selector>(
+        &'view self,
+        kind: &'static Kind,
+        namespace: &'selector str,
+        selector: &'selector LabelSelector,
+    ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
+        let found = self.found_by(&self.orphans, kind, namespace, selector);
+        found.filter(|object| object.controller().is_none())
+    }
+
+    fn found_by<'view, 'selector>(
+        &'view self,
+        index: &'view LabelIndex,
+        kind: &'static Kind,
+        namespace: &'selector str,
+        selector: &'selector LabelSelector,
+    ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
+        let indexed = |label| index.names(kind, namespace, label);
         let is_indexed = INDEXED.contains(&kind);
         let rarest = selector.demanded().filter(|_| is_indexed).map(indexed).min_by_key(Names::len);
         let all = rarest.is_none().then(|| self.list(kind, Some(namespace)));
@@ -196,8 +220,12 @@ impl View {
     fn index(&mut self, object: &Object) {
         let key = &object.key;
         if INDEXED.contains(&key.kind) {
+            let is_orphan = object.controller().is_none();
             for (label, value) in &object.metadata.labels {
                 self.labels.insert(key, (label, value));
+                if is_orphan {
+                    self.orphans.insert(key, (label, value));
+                }
             }
         } else if *key.kind == kind::SERVICE {
             let digest = object.digest::<Selecting>();
@@ -214,8 +242,12 @@ impl View {
     fn forget_labels(&mut self, object: &Object) {
         let key = &object.key;
         if INDEXED.contains(&key.kind) {
+            let is_orphan = object.controller().is_none();
             for (label, value) in &object.metadata.labels {
                 self.labels.remove(key, (label, value));
+                if is_orphan {
+                    self.orphans.remove(key, (label, value));
+                }
             }
         } else if *key.kind == kind::SERVICE {
             for (label, value) in &object.digest::<Selecting>().spec.selector {
@@ -235,7 +267,7 @@ impl View {
 
     /// The objects of any kind that name an owner of this uid.
     pub fn dependents<'a>(&'a self, uid: &str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
-        self.dependents.get(uid).into_iter().flatten().filter_map(|key| self.get(key))
+        self.dependents.get(uid).into_iter().flatten().map(|(_, object)| object)
     }
 
     /// The objects of a kind in a namespace whose managing owner has this uid.
@@ -245,11 +277,12 @@ impl View {
         namespace: &'owner str,
         uid: &'owner str,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'owner> {
-        self.dependents(uid).filter(move |object| {
-            object.key.kind == kind
-                && object.key.namespace == namespace
-                && object.controller().is_some_and(|owner| owner.uid == uid)
-        })
+        let first = ObjectKey::new(kind, namespace, "");
+        let own = self.dependents.get(uid).into_iter();
+        own.flat_map(move |all| all.range(first.clone()..))
+            .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+            .map(|(_, object)| object)
+            .filter(move |object| object.controller().is_some_and(|owner| owner.uid == uid))
     }
 
     /// Whether somebody holds an address of the load balancer range.

@@ -267,8 +267,7 @@ async fn a_worker_that_ends_early_ends_the_controllers() {
     static BROKEN: Controller =
         Controller { name: "broken", workers: 1, triggers: &[], plan: |_, _| Plan::nothing() };
     let registry = Registry::for_tests().await;
-    let controllers = vec![(&BROKEN, Queue::default())];
-    let runner = Runner { registry, options: Cluster::default().options, controllers };
+    let runner = Runner::new(registry, vec![&BROKEN], Cluster::default().options);
     let mut workers = JoinSet::new();
     workers.spawn(async { panic!("outside of any plan") });
     let token = CancellationToken::new();

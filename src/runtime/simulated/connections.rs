@@ -1,95 +1,81 @@
-//! Connections to pods: bounded for each pod and in all. When there is no room, the connection without progress for
-//! longest makes some, so that silent clients keep nobody out.
+//! Connections to pods: bounded for each pod, and by the descriptors that there are. When there is no room, the connection
+//! without progress for longest makes some, so that silent clients keep nobody out.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
-use tokio::time::timeout;
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout};
 
 use crate::{
-    admission::{Admission, Bounds, Place, Work},
+    admission::{Admission, Bounds, Place},
     descriptors::{Budget, Held, Purpose},
 };
 
-/// Connections that one pod serves at a time.
-const POD_MAX: usize = 1024;
+/// Nearly every client of a pod has an address of this machine, so that sources tell nothing.
+const POD: Bounds = Bounds { total: 1024, per_source: usize::MAX };
 /// How long a newcomer waits for the descriptor of one that made room.
 const ROOM_MAX: Duration = Duration::from_secs(1);
 
-/// The bound of all pods, shared by them.
+/// The connections of all pods.
 #[derive(Clone)]
-pub(super) struct Crowd {
-    all: Arc<Admission>,
+pub(super) struct Crowd(Arc<Shared>);
+
+struct Shared {
+    begun: Instant,
+    pods: Mutex<Pods>,
     descriptors: Budget,
+}
+
+#[derive(Default)]
+struct Pods {
+    next: u64,
+    by_id: BTreeMap<u64, Arc<Admission>>,
 }
 
 /// The connections of one pod.
 pub(super) struct Connections {
+    id: u64,
     own: Arc<Admission>,
     crowd: Crowd,
 }
 
-/// One connection, to be closed once it is lost.
-#[derive(Clone)]
-pub(super) struct Connection {
-    own: Arc<Place>,
-    of_all: Arc<Place>,
-}
-
 impl Crowd {
     pub(super) fn new(descriptors: Budget) -> Self {
-        let all = Admission::new(bounds(descriptors.most(Purpose::PodConnection)));
-        Self { all, descriptors }
+        Self(Arc::new(Shared { begun: Instant::now(), pods: Mutex::default(), descriptors }))
     }
 
     /// Those of a new pod.
     pub(super) fn of_pod(&self) -> Connections {
-        Connections { own: Admission::new(bounds(POD_MAX)), crowd: self.clone() }
+        let own = Admission::since(self.0.begun, POD);
+        let mut pods = self.0.pods.lock();
+        let id = pods.next;
+        pods.next += 1;
+        pods.by_id.insert(id, Arc::clone(&own));
+        Connections { id, own, crowd: self.clone() }
     }
 }
 
 impl Connections {
     /// A place for a new connection; `None` while something is done for all the others.
-    pub(super) fn admit(&self, source: IpAddr) -> Option<Connection> {
-        let own = self.own.admit(source)?;
-        let of_all = self.crowd.all.admit(source)?;
-        Some(Connection { own, of_all })
+    pub(super) fn admit(&self, source: IpAddr) -> Option<Arc<Place>> {
+        self.own.admit(source)
     }
 
     /// The descriptor of a connection, if need be one that another gives up; `None` if none does.
     pub(super) async fn descriptor(&self) -> Option<Held> {
-        let Crowd { all, descriptors } = &self.crowd;
+        let Shared { pods, descriptors, .. } = &*self.crowd.0;
         let free = descriptors.take(Purpose::PodConnection, 1);
-        if free.is_some() || !all.make_room() {
+        if free.is_some() || !Admission::make_room(pods.lock().by_id.values()) {
             return free;
         }
         timeout(ROOM_MAX, descriptors.wait(Purpose::PodConnection)).await.ok()
     }
 }
 
-impl Connection {
-    /// Something came from the client, now.
-    pub(super) fn progress(&self) {
-        self.own.progress();
-        self.of_all.progress();
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.crowd.0.pods.lock().by_id.remove(&self.id);
     }
-
-    /// Begins to do something for the client.
-    pub(super) fn work(&self) -> [Work; 2] {
-        [self.own.work(), self.of_all.work()]
-    }
-
-    /// Waits until another has its place.
-    pub(super) async fn lost(&self) {
-        tokio::select! {
-            () = self.own.lost() => {}
-            () = self.of_all.lost() => {}
-        }
-    }
-}
-
-/// Nearly every client of a pod has an address of this machine, so that sources tell nothing.
-fn bounds(total: usize) -> Bounds {
-    Bounds { total: total.max(1), per_source: usize::MAX }
 }
 
 #[cfg(test)]
@@ -100,7 +86,7 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
-    fn lost(connection: &Connection) -> bool {
+    fn lost(connection: &Place) -> bool {
         connection.lost().now_or_never().is_some()
     }
 
@@ -108,14 +94,14 @@ mod tests {
     async fn silent_clients_of_a_pod_keep_nobody_out() {
         let crowd = Crowd::new(Budget::new(1 << 20));
         let pod = crowd.of_pod();
-        let silent: Vec<_> = (0..POD_MAX).map(|_| pod.admit(HERE).unwrap()).collect();
+        let silent: Vec<_> = (0..POD.total).map(|_| pod.admit(HERE).unwrap()).collect();
         silent[0].progress();
         let other = crowd.of_pod().admit(HERE).unwrap();
         tokio::time::advance(ROOM_MAX).await;
         let newcomer = pod.admit(HERE).unwrap();
         assert_eq!(silent.iter().filter(|connection| lost(connection)).count(), 1);
         assert!(lost(&silent[1]) && !lost(&other) && !lost(&newcomer));
-        let works: Vec<_> = silent.iter().chain([&newcomer]).map(Connection::work).collect();
+        let works: Vec<_> = silent.iter().chain([&newcomer]).map(Place::work).collect();
         assert!(pod.admit(HERE).is_none(), "something is done for all of them");
         drop(works);
         assert!(pod.admit(HERE).is_some());

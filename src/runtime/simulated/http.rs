@@ -18,9 +18,12 @@ use serde_json::json;
 use tokio::{io::AsyncReadExt, net::TcpStream, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::runtime::{
-    Port,
-    simulated::{connections::Connection, pod::Pod, tcp::IDLE},
+use crate::{
+    admission::Place,
+    runtime::{
+        Port,
+        simulated::{pod::Pod, tcp::IDLE},
+    },
 };
 
 /// Longest `/delay`.
@@ -38,7 +41,7 @@ const LOGGED_PATH_MAX: usize = 200;
 pub(super) async fn serve(
     pod: Arc<Pod>,
     stream: TcpStream,
-    (port, client, connection): (Port, SocketAddr, Connection),
+    (port, client, place): (Port, SocketAddr, Arc<Place>),
     first: Bytes,
 ) {
     let (read, write) = stream.into_split();
@@ -52,7 +55,7 @@ pub(super) async fn serve(
         .half_close(true);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
     let answer = service_fn(|request| {
-        let (pod, work) = (Arc::clone(&pod), connection.work());
+        let (pod, work) = (Arc::clone(&pod), place.work());
         async move {
             let _work = work;
             Ok::<_, Infallible>(respond(&pod, port, client, request).await)

@@ -12,9 +12,12 @@ use tokio::{
     time::timeout,
 };
 
-use crate::runtime::{
-    Port,
-    simulated::{connections::Connection, http, pod::Pod},
+use crate::{
+    admission::Place,
+    runtime::{
+        Port,
+        simulated::{http, pod::Pod},
+    },
 };
 
 /// A silent connection is closed after this time.
@@ -59,7 +62,7 @@ pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) 
 
 /// Serves one connection in a task of the pod.
 fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
-    let Some(connection) = pod.connections.admit(client.ip()) else {
+    let Some(place) = pod.connections.admit(client.ip()) else {
         return refuse(pod, stream, client);
     };
     let pod_of_connection = Arc::clone(pod);
@@ -68,7 +71,18 @@ fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
         let Some(descriptor) = pod.connections.descriptor().await else {
             return refuse(&pod, stream, client);
         };
-        serve(pod, port, stream, client, &connection).await;
+        let mut stream = Some(stream);
+        let ended = {
+            let serve = serve(&pod, port, &mut stream, client, &place);
+            tokio::select! {
+                () = serve => false,
+                () = pod.end.cancelled() => true,
+                () = place.lost() => true,
+            }
+        };
+        if ended && let Some(stream) = stream {
+            reset(stream);
+        }
         drop(descriptor);
     });
 }
@@ -78,42 +92,29 @@ fn refuse(pod: &Pod, stream: TcpStream, client: SocketAddr) {
     reset(stream);
 }
 
+/// Listens and answers. HTTP takes the stream; what is left of it is the caller's.
 async fn serve(
-    pod: Arc<Pod>,
+    pod: &Arc<Pod>,
     port: Port,
-    mut stream: TcpStream,
+    stream: &mut Option<TcpStream>,
     client: SocketAddr,
-    connection: &Connection,
+    place: &Arc<Place>,
 ) {
-    stream.set_nodelay(true).ok();
+    let Some(open) = stream.as_mut() else { return };
+    open.set_nodelay(true).ok();
     let mut first = BytesMut::with_capacity(BUFFER_BYTES);
-    match until_ended(&pod, connection, listen_to(&mut stream, &mut first)).await {
-        Some(Ok(Speech::Http)) => {
-            let asked = (port, client, connection.clone());
-            let http = http::serve(Arc::clone(&pod), stream, asked, first.freeze());
-            until_ended(&pod, connection, http).await.unwrap_or(());
+    let echoed = match listen_to(open, &mut first).await {
+        Ok(Speech::Http) => {
+            let asked = (port, client, Arc::clone(place));
+            let Some(open) = stream.take() else { return };
+            return http::serve(Arc::clone(pod), open, asked, first.freeze()).await;
         }
-        Some(Ok(_)) => {
-            match until_ended(&pod, connection, echo(&mut stream, first, connection)).await {
-                Some(Ok(bytes)) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
-                Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
-                None => reset(stream),
-            }
-        }
-        Some(Err(error)) => pod.write(&format!("{client} TCP ended: {error}")),
-        None => reset(stream),
-    }
-}
-
-/// `None` when the pod ends first, or another connection has the place of this one.
-async fn until_ended<T>(
-    pod: &Pod,
-    connection: &Connection,
-    work: impl Future<Output = T>,
-) -> Option<T> {
-    tokio::select! {
-        done = pod.end.run_until_cancelled(work) => done,
-        () = connection.lost() => None,
+        Ok(Speech::Other | Speech::Unclear) => echo(open, first, place).await,
+        Err(error) => Err(error),
+    };
+    match echoed {
+        Ok(bytes) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
+        Err(error) => pod.write(&format!("{client} TCP ended: {error}")),
     }
 }
 
@@ -136,14 +137,10 @@ async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<S
 }
 
 /// Sends back what comes, until the client's end of data. Returns how much that was.
-async fn echo(
-    stream: &mut TcpStream,
-    mut buffer: BytesMut,
-    connection: &Connection,
-) -> io::Result<u64> {
+async fn echo(stream: &mut TcpStream, mut buffer: BytesMut, place: &Place) -> io::Result<u64> {
     let mut echoed = 0;
     loop {
-        connection.progress();
+        place.progress();
         echoed += buffer.len() as u64;
         stream.write_all(&buffer).await?;
         buffer.clear();
