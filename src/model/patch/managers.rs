@@ -151,10 +151,10 @@ pub(super) fn encode(document: &mut Value, mut entries: Vec<Entry>) {
             |e: &Entry| (!e.applied, e.time.clone(), e.manager.clone(), e.subresource.clone());
         order(a).cmp(&order(b))
     });
+    remove_managers(document);
     let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
-    metadata.shift_remove("managedFields");
     if !entries.is_empty() {
         let list: Vec<Value> = entries.iter().map(Entry::to_json).collect();
         metadata.insert("managedFields".to_owned(), list.into());
@@ -164,10 +164,14 @@ pub(super) fn encode(document: &mut Value, mut entries: Vec<Entry>) {
 /// The document without `metadata.managedFields`.
 pub(super) fn without_managers(document: &Value) -> Value {
     let mut document = document.clone();
+    remove_managers(&mut document);
+    document
+}
+
+pub(super) fn remove_managers(document: &mut Value) {
     if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("managedFields");
     }
-    document
 }
 
 /// What a request to this subresource can change: the main resource everything but the status.
@@ -205,15 +209,14 @@ pub(super) fn skeleton() -> Value {
 }
 
 /// Records in `updated` that `manager` made it out of `live` (`None` on create) by anything but server-side apply.
-///
-/// A client may send `managedFields` of its own (that is how kubectl migrates objects), an empty list clears them.
-pub fn record_update(
+pub(super) fn record_update(
     kind: &Kind,
     live: Option<&Value>,
     updated: &mut Value,
     manager: &FieldManager<'_>,
+    reset: bool,
 ) {
-    let entries = if manager.subresource.is_empty() && is_reset(updated) {
+    let entries = if reset {
         Vec::new()
     } else {
         let sent = if manager.subresource.is_empty() { decode(kind, updated) } else { Vec::new() };
@@ -226,11 +229,13 @@ pub fn record_update(
         return;
     }
     let base = live.map_or_else(skeleton, without_managers);
-    let change = difference(kind, manager.subresource, &base, &without_managers(updated));
+    remove_managers(updated);
+    let change = difference(kind, manager.subresource, &base, updated);
     encode(updated, moved(kind, entries, change, manager));
 }
 
-fn is_reset(document: &Value) -> bool {
+/// Whether the document says that nobody manages it.
+pub(super) fn is_reset(document: &Value) -> bool {
     let Some(list) = document.pointer("/metadata/managedFields").and_then(Value::as_array) else {
         return false;
     };

@@ -33,7 +33,6 @@ mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
 mod priority_class;
-mod quantity;
 mod replica_set;
 mod replication_controller;
 mod runtime_class;
@@ -53,7 +52,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, Kind, ObjectKey, Status},
+    model::{Cause, Kind, ObjectKey, Status, canonical, conversion, patch::Wanted},
     registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
 };
 
@@ -65,6 +64,8 @@ pub(crate) struct Context<'a> {
     pub(crate) part: Part,
     /// The kind in whose form the client wrote the object.
     pub(crate) shown: &'static Kind,
+    /// What the client sent, without the document: whose fields they become, and what was wrong with the text.
+    pub(crate) wanted: &'a Wanted<'a>,
     /// Spreads the choice of free addresses and ports.
     pub(crate) seed: u64,
     pub(crate) field_validation: FieldValidation,
@@ -78,7 +79,8 @@ pub(crate) struct Rules<T> {
     /// Every rule that is broken.
     pub(crate) validate: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
     /// Chooses addresses and ports that are left open, and checks that requested ones are free.
-    pub(crate) allocate: fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
+    pub(crate) allocate:
+        Option<fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>>,
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
     /// Why the object is refused as a whole, in the words of an admission plugin (403).
@@ -98,7 +100,7 @@ impl<T> Rules<T> {
     pub(crate) const STORED: Self = Self {
         default: |_, _, _| {},
         validate: |_, _, _| Vec::new(),
-        allocate: |_, _, _| Vec::new(),
+        allocate: None,
         claims: |_| Vec::new(),
         refuse: |_, _, _| None,
         warnings: |_| Vec::new(),
@@ -119,8 +121,9 @@ pub(crate) struct Admitted {
 
 /// [`Rules`] without the type.
 pub(crate) trait AnyRules: Sync {
-    /// Reads the document as the kind's type, then defaults, validation, allocation. The error is a 400 for what has
-    /// no meaning (and, if so wished, for unknown fields), or a 422 with every broken rule.
+    /// Reads the document as the kind's type, then defaults, field managers, validation, allocation. Both documents are
+    /// in canonical form, as the result is. The error is a 400 for what has no meaning (and, if so wished, for unknown
+    /// fields), a 409 for fields of another manager, or a 422 with every broken rule.
     fn admit(
         &self,
         kind: &'static Kind,
@@ -148,17 +151,28 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        let (mut new, mut warnings) =
-            decode::decode::<T>(kind, document, context.field_validation)?;
+        let (mut new, mut warnings) = decode::decode::<T>(
+            kind,
+            document,
+            context.field_validation,
+            &context.wanted.duplicates,
+        )?;
+        let old_document = old;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
+        let mut settled = written(kind, &new);
+        settle(kind, old_document, &mut settled, context)?;
         if let Some(why) = (self.refuse)(&new, old.as_ref(), context) {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
         let mut causes = metadata::validate(document, self.name);
         causes.extend((self.validate)(&new, old.as_ref(), context));
-        if causes.is_empty() {
-            causes = (self.allocate)(&mut new, old.as_ref(), context);
+        if let Some(allocate) = self.allocate
+            && causes.is_empty()
+        {
+            causes = allocate(&mut new, old.as_ref(), context);
+            let before = std::mem::replace(&mut settled, written(kind, &new));
+            take_managers(before, &mut settled);
         }
         if !causes.is_empty() {
             return Err(Status::invalid(kind, name, causes));
@@ -166,7 +180,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
         warnings.extend((self.warnings)(&new));
         let claims = (self.claims)(&new);
-        Ok(Admitted { document: decode::encode(&new), claims, old_claims, warnings })
+        Ok(Admitted { document: settled, claims, old_claims, warnings })
     }
 
     fn claims(&self, kind: &Kind, document: &Value) -> Vec<Claim> {
@@ -180,6 +194,44 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
     fn undeletable(&self, name: &str) -> Option<&'static str> {
         (self.undeletable)(name)
     }
+}
+
+/// The document of an object in canonical form.
+fn written<T: Serialize>(kind: &Kind, object: &T) -> Value {
+    let mut document = decode::encode(object);
+    canonical::canonicalise(kind, &mut document);
+    document
+}
+
+/// Lets the write's ownership settle on the document, in the form in which the client knows it.
+fn settle(
+    kind: &'static Kind,
+    old: Option<&Value>,
+    document: &mut Value,
+    context: &Context<'_>,
+) -> Result<(), Status> {
+    let shown = context.shown;
+    if context.wanted.ownership.is_kept() {
+        return Ok(());
+    }
+    if *shown == *kind {
+        return context.wanted.ownership.settle(kind, old, document);
+    }
+    let old = old.map(|old| conversion::from_stored(shown, old.clone()));
+    let mut converted = conversion::from_stored(shown, document.clone());
+    context.wanted.ownership.settle(shown, old.as_ref(), &mut converted)?;
+    take_managers(converted, document);
+    Ok(())
+}
+
+/// Gives one document the `managedFields` of another.
+fn take_managers(mut from: Value, to: &mut Value) {
+    const FIELD: &str = "managedFields";
+    let Some(to) = to["metadata"].as_object_mut() else { return };
+    match from["metadata"].as_object_mut().and_then(|metadata| metadata.remove(FIELD)) {
+        Some(managers) => to.insert(FIELD.to_owned(), managers),
+        None => to.remove(FIELD),
+    };
 }
 
 /// The rules of a kind.

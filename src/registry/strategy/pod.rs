@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind},
+    model::{Cause, kind, quantity},
     registry::{
         Part,
         strategy::{
@@ -12,7 +12,6 @@ use crate::{
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
             priority_class::{Digest, PREEMPT, SYSTEM},
-            quantity,
         },
     },
 };
@@ -127,7 +126,7 @@ fn qos_class(spec: &PodSpec) -> &'static str {
             let amount = |limits: bool| {
                 let resources = container.resources.as_ref()?;
                 let map = if limits { &resources.limits } else { &resources.requests };
-                quantity::parse(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
+                quantity::nano(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
             };
             let (request, limit) = (amount(false), amount(true));
             any |= request.is_some() || limit.is_some();
