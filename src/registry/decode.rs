@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             error.message,
             "Service in version \"v1\" cannot be handled as a Service: json: field spec.ports[0].port: \
-             invalid type: string \"eighty\", expected i32"
+             invalid type: string \"eighty\", expected an integer"
         );
     }
 }

@@ -110,7 +110,7 @@ impl Registry {
             if view.get(key).is_some() {
                 return Err(Status::already_exists(key));
             }
-            let context = self.context(&view, now, Part::Main, options, key.kind, wanted);
+            let context = self.context(&view, now, options, key.kind, wanted);
             let admitted = admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
             let value = object::to_stored(key.kind.stored(), document);
@@ -170,7 +170,8 @@ impl Registry {
             let mut document = merge_parts(key.kind, part, document, &old_document);
             canonical::canonicalise(key.kind.stored(), &mut document);
             let now = Timestamp::now();
-            let context = self.context(&view, now, part, options, key.kind, &wanted);
+            let context = self.context(&view, now, options, key.kind, &wanted);
+            let context = Context { part, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =
                 admit(key.kind, &document, Some(&old_document), &context)?;
             count_generation(key.kind, &mut document, &old_document);
@@ -196,19 +197,25 @@ impl Registry {
         Err(contended(key))
     }
 
+    /// For a write of everything but the status.
     fn context<'a>(
         &'a self,
         view: &'a View,
         now: Timestamp,
-        part: Part,
         options: &WriteOptions,
         shown: &'static Kind,
         wanted: &'a Wanted<'a>,
     ) -> Context<'a> {
-        let field_validation = options.field_validation;
-        let seed = rand::rng().random();
-        let options = &self.options;
-        Context { view, options, now, part, shown, wanted, seed, field_validation }
+        Context {
+            view,
+            options: &self.options,
+            now,
+            part: Part::Main,
+            shown,
+            wanted,
+            seed: rand::rng().random(),
+            field_validation: options.field_validation,
+        }
     }
 
     /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;

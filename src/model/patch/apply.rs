@@ -52,7 +52,8 @@ pub fn apply<'a>(
     let base = live.map_or_else(|| json!({}), managers::without_managers);
     if let (true, Some(_)) = (others.is_empty(), live) {
         let first = FieldManager { name: BEFORE_FIRST_APPLY, ..*manager };
-        let change = managers::difference(kind, manager.subresource, &managers::skeleton(), &base);
+        let change =
+            managers::difference(kind, manager.subresource, &managers::skeleton(kind), &base);
         others = managers::moved(kind, Vec::new(), change, &first);
     }
 

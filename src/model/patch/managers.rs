@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{
     Kind,
+    canonical::canonicalise,
     patch::{
         keys,
         paths::Paths,
@@ -203,9 +204,11 @@ pub(super) fn difference(kind: &Kind, subresource: &str, live: &Value, new: &Val
     }
 }
 
-/// A document without content, so that the first write does not come to own `spec` itself.
-pub(super) fn skeleton() -> Value {
-    json!({"metadata": {}, "spec": {}, "status": {}})
+/// A document without content, so that the first write does not come to own what is always there.
+pub(super) fn skeleton(kind: &Kind) -> Value {
+    let mut document = json!({"metadata": {}, "spec": {}, "status": {}});
+    canonicalise(kind, &mut document);
+    document
 }
 
 /// Records in `updated` that `manager` made it out of `live` (`None` on create) by anything but server-side apply.
@@ -228,7 +231,7 @@ pub(super) fn record_update(
         encode(updated, entries);
         return;
     }
-    let base = live.map_or_else(skeleton, without_managers);
+    let base = live.map_or_else(|| skeleton(kind), without_managers);
     remove_managers(updated);
     let change = difference(kind, manager.subresource, &base, updated);
     encode(updated, moved(kind, entries, change, manager));

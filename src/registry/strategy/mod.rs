@@ -71,6 +71,9 @@ pub(crate) struct Context<'a> {
     pub(crate) field_validation: FieldValidation,
 }
 
+/// A rule that changes the new object and tells what it could not.
+pub(crate) type Allocate<T> = fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>;
+
 /// The rules of one kind over its Rust type. `old` is absent on create.
 pub(crate) struct Rules<T> {
     /// Fills in what the client left out, and puts server-owned fields where they belong (a status on create, a
@@ -79,8 +82,7 @@ pub(crate) struct Rules<T> {
     /// Every rule that is broken.
     pub(crate) validate: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
     /// Chooses addresses and ports that are left open, and checks that requested ones are free.
-    pub(crate) allocate:
-        Option<fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>>,
+    pub(crate) allocate: Option<Allocate<T>>,
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
     /// Why the object is refused as a whole, in the words of an admission plugin (403).

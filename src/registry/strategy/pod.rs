@@ -31,7 +31,10 @@ fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
-    if old.is_some() {
+    if let Some(old) = old {
+        if context.part == Part::Main {
+            readmit(spec, old);
+        }
         return;
     }
     admit(spec, context);
@@ -50,6 +53,19 @@ fn admit(spec: &mut PodSpec, context: &Context<'_>) {
         fill(&mut spec.priority, priority.value);
         fill(&mut spec.preemption_policy, priority.preemption);
     }
+    tolerate_node_taints(spec);
+}
+
+/// What they add to a changed pod, so that one may leave out what they gave it.
+fn readmit(spec: &mut PodSpec, old: &Pod) {
+    tolerate_node_taints(spec);
+    if let Some(old) = &old.spec {
+        spec.priority = spec.priority.or(old.priority);
+        spec.preemption_policy = spec.preemption_policy.take().or(old.preemption_policy.clone());
+    }
+}
+
+fn tolerate_node_taints(spec: &mut PodSpec) {
     let tolerations = spec.tolerations.get_or_insert_default();
     for taint in NODE_TAINTS {
         if !tolerations.iter().any(|toleration| is_tolerated(toleration, taint)) {

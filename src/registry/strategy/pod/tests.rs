@@ -256,8 +256,11 @@ fn updates() {
             "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\nspec.enableServiceLinks, spec.hostname"
         ]
     );
+    // What admission gave may be left out.
+    assert_eq!(update(json!({"tolerations": [], "priority": null}), &old), [""; 0]);
+    let (_, tolerant) = admit(&json!({"tolerations": [{"key": "a", "operator": "Exists"}]}), None);
     assert_eq!(
-        update(json!({"tolerations": []}), &old),
+        update(json!({"tolerations": []}), &tolerant),
         [
             "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
         ]
