@@ -48,7 +48,7 @@ const SPELLINGS: [(&str, &str); 5] = [
 ];
 
 /// Kinds in which the server fills in defaults where a list is owned as a whole, or rewrites what it is sent.
-const DEFAULTED: &str = r"
+const DEFAULTED: &str = r"---
 {apiVersion: apps/v1, kind: StatefulSet, metadata: {name: queue}, spec: {serviceName: queue, replicas: 0,
   selector: {matchLabels: {app: queue}}, template: {metadata: {labels: {app: queue}}, spec: {
   containers: [{name: a, image: 'a:1', env: [{name: IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]}],
@@ -146,7 +146,7 @@ fn two_appliers_of_a_new_object_both_get_their_way() {
     let apply = |round: usize, manager: &str| {
         let file = cluster.place.home().join(format!("{round}-{manager}.yaml"));
         let document = format!(
-            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shared-{round}}}, data: {{{manager}: x}}}}"
+            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: shared-{round}}}, data: {{{manager}: x}}}}"
         );
         std::fs::write(&file, document).unwrap();
         let file = file.display();
