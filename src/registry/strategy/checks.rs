@@ -306,6 +306,9 @@ pub(super) mod testing {
         let context = context(&view, &options, Part::Main);
         let mut new = object(document);
         (rules.default)(&mut new, old, &context);
+        if let Some(admit) = rules.admit {
+            admit(&mut new, old, &context);
+        }
         (lines(&(rules.validate)(&new, old, &context)), new)
     }
 

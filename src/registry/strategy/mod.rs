@@ -71,6 +71,8 @@ pub(crate) struct Context<'a> {
     pub(crate) field_validation: FieldValidation,
 }
 
+/// A rule that changes the new object.
+pub(crate) type Mutate<T> = fn(new: &mut T, old: Option<&T>, context: &Context<'_>);
 /// A rule that changes the new object and tells what it could not.
 pub(crate) type Allocate<T> = fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>;
 
@@ -78,7 +80,9 @@ pub(crate) type Allocate<T> = fn(new: &mut T, old: Option<&T>, context: &Context
 pub(crate) struct Rules<T> {
     /// Fills in what the client left out, and puts server-owned fields where they belong (a status on create, a
     /// field that an update may not take away). Runs on every write.
-    pub(crate) default: fn(new: &mut T, old: Option<&T>, context: &Context<'_>),
+    pub(crate) default: Mutate<T>,
+    /// What admission plugins of a real cluster add. The client does not own that.
+    pub(crate) admit: Option<Mutate<T>>,
     /// Every rule that is broken.
     pub(crate) validate: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
     /// Chooses addresses and ports that are left open, and checks that requested ones are free.
@@ -101,6 +105,7 @@ impl<T> Rules<T> {
     /// A kind that is stored as it comes.
     pub(crate) const STORED: Self = Self {
         default: |_, _, _| {},
+        admit: None,
         validate: |_, _, _| Vec::new(),
         allocate: None,
         claims: |_| Vec::new(),
@@ -162,8 +167,14 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         let old_document = old;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
-        let mut settled = written(kind, &new);
-        settle(kind, old_document, &mut settled, context)?;
+        let mut settled = None;
+        if !context.wanted.ownership.is_kept() {
+            let document = settled.insert(written(kind, &new));
+            settle(kind, old_document, document, context)?;
+        }
+        if let Some(admit) = self.admit {
+            admit(&mut new, old.as_ref(), context);
+        }
         if let Some(why) = (self.refuse)(&new, old.as_ref(), context) {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
@@ -173,8 +184,6 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             && causes.is_empty()
         {
             causes = allocate(&mut new, old.as_ref(), context);
-            let before = std::mem::replace(&mut settled, written(kind, &new));
-            take_managers(before, &mut settled);
         }
         if !causes.is_empty() {
             return Err(Status::invalid(kind, name, causes));
@@ -182,7 +191,13 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
         warnings.extend((self.warnings)(&new));
         let claims = (self.claims)(&new);
-        Ok(Admitted { document: settled, claims, old_claims, warnings })
+        let is_final = self.admit.is_none() && self.allocate.is_none();
+        let document = match settled {
+            Some(settled) if is_final => settled,
+            Some(settled) => with_managers_of(settled, written(kind, &new)),
+            None => written(kind, &new),
+        };
+        Ok(Admitted { document, claims, old_claims, warnings })
     }
 
     fn claims(&self, kind: &Kind, document: &Value) -> Vec<Claim> {
@@ -213,27 +228,27 @@ fn settle(
     context: &Context<'_>,
 ) -> Result<(), Status> {
     let shown = context.shown;
-    if context.wanted.ownership.is_kept() {
-        return Ok(());
-    }
     if *shown == *kind {
         return context.wanted.ownership.settle(kind, old, document);
     }
     let old = old.map(|old| conversion::from_stored(shown, old.clone()));
     let mut converted = conversion::from_stored(shown, document.clone());
     context.wanted.ownership.settle(shown, old.as_ref(), &mut converted)?;
-    take_managers(converted, document);
+    *document = with_managers_of(converted, document.take());
     Ok(())
 }
 
-/// Gives one document the `managedFields` of another.
-fn take_managers(mut from: Value, to: &mut Value) {
+/// The second document with the `managedFields` of the first.
+fn with_managers_of(mut first: Value, mut second: Value) -> Value {
     const FIELD: &str = "managedFields";
-    let Some(to) = to["metadata"].as_object_mut() else { return };
-    match from["metadata"].as_object_mut().and_then(|metadata| metadata.remove(FIELD)) {
-        Some(managers) => to.insert(FIELD.to_owned(), managers),
-        None => to.remove(FIELD),
-    };
+    let managers = first["metadata"].as_object_mut().and_then(|metadata| metadata.remove(FIELD));
+    if let Some(metadata) = second["metadata"].as_object_mut() {
+        match managers {
+            Some(managers) => metadata.insert(FIELD.to_owned(), managers),
+            None => metadata.remove(FIELD),
+        };
+    }
+    second
 }
 
 /// The rules of a kind.

@@ -17,7 +17,7 @@ use crate::{
 };
 
 pub(super) static RULES: Rules<Pod> =
-    Rules { default, validate, refuse, grace_seconds, ..Rules::STORED };
+    Rules { default, admit: Some(admit), validate, refuse, grace_seconds, ..Rules::STORED };
 
 /// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
@@ -27,25 +27,37 @@ const GRACE_SECONDS: i64 = 30;
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
+fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
-    if let Some(old) = old {
-        if context.part == Part::Main {
-            readmit(spec, old);
-        }
+    if old.is_some() {
         return;
     }
-    admit(spec, context);
     pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
     new.status =
         Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
 }
 
-/// What the admission plugins of a real cluster add to a new pod.
-fn admit(spec: &mut PodSpec, context: &Context<'_>) {
+/// What the admission plugins of a real cluster add. On an update, so that one may leave it out.
+fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    match old {
+        None => admit_new(spec, context),
+        Some(old) if context.part == Part::Main => {
+            tolerate_node_taints(spec);
+            if let Some(old) = &old.spec {
+                spec.priority = spec.priority.or(old.priority);
+                spec.preemption_policy =
+                    spec.preemption_policy.take().or(old.preemption_policy.clone());
+            }
+        }
+        Some(_) => {}
+    }
+}
+
+fn admit_new(spec: &mut PodSpec, context: &Context<'_>) {
     fill_text(&mut spec.service_account_name, "default");
     pod_defaults::copy_service_account(spec);
     if let Some(priority) = priority(spec, context) {
@@ -54,15 +66,6 @@ fn admit(spec: &mut PodSpec, context: &Context<'_>) {
         fill(&mut spec.preemption_policy, priority.preemption);
     }
     tolerate_node_taints(spec);
-}
-
-/// What they add to a changed pod, so that one may leave out what they gave it.
-fn readmit(spec: &mut PodSpec, old: &Pod) {
-    tolerate_node_taints(spec);
-    if let Some(old) = &old.spec {
-        spec.priority = spec.priority.or(old.priority);
-        spec.preemption_policy = spec.preemption_policy.take().or(old.preemption_policy.clone());
-    }
 }
 
 fn tolerate_node_taints(spec: &mut PodSpec) {

@@ -21,6 +21,7 @@ fn admit(spec: &Value, old: Option<&Pod>) -> (Vec<String>, Pod) {
         "spec": merged(base, spec)}));
     new.status = old.and_then(|old| old.status.clone());
     default(&mut new, old, &context);
+    super::admit(&mut new, old, &context);
     (lines(&validate(&new, old, &context)), new)
 }
 
@@ -337,6 +338,7 @@ fn priorities_come_from_classes() {
         let mut pod: Pod = object(json!({"metadata": {"name": "web"},
             "spec": merged(json!({"containers": [{"name": "a", "image": "a:1"}]}), &spec)}));
         default(&mut pod, None, &context);
+        super::admit(&mut pod, None, &context);
         let why = refuse(&pod, None, &context);
         let spec = pod.spec.unwrap();
         (spec.priority_class_name, spec.priority, spec.preemption_policy, why)
