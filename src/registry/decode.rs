@@ -184,6 +184,18 @@ mod tests {
     }
 
     #[test]
+    fn duplicate_fields_are_told_before_unknown_ones() {
+        let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"nmae": "a"}});
+        let twice = ["duplicate field \"spec.type\"".to_owned()];
+        let decode = |validation| decode::<Service>(&kind::SERVICE, &document, validation, &twice);
+        let lines = [&*twice[0], "unknown field \"metadata.nmae\""];
+        assert_eq!(decode(FieldValidation::Warn).unwrap().1, lines);
+        assert_eq!(decode(FieldValidation::Ignore).unwrap().1, [""; 0]);
+        let strict = decode(FieldValidation::Strict).err().unwrap();
+        assert_eq!(strict.message, format!("strict decoding error: {}", lines.join(", ")));
+    }
+
+    #[test]
     fn times_that_can_be_read_back() {
         for (time, fine) in [
             ("-009999-01-02T01:59:59Z", false),

@@ -466,3 +466,15 @@ fn apply_bodies_may_be_yaml() {
     assert_eq!(decode_apply(b"{\"a\": 1}").unwrap().value, json!({"a": 1}));
     assert_eq!(decode_apply(b"a: [").unwrap_err().code, 400);
 }
+
+#[test]
+fn a_list_that_is_not_in_its_order_is_shown_as_json() {
+    let patch = r#"{"spec": {"$setElementOrder/ports": [{"port": 2}, {"port": 1}],
+                             "ports": [{"port": 1, "name": "a"}, {"port": 2}]}}"#;
+    let status = fails(&kind::SERVICE, PatchType::Strategic, &json!({"spec": {}}), patch, 400);
+    assert_eq!(
+        status.message,
+        "The order in patch list:\n[{\"port\":1,\"name\":\"a\"},{\"port\":2}]\n doesn't match \
+         $setElementOrder/ports list:\n[{\"port\":2},{\"port\":1}]\n"
+    );
+}
