@@ -86,10 +86,17 @@ impl Encoder {
         match self.form {
             Form::Table(include) => self.pieces.share(table::row_of(&object, self.now, include)),
             Form::Metadata => self.pieces.share(table::partial(&object)),
-            Form::Json => self.pieces.document(&object),
+            Form::Json if self.kind.is_custom() => self.pieces.document(&object),
+            Form::Json => self.pieces.item(&object),
             // Sequences of one item each, one after the other, are the sequence of all.
             Form::Yaml => match object.parse::<Value>() {
-                Ok(document) => self.pieces.share(yaml(&[document]).into()),
+                Ok(mut document) => {
+                    if let (false, Some(fields)) = (self.kind.is_custom(), document.as_object_mut())
+                    {
+                        fields.retain(|name, _| name != "kind" && name != "apiVersion");
+                    }
+                    self.pieces.share(yaml(&[document]).into());
+                }
                 Err(error) => tracing::error!(%error, "a stored object cannot be read"),
             },
         }
@@ -100,7 +107,10 @@ impl Encoder {
         let objects = self.objects.as_slice();
         let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
         if self.form == Form::Json && stored() {
-            let documents: usize = objects.iter().map(|object| object.document_len()).sum();
+            let length = |object: &Arc<Object>| {
+                if self.kind.is_custom() { object.document_len() } else { object.item_len() }
+            };
+            let documents: usize = objects.iter().map(length).sum();
             let separators = objects.len().saturating_sub(1);
             return Some(self.pieces.len() + documents + separators + self.tail.len());
         }

@@ -37,6 +37,14 @@ impl Pieces {
         self.ready.push_back(bytes);
     }
 
+    /// Appends an object as an item of a list.
+    pub(crate) fn item(&mut self, object: &Object) {
+        let (head, version, rest) = object.item_parts();
+        self.share(head);
+        self.copy(version.as_bytes());
+        self.share(rest);
+    }
+
     /// Appends an object's document.
     pub(crate) fn document(&mut self, object: &Object) {
         let length = object.document_len();

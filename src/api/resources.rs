@@ -21,11 +21,17 @@ use crate::{
         subresources, table, watch,
     },
     model::{
-        Kind, Object, Status, kind,
-        patch::{self, FieldManager, PatchType},
+        Kind, Object, Status,
+        duplicates::{self, Parsed},
+        kind,
+        patch::{self, FieldManager, PatchType, Wanted},
+        wording,
     },
     registry::{DeleteOptions, Part, ROUTED, View, Written},
 };
+
+/// How often a server-side apply starts anew because the object came or went meanwhile.
+const ATTEMPTS_MAX: u32 = 16;
 
 /// One request about a resource.
 pub(crate) struct Request {
@@ -87,15 +93,16 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
 async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::negotiate(&request.headers, &request.query)?;
     let Target { kind, namespace, .. } = &request.target;
-    let mut document = request.document()?;
+    let Parsed { value: document, duplicates } = request.parsed()?;
     let namespace = match namespace {
         None if kind.namespaced => return Err(Status::method_not_allowed()),
         None => "",
         Some(namespace) => namespace,
     };
-    request.track(None, &mut document, Part::Main);
+    let name = request.manager();
+    let wanted = Wanted::updated(document, manager(&name, Part::Main)).with_duplicates(duplicates);
     let options = request.query.write_options()?;
-    let written = api.registry.create(kind, namespace, document, &options).await?;
+    let written = api.registry.create(kind, namespace, wanted, &options).await?;
     api.answer_write(written, form, StatusCode::CREATED).await
 }
 
@@ -104,18 +111,18 @@ pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<
     let form = Form::negotiate(&request.headers, &request.query)?;
     let options = request.query.write_options()?;
     let key = request.target.key()?;
-    let document = request.document()?;
+    let Parsed { value: document, duplicates } = request.parsed()?;
     if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
         return Err(Status::bad_request(
             "the name of the object must be in the request body (metadata.name)",
         ));
     }
+    let name = request.manager();
     let written = api
         .registry
-        .modify(&key, part, &options, |old| {
-            let mut document = document.clone();
-            request.track(Some(&parsed(old)?), &mut document, part);
-            Ok(document)
+        .modify(&key, part, &options, |_| {
+            let wanted = Wanted::updated(document.clone(), manager(&name, part));
+            Ok(wanted.with_duplicates(duplicates.clone()))
         })
         .await?;
     api.answer_write(written, form, StatusCode::OK).await
@@ -131,17 +138,25 @@ pub(crate) async fn apply_patch(
     let options = request.query.write_options()?;
     let key = request.target.key()?;
     let patch = request.patch()?;
-    let missing = api.registry.view().get(&key).is_none();
-    if missing && patch.kind == PatchType::Apply && part == Part::Main {
-        let document = request.patched(&patch, None, part)?;
-        let written = api.registry.create(key.kind, &key.namespace, document, &options).await?;
-        return api.answer_write(written, form, StatusCode::CREATED).await;
+    let name = request.manager();
+    let may_create = patch.kind == PatchType::Apply && part == Part::Main;
+    for _attempt in 0..ATTEMPTS_MAX {
+        if may_create && api.registry.view().get(&key).is_none() {
+            let wanted = request.patched(&patch, None, manager(&name, part))?;
+            match api.registry.create(key.kind, &key.namespace, wanted, &options).await {
+                // Somebody else was faster: merge with what there is now.
+                Err(status) if status.reason == "AlreadyExists" => {}
+                written => return api.answer_write(written?, form, StatusCode::CREATED).await,
+            }
+        }
+        let change =
+            |old: &Object| request.patched(&patch, Some(&parsed(old)?), manager(&name, part));
+        match api.registry.modify(&key, part, &options, change).await {
+            Err(status) if may_create && status.reason == "NotFound" => {}
+            written => return api.answer_write(written?, form, StatusCode::OK).await,
+        }
     }
-    let written = api
-        .registry
-        .modify(&key, part, &options, |old| request.patched(&patch, Some(&parsed(old)?), part))
-        .await?;
-    api.answer_write(written, form, StatusCode::OK).await
+    Err(Status::conflict(&key, "the object comes and goes; please try again"))
 }
 
 async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -292,6 +307,11 @@ impl Request {
         document_of(&self.headers, &self.body)
     }
 
+    /// The body as a document, and what a strict client minds about it.
+    fn parsed(&self) -> Result<Parsed, Status> {
+        parsed_of(&self.headers, &self.body)
+    }
+
     /// The kind of a PATCH, checked against the query.
     pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
         let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
@@ -300,29 +320,26 @@ impl Request {
         Ok(Patch { kind, body: &self.body, force: force == Some(true) })
     }
 
-    /// The document that a patch makes out of the old one.
-    pub(crate) fn patched(
+    /// What a patch makes out of the old document.
+    pub(crate) fn patched<'a>(
         &self,
         patch: &Patch<'_>,
         old: Option<&Value>,
-        part: Part,
-    ) -> Result<Value, Status> {
+        manager: FieldManager<'a>,
+    ) -> Result<Wanted<'a>, Status> {
         let kind = self.target.kind;
         if patch.kind == PatchType::Apply {
-            let config = patch::decode_apply(patch.body)?;
-            let name = self.manager();
-            return patch::apply(kind, old, &config, &manager(&name, part), patch.force);
+            let Parsed { value: config, duplicates } = patch::decode_apply(patch.body)?;
+            let wanted = patch::apply(kind, old, &config, &manager, patch.force)?;
+            return Ok(wanted.with_duplicates(duplicates));
         }
-        let mut document =
-            patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), patch.body)?;
-        self.track(old, &mut document, part);
-        Ok(document)
-    }
-
-    /// Records in `managedFields` who made the new document.
-    fn track(&self, old: Option<&Value>, document: &mut Value, part: Part) {
-        let name = self.manager();
-        patch::record_update(self.target.kind, old, document, &manager(&name, part));
+        let Parsed { value, mut duplicates } = patch::decode_patch(patch.body)?;
+        if patch.kind == PatchType::Json {
+            // As kube-apiserver, which reads the operations as a type of their own.
+            duplicates.iter_mut().for_each(|line| line.insert_str(0, "json patch "));
+        }
+        let document = patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), value)?;
+        Ok(Wanted::updated(document, manager).with_duplicates(duplicates))
     }
 
     fn content_type(&self) -> &str {
@@ -342,8 +359,9 @@ impl Request {
         let body: DeleteBody = if self.body.is_empty() {
             DeleteBody::default()
         } else {
-            serde_json::from_value(self.document()?)
-                .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?
+            serde_json::from_value(self.document()?).map_err(|error| {
+                Status::bad_request(format!("DeleteOptions: {}", wording::in_json(&error)))
+            })?
         };
         let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
         let mut policy = propagation(policy)?;
@@ -372,7 +390,7 @@ pub(crate) struct Patch<'a> {
     force: bool,
 }
 
-fn manager(name: &str, part: Part) -> FieldManager<'_> {
+pub(crate) fn manager(name: &str, part: Part) -> FieldManager<'_> {
     let subresource = match part {
         Part::Main => "",
         Part::Status => "status",
@@ -405,10 +423,16 @@ fn content_type(headers: &HeaderMap) -> &str {
 
 /// A body as a document: JSON, YAML or (from typed clients) protobuf, by its content type.
 pub(crate) fn document_of(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
+    parsed_of(headers, body).map(|parsed| parsed.value)
+}
+
+fn parsed_of(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Status> {
     match content_type(headers) {
         "" | "application/json" => parse_json(body),
         "application/yaml" | "application/x-yaml" | "text/yaml" => parse_yaml(body),
-        protobuf::MEDIA_TYPE => protobuf::decode(body),
+        protobuf::MEDIA_TYPE => {
+            protobuf::decode(body).map(|value| Parsed { value, duplicates: Vec::new() })
+        }
         other => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format ({other}); accepted media types include: \
              application/json, application/yaml"
@@ -416,15 +440,15 @@ pub(crate) fn document_of(headers: &HeaderMap, body: &[u8]) -> Result<Value, Sta
     }
 }
 
-fn parse_json(body: &[u8]) -> Result<Value, Status> {
-    serde_json::from_slice(body).map_err(|error| {
+fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
+    duplicates::parse_json(body).map_err(|error| {
         Status::bad_request(format!("the request body is not valid JSON: {error}"))
     })
 }
 
 /// YAML to JSON; a document with several parts is an error, as for Kubernetes.
-pub(crate) fn parse_yaml(body: &[u8]) -> Result<Value, Status> {
-    serde_yaml::from_slice(body).map_err(|error| {
+fn parse_yaml(body: &[u8]) -> Result<Parsed, Status> {
+    duplicates::parse(serde_yaml::Deserializer::from_slice(body)).map_err(|error| {
         Status::bad_request(format!("the request body is not valid YAML: {error}"))
     })
 }

@@ -24,7 +24,7 @@ use crate::{
         request::{Form, Query},
         resources::{document_of, in_form},
     },
-    model::{Cause, Kind, Status, kind::REVIEWS},
+    model::{Cause, Kind, Status, kind::REVIEWS, wording},
 };
 
 /// The review that a request is about.
@@ -178,7 +178,8 @@ fn spec<T: DeserializeOwned>(document: &Value) -> Result<T, Status> {
         Value::Null => json!({}),
         spec => spec.clone(),
     };
-    serde_json::from_value(spec).map_err(|error| Status::bad_request(format!("spec: {error}")))
+    serde_json::from_value(spec)
+        .map_err(|error| Status::bad_request(format!("spec: {}", wording::in_json(&error))))
 }
 
 fn of_resource(asked: ResourceAttributes) -> Attributes {

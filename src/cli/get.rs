@@ -61,6 +61,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let path = path(&arguments, kind, namespace);
     let answer = cluster.request(Method::GET, &path, &[("accept", accept)], Vec::new()).await;
+    let answer = answer.map(|answer| with_kinds(answer, kind));
     let answer = match (answer, arguments.at) {
         (Ok(answer), Some(at)) => past(answer, &arguments, kind, at)?,
         (Err(error), Some(at)) => return Err(explain(error, &cluster, at).await),
@@ -101,6 +102,19 @@ fn path(arguments: &Arguments, kind: &Kind, namespace: Option<&str>) -> String {
     }
     let path = client::path(kind, namespace, name.filter(|_| arguments.at.is_none()));
     if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
+}
+
+/// The items of a list do not say what they are; taken by themselves they should.
+fn with_kinds(mut answer: Value, kind: &Kind) -> Value {
+    let items = answer.get_mut("items").and_then(Value::as_array_mut);
+    for item in items.into_iter().flatten().filter_map(Value::as_object_mut) {
+        for (field, text) in [("kind", kind.kind.to_owned()), ("apiVersion", kind.api_version())] {
+            if !item.contains_key(field) {
+                item.shift_insert(0, field.to_owned(), text.into());
+            }
+        }
+    }
+    answer
 }
 
 /// What a list of the past shows: itself, or the one object that was asked for.

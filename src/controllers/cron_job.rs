@@ -75,7 +75,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let requeue = cron.fire();
     cron.clean_up();
     if cron.status != old {
-        cron.steps.push(Step::status(object, &cron.status));
+        cron.steps.extend(Step::status(object, &cron.status));
     }
     Plan { steps: cron.steps, requeue }
 }

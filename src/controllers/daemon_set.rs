@@ -83,7 +83,8 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     };
     if history.collided {
         let collision_count = Some(collisions.saturating_add(1));
-        return vec![Step::status(object, &DaemonSetStatus { collision_count, ..old })].into();
+        let status = DaemonSetStatus { collision_count, ..old };
+        return Vec::from_iter(Step::status(object, &status)).into();
     }
     let mut pods: BTreeMap<String, Vec<Pod<'_>>> = BTreeMap::new();
     for pod in claimed.objects.into_iter().map(Pod::of) {
@@ -160,7 +161,7 @@ impl<'a> Set<'a> {
         let status = self.status(old);
         if status != *old {
             // What is observed is told first, so that nobody waits for the writes.
-            steps.insert(0, Step::status(self.object, &status));
+            steps.splice(0..0, Step::status(self.object, &status));
         }
         let seconds = self.spec.min_ready_seconds.filter(|seconds| *seconds > 0);
         let pods: Vec<_> = self.pods.values().flatten().cloned().collect();

@@ -284,8 +284,9 @@ impl Rollout<'_> {
         for set in self.sets.take_all() {
             steps.extend(set.into_steps());
         }
-        if self.status != self.old_status {
-            steps.push(Step::status(self.object, &self.status));
+        let changed = self.status != self.old_status;
+        if let Some(step) = changed.then(|| Step::status(self.object, &self.status)).flatten() {
+            steps.push(step);
         } else if let Some(revision) = self.revision.take()
             && !self.object.is_terminating()
             && self.object.metadata.annotations.get(REVISION) != Some(&revision)

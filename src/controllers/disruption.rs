@@ -78,7 +78,11 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
             set_condition(&mut status, world, object, false, "SyncFailed", &reason);
             let told = status != old;
             let note = Step::warning(object, "CalculateExpectedPodCountFailed", reason);
-            let steps = if told { vec![Step::status(object, &status), note] } else { Vec::new() };
+            let steps = if told {
+                Step::status(object, &status).into_iter().chain([note]).collect()
+            } else {
+                Vec::new()
+            };
             return steps.into();
         }
     };
@@ -107,7 +111,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         steps.push(Step::note(object, "NoPods", message));
     }
     if status != old {
-        steps.push(Step::status(object, &status));
+        steps.extend(Step::status(object, &status));
     }
     Plan { steps, requeue: wait }
 }

@@ -170,7 +170,7 @@ impl Work<'_> {
         }
         let mut steps = Vec::new();
         if old != Some(&self.status) {
-            steps.push(Step::status(self.object, &self.status));
+            steps.extend(Step::status(self.object, &self.status));
         }
         // Counted by now: nothing holds them any more.
         let counted = self.pods.iter().filter(|pod| self.tally.releases(pod));

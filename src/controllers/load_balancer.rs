@@ -39,11 +39,12 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         return Plan::nothing();
     }
     match (is_balanced, given) {
-        (false, Some(_)) => vec![
-            Step::status(object, &ServiceStatus { load_balancer: None, ..status }),
-            Step::note(object, "DeletedLoadBalancer", "Deleted load balancer".to_owned()),
-        ]
-        .into(),
+        (false, Some(_)) => {
+            let note =
+                Step::note(object, "DeletedLoadBalancer", "Deleted load balancer".to_owned());
+            let status = ServiceStatus { load_balancer: None, ..status };
+            Vec::from_iter(Step::status(object, &status).into_iter().chain([note])).into()
+        }
         (true, None) => give(world, object, &spec, status, None),
         (true, Some(given)) if is_moved(&spec, given) => {
             give(world, object, &spec, status, Some(given))
@@ -87,12 +88,11 @@ fn give(
     };
     let balancer = LoadBalancerStatus { ingress: Some(vec![ingress]) };
     let status = ServiceStatus { load_balancer: Some(balancer), ..status };
-    vec![
-        Step::status(object, &status),
+    let notes = [
         Step::note(object, "EnsuringLoadBalancer", "Ensuring load balancer".to_owned()),
         Step::note(object, "EnsuredLoadBalancer", "Ensured load balancer".to_owned()),
-    ]
-    .into()
+    ];
+    Plan::from(Step::status(object, &status).into_iter().chain(notes).collect::<Vec<_>>())
 }
 
 fn choose(world: &World<'_>, spec: &ServiceSpec) -> Result<IpAddr, String> {

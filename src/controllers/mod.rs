@@ -45,7 +45,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, kind},
+    model::{Kind, Object, ObjectKey, canonical::canonicalise, kind},
     registry::{Propagation, View},
 };
 
@@ -239,11 +239,14 @@ impl Step {
         Self::Delete { key, uid, propagation: Propagation::Background }
     }
 
-    /// Replaces an object's status by `status`.
-    pub(crate) fn status<T: serde::Serialize>(object: &Object, status: &T) -> Self {
-        let mut document = document(object);
-        document["status"] = to_value(status);
-        Self::UpdateStatus(object.key.clone(), document)
+    /// Replaces an object's status by `status`; nothing to do if it says the same already.
+    pub(crate) fn status<T: serde::Serialize>(object: &Object, status: &T) -> Option<Self> {
+        let mut old = document(object);
+        let mut new = old.clone();
+        new["status"] = to_value(status);
+        canonicalise(object.key.kind, &mut old);
+        canonicalise(object.key.kind, &mut new);
+        (new["status"] != old["status"]).then(|| Self::UpdateStatus(object.key.clone(), new))
     }
 
     /// Records an Event of type Normal.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Affinity;
 use serde::Deserialize;
 
-use crate::model::Object;
+use crate::model::{Object, quantity};
 
 /// A pod with the digest of its document.
 #[derive(Clone)]
@@ -230,7 +230,8 @@ impl Resources {
 
 impl Requests {
     fn of(amounts: &BTreeMap<String, String>) -> Self {
-        let amount = |(name, text): (&String, &String)| Some((name.clone(), quantity_milli(text)?));
+        let amount =
+            |(name, text): (&String, &String)| Some((name.clone(), quantity::milli(text)?));
         Self(amounts.iter().filter_map(amount).collect())
     }
 
@@ -256,56 +257,9 @@ impl Requests {
     }
 }
 
-/// Thousandths of a Kubernetes quantity (`100m`, `1.5`, `64Mi`, `1e3`), rounded up; `None` when it is none.
-pub(crate) fn quantity_milli(text: &str) -> Option<i64> {
-    const SUFFIXES: &[(&str, f64)] = &[
-        ("Ki", 1024.0),
-        ("Mi", 1_048_576.0),
-        ("Gi", 1_073_741_824.0),
-        ("Ti", 1_099_511_627_776.0),
-        ("Pi", 1_125_899_906_842_624.0),
-        ("Ei", 1_152_921_504_606_846_976.0),
-        ("n", 1e-9),
-        ("u", 1e-6),
-        ("m", 1e-3),
-        ("k", 1e3),
-        ("M", 1e6),
-        ("G", 1e9),
-        ("T", 1e12),
-        ("P", 1e15),
-        ("E", 1e18),
-    ];
-    let (number, factor) = SUFFIXES
-        .iter()
-        .find_map(|(suffix, factor)| Some((text.strip_suffix(suffix)?, *factor)))
-        .unwrap_or((text, 1.0));
-    let value = number.parse::<f64>().ok().filter(|value| value.is_finite())? * factor * 1000.0;
-    // Binary fractions of decimal numbers must not round a whole number up.
-    let rounded = (value - 1e-6).ceil();
-    #[expect(clippy::cast_possible_truncation, reason = "a float-to-integer cast saturates")]
-    Some(rounded as i64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn quantities() {
-        for (text, milli) in [
-            ("1", Some(1000)),
-            ("100m", Some(100)),
-            ("0.1", Some(100)),
-            ("64Mi", Some(64 * 1024 * 1024 * 1000)),
-            ("1e3", Some(1_000_000)),
-            ("2k", Some(2_000_000)),
-            ("1n", Some(1)),
-            ("x", None),
-            ("", None),
-        ] {
-            assert_eq!(quantity_milli(text), milli, "{text}");
-        }
-    }
 
     #[test]
     fn init_containers_count_by_their_peak() {

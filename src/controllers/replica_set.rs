@@ -69,7 +69,7 @@ pub(crate) fn plan_set(
     }
     let status = status(world, object, set, spec, &pods);
     if set.status.as_ref() != Some(&status) {
-        steps.insert(0, Step::status(object, &shown(&status)));
+        steps.splice(0..0, Step::status(object, &shown(&status)));
     }
     Plan { steps, requeue: next_available(world.now, spec, &pods) }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself, replica_set, to_value},
+    controllers::{Controller, Plan, Trigger, WORKERS, World, itself, replica_set, to_value},
     model::{LabelSelector as Selector, Object, ObjectKey, kind},
     registry::View,
 };
@@ -72,7 +72,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         terminating_replicas: None,
     };
     let set = ReplicaSet { metadata: parsed.metadata, spec: Some(spec), status: Some(status) };
-    let mut plan = replica_set::plan_set(world, object, &set, |status| {
+    replica_set::plan_set(world, object, &set, |status| {
         let own = ReplicationControllerStatus {
             available_replicas: status.available_replicas,
             conditions: old.conditions.clone(),
@@ -82,14 +82,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
             replicas: status.replicas,
         };
         to_value(&own)
-    });
-    // What a ReplicationController does not tell is no change.
-    let current = to_value(&old);
-    plan.steps.retain(|step| match step {
-        Step::UpdateStatus(_, document) => document["status"] != current,
-        _ => true,
-    });
-    plan
+    })
 }
 
 #[cfg(test)]

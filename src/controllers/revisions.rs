@@ -83,11 +83,13 @@ pub(crate) fn history(
     Ok(history)
 }
 
-/// The patch that brings an owner back to this template.
+/// The patch that brings an owner back to this template. Sorted, as Go writes maps.
 fn patch(template: &PodTemplateSpec) -> Value {
     let mut template = to_value(template);
     template["$patch"] = "replace".into();
-    json!({"spec": {"template": template}})
+    let mut patch = json!({"spec": {"template": template}});
+    patch.sort_all_objects();
+    patch
 }
 
 impl Revision {

@@ -139,7 +139,7 @@ fn ready(
         last_transition_time: since.unwrap_or(Time(world.now)),
         observed_generation: None,
     });
-    Some(Step::status(object, &ServiceCIDRStatus { conditions: Some(conditions) }))
+    Step::status(object, &ServiceCIDRStatus { conditions: Some(conditions) })
 }
 
 #[cfg(test)]

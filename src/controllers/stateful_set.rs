@@ -98,7 +98,8 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     };
     if history.collided {
         let collision_count = Some(collisions.saturating_add(1));
-        return vec![Step::status(object, &StatefulSetStatus { collision_count, ..old })].into();
+        let status = StatefulSetStatus { collision_count, ..old };
+        return Vec::from_iter(Step::status(object, &status)).into();
     }
     let settled = old.current_revision.filter(|name| !name.is_empty());
     let set = Set {
@@ -125,7 +126,7 @@ impl<'a> Set<'a> {
         let status = self.status(old);
         let mut steps = Vec::new();
         if old != Some(&status) {
-            steps.push(Step::status(self.object, &status));
+            steps.extend(Step::status(self.object, &status));
         }
         if !self.object.is_terminating() {
             steps.extend(self.history.steps.iter().cloned());

@@ -505,6 +505,11 @@ impl Kind {
         }
     }
 
+    /// Whether it is none of Kubernetes' own kinds.
+    pub fn is_custom(&self) -> bool {
+        self.group.contains('.') && !self.group.ends_with(".k8s.io")
+    }
+
     /// The kind that its objects have in the store.
     pub fn stored(&'static self) -> &'static Self {
         self.stored_as.unwrap_or(self)

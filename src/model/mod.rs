@@ -3,16 +3,21 @@
 //! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
 //! is told when something is wrong). This module must never know the store, the cache or a socket.
 
+pub mod canonical;
 pub mod conversion;
+pub mod duplicates;
+pub mod fields;
 pub mod key;
 pub mod kind;
 pub mod multicluster;
 pub mod object;
 pub mod patch;
 pub mod policy;
+pub mod quantity;
 pub mod schedule;
 pub mod selector;
 pub mod status;
+pub mod wording;
 
 pub use key::ObjectKey;
 pub use kind::Kind;

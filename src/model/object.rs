@@ -113,6 +113,7 @@ impl<'de> Visitor<'de> for Fields {
 }
 
 const METADATA: &str = "\"metadata\":{";
+const ITEM_HEAD: &[u8] = b"{\"metadata\":{";
 const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
 
 impl Object {
@@ -148,6 +149,29 @@ impl Object {
         let head = self.stored.slice(..self.metadata_at);
         let version = format!("{RESOURCE_VERSION}{}{}", self.revision, self.after_revision());
         (head, version, self.stored.slice(self.metadata_at..))
+    }
+
+    /// The same for an item of a list, which says for all of them what they are.
+    pub fn item_parts(&self) -> (Bytes, String, Bytes) {
+        let (head, version, rest) = self.document_parts();
+        let head = if self.has_item_head() { Bytes::from_static(ITEM_HEAD) } else { head };
+        (head, version, rest)
+    }
+
+    /// How many bytes the [`item_parts`](Self::item_parts) have.
+    pub fn item_len(&self) -> usize {
+        let head = if self.has_item_head() { ITEM_HEAD.len() } else { self.metadata_at };
+        self.document_len() - self.metadata_at + head
+    }
+
+    /// Whether only the kind stands before the metadata, as [`to_stored`] writes it.
+    fn has_item_head(&self) -> bool {
+        let Kind { kind, .. } = self.key.kind;
+        let head = format!(
+            "{{\"apiVersion\":\"{}\",\"kind\":\"{kind}\",{METADATA}",
+            self.key.kind.api_version()
+        );
+        self.stored[..self.metadata_at] == *head.as_bytes()
     }
 
     /// How many bytes the [`document`](Self::document) has.
@@ -284,6 +308,15 @@ mod tests {
             let (head, version, rest) = object.document_parts();
             assert_eq!([&head, version.as_bytes(), &rest].concat(), object.document());
             assert_eq!(object.document_len(), object.document().len());
+            let (head, version, rest) = object.item_parts();
+            let item = [&head, version.as_bytes(), &rest].concat();
+            assert_eq!(object.item_len(), item.len());
+            let mut document: Value = object.parse().unwrap();
+            document
+                .as_object_mut()
+                .unwrap()
+                .retain(|name, _| name != "kind" && name != "apiVersion");
+            assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), document);
         }
         assert_eq!(
             object.at_revision(7).parse::<Value>().unwrap()["metadata"]["resourceVersion"],

@@ -13,7 +13,7 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind},
+    model::{Kind, Object, ObjectKey, Status, kind, wording},
     registry::{Unreadable, View, unreadable::remains},
     store::{self, Change, Expect, Record, Revision, Store},
 };
@@ -400,7 +400,8 @@ fn decode(
 ) -> Option<Result<Object, (ObjectKey, Unreadable)>> {
     let key = ObjectKey::from_store_key(key)?;
     let object = Object::from_stored(key.clone(), revision, value).map_err(|error| {
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        let cause = std::error::Error::source(&error).map(wording::in_json);
+        let cause = cause.map(|cause| format!(": {cause}"));
         let reason = format!("{error}{}", cause.unwrap_or_default()).into();
         (key, Unreadable { revision, reason })
     });

@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::model::{Kind, Status};
+use crate::model::{Kind, Status, wording};
 
 /// The `fieldValidation` query parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,12 +17,14 @@ pub enum FieldValidation {
     Strict,
 }
 
-/// Reads a document as `T`, which drops what `T` does not know; gives the warnings about that. The error names the
-/// path of the first field of a wrong type, or the unknown fields if the client wants it so.
+/// Reads a document as `T`, which drops what `T` does not know; gives the warnings about that, and about what stood in
+/// its text more than once. The error names the path of the first field of a wrong type, or the unknown and duplicate
+/// fields if the client wants it so.
 pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     kind: &Kind,
     document: &Value,
     validation: FieldValidation,
+    duplicates: &[String],
 ) -> Result<(T, Vec<String>), Status> {
     let object: T = typed(kind, document)?;
     let kept = encode(&object);
@@ -35,7 +37,8 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     }
     let mut unknown = Vec::new();
     find_dropped(document, &kept, "", &mut unknown);
-    let warnings = judge_unknown(&unknown, validation)?;
+    let unknown = unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
+    let warnings = judge(duplicates.iter().cloned().chain(unknown).collect(), validation)?;
     Ok((object, warnings))
 }
 
@@ -45,8 +48,11 @@ pub(crate) fn typed<T: DeserializeOwned>(kind: &Kind, document: &Value) -> Resul
         let path = first_fault(document, &|part| T::deserialize(part).is_ok());
         let path = if path.is_empty() { ".".to_owned() } else { path };
         Status::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: json: field {path}: {error}",
-            kind.kind, kind.version, kind.kind,
+            "{} in version \"{}\" cannot be handled as a {}: json: field {path}: {}",
+            kind.kind,
+            kind.version,
+            kind.kind,
+            wording::in_json(&error)
         ))
     })
 }
@@ -123,10 +129,8 @@ fn may_hold_time_before_year_0(value: &Value) -> bool {
     }
 }
 
-/// Applies the client's wish about unknown fields: an error, or the warnings to send along.
-fn judge_unknown(unknown: &[String], validation: FieldValidation) -> Result<Vec<String>, Status> {
-    let lines: Vec<String> =
-        unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+/// Applies the client's wish about unknown and duplicate fields: an error, or the warnings to send along.
+fn judge(lines: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
     match validation {
         FieldValidation::Strict if !lines.is_empty() => {
             Err(Status::bad_request(format!("strict decoding error: {}", lines.join(", "))))
@@ -170,9 +174,21 @@ mod tests {
     fn unknown_fields_are_found_by_path() {
         let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "x": 1},
             "spec": {"ports": [{"port": 80, "targetprot": 1}], "selector": null}});
-        let decode = |validation| decode::<Service>(&kind::SERVICE, &document, validation);
+        let decode = |validation| decode::<Service>(&kind::SERVICE, &document, validation, &[]);
         let unknown = ["metadata.x", "spec.ports[0].targetprot"];
         let lines = unknown.map(|path| format!("unknown field \"{path}\""));
+        assert_eq!(decode(FieldValidation::Warn).unwrap().1, lines);
+        assert_eq!(decode(FieldValidation::Ignore).unwrap().1, [""; 0]);
+        let strict = decode(FieldValidation::Strict).err().unwrap();
+        assert_eq!(strict.message, format!("strict decoding error: {}", lines.join(", ")));
+    }
+
+    #[test]
+    fn duplicate_fields_are_told_before_unknown_ones() {
+        let document = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"nmae": "a"}});
+        let twice = ["duplicate field \"spec.type\"".to_owned()];
+        let decode = |validation| decode::<Service>(&kind::SERVICE, &document, validation, &twice);
+        let lines = [&*twice[0], "unknown field \"metadata.nmae\""];
         assert_eq!(decode(FieldValidation::Warn).unwrap().1, lines);
         assert_eq!(decode(FieldValidation::Ignore).unwrap().1, [""; 0]);
         let strict = decode(FieldValidation::Strict).err().unwrap();
@@ -190,7 +206,7 @@ mod tests {
             let document = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a",
                 "annotations": {"note": "-009999-01-02T01:59:59Z"}},
                 "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": time}]}});
-            let decoded = decode::<Node>(&kind::NODE, &document, FieldValidation::Ignore);
+            let decoded = decode::<Node>(&kind::NODE, &document, FieldValidation::Ignore, &[]);
             assert_eq!(
                 decoded.as_ref().map_err(|status| status.code).err(),
                 (!fine).then_some(400)
@@ -249,7 +265,7 @@ mod tests {
         assert_eq!(
             error.message,
             "Service in version \"v1\" cannot be handled as a Service: json: field spec.ports[0].port: \
-             invalid type: string \"eighty\", expected i32"
+             invalid type: string \"eighty\", expected an integer"
         );
     }
 }

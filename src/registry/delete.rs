@@ -144,7 +144,9 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
         Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
         Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
     }
-    if finalizers != old.metadata.finalizers {
+    if finalizers.is_empty() {
+        metadata.as_object_mut().and_then(|metadata| metadata.remove("finalizers"));
+    } else {
         metadata["finalizers"] = json!(finalizers);
     }
     if *old.key.kind == kind::NAMESPACE {

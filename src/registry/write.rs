@@ -1,4 +1,4 @@
-//! The write path: own metadata -> admission ([`admit`]: types, defaults and rules of the kind, allocation) ->
+//! The write path: own metadata -> canonical form -> admission ([`admit`]: types, defaults and rules of the kind, allocation) ->
 //! compare-and-swap. Whether the caller may write at all was decided before, where requests come in.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, conversion, kind, object},
+    model::{Kind, Object, ObjectKey, Status, canonical, conversion, kind, object, patch::Wanted},
     registry::{
         FieldValidation, Registry, View, alloc,
         strategy::{self, Admitted, Context},
@@ -57,14 +57,15 @@ const NAME_MAX: usize = 63;
 
 impl Registry {
     /// Creates an object. `namespace` is empty for cluster-scoped kinds; the document's own must agree with it.
-    pub async fn create(
+    pub async fn create<'a>(
         &self,
         kind: &'static Kind,
         namespace: &str,
-        document: Value,
+        wanted: impl Into<Wanted<'a>> + Send,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let mut document = conversion::to_stored(kind, of_kind(kind, document)?);
+        let mut wanted = wanted.into();
+        let mut document = conversion::to_stored(kind, of_kind(kind, wanted.document.take())?);
         let metadata = &document["metadata"];
         let generate = match (metadata["name"].as_str(), metadata["generateName"].as_str()) {
             (None | Some(""), Some(base)) if !base.is_empty() => Some(base.to_owned()),
@@ -82,7 +83,7 @@ impl Registry {
             }
             let name = document["metadata"]["name"].as_str().unwrap_or_default();
             let key = ObjectKey::new(kind, namespace, name);
-            match self.create_named(&key, &mut document, options).await {
+            match self.create_named(&key, &mut document, &wanted, options).await {
                 Err(status)
                     if status.reason == "AlreadyExists"
                         && generate.is_some()
@@ -97,17 +98,19 @@ impl Registry {
         &self,
         key: &ObjectKey,
         document: &mut Value,
+        wanted: &Wanted<'_>,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let now = Timestamp::now();
         let stamp = timestamp(now);
         own_metadata_on_create(key, document, &stamp);
+        canonical::canonicalise(key.kind.stored(), document);
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             if view.get(key).is_some() {
                 return Err(Status::already_exists(key));
             }
-            let context = self.context(&view, now, Part::Main, options, key.kind);
+            let context = self.context(&view, now, options, key.kind, wanted);
             let admitted = admit(key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
             let value = object::to_stored(key.kind.stored(), document);
@@ -146,24 +149,29 @@ impl Registry {
 
     /// Changes an object by a function of its current document; called again when another writer was faster,
     /// unless the new document itself demands a `resourceVersion`.
-    pub async fn modify(
+    pub async fn modify<'a, W: Into<Wanted<'a>>>(
         &self,
         key: &ObjectKey,
         part: Part,
         options: &WriteOptions,
-        mut change: impl FnMut(&Object) -> Result<Value, Status> + Send,
+        mut change: impl FnMut(&Object) -> Result<W, Status> + Send,
     ) -> Result<Written, Status> {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| view.missing(key))?;
-            let document = change(&old.shown_as(key.kind))?;
+            let mut wanted = change(&old.shown_as(key.kind))?.into();
+            let document = wanted.document.take();
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
-            let old_document: Value = parsed(&old)?;
+            let mut old_document: Value = parsed(&old)?;
+            // Earlier versions wrote other forms.
+            canonical::canonicalise(key.kind.stored(), &mut old_document);
             let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
-            let document = merge_parts(key.kind, part, document, &old_document);
+            let mut document = merge_parts(key.kind, part, document, &old_document);
+            canonical::canonicalise(key.kind.stored(), &mut document);
             let now = Timestamp::now();
-            let context = self.context(&view, now, part, options, key.kind);
+            let context = self.context(&view, now, options, key.kind, &wanted);
+            let context = Context { part, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =
                 admit(key.kind, &document, Some(&old_document), &context)?;
             count_generation(key.kind, &mut document, &old_document);
@@ -189,17 +197,25 @@ impl Registry {
         Err(contended(key))
     }
 
+    /// For a write of everything but the status.
     fn context<'a>(
         &'a self,
         view: &'a View,
         now: Timestamp,
-        part: Part,
         options: &WriteOptions,
         shown: &'static Kind,
+        wanted: &'a Wanted<'a>,
     ) -> Context<'a> {
-        let field_validation = options.field_validation;
-        let seed = rand::rng().random();
-        Context { view, options: &self.options, now, part, shown, seed, field_validation }
+        Context {
+            view,
+            options: &self.options,
+            now,
+            part: Part::Main,
+            shown,
+            wanted,
+            seed: rand::rng().random(),
+            field_validation: options.field_validation,
+        }
     }
 
     /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
@@ -402,11 +418,6 @@ fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
         let mut document = old.clone();
         let containers = new["spec"].get("ephemeralContainers").cloned();
         set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
-        set_or_remove(
-            &mut document["metadata"],
-            "managedFields",
-            new["metadata"].get("managedFields").cloned(),
-        );
         return document;
     }
     if kind.has_status {
@@ -446,10 +457,20 @@ fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// Equal but for the resource version: such an update writes nothing, as in Kubernetes.
+/// Equal but for the resource version and the times of field managers: such an update writes nothing, as in
+/// Kubernetes.
 fn same_content(new: &Value, old: &Value) -> bool {
+    let (new_metadata, old_metadata) = (&new["metadata"], &old["metadata"]);
     same_but_for(new, old, &["metadata"])
-        && same_but_for(&new["metadata"], &old["metadata"], &["resourceVersion"])
+        && same_but_for(new_metadata, old_metadata, &["resourceVersion", "managedFields"])
+        && same_managers(&new_metadata["managedFields"], &old_metadata["managedFields"])
+}
+
+/// Equal but for times, and the order, which depends on them.
+fn same_managers(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_array(), old.as_array()) else { return new == old };
+    let same = |a: &Value, b: &Value| same_but_for(a, b, &["time"]);
+    new.len() == old.len() && new.iter().all(|entry| old.iter().any(|other| same(entry, other)))
 }
 
 fn same_but_for(a: &Value, b: &Value, except: &[&str]) -> bool {

@@ -27,6 +27,8 @@ mod descriptors;
 #[cfg(test)]
 mod dns;
 #[cfg(test)]
+mod equality;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod etcd;

@@ -358,6 +358,7 @@ async fn the_past_can_be_looked_at() {
             let text = snowglobe(&cluster, &format!("get deployment web --at {at} -o json"));
             let deployment: Value = serde_json::from_str(&text.succeeded()).expect("JSON");
             assert_eq!(deployment["spec"]["replicas"], replicas, "at {at}");
+            assert_eq!(deployment["kind"], "Deployment", "at {at}");
             let text = snowglobe(&cluster, &format!("get deployment web --at {at}")).succeeded();
             let ready = format!("/{replicas}");
             assert!(text.contains("READY") && text.contains(&ready), "{text}");

@@ -9,15 +9,16 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::LazyLock};
-
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{
     api::protobuf::wire::{Fields, Wire},
-    model::Status,
+    model::{
+        Status, canonical,
+        fields::{self, EMBEDDED, Field, Form, Message, Presence, Shape},
+    },
 };
 
 /// The media type of such bodies.
@@ -25,32 +26,6 @@ pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 
 /// Every body begins with this, then comes a `runtime.Unknown` message.
 const MAGIC: &[u8] = b"k8s\0";
-const TYPES: &str = include_str!("types.txt");
-
-/// The messages of all served kinds: a constant that is too long to write as one.
-static MESSAGES: LazyLock<Messages> = LazyLock::new(Messages::parse);
-
-struct Messages {
-    types: BTreeMap<&'static str, Vec<Field>>,
-}
-
-struct Field {
-    number: u64,
-    /// Name in JSON; `.` for a message whose fields belong to the parent.
-    name: &'static str,
-    form: &'static str,
-    presence: Presence,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Presence {
-    /// Zero is the same as absent.
-    NonZero,
-    /// What is sent counts.
-    Sent,
-    /// Always there.
-    Always,
-}
 
 /// Why a body cannot be decoded.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,38 +40,12 @@ enum Error {
     WrongType(&'static str),
 }
 
-impl Field {
-    fn parse(text: &'static str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let (number, name, form) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-        let (form, presence) = if let Some(form) = form.strip_suffix('?') {
-            (form, Presence::Sent)
-        } else if let Some(form) = form.strip_suffix('!') {
-            (form, Presence::Always)
-        } else {
-            (form, Presence::NonZero)
-        };
-        Some(Self { number, name, form, presence })
-    }
-}
-
-/// The message of a kind, in the names of `types.txt`.
-fn message_name(api_version: &str, kind: &str) -> String {
-    if kind == "DeleteOptions" {
-        return "meta.DeleteOptions".to_owned();
-    }
-    match api_version.split_once('/') {
-        None => kind.to_owned(),
-        Some((group, _)) => format!("{}.{kind}", group.split('.').next().unwrap_or_default()),
-    }
-}
-
 /// The JSON document of a body.
 ///
 /// # Errors
 /// 400 when the body is malformed; 415 when it is of a kind that is not known in this encoding.
 pub fn decode(body: &[u8]) -> Result<Value, Status> {
-    MESSAGES.document(body).map_err(|error| match error {
+    document(body).map_err(|error| match error {
         Error::UnknownKind { .. } => {
             Status::unsupported_media_type(format!("{error} in {MEDIA_TYPE}: send JSON or YAML"))
         }
@@ -104,167 +53,130 @@ pub fn decode(body: &[u8]) -> Result<Value, Status> {
     })
 }
 
-impl Messages {
-    fn parse() -> Self {
-        let lines = TYPES.lines().filter(|line| !line.starts_with('#'));
-        let types = lines.filter_map(|line| {
-            let (name, fields) = line.split_once(": ")?;
-            Some((name, fields.split(", ").filter_map(Field::parse).collect()))
-        });
-        Self { types: types.collect() }
-    }
-
-    fn document(&self, body: &[u8]) -> Result<Value, Error> {
-        let unknown = body.strip_prefix(MAGIC).ok_or(Error::NoMagic)?;
-        let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
-        for field in Fields(unknown) {
-            match field? {
-                (1, Wire::Bytes(type_meta)) => {
-                    for field in Fields(type_meta) {
-                        match field? {
-                            (1, Wire::Bytes(text)) => api_version = string(text),
-                            (2, Wire::Bytes(text)) => kind = string(text),
-                            _ => {}
-                        }
+fn document(body: &[u8]) -> Result<Value, Error> {
+    let unknown = body.strip_prefix(MAGIC).ok_or(Error::NoMagic)?;
+    let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+    for field in Fields(unknown) {
+        match field? {
+            (1, Wire::Bytes(type_meta)) => {
+                for field in Fields(type_meta) {
+                    match field? {
+                        (1, Wire::Bytes(text)) => api_version = string(text),
+                        (2, Wire::Bytes(text)) => kind = string(text),
+                        _ => {}
                     }
                 }
-                (2, Wire::Bytes(bytes)) => raw = bytes,
-                _ => {}
             }
+            (2, Wire::Bytes(bytes)) => raw = bytes,
+            _ => {}
         }
-        if kind.is_empty() {
-            return Err(Error::Malformed);
-        }
-        let name = message_name(&api_version, &kind);
-        let Some(fields) = self.types.get(name.as_str()) else {
-            return Err(Error::UnknownKind { api_version, kind });
-        };
-        let mut document = Map::new();
-        document.insert("apiVersion".to_owned(), api_version.into());
-        document.insert("kind".to_owned(), kind.into());
-        self.message(fields, raw, &mut document)?;
-        Ok(Value::Object(document))
     }
+    if kind.is_empty() {
+        return Err(Error::Malformed);
+    }
+    let Some(fields) = fields::message(&api_version, &kind) else {
+        return Err(Error::UnknownKind { api_version, kind });
+    };
+    let mut document = Map::new();
+    document.insert("apiVersion".to_owned(), api_version.into());
+    document.insert("kind".to_owned(), kind.into());
+    message(fields, raw, &mut document)?;
+    Ok(Value::Object(document))
+}
 
-    fn message(
-        &self,
-        fields: &[Field],
-        bytes: &[u8],
-        out: &mut Map<String, Value>,
-    ) -> Result<(), Error> {
-        for field in fields.iter().filter(|field| field.presence == Presence::Always) {
-            let zero = match field.form {
-                "s" => Value::from(""),
-                "i" => 0.into(),
-                "b" => false.into(),
-                _ => continue,
-            };
+fn message(message: &Message, bytes: &[u8], out: &mut Map<String, Value>) -> Result<(), Error> {
+    for sent in Fields(bytes) {
+        let (number, wire) = sent?;
+        if let Some(field) = message.fields.iter().find(|field| field.number == number) {
+            add_field(field, wire, out)?;
+        }
+    }
+    // What is zero is not sent.
+    for field in message.fields.iter().filter(|field| field.presence == Presence::Always) {
+        let zero = field.zero();
+        if !zero.is_object() && !zero.is_null() && !out.contains_key(field.name) {
             out.insert(field.name.to_owned(), zero);
         }
-        for sent in Fields(bytes) {
-            let (number, wire) = sent?;
-            if let Some(field) = fields.iter().find(|field| field.number == number) {
-                self.field(field, wire, out)?;
+    }
+    Ok(())
+}
+
+fn add_field(field: &Field, wire: Wire<'_>, out: &mut Map<String, Value>) -> Result<(), Error> {
+    let name = field.name;
+    match field.shape {
+        Shape::One(Form::Message(id)) if name == EMBEDDED => {
+            let Wire::Bytes(bytes) = wire else { return Err(Error::WrongType(name)) };
+            return message(id.message(), bytes, out);
+        }
+        Shape::One(form) => {
+            if let Some(value) = value(form, wire, name)?
+                && !(field.presence == Presence::NonZero && is_zero(&value))
+            {
+                out.insert(name.to_owned(), value);
             }
         }
-        Ok(())
-    }
-
-    fn field(
-        &self,
-        field: &Field,
-        wire: Wire<'_>,
-        out: &mut Map<String, Value>,
-    ) -> Result<(), Error> {
-        let name = field.name;
-        if name == "." {
-            let Wire::Bytes(bytes) = wire else { return Err(Error::WrongType(name)) };
-            let fields = self.types.get(field.form).ok_or(Error::WrongType(name))?;
-            return self.message(fields, bytes, out);
-        }
-        if let Some(form) = inner(field.form, '[', ']') {
+        Shape::List(form) => {
             let list = out.entry(name).or_insert_with(|| Value::Array(Vec::new()));
             let Some(list) = list.as_array_mut() else { return Err(Error::WrongType(name)) };
             match (form, wire) {
                 // Numbers may be packed into one field.
-                ("i", Wire::Bytes(mut packed)) => {
+                (Form::Integer, Wire::Bytes(mut packed)) => {
                     while !packed.is_empty() {
                         let number = wire::varint(&mut packed)?;
                         list.push(wire::signed(number).into());
                     }
                 }
-                _ => list.extend(self.value(form, wire, name)?),
+                _ => list.extend(value(form, wire, name)?),
             }
-            return Ok(());
         }
-        if let Some(form) = inner(field.form, '{', '}') {
+        Shape::Map(form) => {
             let map = out.entry(name).or_insert_with(|| Value::Object(Map::new()));
             let Some(map) = map.as_object_mut() else { return Err(Error::WrongType(name)) };
-            let (key, value) = self.map_entry(form, wire, name)?;
+            let (key, value) = map_entry(form, wire, name)?;
             map.insert(key, value);
-            return Ok(());
         }
-        if let Some(value) = self.value(field.form, wire, name)?
-            && !(field.presence == Presence::NonZero && is_zero(&value))
-        {
-            out.insert(name.to_owned(), value);
-        }
-        Ok(())
     }
-
-    fn map_entry(
-        &self,
-        form: &str,
-        wire: Wire<'_>,
-        name: &'static str,
-    ) -> Result<(String, Value), Error> {
-        let Wire::Bytes(entry) = wire else { return Err(Error::WrongType(name)) };
-        let (mut key, mut value) = (String::new(), None);
-        for field in Fields(entry) {
-            match field? {
-                (1, Wire::Bytes(text)) => key = string(text),
-                (2, wire) => value = self.value(form, wire, name)?,
-                _ => {}
-            }
-        }
-        let absent = || if form == "q" { "0".into() } else { "".into() };
-        Ok((key, value.unwrap_or_else(absent)))
-    }
-
-    /// One value; `None` for a time that is not set.
-    fn value(
-        &self,
-        form: &str,
-        wire: Wire<'_>,
-        name: &'static str,
-    ) -> Result<Option<Value>, Error> {
-        Ok(Some(match (form, wire) {
-            ("i", Wire::Number(number)) => wire::signed(number).into(),
-            ("b", Wire::Number(number)) => (number != 0).into(),
-            ("s", Wire::Bytes(text)) => string(text).into(),
-            ("y", Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
-            ("t" | "m", Wire::Bytes(bytes)) => return time(bytes, form == "m", name),
-            ("q", Wire::Bytes(bytes)) => {
-                let text = first_text(bytes)?;
-                if text.is_empty() { "0".into() } else { text.into() }
-            }
-            ("f", Wire::Bytes(bytes)) => {
-                serde_json::from_str(&first_text(bytes)?).map_err(|_json| Error::WrongType(name))?
-            }
-            ("o", Wire::Bytes(bytes)) => integer_or_string(bytes)?,
-            (message, Wire::Bytes(bytes)) => {
-                let fields = self.types.get(message).ok_or(Error::WrongType(name))?;
-                let mut object = Map::new();
-                self.message(fields, bytes, &mut object)?;
-                Value::Object(object)
-            }
-            _ => return Err(Error::WrongType(name)),
-        }))
-    }
+    Ok(())
 }
 
-fn inner(form: &str, open: char, close: char) -> Option<&str> {
-    form.strip_prefix(open)?.strip_suffix(close)
+fn map_entry(form: Form, wire: Wire<'_>, name: &'static str) -> Result<(String, Value), Error> {
+    let Wire::Bytes(entry) = wire else { return Err(Error::WrongType(name)) };
+    let (mut key, mut content) = (String::new(), None);
+    for field in Fields(entry) {
+        match field? {
+            (1, Wire::Bytes(text)) => key = string(text),
+            (2, wire) => content = value(form, wire, name)?,
+            _ => {}
+        }
+    }
+    let absent = || if form == Form::Quantity { "0".into() } else { "".into() };
+    Ok((key, content.unwrap_or_else(absent)))
+}
+
+/// One value; `None` for a time that is not set.
+fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>, Error> {
+    Ok(Some(match (form, wire) {
+        (Form::Integer, Wire::Number(number)) => wire::signed(number).into(),
+        (Form::Bool, Wire::Number(number)) => (number != 0).into(),
+        (Form::Text, Wire::Bytes(text)) => string(text).into(),
+        (Form::Bytes, Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
+        (Form::Time, Wire::Bytes(bytes)) => return time(bytes, canonical::seconds, name),
+        (Form::MicroTime, Wire::Bytes(bytes)) => return time(bytes, canonical::microseconds, name),
+        (Form::Quantity, Wire::Bytes(bytes)) => {
+            let text = first_text(bytes)?;
+            if text.is_empty() { "0".into() } else { text.into() }
+        }
+        (Form::Json, Wire::Bytes(bytes)) => {
+            serde_json::from_str(&first_text(bytes)?).map_err(|_json| Error::WrongType(name))?
+        }
+        (Form::IntegerOrText, Wire::Bytes(bytes)) => integer_or_string(bytes)?,
+        (Form::Message(id), Wire::Bytes(bytes)) => {
+            let mut object = Map::new();
+            message(id.message(), bytes, &mut object)?;
+            Value::Object(object)
+        }
+        _ => return Err(Error::WrongType(name)),
+    }))
 }
 
 fn is_zero(value: &Value) -> bool {
@@ -295,7 +207,11 @@ fn first_text(bytes: &[u8]) -> Result<String, Error> {
 }
 
 /// Seconds and nanoseconds since 1970; an empty message is no time.
-fn time(bytes: &[u8], micro: bool, name: &'static str) -> Result<Option<Value>, Error> {
+fn time(
+    bytes: &[u8],
+    write: fn(Timestamp) -> String,
+    name: &'static str,
+) -> Result<Option<Value>, Error> {
     let (mut seconds, mut nanoseconds) = (None, 0);
     for field in Fields(bytes) {
         match field? {
@@ -307,8 +223,7 @@ fn time(bytes: &[u8], micro: bool, name: &'static str) -> Result<Option<Value>, 
     let Some(seconds) = seconds else { return Ok(None) };
     let nanoseconds = i32::try_from(nanoseconds).map_err(|_range| Error::WrongType(name))?;
     let time = Timestamp::new(seconds, nanoseconds).map_err(|_range| Error::WrongType(name))?;
-    let format = if micro { "%Y-%m-%dT%H:%M:%S.%6fZ" } else { "%Y-%m-%dT%H:%M:%SZ" };
-    Ok(Some(time.strftime(format).to_string().into()))
+    Ok(Some(write(time).into()))
 }
 
 /// `intstr.IntOrString`: which of both it is, the number, the text.

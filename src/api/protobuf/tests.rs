@@ -160,24 +160,6 @@ fn broken_bodies_are_refused() {
 }
 
 #[test]
-fn every_message_that_a_type_names_exists() {
-    let Messages { types } = Messages::parse();
-    assert!(types.len() > 200);
-    for field in types.values().flatten() {
-        let form = field.form.trim_matches(['[', ']', '{', '}']);
-        assert!(form.len() == 1 || types.contains_key(form), "{form}");
-    }
-    // Custom resources have no protobuf form.
-    let custom = ["multicluster.x-k8s.io", "snowglobe.dev"];
-    for kind in crate::model::kind::KINDS.iter().filter(|kind| !custom.contains(&kind.group)) {
-        assert!(
-            types.contains_key(message_name(&kind.api_version(), kind.kind).as_str()),
-            "{kind:?}"
-        );
-    }
-}
-
-#[test]
 fn controller_revisions_carry_json() {
     let data = bytes(2, bytes(1, br#"{"spec": {"x": [1]}}"#));
     check(

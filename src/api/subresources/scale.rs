@@ -6,7 +6,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Api, resources::Request, resources::parsed},
+    api::{
+        Api,
+        resources::{Request, manager, parsed},
+    },
     model::{Object, Status},
     registry::Part,
 };
@@ -24,7 +27,9 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
                 Method::PUT => request.document()?,
                 Method::PATCH => {
                     let scale = scale_of(workload)?;
-                    request.patched(&request.patch()?, Some(&scale), Part::Main)?
+                    let name = request.manager();
+                    let manager = manager(&name, Part::Main);
+                    request.patched(&request.patch()?, Some(&scale), manager)?.document
                 }
                 _ => return Err(Status::method_not_allowed()),
             };

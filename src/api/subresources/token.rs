@@ -15,7 +15,7 @@ use crate::{
         request::Form,
         resources::{Request, in_form},
     },
-    model::{Cause, Kind, Object, ObjectKey, Status, kind},
+    model::{Cause, Kind, Object, ObjectKey, Status, kind, wording},
     registry::View,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     }
     let spec = document.get("spec").filter(|spec| !spec.is_null()).cloned();
     let spec: TokenRequestSpec = serde_json::from_value(spec.unwrap_or_else(|| json!({})))
-        .map_err(|error| Status::bad_request(format!("spec: {error}")))?;
+        .map_err(|error| Status::bad_request(format!("spec: {}", wording::in_json(&error))))?;
     let seconds = duration(&spec)?;
     let own = [api.authenticator.accounts.issuer().to_owned()];
     let audiences = spec.audiences.as_deref().filter(|list| !list.is_empty()).unwrap_or(&own);

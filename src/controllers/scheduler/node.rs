@@ -6,10 +6,10 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quant
 
 use crate::{
     controllers::{
-        pod::{Facts, HostPort, Pod, Requests, quantity_milli},
+        pod::{Facts, HostPort, Pod, Requests},
         service::ZONE_LABEL,
     },
-    model::kind,
+    model::{kind, quantity},
     registry::View,
 };
 
@@ -72,7 +72,7 @@ pub(crate) fn nodes(view: &View) -> BTreeMap<String, Node> {
         let node: core::Node = object.parse().ok()?;
         let spec = node.spec.unwrap_or_default();
         let allocatable = node.status.and_then(|status| status.allocatable).unwrap_or_default();
-        let amount = |(name, amount): (String, Quantity)| Some((name, quantity_milli(&amount.0)?));
+        let amount = |(name, amount): (String, Quantity)| Some((name, quantity::milli(&amount.0)?));
         Some(Node {
             name: object.key.name.clone(),
             zone: object.metadata.labels.get(ZONE_LABEL).cloned().unwrap_or_default(),

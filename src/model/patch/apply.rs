@@ -8,8 +8,9 @@ use crate::model::{
     patch::{
         keys,
         managers::{self, Entry, FieldManager},
+        ownership::{Ownership, Wanted},
         paths::Paths,
-        walk::{self, Place},
+        walk::{self, Comparison, Place},
     },
 };
 
@@ -18,73 +19,96 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const KUBECTL: &str = "kubectl";
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-/// Applies a configuration to the live object, or makes the first version of one.
-///
-/// The result carries the new `managedFields`. Equal to `live` when nothing changes, times included.
+/// A configuration that was laid over the live object; open is whose fields it takes.
+#[derive(Debug)]
+pub struct Applied {
+    subresource: String,
+    force: bool,
+    /// The live document without managers.
+    base: Value,
+    change: Comparison,
+    others: Vec<Entry>,
+    own: Entry,
+    /// What kubectl's server-side apply may take from anybody.
+    free: Option<Paths>,
+}
+
+/// Applies a configuration to the live object, or makes the first version of one. The result has no `managedFields`
+/// yet.
 ///
 /// # Errors
-/// 400 for a configuration of another version or with `managedFields`, 409 with one cause per field for conflicts
-/// with other managers (unless `force`), 500 for keyed lists with duplicate or missing keys, as kube-apiserver.
-pub fn apply(
+/// 400 for a configuration of another version or with `managedFields`, 500 for keyed lists with duplicate or missing
+/// keys, as kube-apiserver. Conflicts show when the ownership is settled.
+pub fn apply<'a>(
     kind: &Kind,
     live: Option<&Value>,
     config: &Value,
     manager: &FieldManager<'_>,
     force: bool,
-) -> Result<Value, Status> {
+) -> Result<Wanted<'a>, Status> {
     let config = checked(kind, config)?;
     let place = Place::root(keys::root(kind));
-    let mut entries = live.map_or_else(Vec::new, |live| managers::decode(kind, live));
+    let mut others = live.map_or_else(Vec::new, |live| managers::decode(kind, live));
     let base = live.map_or_else(|| json!({}), managers::without_managers);
-    if let (true, Some(_)) = (entries.is_empty(), live) {
+    if let (true, Some(_)) = (others.is_empty(), live) {
         let first = FieldManager { name: BEFORE_FIRST_APPLY, ..*manager };
-        let change = managers::difference(kind, manager.subresource, &managers::skeleton(), &base);
-        entries = managers::moved(kind, Vec::new(), change, &first);
+        let change =
+            managers::difference(kind, manager.subresource, &managers::skeleton(kind), &base);
+        others = managers::moved(kind, Vec::new(), change, &first);
     }
 
     let mut own = Entry::new(kind, manager, true);
-    let last = entries.iter().position(|e| e.is_same(&own)).map(|at| entries.swap_remove(at));
+    let last = others.iter().position(|e| e.is_same(&own)).map(|at| others.swap_remove(at));
     let wanted = managers::in_reach(kind, manager.subresource, walk::field_set(&config, place));
 
     let merged = walk::merge(Some(&base), Some(&config), place).unwrap_or_else(|| json!({}));
     let mut merged = match &last {
-        Some(last) => pruned(&merged, &last.paths, &wanted, &entries, place),
+        Some(last) => pruned(&merged, &last.paths, &wanted, &others, place),
         None => merged,
     };
     let change = managers::difference(kind, manager.subresource, &base, &merged);
-    let taken = change.added.union(&change.modified);
-    let mut conflicts: Vec<(&Entry, Paths)> = entries
-        .iter()
-        .map(|entry| (entry, entry.paths.intersection(&taken)))
-        .filter(|(_, paths)| !paths.is_empty())
-        .collect();
-    if manager.name == KUBECTL
-        && let Some(known) = last_applied(kind, &base, place)
-    {
-        for (_, paths) in &mut conflicts {
-            *paths = paths.difference(&known);
-        }
-        conflicts.retain(|(_, paths)| !paths.is_empty());
-    }
-    if !force && !conflicts.is_empty() {
-        return Err(conflict(&conflicts));
-    }
-    for entry in &mut entries {
-        entry.paths = entry.paths.difference(&taken).difference(&change.removed);
-    }
-
     own.paths = managers::without_system(&wanted);
     if let Some(last) = last
         && merged == base
     {
         own.time = last.time;
     }
-    entries.push(own);
+    let mut free = None;
     if manager.name == KUBECTL {
+        free = last_applied(kind, &base, place);
         renew_last_applied(&mut merged, &config);
     }
-    managers::encode(&mut merged, entries);
-    Ok(merged)
+    let subresource = manager.subresource.to_owned();
+    let applied = Applied { subresource, force, base, change, others, own, free };
+    Ok(Wanted { ownership: Ownership::Applied(Box::new(applied)), ..merged.into() })
+}
+
+impl Applied {
+    /// Puts the `managedFields` into the merged document, which has its defaults by now. A field that the configuration
+    /// only leaves to the defaults does not change and makes no conflict.
+    pub(super) fn settle(&self, kind: &Kind, document: &mut Value) -> Result<(), Status> {
+        managers::remove_managers(document);
+        let settled = managers::difference(kind, &self.subresource, &self.base, document);
+        let taken = self.change.added.clone().union(&self.change.modified);
+        let taken = taken.intersection(&settled.added.union(&settled.modified));
+        let free = self.free.clone().unwrap_or_default();
+        let conflicts: Vec<(&Entry, Paths)> = self
+            .others
+            .iter()
+            .map(|entry| (entry, entry.paths.intersection(&taken).difference(&free)))
+            .filter(|(_, paths)| !paths.is_empty())
+            .collect();
+        if !self.force && !conflicts.is_empty() {
+            return Err(conflict(&conflicts));
+        }
+        let mut entries = self.others.clone();
+        for entry in &mut entries {
+            entry.paths = entry.paths.difference(&taken).difference(&self.change.removed);
+        }
+        entries.push(self.own.clone());
+        managers::encode(document, entries);
+        Ok(())
+    }
 }
 
 /// The configuration, if it is one for this kind, without what belongs to the server.

@@ -3,7 +3,11 @@
 use json_patch::{Patch, PatchOperation};
 use serde_json::Value;
 
-use crate::model::{Status, patch::unprocessable};
+use crate::model::{
+    Status,
+    patch::{undecodable, unprocessable},
+    wording,
+};
 
 /// As kube-apiserver allows.
 const OPERATIONS_MAX: usize = 10_000;
@@ -28,7 +32,7 @@ pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
         return Err(status);
     }
     let Patch(operations) = serde_json::from_value(Value::Array(operations))
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+        .map_err(|error| undecodable(&wording::in_json(&error)))?;
     let mut patched = document.clone();
     let mut copied = 0;
     for operation in &operations {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{
     Kind,
+    canonical::canonicalise,
     patch::{
         keys,
         paths::Paths,
@@ -151,10 +152,10 @@ pub(super) fn encode(document: &mut Value, mut entries: Vec<Entry>) {
             |e: &Entry| (!e.applied, e.time.clone(), e.manager.clone(), e.subresource.clone());
         order(a).cmp(&order(b))
     });
+    remove_managers(document);
     let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) else {
         return;
     };
-    metadata.shift_remove("managedFields");
     if !entries.is_empty() {
         let list: Vec<Value> = entries.iter().map(Entry::to_json).collect();
         metadata.insert("managedFields".to_owned(), list.into());
@@ -164,10 +165,14 @@ pub(super) fn encode(document: &mut Value, mut entries: Vec<Entry>) {
 /// The document without `metadata.managedFields`.
 pub(super) fn without_managers(document: &Value) -> Value {
     let mut document = document.clone();
+    remove_managers(&mut document);
+    document
+}
+
+pub(super) fn remove_managers(document: &mut Value) {
     if let Some(metadata) = document.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.shift_remove("managedFields");
     }
-    document
 }
 
 /// What a request to this subresource can change: the main resource everything but the status.
@@ -199,21 +204,22 @@ pub(super) fn difference(kind: &Kind, subresource: &str, live: &Value, new: &Val
     }
 }
 
-/// A document without content, so that the first write does not come to own `spec` itself.
-pub(super) fn skeleton() -> Value {
-    json!({"metadata": {}, "spec": {}, "status": {}})
+/// A document without content, so that the first write does not come to own what is always there.
+pub(super) fn skeleton(kind: &Kind) -> Value {
+    let mut document = json!({"metadata": {}, "spec": {}, "status": {}});
+    canonicalise(kind, &mut document);
+    document
 }
 
 /// Records in `updated` that `manager` made it out of `live` (`None` on create) by anything but server-side apply.
-///
-/// A client may send `managedFields` of its own (that is how kubectl migrates objects), an empty list clears them.
-pub fn record_update(
+pub(super) fn record_update(
     kind: &Kind,
     live: Option<&Value>,
     updated: &mut Value,
     manager: &FieldManager<'_>,
+    reset: bool,
 ) {
-    let entries = if manager.subresource.is_empty() && is_reset(updated) {
+    let entries = if reset {
         Vec::new()
     } else {
         let sent = if manager.subresource.is_empty() { decode(kind, updated) } else { Vec::new() };
@@ -225,12 +231,14 @@ pub fn record_update(
         encode(updated, entries);
         return;
     }
-    let base = live.map_or_else(skeleton, without_managers);
-    let change = difference(kind, manager.subresource, &base, &without_managers(updated));
+    let base = live.map_or_else(|| skeleton(kind), without_managers);
+    remove_managers(updated);
+    let change = difference(kind, manager.subresource, &base, updated);
     encode(updated, moved(kind, entries, change, manager));
 }
 
-fn is_reset(document: &Value) -> bool {
+/// Whether the document says that nobody manages it.
+pub(super) fn is_reset(document: &Value) -> bool {
     let Some(list) = document.pointer("/metadata/managedFields").and_then(Value::as_array) else {
         return false;
     };

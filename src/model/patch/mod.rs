@@ -1,14 +1,16 @@
 //! Patches: pure functions from a document and a request body to the next document.
 //!
 //! Enter at [`PatchType::from_content_type`] and [`check_options`], then [`apply_patch`] for JSON, merge and
-//! strategic merge patches (followed by [`record_update`], as every other update), or [`decode_apply`] and
-//! [`apply`] for server-side apply. This module must never know HTTP, the store or defaults.
+//! strategic merge patches, or [`decode_apply`] and [`apply`] for server-side apply. Both make a [`Wanted`] document;
+//! who writes it fills in defaults and then lets its [`Ownership`] settle. This module must never know HTTP, the store or
+//! defaults.
 
 mod apply;
 mod json;
 pub mod keys;
 mod managers;
 mod merge;
+mod ownership;
 mod paths;
 mod strategic;
 mod walk;
@@ -18,10 +20,14 @@ mod tests;
 
 use serde_json::Value;
 
-use crate::model::{Cause, Kind, Status};
+use crate::model::{
+    Cause, Kind, Status,
+    duplicates::{self, Parsed},
+};
 
 pub use apply::apply;
-pub use managers::{FieldManager, record_update};
+pub use managers::FieldManager;
+pub use ownership::{Ownership, Wanted};
 
 /// The forms of patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +70,7 @@ impl PatchType {
     /// The media types that PATCH accepts for a kind. As in Kubernetes, kinds that are not its own have no
     /// strategic merge patch (kubectl then makes a merge patch).
     pub fn accepted(kind: &Kind) -> &'static [&'static str] {
-        if is_foreign(kind) { &[JSON, MERGE, APPLY] } else { &[JSON, MERGE, STRATEGIC, APPLY] }
+        if kind.is_custom() { &[JSON, MERGE, APPLY] } else { &[JSON, MERGE, STRATEGIC, APPLY] }
     }
 
     /// Reads the `Content-Type` header of a PATCH.
@@ -85,10 +91,6 @@ impl PatchType {
             ))),
         }
     }
-}
-
-fn is_foreign(kind: &Kind) -> bool {
-    kind.group.contains('.') && !kind.group.ends_with(".k8s.io")
 }
 
 /// Checks the query parameters `fieldManager` and `force` of a PATCH.
@@ -134,16 +136,14 @@ fn manager_causes(name: &str) -> Vec<Cause> {
 /// Applies a JSON, merge or strategic merge patch to the current document.
 ///
 /// # Errors
-/// 400 for a body that is no such patch, 413 for too many operations, 422 for one that does not fit the document,
+/// 400 for what is no such patch, 413 for too many operations, 422 for one that does not fit the document,
 /// 415 for [`PatchType::Apply`], which needs [`apply`].
 pub fn apply_patch(
     kind: &Kind,
     patch_type: PatchType,
     current: &Value,
-    patch: &[u8],
+    patch: Value,
 ) -> Result<Value, Status> {
-    let patch: Value = serde_json::from_slice(patch)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     let patched = match patch_type {
         PatchType::Json => json::apply(current, patch)?,
         PatchType::Merge => merge::apply(current, &patch)?,
@@ -159,17 +159,28 @@ pub fn apply_patch(
     }
 }
 
+/// Decodes the body of a patch for [`apply_patch`].
+///
+/// # Errors
+/// 400.
+pub fn decode_patch(body: &[u8]) -> Result<Parsed, Status> {
+    duplicates::parse_json(body).map_err(|error| undecodable(&error))
+}
+
 /// Decodes the body of a server-side apply, YAML or JSON.
 ///
 /// # Errors
 /// 400.
-pub fn decode_apply(body: &[u8]) -> Result<Value, Status> {
+pub fn decode_apply(body: &[u8]) -> Result<Parsed, Status> {
     // Nearly all clients send JSON, which is YAML, but parses faster as what it is.
-    if let Ok(value) = serde_json::from_slice(body) {
-        return Ok(value);
-    }
-    serde_yaml::from_slice(body)
-        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))
+    duplicates::parse_json(body).or_else(|_no_json| {
+        duplicates::parse(serde_yaml::Deserializer::from_slice(body))
+            .map_err(|error| undecodable(&error))
+    })
+}
+
+fn undecodable(error: &impl std::fmt::Display) -> Status {
+    Status::bad_request(format!("error decoding patch: {error}"))
 }
 
 /// 422 for a patch that cannot be applied to this document, in kube-apiserver's words and ours.

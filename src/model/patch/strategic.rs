@@ -210,7 +210,9 @@ fn check_order(patch: &[Value], order: &[Value], key: &str, name: &str) -> Resul
         return Ok(());
     }
     Err(invalid(format!(
-        "The order in patch list:\n{patch:?}\n doesn't match {ELEMENT_ORDER}{name} list:\n{order:?}\n"
+        "The order in patch list:\n{}\n doesn't match {ELEMENT_ORDER}{name} list:\n{}\n",
+        Value::from(patch),
+        Value::from(order)
     )))
 }
 

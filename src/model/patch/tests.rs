@@ -1,9 +1,11 @@
 //! Semantic cases of patches, in the words of the Kubernetes documentation.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
-use crate::model::kind;
+use super::{
+    FieldManager, PatchType, Wanted, apply_patch, check_options, decode_apply, decode_patch,
+};
+use crate::model::{Kind, Status, kind};
 
 const T0: &str = "2026-01-01T00:00:00Z";
 
@@ -11,15 +13,41 @@ fn manager(name: &str) -> FieldManager<'_> {
     FieldManager { name, subresource: "", now: T0.parse().unwrap() }
 }
 
+/// Applies and settles at once, as for a kind without defaults.
+fn apply(
+    kind: &Kind,
+    live: Option<&Value>,
+    config: &Value,
+    manager: &FieldManager<'_>,
+    force: bool,
+) -> Result<Value, Status> {
+    let Wanted { mut document, ownership, .. } = super::apply(kind, live, config, manager, force)?;
+    ownership.settle(kind, live, &mut document)?;
+    Ok(document)
+}
+
+fn record_update(
+    kind: &Kind,
+    live: Option<&Value>,
+    updated: &mut Value,
+    manager: &FieldManager<'_>,
+) {
+    let Wanted { document, ownership, .. } = Wanted::updated(updated.take(), *manager);
+    *updated = document;
+    ownership.settle(kind, live, updated).unwrap();
+}
+
 #[track_caller]
 fn check(kind: &Kind, patch_type: PatchType, current: &Value, patch: &Value, expected: &Value) {
-    let patched = apply_patch(kind, patch_type, current, patch.to_string().as_bytes()).unwrap();
+    let patched = apply_patch(kind, patch_type, current, patch.clone()).unwrap();
     assert_eq!(patched, *expected, "\npatch {patch}\n  got {patched}");
 }
 
 #[track_caller]
 fn fails(kind: &Kind, patch_type: PatchType, current: &Value, patch: &str, code: u16) -> Status {
-    let status = apply_patch(kind, patch_type, current, patch.as_bytes()).unwrap_err();
+    let patch_value = decode_patch(patch.as_bytes()).map(|parsed| parsed.value);
+    let status =
+        patch_value.and_then(|value| apply_patch(kind, patch_type, current, value)).unwrap_err();
     assert_eq!(status.code, code, "{patch}: {status}");
     status
 }
@@ -434,7 +462,19 @@ fn kubectl_takes_over_its_client_side_apply() {
 
 #[test]
 fn apply_bodies_may_be_yaml() {
-    assert_eq!(decode_apply(b"a: [1, 2]\n").unwrap(), json!({"a": [1, 2]}));
-    assert_eq!(decode_apply(b"{\"a\": 1}").unwrap(), json!({"a": 1}));
+    assert_eq!(decode_apply(b"a: [1, 2]\n").unwrap().value, json!({"a": [1, 2]}));
+    assert_eq!(decode_apply(b"{\"a\": 1}").unwrap().value, json!({"a": 1}));
     assert_eq!(decode_apply(b"a: [").unwrap_err().code, 400);
+}
+
+#[test]
+fn a_list_that_is_not_in_its_order_is_shown_as_json() {
+    let patch = r#"{"spec": {"$setElementOrder/ports": [{"port": 2}, {"port": 1}],
+                             "ports": [{"port": 1, "name": "a"}, {"port": 2}]}}"#;
+    let status = fails(&kind::SERVICE, PatchType::Strategic, &json!({"spec": {}}), patch, 400);
+    assert_eq!(
+        status.message,
+        "The order in patch list:\n[{\"port\":1,\"name\":\"a\"},{\"port\":2}]\n doesn't match \
+         $setElementOrder/ports list:\n[{\"port\":2},{\"port\":1}]\n"
+    );
 }

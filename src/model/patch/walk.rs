@@ -98,8 +98,9 @@ fn item_step(keys: &[Key], item: &Value) -> Result<Step, String> {
     if found.is_empty() {
         let names: Vec<&str> = keys.iter().map(|key| key.field).collect();
         return Err(format!(
-            "associative list with keys has an element that omits all key fields {names:?} \
-             (and doesn't have default values for any key fields)"
+            "associative list with keys has an element that omits all key fields [\"{}\"] \
+             (and doesn't have default values for any key fields)",
+            names.join("\" \"")
         ));
     }
     let found: Map<String, Value> = found.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();

@@ -252,7 +252,10 @@ pub(super) mod testing {
     use serde_json::Value;
 
     use crate::{
-        model::{Cause, kind},
+        model::{
+            Cause, kind,
+            patch::{Ownership, Wanted},
+        },
         registry::{
             FieldValidation, Options, Part, View,
             strategy::{Context, Rules},
@@ -274,6 +277,9 @@ pub(super) mod testing {
         }
     }
 
+    static WANTED: Wanted<'static> =
+        Wanted { document: Value::Null, ownership: Ownership::Kept, duplicates: Vec::new() };
+
     /// A context over a view.
     pub(in crate::registry::strategy) fn context<'a>(
         view: &'a View,
@@ -282,7 +288,7 @@ pub(super) mod testing {
     ) -> Context<'a> {
         let field_validation = FieldValidation::Strict;
         let (now, shown) = (Timestamp::UNIX_EPOCH, &kind::CONFIG_MAP);
-        Context { view, options, now, part, shown, seed: 7, field_validation }
+        Context { view, options, now, part, shown, wanted: &WANTED, seed: 7, field_validation }
     }
 
     /// A typed object from JSON.
@@ -300,6 +306,9 @@ pub(super) mod testing {
         let context = context(&view, &options, Part::Main);
         let mut new = object(document);
         (rules.default)(&mut new, old, &context);
+        if let Some(admit) = rules.admit {
+            admit(&mut new, old, &context);
+        }
         (lines(&(rules.validate)(&new, old, &context)), new)
     }
 

@@ -11,12 +11,11 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::Cause,
+    model::{Cause, quantity},
     registry::strategy::{
         checks,
         fields::{is_empty, items, text},
         pod_validation::Place,
-        quantity,
     },
 };
 
@@ -374,7 +373,7 @@ fn http_get(causes: &mut Vec<Cause>, path: &str, action: &HTTPGetAction) {
 }
 
 fn resources(causes: &mut Vec<Cause>, path: &str, resources: &ResourceRequirements) {
-    let amount = |Quantity(text): &Quantity| quantity::parse(text);
+    let amount = |Quantity(text): &Quantity| quantity::nano(text);
     for (kind, map) in [("limits", &resources.limits), ("requests", &resources.requests)] {
         for (name, quantity) in map.iter().flatten() {
             let field = format!("{path}.{kind}[{name}]");

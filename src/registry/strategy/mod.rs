@@ -33,7 +33,6 @@ mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
 mod priority_class;
-mod quantity;
 mod replica_set;
 mod replication_controller;
 mod runtime_class;
@@ -53,7 +52,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, Kind, ObjectKey, Status},
+    model::{Cause, Kind, ObjectKey, Status, canonical, conversion, patch::Wanted},
     registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
 };
 
@@ -65,20 +64,29 @@ pub(crate) struct Context<'a> {
     pub(crate) part: Part,
     /// The kind in whose form the client wrote the object.
     pub(crate) shown: &'static Kind,
+    /// What the client sent, without the document: whose fields they become, and what was wrong with the text.
+    pub(crate) wanted: &'a Wanted<'a>,
     /// Spreads the choice of free addresses and ports.
     pub(crate) seed: u64,
     pub(crate) field_validation: FieldValidation,
 }
 
+/// A rule that changes the new object.
+pub(crate) type Mutate<T> = fn(new: &mut T, old: Option<&T>, context: &Context<'_>);
+/// A rule that changes the new object and tells what it could not.
+pub(crate) type Allocate<T> = fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>;
+
 /// The rules of one kind over its Rust type. `old` is absent on create.
 pub(crate) struct Rules<T> {
     /// Fills in what the client left out, and puts server-owned fields where they belong (a status on create, a
     /// field that an update may not take away). Runs on every write.
-    pub(crate) default: fn(new: &mut T, old: Option<&T>, context: &Context<'_>),
+    pub(crate) default: Mutate<T>,
+    /// What admission plugins of a real cluster add. The client does not own that.
+    pub(crate) admit: Option<Mutate<T>>,
     /// Every rule that is broken.
     pub(crate) validate: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
     /// Chooses addresses and ports that are left open, and checks that requested ones are free.
-    pub(crate) allocate: fn(new: &mut T, old: Option<&T>, context: &Context<'_>) -> Vec<Cause>,
+    pub(crate) allocate: Option<Allocate<T>>,
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
     /// Why the object is refused as a whole, in the words of an admission plugin (403).
@@ -97,8 +105,9 @@ impl<T> Rules<T> {
     /// A kind that is stored as it comes.
     pub(crate) const STORED: Self = Self {
         default: |_, _, _| {},
+        admit: None,
         validate: |_, _, _| Vec::new(),
-        allocate: |_, _, _| Vec::new(),
+        allocate: None,
         claims: |_| Vec::new(),
         refuse: |_, _, _| None,
         warnings: |_| Vec::new(),
@@ -119,8 +128,9 @@ pub(crate) struct Admitted {
 
 /// [`Rules`] without the type.
 pub(crate) trait AnyRules: Sync {
-    /// Reads the document as the kind's type, then defaults, validation, allocation. The error is a 400 for what has
-    /// no meaning (and, if so wished, for unknown fields), or a 422 with every broken rule.
+    /// Reads the document as the kind's type, then defaults, field managers, validation, allocation. Both documents are
+    /// in canonical form, as the result is. The error is a 400 for what has no meaning (and, if so wished, for unknown
+    /// fields), a 409 for fields of another manager, or a 422 with every broken rule.
     fn admit(
         &self,
         kind: &'static Kind,
@@ -148,17 +158,32 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
-        let (mut new, mut warnings) =
-            decode::decode::<T>(kind, document, context.field_validation)?;
+        let (mut new, mut warnings) = decode::decode::<T>(
+            kind,
+            document,
+            context.field_validation,
+            &context.wanted.duplicates,
+        )?;
+        let old_document = old;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
         (self.default)(&mut new, old.as_ref(), context);
+        let mut settled = None;
+        if !context.wanted.ownership.is_kept() {
+            let document = settled.insert(written(kind, &new));
+            settle(kind, old_document, document, context)?;
+        }
+        if let Some(admit) = self.admit {
+            admit(&mut new, old.as_ref(), context);
+        }
         if let Some(why) = (self.refuse)(&new, old.as_ref(), context) {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
         let mut causes = metadata::validate(document, self.name);
         causes.extend((self.validate)(&new, old.as_ref(), context));
-        if causes.is_empty() {
-            causes = (self.allocate)(&mut new, old.as_ref(), context);
+        if let Some(allocate) = self.allocate
+            && causes.is_empty()
+        {
+            causes = allocate(&mut new, old.as_ref(), context);
         }
         if !causes.is_empty() {
             return Err(Status::invalid(kind, name, causes));
@@ -166,7 +191,13 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
         warnings.extend((self.warnings)(&new));
         let claims = (self.claims)(&new);
-        Ok(Admitted { document: decode::encode(&new), claims, old_claims, warnings })
+        let is_final = self.admit.is_none() && self.allocate.is_none();
+        let document = match settled {
+            Some(settled) if is_final => settled,
+            Some(settled) => with_managers_of(settled, written(kind, &new)),
+            None => written(kind, &new),
+        };
+        Ok(Admitted { document, claims, old_claims, warnings })
     }
 
     fn claims(&self, kind: &Kind, document: &Value) -> Vec<Claim> {
@@ -180,6 +211,44 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
     fn undeletable(&self, name: &str) -> Option<&'static str> {
         (self.undeletable)(name)
     }
+}
+
+/// The document of an object in canonical form.
+fn written<T: Serialize>(kind: &Kind, object: &T) -> Value {
+    let mut document = decode::encode(object);
+    canonical::canonicalise(kind, &mut document);
+    document
+}
+
+/// Lets the write's ownership settle on the document, in the form in which the client knows it.
+fn settle(
+    kind: &'static Kind,
+    old: Option<&Value>,
+    document: &mut Value,
+    context: &Context<'_>,
+) -> Result<(), Status> {
+    let shown = context.shown;
+    if *shown == *kind {
+        return context.wanted.ownership.settle(kind, old, document);
+    }
+    let old = old.map(|old| conversion::from_stored(shown, old.clone()));
+    let mut converted = conversion::from_stored(shown, document.clone());
+    context.wanted.ownership.settle(shown, old.as_ref(), &mut converted)?;
+    *document = with_managers_of(converted, document.take());
+    Ok(())
+}
+
+/// The second document with the `managedFields` of the first.
+fn with_managers_of(mut first: Value, mut second: Value) -> Value {
+    const FIELD: &str = "managedFields";
+    let managers = first["metadata"].as_object_mut().and_then(|metadata| metadata.remove(FIELD));
+    if let Some(metadata) = second["metadata"].as_object_mut() {
+        match managers {
+            Some(managers) => metadata.insert(FIELD.to_owned(), managers),
+            None => metadata.remove(FIELD),
+        };
+    }
+    second
 }
 
 /// The rules of a kind.

@@ -7,14 +7,13 @@ use k8s_openapi::{
 use serde_json::{Map, Value};
 
 use crate::{
-    model::Cause,
+    model::{Cause, quantity},
     registry::{
         Part,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
             persistent_volume_claim::{NO_QUANTITY, access_modes, class_and_mode},
-            quantity,
         },
     },
 };
@@ -97,7 +96,7 @@ fn validate_capacity(causes: &mut Vec<Cause>, spec: &PersistentVolumeSpec) {
         causes.push(Cause::not_supported(CAPACITY, checks::shown(&capacity), &[STORAGE]));
     }
     for (resource, amount) in &capacity {
-        let rule = match quantity::parse(&amount.0) {
+        let rule = match quantity::nano(&amount.0) {
             Some(1..) => continue,
             Some(_) => "must be greater than zero",
             None => NO_QUANTITY,

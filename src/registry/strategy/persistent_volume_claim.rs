@@ -8,14 +8,13 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::Cause,
+    model::{Cause, quantity},
     registry::{
         Part,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
             metadata::NameForm,
-            quantity,
         },
     },
 };
@@ -59,7 +58,7 @@ fn validate(
     if let Some(selector) = &spec.selector {
         checks::selector(&mut causes, "spec.selector", selector);
     }
-    match size(spec).map(|size| quantity::parse(&size.0)) {
+    match size(spec).map(|size| quantity::nano(&size.0)) {
         None => causes.push(Cause::required(REQUEST, "")),
         Some(Some(1..)) => {}
         Some(parsed) => {
@@ -137,7 +136,7 @@ fn validate_update(
     if *spec != allowed {
         causes.push(Cause::forbidden("spec", SEALED));
     }
-    let parse = |quantity: Option<&Quantity>| quantity.and_then(|size| quantity::parse(&size.0));
+    let parse = |quantity: Option<&Quantity>| quantity.and_then(|size| quantity::nano(&size.0));
     let capacity = status.capacity.as_ref().and_then(|capacity| capacity.get(STORAGE));
     let wanted = parse(size(spec));
     if wanted < parse(size(before)) && wanted <= Some(parse(capacity).unwrap_or(0)) {

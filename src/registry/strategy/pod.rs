@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind},
+    model::{Cause, kind, quantity},
     registry::{
         Part,
         strategy::{
@@ -12,13 +12,12 @@ use crate::{
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
             priority_class::{Digest, PREEMPT, SYSTEM},
-            quantity,
         },
     },
 };
 
 pub(super) static RULES: Rules<Pod> =
-    Rules { default, validate, refuse, grace_seconds, ..Rules::STORED };
+    Rules { default, admit: Some(admit), validate, refuse, grace_seconds, ..Rules::STORED };
 
 /// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
@@ -28,22 +27,37 @@ const GRACE_SECONDS: i64 = 30;
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
     `spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing \
     tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
-fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
+fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
     if old.is_some() {
         return;
     }
-    admit(spec, context);
     pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
     new.status =
         Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
 }
 
-/// What the admission plugins of a real cluster add to a new pod.
-fn admit(spec: &mut PodSpec, context: &Context<'_>) {
+/// What the admission plugins of a real cluster add. On an update, so that one may leave it out.
+fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
+    let spec = new.spec.get_or_insert_default();
+    match old {
+        None => admit_new(spec, context),
+        Some(old) if context.part == Part::Main => {
+            tolerate_node_taints(spec);
+            if let Some(old) = &old.spec {
+                spec.priority = spec.priority.or(old.priority);
+                spec.preemption_policy =
+                    spec.preemption_policy.take().or(old.preemption_policy.clone());
+            }
+        }
+        Some(_) => {}
+    }
+}
+
+fn admit_new(spec: &mut PodSpec, context: &Context<'_>) {
     fill_text(&mut spec.service_account_name, "default");
     pod_defaults::copy_service_account(spec);
     if let Some(priority) = priority(spec, context) {
@@ -51,6 +65,10 @@ fn admit(spec: &mut PodSpec, context: &Context<'_>) {
         fill(&mut spec.priority, priority.value);
         fill(&mut spec.preemption_policy, priority.preemption);
     }
+    tolerate_node_taints(spec);
+}
+
+fn tolerate_node_taints(spec: &mut PodSpec) {
     let tolerations = spec.tolerations.get_or_insert_default();
     for taint in NODE_TAINTS {
         if !tolerations.iter().any(|toleration| is_tolerated(toleration, taint)) {
@@ -127,7 +145,7 @@ fn qos_class(spec: &PodSpec) -> &'static str {
             let amount = |limits: bool| {
                 let resources = container.resources.as_ref()?;
                 let map = if limits { &resources.limits } else { &resources.requests };
-                quantity::parse(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
+                quantity::nano(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
             };
             let (request, limit) = (amount(false), amount(true));
             any |= request.is_some() || limit.is_some();

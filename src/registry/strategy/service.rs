@@ -25,7 +25,7 @@ use crate::registry::{
 pub(super) static RULES: Rules<Service> = Rules {
     default,
     validate: service_validation::validate,
-    allocate: service_allocation::allocate,
+    allocate: Some(service_allocation::allocate),
     claims,
     warnings,
     name: NameForm::Label,

@@ -21,6 +21,7 @@ fn admit(spec: &Value, old: Option<&Pod>) -> (Vec<String>, Pod) {
         "spec": merged(base, spec)}));
     new.status = old.and_then(|old| old.status.clone());
     default(&mut new, old, &context);
+    super::admit(&mut new, old, &context);
     (lines(&validate(&new, old, &context)), new)
 }
 
@@ -256,8 +257,11 @@ fn updates() {
             "spec: Forbidden: pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)\nspec.enableServiceLinks, spec.hostname"
         ]
     );
+    // What admission gave may be left out.
+    assert_eq!(update(json!({"tolerations": [], "priority": null}), &old), [""; 0]);
+    let (_, tolerant) = admit(&json!({"tolerations": [{"key": "a", "operator": "Exists"}]}), None);
     assert_eq!(
-        update(json!({"tolerations": []}), &old),
+        update(json!({"tolerations": []}), &tolerant),
         [
             "spec.tolerations: Forbidden: existing toleration can not be modified except its tolerationSeconds"
         ]
@@ -334,6 +338,7 @@ fn priorities_come_from_classes() {
         let mut pod: Pod = object(json!({"metadata": {"name": "web"},
             "spec": merged(json!({"containers": [{"name": "a", "image": "a:1"}]}), &spec)}));
         default(&mut pod, None, &context);
+        super::admit(&mut pod, None, &context);
         let why = refuse(&pod, None, &context);
         let spec = pod.spec.unwrap();
         (spec.priority_class_name, spec.priority, spec.preemption_policy, why)

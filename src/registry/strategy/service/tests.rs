@@ -41,7 +41,7 @@ pub(in crate::registry::strategy) fn admit_with(
     (RULES.default)(&mut new, old, &context);
     let mut causes = (RULES.validate)(&new, old, &context);
     if causes.is_empty() {
-        causes = (RULES.allocate)(&mut new, old, &context);
+        causes = RULES.allocate.unwrap()(&mut new, old, &context);
     }
     if causes.is_empty() { Ok(new) } else { Err(lines(&causes)) }
 }
@@ -451,7 +451,7 @@ fn load_balancer_status() {
         new.status = Some(object(json!({"loadBalancer": {"ingress": [status]}})));
         (RULES.default)(&mut new, Some(&old), &context);
         let mut causes = (RULES.validate)(&new, Some(&old), &context);
-        causes.extend((RULES.allocate)(&mut new, Some(&old), &context));
+        causes.extend(RULES.allocate.unwrap()(&mut new, Some(&old), &context));
         (lines(&causes), new)
     };
     let view = View::default();
