@@ -377,6 +377,8 @@ fn manager(name: &str, part: Part) -> FieldManager<'_> {
         Part::Main => "",
         Part::Status => "status",
         Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Finalizers => "finalize",
+        Part::Binding => "binding",
     };
     FieldManager { name, subresource, now: Timestamp::now() }
 }

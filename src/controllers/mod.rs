@@ -194,6 +194,10 @@ pub enum Step {
     Update(ObjectKey, Value),
     /// Replace an object's status; likewise.
     UpdateStatus(ObjectKey, Value),
+    /// Replace the `spec.finalizers` of a Namespace; likewise.
+    Finalize(ObjectKey, Value),
+    /// Put a pod on the node that the document names; likewise.
+    Bind(ObjectKey, Value),
     /// Delete an object if it still has this uid. It is no error when it is gone.
     Delete {
         /// Which.

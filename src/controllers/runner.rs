@@ -13,6 +13,7 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio::{
     task::{JoinError, JoinSet},
     time::Instant,
@@ -240,16 +241,14 @@ impl Runner {
                         }
                     }
                 }
-                Step::Update(key, document) => Ok(self
-                    .registry
-                    .update(&key, Part::Main, document, options)
-                    .await
-                    .map(|_| ())?),
-                Step::UpdateStatus(key, document) => Ok(self
-                    .registry
-                    .update(&key, Part::Status, document, options)
-                    .await
-                    .map(|_| ())?),
+                Step::Update(key, document) => self.update(&key, Part::Main, document).await,
+                Step::UpdateStatus(key, document) => {
+                    self.update(&key, Part::Status, document).await
+                }
+                Step::Finalize(key, document) => {
+                    self.update(&key, Part::Finalizers, document).await
+                }
+                Step::Bind(key, document) => self.update(&key, Part::Binding, document).await,
                 Step::Delete { key, uid, propagation } => {
                     let wanted = uid.clone();
                     let options = DeleteOptions {
@@ -286,6 +285,11 @@ impl Runner {
                 }
             }
         })
+    }
+
+    async fn update(&self, key: &ObjectKey, part: Part, document: Value) -> Result<(), Failure> {
+        let options = WriteOptions::default();
+        Ok(self.registry.update(key, part, document, &options).await.map(|_| ())?)
     }
 
     fn exists(&self, key: &ObjectKey, uid: &str) -> bool {

@@ -64,7 +64,7 @@ impl PatchType {
     /// The media types that PATCH accepts for a kind. As in Kubernetes, kinds that are not its own have no
     /// strategic merge patch (kubectl then makes a merge patch).
     pub fn accepted(kind: &Kind) -> &'static [&'static str] {
-        if is_foreign(kind) { &[JSON, MERGE, APPLY] } else { &[JSON, MERGE, STRATEGIC, APPLY] }
+        if kind.is_native() { &[JSON, MERGE, STRATEGIC, APPLY] } else { &[JSON, MERGE, APPLY] }
     }
 
     /// Reads the `Content-Type` header of a PATCH.
@@ -85,10 +85,6 @@ impl PatchType {
             ))),
         }
     }
-}
-
-fn is_foreign(kind: &Kind) -> bool {
-    kind.group.contains('.') && !kind.group.ends_with(".k8s.io")
 }
 
 /// Checks the query parameters `fieldManager` and `force` of a PATCH.

@@ -32,7 +32,11 @@ fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
-    if old.is_some() {
+    if let Some(old) = old {
+        let (new, old) = (new.status.as_mut(), old.status.as_ref());
+        if let (Some(new), Some(class)) = (new, old.and_then(|old| old.qos_class.as_deref())) {
+            fill_text(&mut new.qos_class, class);
+        }
         return;
     }
     admit(spec, context);
@@ -157,6 +161,7 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
     }
     pod_validation::validate(&mut causes, "spec", spec, Place::Pod);
     match old.and_then(|old| old.spec.as_ref()) {
+        Some(_) if context.part == Part::Binding => {}
         Some(old) => validate_update(&mut causes, spec, old),
         None => {
             if !is_empty(&spec.ephemeral_containers) {
@@ -235,8 +240,7 @@ fn tolerations(causes: &mut Vec<Cause>, new: &[Toleration], old: &[Toleration]) 
     }
 }
 
-/// The old spec with those changes of the new one that an update may make. Binding (`nodeName`, once) is among them:
-/// the binding subresource and the scheduler write it so.
+/// The old spec with those changes of the new one that an update may make.
 fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
     let mut spec = new.clone();
     for (new, old) in spec.containers.iter_mut().zip(&old.containers) {
@@ -252,9 +256,6 @@ fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
         && spec.termination_grace_period_seconds == Some(1)
     {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
-    }
-    if text(&old.node_name).is_empty() {
-        spec.node_name.clone_from(&old.node_name);
     }
     if !is_empty(&old.scheduling_gates) {
         let kept = old.node_selector.iter().flatten();

@@ -245,7 +245,10 @@ fn updates() {
     assert_eq!(update(json!({}), &old), [""; 0]);
     assert_eq!(update(image, &old), [""; 0]);
     assert_eq!(update(json!({"activeDeadlineSeconds": 5}), &old), [""; 0]);
-    assert_eq!(update(json!({"nodeName": "node-1"}), &old), [""; 0]);
+    assert!(
+        update(json!({"nodeName": "node-1"}), &old)[0].ends_with("\nspec.nodeName"),
+        "it is bound"
+    );
     assert_eq!(
         update(more, &old),
         ["spec.containers: Forbidden: pod updates may not add or remove containers"]
@@ -360,5 +363,18 @@ fn priorities_come_from_classes() {
         ),
     ] {
         assert_eq!(admitted(spec.clone()).3.as_deref(), Some(expected), "{spec}");
+    }
+}
+
+#[test]
+fn the_class_of_quality_stays_when_a_status_leaves_it_out() {
+    let (_, old) = admit(&json!({}), None);
+    let (view, options) = (View::default(), options());
+    let context = context(&view, &options, Part::Status);
+    for (class, faults) in [(Value::Null, 0), (json!("BestEffort"), 0), (json!("Guaranteed"), 1)] {
+        let mut new = old.clone();
+        new.status = object(json!({"phase": "Running", "qosClass": class}));
+        default(&mut new, Some(&old), &context);
+        assert_eq!(validate(&new, Some(&old), &context).len(), faults, "{class}");
     }
 }
