@@ -24,7 +24,7 @@ use crate::{
         Kind, Object, Status, kind,
         patch::{self, FieldManager, PatchType},
     },
-    registry::{DeleteOptions, Part, ROUTED, View, Written},
+    registry::{DeleteOptions, Part, Propagation, ROUTED, View, Written},
 };
 
 /// One request about a resource.
@@ -320,7 +320,7 @@ impl Request {
     }
 
     /// Records in `managedFields` who made the new document.
-    fn track(&self, old: Option<&Value>, document: &mut Value, part: Part) {
+    pub(crate) fn track(&self, old: Option<&Value>, document: &mut Value, part: Part) {
         let name = self.manager();
         patch::record_update(self.target.kind, old, document, &manager(&name, part));
     }
@@ -346,10 +346,11 @@ impl Request {
                 .map_err(|error| Status::bad_request(format!("DeleteOptions: {error}")))?
         };
         let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
-        let mut policy = propagation(policy)?;
-        if body.orphan_dependents == Some(true) {
-            policy = crate::registry::Propagation::Orphan;
-        }
+        let policy = match body.orphan_dependents {
+            Some(true) => Some(Propagation::Orphan),
+            Some(false) => Some(Propagation::Background),
+            None => propagation(policy)?,
+        };
         let preconditions = body.preconditions.unwrap_or_default();
         let revision =
             preconditions.resource_version.map(|version| version.parse()).transpose().map_err(

@@ -253,7 +253,7 @@ impl Runner {
                     let wanted = uid.clone();
                     let options = DeleteOptions {
                         uid: Some(wanted),
-                        propagation,
+                        propagation: Some(propagation),
                         ..DeleteOptions::default()
                     };
                     match self.registry.delete(&key, &options).await {

@@ -1,4 +1,5 @@
-//! `namespaces/finalize`: changes only `spec.finalizers`; the last one gone ends a terminating namespace.
+//! `namespaces/finalize`: changes only `spec.finalizers`, whether the namespace is terminating or not; the last one gone
+//! ends a terminating one.
 
 use axum::response::Response;
 use http::StatusCode;
@@ -16,9 +17,16 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let options = request.query.write_options()?;
     let written = api
         .registry
-        .modify(&key, Part::Main, &options, |namespace| {
-            let mut namespace = parsed(namespace)?;
+        .modify(&key, Part::Finalizers, &options, |old| {
+            let old = parsed(old)?;
+            let mut namespace = old.clone();
             namespace["spec"]["finalizers"] = document["spec"]["finalizers"].clone();
+            for identity in ["name", "uid", "resourceVersion"] {
+                if let Some(value) = document["metadata"].get(identity) {
+                    namespace["metadata"][identity] = value.clone();
+                }
+            }
+            request.track(Some(&old), &mut namespace, Part::Finalizers);
             Ok(namespace)
         })
         .await?;

@@ -148,6 +148,8 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
+        let metadata_changes =
+            old.map(|old| metadata::validate_update(document, old)).unwrap_or_default();
         let (mut new, mut warnings) =
             decode::decode::<T>(kind, document, context.field_validation)?;
         let old = old.map(|old| decode::typed::<T>(kind, old)).transpose()?;
@@ -156,6 +158,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
         let mut causes = metadata::validate(document, self.name);
+        causes.extend(metadata_changes);
         causes.extend((self.validate)(&new, old.as_ref(), context));
         if causes.is_empty() {
             causes = (self.allocate)(&mut new, old.as_ref(), context);
