@@ -21,6 +21,7 @@ mod namespace;
 pub mod notices;
 mod ownership;
 mod pod;
+mod pod_gc;
 pub mod policies;
 mod queue;
 mod replica_set;
@@ -64,6 +65,7 @@ pub fn all() -> Vec<&'static Controller> {
         &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
         &taint_eviction::CONTROLLER,
+        &pod_gc::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,
         &endpoint_slice_mirroring::CONTROLLER,
