@@ -13,7 +13,7 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     task::{JoinError, JoinSet},
     time::Instant,
@@ -23,8 +23,9 @@ use tracing::Instrument;
 
 use crate::{
     controllers::{
-        Controller, Note, Options, Plan, Step, World,
+        Controller, Note, Options, Plan, Step, World, document,
         queue::{Outcome, Queue},
+        replica_set::REPLICA_FAILURE,
     },
     model::{Kind, Object, ObjectKey, Status, kind},
     registry::{DeleteOptions, Part, Registry, View, WriteOptions},
@@ -322,8 +323,33 @@ impl Runner {
             let (about, uid) = (planned.clone(), owner.metadata.uid.clone());
             let note = Note { about, uid, warning: true, reason: "FailedCreate", message };
             self.registry.record(controller.name, &note).await;
+            self.tell_replica_failure(owner, &status).await;
         }
         Err(status.into())
+    }
+
+    /// Says in the status of a ReplicaSet or ReplicationController why it has not its pods; its controller takes that back.
+    async fn tell_replica_failure(&self, owner: &Object, why: &Status) {
+        if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&owner.key.kind) {
+            return;
+        }
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({"type": REPLICA_FAILURE, "status": "True", "reason": "FailedCreate",
+            "message": why.to_string(), "lastTransitionTime": now});
+        let options = WriteOptions::default();
+        let told = self.registry.modify(&owner.key, Part::Status, &options, |found| {
+            let mut document = document(found);
+            let conditions = document["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.unwrap_or_default();
+            if !conditions.iter().any(|condition| condition["type"] == REPLICA_FAILURE) {
+                conditions.push(condition.clone());
+                document["status"]["conditions"] = conditions.into();
+            }
+            Ok(document)
+        });
+        if let Err(status) = told.await {
+            tracing::debug!(key = %owner.key, %status, "a replica failure could not be told");
+        }
     }
 }
 

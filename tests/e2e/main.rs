@@ -49,6 +49,8 @@ mod kubeconfig;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod needs;
+#[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
 mod output;

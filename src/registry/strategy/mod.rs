@@ -29,6 +29,7 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_admission;
 mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;

@@ -1,6 +1,6 @@
 //! Pods: defaults that admission adds on real clusters, quality of service, and which fields an update may change.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
     model::{Cause, kind},
@@ -9,6 +9,7 @@ use crate::{
         strategy::{
             Context, Rules, address, checks, ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
+            pod_admission,
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
             priority_class::{Digest, PREEMPT, SYSTEM},
@@ -39,17 +40,34 @@ fn default(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
         }
         return;
     }
-    admit(spec, context);
+    admit(spec, new.metadata.namespace.as_deref().unwrap_or_default(), context);
     pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
-    new.status =
-        Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
+    let conditions = (!is_empty(&spec.scheduling_gates)).then(|| vec![gated()]);
+    new.status = Some(PodStatus {
+        phase: Some("Pending".to_owned()),
+        qos_class,
+        conditions,
+        ..PodStatus::default()
+    });
+}
+
+/// What a pod says that no scheduler may look at yet.
+fn gated() -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
+    }
 }
 
 /// What the admission plugins of a real cluster add to a new pod.
-fn admit(spec: &mut PodSpec, context: &Context<'_>) {
+fn admit(spec: &mut PodSpec, namespace: &str, context: &Context<'_>) {
     fill_text(&mut spec.service_account_name, "default");
     pod_defaults::copy_service_account(spec);
+    pod_admission::add_account(spec, namespace, context);
     if let Some(priority) = priority(spec, context) {
         spec.priority_class_name = Some(priority.class).filter(|name| !name.is_empty());
         fill(&mut spec.priority, priority.value);
@@ -67,6 +85,7 @@ fn admit(spec: &mut PodSpec, context: &Context<'_>) {
             });
         }
     }
+    pod_admission::add_runtime_class(spec, context);
 }
 
 /// What admission plugin Priority computes.
@@ -98,9 +117,18 @@ fn priority(spec: &PodSpec, context: &Context<'_>) -> Option<Priority> {
     Some(Priority { class, value, preemption })
 }
 
-/// As admission plugin Priority.
+/// As the admission plugins, in their order.
 fn refuse(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Option<String> {
     let spec = new.spec.as_ref().filter(|_| old.is_none())?;
+    let namespace = new.metadata.namespace.as_deref().unwrap_or_default();
+    pod_admission::refuse_account(spec, namespace, context)
+        .or_else(|| refuse_priority(spec, context))
+        .or_else(|| pod_admission::refuse_node_selector(spec, context))
+        .or_else(|| pod_admission::refuse_runtime_class(spec, context))
+}
+
+/// As admission plugin Priority.
+fn refuse_priority(spec: &PodSpec, context: &Context<'_>) -> Option<String> {
     let Some(Priority { value, preemption, .. }) = priority(spec, context) else {
         let name = text(&spec.priority_class_name);
         return Some(format!("no PriorityClass with name {name} was found"));

@@ -234,7 +234,7 @@ fn pod_rules() {
 
 #[test]
 fn updates() {
-    let (_, old) = admit(&json!({}), None);
+    let (_, old) = admit(&json!({"automountServiceAccountToken": false}), None);
     let update = |change: Value, old: &Pod| {
         let live = shown(&old.spec);
         admit(&merged(live, &change), Some(old)).0
@@ -377,4 +377,14 @@ fn the_class_of_quality_stays_when_a_status_leaves_it_out() {
         default(&mut new, Some(&old), &context);
         assert_eq!(validate(&new, Some(&old), &context).len(), faults, "{class}");
     }
+}
+
+#[test]
+fn a_gated_pod_is_not_scheduled() {
+    let (_, pod) = admit(&json!({"schedulingGates": [{"name": "example.com/g"}]}), None);
+    assert_eq!(
+        shown(&pod.status)["conditions"],
+        json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates"}])
+    );
 }
