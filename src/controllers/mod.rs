@@ -23,6 +23,7 @@ mod ownership;
 mod pod;
 mod pod_gc;
 pub mod policies;
+mod protection;
 mod queue;
 mod replica_set;
 mod replication_controller;
@@ -73,6 +74,8 @@ pub fn all() -> Vec<&'static Controller> {
         &service_account::CONTROLLER,
         &service_account_token::CONTROLLER,
         &service_cidr::CONTROLLER,
+        &protection::CLAIMS,
+        &protection::VOLUMES,
         &namespace::CONTROLLER,
         &kept::CONTROLLER,
         &garbage::CONTROLLER,

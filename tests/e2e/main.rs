@@ -81,6 +81,8 @@ mod unfinished;
 #[cfg(test)]
 mod unreadable;
 #[cfg(test)]
+mod upkeep;
+#[cfg(test)]
 mod watch;
 #[cfg(test)]
 mod workload_kinds;

@@ -47,6 +47,8 @@ mod stateful_set;
 mod workload;
 
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
+pub(crate) use persistent_volume::VOLUME_PROTECTION;
+pub(crate) use persistent_volume_claim::CLAIM_PROTECTION;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
