@@ -86,12 +86,12 @@ impl Encoder {
         match self.form {
             Form::Table(include) => self.pieces.share(table::row_of(&object, self.now, include)),
             Form::Metadata => self.pieces.share(table::partial(&object)),
-            Form::Json if self.kind.is_custom() => self.pieces.document(&object),
+            Form::Json if !self.kind.is_native() => self.pieces.document(&object),
             Form::Json => self.pieces.item(&object),
             // Sequences of one item each, one after the other, are the sequence of all.
             Form::Yaml => match object.parse::<Value>() {
                 Ok(mut document) => {
-                    if let (false, Some(fields)) = (self.kind.is_custom(), document.as_object_mut())
+                    if let (true, Some(fields)) = (self.kind.is_native(), document.as_object_mut())
                     {
                         fields.retain(|name, _| name != "kind" && name != "apiVersion");
                     }
@@ -108,7 +108,7 @@ impl Encoder {
         let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
         if self.form == Form::Json && stored() {
             let length = |object: &Arc<Object>| {
-                if self.kind.is_custom() { object.document_len() } else { object.item_len() }
+                if !self.kind.is_native() { object.document_len() } else { object.item_len() }
             };
             let documents: usize = objects.iter().map(length).sum();
             let separators = objects.len().saturating_sub(1);

@@ -215,11 +215,12 @@ impl Query {
 }
 
 /// `propagationPolicy` as a query parameter or in DeleteOptions.
-pub(crate) fn propagation(text: &str) -> Result<Propagation, Status> {
+pub(crate) fn propagation(text: &str) -> Result<Option<Propagation>, Status> {
     match text {
-        "" | "Background" => Ok(Propagation::Background),
-        "Foreground" => Ok(Propagation::Foreground),
-        "Orphan" => Ok(Propagation::Orphan),
+        "" => Ok(None),
+        "Background" => Ok(Some(Propagation::Background)),
+        "Foreground" => Ok(Some(Propagation::Foreground)),
+        "Orphan" => Ok(Some(Propagation::Orphan)),
         other => Err(Status::bad_request(format!(
             "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\""
         ))),

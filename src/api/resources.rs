@@ -27,7 +27,7 @@ use crate::{
         patch::{self, FieldManager, PatchType, Wanted},
         wording,
     },
-    registry::{DeleteOptions, Part, ROUTED, View, Written},
+    registry::{DeleteOptions, Part, Propagation, ROUTED, View, Written},
 };
 
 /// How often a server-side apply starts anew because the object came or went meanwhile.
@@ -364,10 +364,11 @@ impl Request {
             })?
         };
         let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
-        let mut policy = propagation(policy)?;
-        if body.orphan_dependents == Some(true) {
-            policy = crate::registry::Propagation::Orphan;
-        }
+        let policy = match body.orphan_dependents {
+            Some(true) => Some(Propagation::Orphan),
+            Some(false) => Some(Propagation::Background),
+            None => propagation(policy)?,
+        };
         let preconditions = body.preconditions.unwrap_or_default();
         let revision =
             preconditions.resource_version.map(|version| version.parse()).transpose().map_err(
@@ -395,6 +396,8 @@ pub(crate) fn manager(name: &str, part: Part) -> FieldManager<'_> {
         Part::Main => "",
         Part::Status => "status",
         Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Finalizers => "finalize",
+        Part::Binding => "binding",
     };
     FieldManager { name, subresource, now: Timestamp::now() }
 }

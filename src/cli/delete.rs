@@ -52,6 +52,8 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     for key in targets {
         let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
+        // As kubectl: what a Job has made goes with it.
+        let path = format!("{path}?propagationPolicy=Background");
         cluster
             .request(Method::DELETE, &path, &[], Vec::new())
             .await

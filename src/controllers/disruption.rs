@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use k8s_openapi::{
     api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec, PodDisruptionBudgetStatus},
     apimachinery::pkg::{
-        apis::meta::v1::{Condition, Time},
+        apis::meta::v1::{self as meta, Condition, Time},
         util::intstr::IntOrString,
     },
 };
@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership, pod::Pod},
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{Kind, LabelSelector, Object, ObjectKey, OwnerReference, kind},
     registry::View,
 };
 
@@ -68,8 +68,8 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let selected = selector.iter().flat_map(|selector| {
         world.view.matching(&kind::POD, &key.namespace, selector).map(Pod::of)
     });
-    let pods: Vec<_> = selected.filter(|pod| !pod.is_finished()).collect();
-    let (expected, desired) = match bounds(world.view, &spec, &pods) {
+    let pods: Vec<_> = selected.collect();
+    let Bounds { expected, desired, unmanaged } = match bounds(world.view, &spec, &pods) {
         Ok(bounds) => bounds,
         Err(reason) => {
             // Nothing may go as long as that is so.
@@ -77,7 +77,8 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
                 PodDisruptionBudgetStatus { disruptions_allowed: Some(0), ..old.clone() };
             set_condition(&mut status, world, object, false, "SyncFailed", &reason);
             let told = status != old;
-            let note = Step::warning(object, "CalculateExpectedPodCountFailed", reason);
+            let message = format!("Failed to calculate the number of expected pods: {reason}");
+            let note = Step::warning(object, "CalculateExpectedPodCountFailed", message);
             let steps = if told {
                 Step::status(object, &status).into_iter().chain([note]).collect()
             } else {
@@ -111,31 +112,63 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         steps.push(Step::note(object, "NoPods", message));
     }
     if status != old {
+        if unmanaged {
+            let selector = spec.selector.as_ref().map(printed).unwrap_or_default();
+            steps.push(Step::warning(object, "UnmanagedPods", unmanaged_pods(&selector)));
+        }
         steps.extend(Step::status(object, &status));
     }
     Plan { steps, requeue: wait }
 }
 
-/// How many pods there should be, and how many of them must stay healthy.
-fn bounds(
-    view: &View,
-    spec: &PodDisruptionBudgetSpec,
-    pods: &[Pod<'_>],
-) -> Result<(i32, i32), String> {
-    let count = || i32::try_from(pods.len()).unwrap_or(i32::MAX);
+/// How many pods there should be, how many of them must stay healthy, and whether some have no controller that would tell.
+#[derive(Debug, Default, PartialEq)]
+struct Bounds {
+    expected: i32,
+    desired: i32,
+    unmanaged: bool,
+}
+
+fn bounds(view: &View, spec: &PodDisruptionBudgetSpec, pods: &[Pod<'_>]) -> Result<Bounds, String> {
+    let count = i32::try_from(pods.len()).unwrap_or(i32::MAX);
     match (&spec.max_unavailable, &spec.min_available) {
         (Some(unavailable), _) => {
-            let expected = expected(view, pods)?;
-            let unavailable = scaled(unavailable, expected);
-            Ok((expected, expected.saturating_sub(unavailable).max(0)))
+            let (expected, unmanaged) = expected(view, pods)?;
+            let desired = expected.saturating_sub(scaled(unavailable, expected)).max(0);
+            Ok(Bounds { expected, desired, unmanaged })
         }
-        (None, Some(IntOrString::Int(available))) => Ok((count(), *available)),
+        (None, Some(IntOrString::Int(available))) => {
+            Ok(Bounds { expected: count, desired: *available, unmanaged: false })
+        }
         (None, Some(available)) => {
-            let expected = expected(view, pods)?;
-            Ok((expected, scaled(available, expected)))
+            let (expected, unmanaged) = expected(view, pods)?;
+            Ok(Bounds { expected, desired: scaled(available, expected), unmanaged })
         }
-        (None, None) => Ok((count(), 0)),
+        (None, None) => Ok(Bounds::default()),
     }
+}
+
+fn unmanaged_pods(selector: &str) -> String {
+    format!(
+        "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status \
+         of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods \
+         please set \".spec.minAvailable\" field of the PDB to an integer value."
+    )
+}
+
+/// A selector as Kubernetes prints it into messages.
+fn printed(selector: &meta::LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten();
+    let labels: String = labels.map(|(key, value)| format!("{key}: {value},")).collect();
+    let expressions = selector.match_expressions.iter().flatten().map(|expression| {
+        let values = expression.values.as_deref().unwrap_or_default().join(" ");
+        let (key, operator) = (&expression.key, &expression.operator);
+        format!("LabelSelectorRequirement{{Key:{key},Operator:{operator},Values:[{values}],}},")
+    });
+    let expressions: String = expressions.collect();
+    format!(
+        "&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}"
+    )
 }
 
 /// A count, or a percentage rounded up.
@@ -150,37 +183,50 @@ fn scaled(value: &IntOrString, of: i32) -> i32 {
     }
 }
 
-/// The wanted replicas of all that manages the pods.
-fn expected(view: &View, pods: &[Pod<'_>]) -> Result<i32, String> {
+/// The wanted replicas of all that manages the pods, and whether nothing manages some. Those do not count.
+fn expected(view: &View, pods: &[Pod<'_>]) -> Result<(i32, bool), String> {
     let mut scales: BTreeMap<String, i32> = BTreeMap::new();
+    let mut unmanaged = false;
     for pod in pods {
-        let mut manager = None;
-        let mut next = pod.object.as_ref();
-        // A ReplicaSet's scale is decided by its Deployment.
-        for _hop in 0..OWNERS_MAX {
-            let Some(owner) = next.controller() else { break };
-            let key = ownership::owner_key(next, owner);
-            let found = key.and_then(|key| view.get(&key));
-            let Some(found) = found.filter(|found| found.metadata.uid == owner.uid) else { break };
-            manager = Some(found);
-            next = found;
-        }
-        let Some(manager) = manager.filter(|manager| manager.key.kind.has_scale) else {
-            let name = &pod.object.key.name;
-            return Err(match pod.object.controller() {
-                None => format!("found no controller ref for pod \"{name}\""),
-                Some(owner) => {
-                    format!(
-                        "{}.{} does not implement the scale subresource",
-                        owner.kind, owner.api_version
-                    )
-                }
-            });
+        let Some(owner) = pod.object.controller() else {
+            unmanaged = true;
+            continue;
+        };
+        let manager = manager(view, pod.object).filter(|manager| manager.key.kind.has_scale);
+        let Some(manager) = manager else {
+            return Err(why_unscaled(&pod.object.key.name, owner));
         };
         let replicas = manager.parse::<Scaled>().unwrap_or_default().spec.replicas.unwrap_or(1);
         scales.insert(manager.metadata.uid.clone(), replicas);
     }
-    Ok(scales.values().fold(0_i32, |sum, replicas| sum.saturating_add(*replicas)))
+    Ok((scales.values().fold(0_i32, |sum, replicas| sum.saturating_add(*replicas)), unmanaged))
+}
+
+/// The last one in the row of controllers: a ReplicaSet's scale is decided by its Deployment.
+fn manager<'a>(view: &'a View, object: &'a Object) -> Option<&'a Object> {
+    let mut manager = None;
+    let mut next = object;
+    for _hop in 0..OWNERS_MAX {
+        let Some(owner) = next.controller() else { break };
+        let found = ownership::owner_key(next, owner).and_then(|key| view.get(&key));
+        let Some(found) = found.filter(|found| found.metadata.uid == owner.uid) else { break };
+        manager = Some(found.as_ref());
+        next = found;
+    }
+    manager
+}
+
+/// Why nothing tells how many pods there should be.
+fn why_unscaled(pod: &str, owner: &OwnerReference) -> String {
+    let OwnerReference { api_version, kind: name, .. } = owner;
+    match kind::by_api_version(api_version, name) {
+        None => format!("no matches for kind {name:?} in version {api_version:?}"),
+        Some(kind) if !kind.has_scale => {
+            let Kind { group, version, plural, .. } = kind;
+            format!("{group}/{version}, Resource={plural} does not implement the scale subresource")
+        }
+        Some(_) => format!("found no controllers for pod {pod:?}"),
+    }
 }
 
 /// Pods whose eviction was granted and whose deletion is still to be seen.
@@ -304,16 +350,75 @@ spec: {selector: {matchLabels: {app: web}}}
         assert_eq!(cluster.get(&key)["status"]["expectedPods"], 4);
     }
 
-    #[test]
-    fn pods_without_a_scale() {
+    /// A budget over the four ready pods of a ReplicaSet and a ready one of this owner.
+    fn with_another(spec: &Value, owner: &Value) -> (Value, Vec<String>) {
         let mut cluster = Cluster::of(WEB);
         let key = ObjectKey::new(&kind::POD_DISRUPTION_BUDGET, "default", "web");
-        cluster.edit(&key, |budget| budget["spec"]["maxUnavailable"] = 1.into());
-        cluster.insert(&json!({"apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": "bare", "labels": {"app": "web"}}}));
+        cluster.edit(&key, |budget| json_patch::merge(&mut budget["spec"], spec));
+        cluster.settle(&[&replica_set::CONTROLLER], |_| {});
+        cluster.run_pods(4);
+        let another = cluster
+            .insert(&json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n1"},
+            "metadata": {"name": "another", "labels": {"app": "web"}, "ownerReferences": owner}}));
+        cluster.ready(&another);
         cluster.settle(&[&CONTROLLER], |_| {});
-        let status = cluster.get(&key)["status"].clone();
-        assert_eq!(status["conditions"][0]["reason"], "SyncFailed");
-        assert_eq!(status["disruptionsAllowed"], 0);
+        (cluster.get(&key)["status"].clone(), cluster.events)
+    }
+
+    #[test]
+    fn pods_without_a_controller_are_told_and_do_not_count() {
+        let told = "UnmanagedPods Pods selected by this PodDisruptionBudget (selector: &LabelSelector{MatchLabels:\
+            map[string]string{app: web,},MatchExpressions:[]LabelSelectorRequirement{},}) were found to be unmanaged. ";
+        for (spec, (expected, desired, allowed), unmanaged) in [
+            (json!({"maxUnavailable": 1}), (4, 3, 2), true),
+            (json!({"minAvailable": "50%"}), (4, 2, 3), true),
+            (json!({"minAvailable": 3}), (5, 3, 2), false),
+        ] {
+            let (status, events) = with_another(&spec, &json!([]));
+            let counts =
+                ["expectedPods", "desiredHealthy", "disruptionsAllowed"].map(|f| &status[f]);
+            assert_eq!(counts, [&json!(expected), &json!(desired), &json!(allowed)], "{spec}");
+            assert_eq!(status["currentHealthy"], 5);
+            assert_eq!(status["conditions"][0]["reason"], "SufficientPods");
+            assert_eq!(events.iter().any(|event| event.starts_with(told)), unmanaged, "{events:?}");
+        }
+    }
+
+    #[test]
+    fn selectors_in_messages() {
+        let selector: meta::LabelSelector =
+            serde_json::from_value(json!({"matchLabels": {"b": "2", "a": "1"},
+            "matchExpressions": [{"key": "c", "operator": "In", "values": ["x", "y"]},
+                                 {"key": "d", "operator": "Exists"}]}))
+            .unwrap();
+        assert_eq!(
+            printed(&selector),
+            "&LabelSelector{MatchLabels:map[string]string{a: 1,b: 2,},MatchExpressions:[]LabelSelectorRequirement{\
+             LabelSelectorRequirement{Key:c,Operator:In,Values:[x y],},\
+             LabelSelectorRequirement{Key:d,Operator:Exists,Values:[],},},}"
+        );
+    }
+
+    #[test]
+    fn controllers_without_a_scale_are_an_error() {
+        for (version, name, why) in [
+            ("batch/v1", "Job", "batch/v1, Resource=jobs does not implement the scale subresource"),
+            ("example.com/v1", "Web", "no matches for kind \"Web\" in version \"example.com/v1\""),
+            ("apps/v1", "ReplicaSet", "found no controllers for pod \"another\""),
+        ] {
+            let owner = json!([{"apiVersion": version, "kind": name, "name": "gone", "uid": "gone",
+                "controller": true}]);
+            let (status, events) = with_another(&json!({"maxUnavailable": 1}), &owner);
+            let condition = &status["conditions"][0];
+            assert_eq!(
+                (&condition["reason"], &condition["message"]),
+                (&json!("SyncFailed"), &json!(why))
+            );
+            assert_eq!(status["disruptionsAllowed"], 0);
+            let event = format!(
+                "CalculateExpectedPodCountFailed Failed to calculate the number of expected pods: {why}"
+            );
+            assert!(events.contains(&event), "{events:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, document,
         ownership::{self, owner_key},
     },
-    model::{Object, ObjectKey, OwnerReference},
+    model::{Object, ObjectKey, OwnerReference, kind},
     registry::{Propagation, View},
 };
 
@@ -92,9 +92,15 @@ enum Owner {
     Waiting,
 }
 
-/// Decides about an object by the state of its owners, as Kubernetes' collector does.
+/// Decides about an object by the state of its owners, as Kubernetes' collector does. A cluster-scoped object that names
+/// an owner with a namespace stays: where that owner is cannot be known.
 fn judge(view: &View, object: &Object) -> Plan {
     let references = &object.metadata.owner_references;
+    if !object.key.kind.namespaced
+        && let Some(owner) = references.iter().find(|owner| has_namespace(owner))
+    {
+        return vec![not_in_namespace(object, owner)].into();
+    }
     let states: Vec<_> = references.iter().map(|owner| state(view, object, owner)).collect();
     if references.is_empty() || states.iter().all(|state| *state == Owner::Present) {
         return Plan::nothing();
@@ -112,14 +118,54 @@ fn judge(view: &View, object: &Object) -> Plan {
         }
         return vec![Step::Update(object.key.clone(), document)].into();
     }
-    let has_dependents = view.dependents(&object.metadata.uid).next().is_some();
-    let propagation = if states.contains(&Owner::Waiting) && has_dependents {
+    let elsewhere = references.iter().find(|owner| is_elsewhere(view, object, owner));
+    let mut steps: Vec<_> =
+        elsewhere.into_iter().map(|owner| not_in_namespace(object, owner)).collect();
+    let (key, uid) = (object.key.clone(), object.metadata.uid.clone());
+    let propagation = propagation(view, object, &states);
+    steps.push(Step::Delete { key, uid, propagation });
+    steps.into()
+}
+
+/// What becomes of the dependents of an object that goes: finalizers that it has already are honoured.
+fn propagation(view: &View, object: &Object, owners: &[Owner]) -> Propagation {
+    let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
+    let mut dependents = view.dependents(&object.metadata.uid);
+    if owners.contains(&Owner::Waiting) && dependents.next().is_some() {
+        Propagation::Foreground
+    } else if has(ORPHAN) {
+        Propagation::Orphan
+    } else if has(FOREGROUND) {
         Propagation::Foreground
     } else {
         Propagation::Background
+    }
+}
+
+fn has_namespace(owner: &OwnerReference) -> bool {
+    kind::by_api_version(&owner.api_version, &owner.kind).is_some_and(|kind| kind.namespaced)
+}
+
+/// Whether the owner is there, but in another namespace than the object, which counts as absent.
+fn is_elsewhere(view: &View, object: &Object, owner: &OwnerReference) -> bool {
+    let Some(key) = owner_key(object, owner).filter(|key| key.kind.namespaced) else {
+        return false;
     };
-    let (key, uid) = (object.key.clone(), object.metadata.uid.clone());
-    vec![Step::Delete { key, uid, propagation }].into()
+    let namespaces = view.list(&kind::NAMESPACE, None).map(|namespace| namespace.key.name.clone());
+    namespaces.filter(|namespace| *namespace != key.namespace).any(|namespace| {
+        let there = ObjectKey { namespace, ..key.clone() };
+        view.get(&there).is_some_and(|found| found.metadata.uid == owner.uid)
+    })
+}
+
+fn not_in_namespace(object: &Object, owner: &OwnerReference) -> Step {
+    let OwnerReference { api_version, kind, name, uid, .. } = owner;
+    let namespace = &object.key.namespace;
+    let message = format!(
+        "ownerRef [{api_version}/{kind}, namespace: {namespace}, name: {name}, uid: {uid}] does not exist in \
+         namespace {namespace:?}"
+    );
+    Step::warning(object, "OwnerRefInvalidNamespace", message)
 }
 
 /// An owner of a kind that is not served here counts as present, and so does one that cannot be read: nothing is known
@@ -142,7 +188,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{controllers::testing::Cluster, model::kind};
+    use crate::controllers::testing::Cluster;
 
     fn object(kind: &str, name: &str, owners: &[(&str, &str)]) -> Value {
         let owners: Vec<_> = owners
@@ -209,5 +255,55 @@ mod tests {
         cluster.settle(&[&CONTROLLER], |_| {});
         assert!(cluster.get(&key).is_null());
         assert_eq!(names(&cluster), ["foreign", "p", "q", "other", "r"]);
+    }
+
+    /// What is left, and the Events, when an object of a kind names an owner that stands in namespace `default`.
+    fn named(kind: &str, namespace: Option<&str>, owner: &str, uid: &str) -> (bool, Vec<String>) {
+        let mut cluster = Cluster::of(
+            "{apiVersion: v1, kind: Namespace, metadata: {name: default}}
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: other}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: s, uid: s-uid}}
+---
+{apiVersion: v1, kind: Node, metadata: {name: n, uid: n-uid}}
+",
+        );
+        let name = if owner == "Node" { "n" } else { "s" };
+        let (group, name) =
+            (if kind == "ClusterRole" { "rbac.authorization.k8s.io/v1" } else { "v1" }, name);
+        let key =
+            cluster.insert(&json!({"apiVersion": group, "kind": kind, "metadata": {"name": "x",
+            "namespace": namespace, "ownerReferences": [
+                {"apiVersion": "v1", "kind": owner, "name": name, "uid": uid}]}}));
+        let plan = cluster.plan(&CONTROLLER, &key);
+        plan.steps.into_iter().for_each(|step| cluster.apply(step));
+        (!cluster.get(&key).is_null(), cluster.events)
+    }
+
+    #[test]
+    fn owners_in_the_wrong_place() {
+        let told = |namespace: &str| {
+            vec![format!(
+                "OwnerRefInvalidNamespace ownerRef [v1/Secret, namespace: {namespace}, name: s, uid: s-uid] does not \
+                 exist in namespace \"{namespace}\""
+            )]
+        };
+        for (kind, namespace, owner, uid, stays, events) in [
+            ("Namespace", None, "Secret", "s-uid", true, told("")),
+            ("PersistentVolume", None, "Secret", "s-uid", true, told("")),
+            ("ClusterRole", None, "Node", "n-uid", true, Vec::new()),
+            ("ClusterRole", None, "Node", "gone", false, Vec::new()),
+            ("ConfigMap", Some("default"), "Secret", "s-uid", true, Vec::new()),
+            ("ConfigMap", Some("default"), "Node", "n-uid", true, Vec::new()),
+            ("ConfigMap", Some("other"), "Secret", "s-uid", false, told("other")),
+            ("ConfigMap", Some("other"), "Secret", "gone", false, Vec::new()),
+        ] {
+            assert_eq!(
+                named(kind, namespace, owner, uid),
+                (stays, events),
+                "{kind} of {owner} {uid}"
+            );
+        }
     }
 }

@@ -153,8 +153,11 @@ fn after_the_end(world: &World<'_>, object: &Object, spec: &JobSpec, over: Times
 
 impl Work<'_> {
     fn plan(mut self, old: Option<&JobStatus>) -> Plan {
-        self.tally.write(&mut self.status);
         let ending = self.is_ending();
+        if ending || self.object.is_terminating() {
+            self.tally.count_delayed(self.object, self.spec, &self.pods);
+        }
+        self.tally.write(&mut self.status);
         let suspended = !ending && self.spec.suspend == Some(true);
         let mut changes = Vec::new();
         if !self.object.is_terminating() {

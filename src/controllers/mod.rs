@@ -21,7 +21,9 @@ mod namespace;
 pub mod notices;
 mod ownership;
 mod pod;
+mod pod_gc;
 pub mod policies;
+mod protection;
 mod queue;
 mod replica_set;
 mod replication_controller;
@@ -64,6 +66,7 @@ pub fn all() -> Vec<&'static Controller> {
         &disruption::CONTROLLER,
         &scheduler::CONTROLLER,
         &taint_eviction::CONTROLLER,
+        &pod_gc::CONTROLLER,
         &endpoint_slices::CONTROLLER,
         &endpoints::CONTROLLER,
         &endpoint_slice_mirroring::CONTROLLER,
@@ -71,6 +74,8 @@ pub fn all() -> Vec<&'static Controller> {
         &service_account::CONTROLLER,
         &service_account_token::CONTROLLER,
         &service_cidr::CONTROLLER,
+        &protection::CLAIMS,
+        &protection::VOLUMES,
         &namespace::CONTROLLER,
         &kept::CONTROLLER,
         &garbage::CONTROLLER,
@@ -194,6 +199,10 @@ pub enum Step {
     Update(ObjectKey, Value),
     /// Replace an object's status; likewise.
     UpdateStatus(ObjectKey, Value),
+    /// Replace the `spec.finalizers` of a Namespace; likewise.
+    Finalize(ObjectKey, Value),
+    /// Put a pod on the node that the document names; likewise.
+    Bind(ObjectKey, Value),
     /// Delete an object if it still has this uid. It is no error when it is gone.
     Delete {
         /// Which.

@@ -70,6 +70,7 @@ struct Resources {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Status {
     pub(crate) phase: String,
+    pub(crate) reason: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
     #[serde(rename = "podIPs")]

@@ -17,6 +17,8 @@ use crate::{
 
 /// Pods that one plan creates or deletes at most, as in Kubernetes.
 const BURST: usize = 500;
+/// The condition of one that could not have its pods.
+pub(crate) const REPLICA_FAILURE: &str = "ReplicaFailure";
 /// Pods with a higher cost are deleted later.
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
@@ -67,7 +69,13 @@ pub(crate) fn plan_set(
             steps = delete(world, object, &active, wanted);
         }
     }
-    let status = status(world, object, set, spec, &pods);
+    let mut status = status(world, object, set, spec, &pods);
+    if steps.is_empty()
+        && let Some(conditions) = &mut status.conditions
+    {
+        conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
+    }
+    status.conditions = status.conditions.filter(|conditions| !conditions.is_empty());
     if set.status.as_ref() != Some(&status) {
         steps.splice(0..0, Step::status(object, &shown(&status)));
     }

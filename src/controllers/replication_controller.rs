@@ -2,8 +2,10 @@
 
 use k8s_openapi::{
     api::{
-        apps::v1::{ReplicaSet, ReplicaSetSpec, ReplicaSetStatus},
-        core::v1::{ReplicationController, ReplicationControllerStatus},
+        apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetSpec, ReplicaSetStatus},
+        core::v1::{
+            ReplicationController, ReplicationControllerCondition, ReplicationControllerStatus,
+        },
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
@@ -64,7 +66,10 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let old = parsed.status.unwrap_or_default();
     let status = ReplicaSetStatus {
         available_replicas: old.available_replicas,
-        conditions: None,
+        conditions: old
+            .conditions
+            .clone()
+            .map(|all| all.into_iter().map(as_set_condition).collect()),
         fully_labeled_replicas: old.fully_labeled_replicas,
         observed_generation: old.observed_generation,
         ready_replicas: old.ready_replicas,
@@ -75,7 +80,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     replica_set::plan_set(world, object, &set, |status| {
         let own = ReplicationControllerStatus {
             available_replicas: status.available_replicas,
-            conditions: old.conditions.clone(),
+            conditions: status.conditions.as_ref().and(old.conditions.clone()),
             fully_labeled_replicas: status.fully_labeled_replicas,
             observed_generation: status.observed_generation,
             ready_replicas: status.ready_replicas,
@@ -83,6 +88,16 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         };
         to_value(&own)
     })
+}
+
+fn as_set_condition(own: ReplicationControllerCondition) -> ReplicaSetCondition {
+    ReplicaSetCondition {
+        type_: own.type_,
+        status: own.status,
+        reason: own.reason,
+        message: own.message,
+        last_transition_time: own.last_transition_time,
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use futures::{
     future::{BoxFuture, join_all},
 };
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use tokio::{
     task::{JoinError, JoinSet},
     time::Instant,
@@ -23,8 +24,9 @@ use tracing::Instrument;
 
 use crate::{
     controllers::{
-        Controller, Note, Options, Plan, Step, Trigger, World,
+        Controller, Note, Options, Plan, Step, Trigger, World, document,
         queue::{Outcome, Queue},
+        replica_set::REPLICA_FAILURE,
     },
     model::{Kind, Object, ObjectKey, Status, kind},
     registry::{DeleteOptions, Part, Registry, View, WriteOptions},
@@ -248,21 +250,19 @@ impl Runner {
                         }
                     }
                 }
-                Step::Update(key, document) => Ok(self
-                    .registry
-                    .update(&key, Part::Main, document, options)
-                    .await
-                    .map(|_| ())?),
-                Step::UpdateStatus(key, document) => Ok(self
-                    .registry
-                    .update(&key, Part::Status, document, options)
-                    .await
-                    .map(|_| ())?),
+                Step::Update(key, document) => self.update(&key, Part::Main, document).await,
+                Step::UpdateStatus(key, document) => {
+                    self.update(&key, Part::Status, document).await
+                }
+                Step::Finalize(key, document) => {
+                    self.update(&key, Part::Finalizers, document).await
+                }
+                Step::Bind(key, document) => self.update(&key, Part::Binding, document).await,
                 Step::Delete { key, uid, propagation } => {
                     let wanted = uid.clone();
                     let options = DeleteOptions {
                         uid: Some(wanted),
-                        propagation,
+                        propagation: Some(propagation),
                         ..DeleteOptions::default()
                     };
                     match self.registry.delete(&key, &options).await {
@@ -296,6 +296,11 @@ impl Runner {
         })
     }
 
+    async fn update(&self, key: &ObjectKey, part: Part, document: Value) -> Result<(), Failure> {
+        let options = WriteOptions::default();
+        Ok(self.registry.update(key, part, document, &options).await.map(|_| ())?)
+    }
+
     fn exists(&self, key: &ObjectKey, uid: &str) -> bool {
         self.registry.view().get(key).is_some_and(|object| object.metadata.uid == uid)
     }
@@ -326,8 +331,33 @@ impl Runner {
             let (about, uid) = (planned.clone(), owner.metadata.uid.clone());
             let note = Note { about, uid, warning: true, reason: "FailedCreate", message };
             self.registry.record(controller.name, &note).await;
+            self.tell_replica_failure(owner, &status).await;
         }
         Err(status.into())
+    }
+
+    /// Says in the status of a ReplicaSet or ReplicationController why it has not its pods; its controller takes that back.
+    async fn tell_replica_failure(&self, owner: &Object, why: &Status) {
+        if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&owner.key.kind) {
+            return;
+        }
+        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let condition = json!({"type": REPLICA_FAILURE, "status": "True", "reason": "FailedCreate",
+            "message": why.to_string(), "lastTransitionTime": now});
+        let options = WriteOptions::default();
+        let told = self.registry.modify(&owner.key, Part::Status, &options, |found| {
+            let mut document = document(found);
+            let conditions = document["status"]["conditions"].as_array().cloned();
+            let mut conditions = conditions.unwrap_or_default();
+            if !conditions.iter().any(|condition| condition["type"] == REPLICA_FAILURE) {
+                conditions.push(condition.clone());
+                document["status"]["conditions"] = conditions.into();
+            }
+            Ok(document)
+        });
+        if let Err(status) = told.await {
+            tracing::debug!(key = %owner.key, %status, "a replica failure could not be told");
+        }
     }
 }
 

@@ -120,7 +120,7 @@ fn schedule<'a>(
             let (namespace, own) = (&pod.object.key.namespace, &pod.object.key.name);
             let message = format!("Successfully assigned {namespace}/{own} to {name}");
             let note = Step::note(pod.object, "Scheduled", message);
-            let bind = Step::Update(pod.object.key.clone(), document);
+            let bind = Step::Bind(pod.object.key.clone(), document);
             // One pod that changed meanwhile is no reason to be silent about the others.
             writes.push(Step::Chain(vec![bind, note]));
             if let Some(node) = nodes.get_mut(&name) {

@@ -120,7 +120,11 @@ impl Cluster {
                     self.insert(&document);
                 }
             }
-            Step::Update(key, document) => self.update(&key, document, false),
+            Step::Update(key, document)
+            | Step::Finalize(key, document)
+            | Step::Bind(key, document) => {
+                self.update(&key, document, false);
+            }
             Step::UpdateStatus(key, document) => self.update(&key, document, true),
             Step::Delete { key, uid, .. } => {
                 if self.view.get(&key).is_some_and(|object| object.metadata.uid == uid) {
@@ -163,7 +167,8 @@ impl Cluster {
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
         let mut document = self.get(key);
         let holds = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-        let grace = document["spec"]["nodeName"].is_string();
+        let ended = matches!(document["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
+        let grace = document["spec"]["nodeName"].is_string() && !ended;
         if holds(&document["metadata"]["finalizers"])
             || holds(&document["spec"]["finalizers"])
             || grace

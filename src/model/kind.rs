@@ -505,9 +505,19 @@ impl Kind {
         }
     }
 
-    /// Whether it is none of Kubernetes' own kinds.
-    pub fn is_custom(&self) -> bool {
-        self.group.contains('.') && !self.group.ends_with(".k8s.io")
+    /// Whether the kind is Kubernetes' own, not a custom resource.
+    pub fn is_native(&self) -> bool {
+        !self.group.contains('.') || self.group.ends_with(".k8s.io")
+    }
+
+    /// The field of the metadata that a write of the status leaves as it was, by the status strategy of the kind in
+    /// Kubernetes; all others it may change.
+    pub fn kept_by_status(&self) -> Option<&'static str> {
+        match (self.group, self.kind) {
+            ("", "Pod") => Some("ownerReferences"),
+            ("apps", "Deployment") => Some("labels"),
+            _ => None,
+        }
     }
 
     /// The kind that its objects have in the store.

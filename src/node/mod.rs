@@ -10,6 +10,7 @@ mod notes;
 mod parts;
 mod pods;
 mod ports;
+mod references;
 mod register;
 mod report;
 mod running;

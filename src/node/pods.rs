@@ -28,8 +28,10 @@ use crate::{
         parse,
         parts::{self, Part},
         ports::ports,
+        references::{self, Missing},
         report::{self, OVERDUE},
         running::{Running, Table},
+        status,
     },
     registry::{Event, EventKind, Note, Registry, View, until_written},
     runtime::{PodEvent, PodRuntime, PodSpec},
@@ -45,7 +47,8 @@ const COMPONENT: &str = "kubelet";
 /// watches: a pod that goes, and a successor of its name that comes, between these steps leave it waiting for ever.
 const TERMINATION_MIN: Duration = Duration::from_millis(500);
 /// What the loop follows.
-static KINDS: &[&Kind] = &[&kind::POD, &kind::SERVICE, &kind::ENDPOINT_SLICE];
+static KINDS: &[&Kind] =
+    &[&kind::POD, &kind::SERVICE, &kind::ENDPOINT_SLICE, &kind::CONFIG_MAP, &kind::SECRET];
 
 struct Sync {
     registry: Arc<Registry>,
@@ -55,6 +58,8 @@ struct Sync {
     /// Addresses that pods had when this loop began: pods of an earlier run, and parts of this process.
     reserved: BTreeSet<IpAddr>,
     running: Table,
+    /// Pods that do not start yet: the uid, and why.
+    held: BTreeMap<ObjectKey, (String, Missing)>,
     slices: Slices,
     parts: BTreeMap<ObjectKey, Part>,
     /// Status writes; each gives the uid of its pod.
@@ -124,6 +129,7 @@ impl Sync {
             addresses,
             reserved,
             running: Table::default(),
+            held: BTreeMap::new(),
             slices: Slices::default(),
             parts,
             writes: JoinSet::new(),
@@ -158,6 +164,9 @@ impl Sync {
                 let gone = event.kind == EventKind::Deleted;
                 let slice = (!gone).then_some(&*event.object);
                 self.slices.apply(key, slice, event.revision);
+            } else if matches!(key.kind.kind, "ConfigMap" | "Secret") {
+                let here = self.held.keys().filter(|pod| pod.namespace == key.namespace);
+                pods.extend(here.cloned());
             } else {
                 // A Service changes where the pods that it selects, or did, must listen.
                 let states = event.previous.iter().chain([&event.object]);
@@ -195,6 +204,9 @@ impl Sync {
             }
             return;
         }
+        if object.is_none_or(|object| object.is_terminating()) {
+            self.held.remove(key);
+        }
         let Some(object) = object else { return };
         let Ok(pod) = object.parse::<Pod>() else { return };
         let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
@@ -223,6 +235,9 @@ impl Sync {
 
     async fn ensure_pod(&mut self, view: &View, object: &Object, pod: &Pod, node: NodeOptions) {
         let uid = &object.metadata.uid;
+        if self.running.get(uid).is_none() && self.holds(view, object, pod, &node) {
+            return;
+        }
         let known_ip = self.running.get(uid).map(|running| running.spec.ip);
         let ip = known_ip.or_else(|| self.address_for(pod, &node));
         let Some(ip) = ip else {
@@ -250,6 +265,50 @@ impl Sync {
             self.run_pod(object, pod, node, spec).await;
         }
         self.running.set_deadline(uid, deadline(pod));
+        if status::gates_moved(pod)
+            && let Some(running) = self.running.get_mut(uid)
+        {
+            running.unwritten = true;
+            self.write(uid);
+        }
+    }
+
+    /// Keeps a pod from starting as long as something is missing that it refers to, and says so.
+    fn holds(&mut self, view: &View, object: &Object, pod: &Pod, node: &NodeOptions) -> bool {
+        let Some(spec) = &pod.spec else { return false };
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        let key = &object.key;
+        let missing = references::missing(view, &key.namespace, spec);
+        // What runs already (of an earlier run of this process) has what it needed.
+        if missing.is_empty() || phase == Some("Running") {
+            self.held.remove(key);
+            return false;
+        }
+        let held = (object.metadata.uid.clone(), missing.clone());
+        if self.held.insert(key.clone(), held.clone()) == Some(held) {
+            return true;
+        }
+        for why in &missing.volumes {
+            self.record(object, true, "FailedMount", why.clone());
+        }
+        if missing.volumes.is_empty() {
+            for why in missing.containers.values() {
+                self.record(object, true, "Failed", format!("Error: {why}"));
+            }
+        }
+        let (registry, node) = (self.registry.clone(), node.clone());
+        let (key, uid) = (key.clone(), object.metadata.uid.clone());
+        self.writes.spawn(async move {
+            let written =
+                until_written(&key, || report::write_held(&registry, &key, &uid, &node, &missing));
+            if let Err(status) = written.await
+                && status.code != 404
+            {
+                tracing::warn!(%key, error = %status, "cannot write a pod's status");
+            }
+            String::new()
+        });
+        true
     }
 
     async fn run_pod(&mut self, object: &Object, pod: &Pod, node: NodeOptions, spec: PodSpec) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{Object, ObjectKey, Status},
-    node::{NodeOptions, parse, ports::port_name, status},
+    node::{NodeOptions, parse, ports::port_name, references::Missing, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions, until_written},
     runtime::{PodSpec, PodState},
 };
@@ -73,6 +73,27 @@ pub(crate) async fn tell_end(
     {
         tracing::warn!(%key, error = %status, "cannot write the last status of a pod");
     }
+}
+
+/// Tells why a pod does not start, unless it has by now.
+pub(crate) async fn write_held(
+    registry: &Registry,
+    key: &ObjectKey,
+    uid: &str,
+    node: &NodeOptions,
+    missing: &Missing,
+) -> Result<(), Status> {
+    let held = |pod: &Object| {
+        let typed: Pod = parse(pod)?;
+        let started = typed.status.as_ref().is_some_and(|status| status.pod_ip.is_some());
+        if pod.metadata.uid != uid || started {
+            return Err(Status::not_found(key));
+        }
+        let mut document: Value = parse(pod)?;
+        document["status"] = json!(status::held(&typed, node, missing, Timestamp::now()));
+        Ok(document)
+    };
+    registry.modify(key, Section::Status, &WriteOptions::default(), held).await.map(|_| ())
 }
 
 /// Tells how a pod is, once.

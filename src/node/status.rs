@@ -10,7 +10,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    node::{NodeOptions, containers::is_sidecar},
+    node::{NodeOptions, containers::is_sidecar, references::Missing},
     runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
 
@@ -64,7 +64,8 @@ pub(crate) fn running(
     let old = pod.status.clone().unwrap_or_default();
     let now = Time(now);
     let started = old.start_time.clone().unwrap_or_else(|| now.clone());
-    let ready = state.ready;
+    let gates = unmet_gates(pod, &old);
+    let contained = state.ready;
     let not_ready = state.failed.first().map(|(port, reason)| {
         ("PortNotBound", format!("port {} cannot be served: {reason}", port.number))
     });
@@ -79,9 +80,15 @@ pub(crate) fn running(
     let initialized = incomplete.is_empty();
     let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));
     let uninitialized = Some(("ContainersNotInitialized", message));
-    let holds = [matches!(phase, "Pending" | "Running"), initialized, ready, ready, true];
+    let ready = contained && gates.is_empty();
+    let gated = (contained && !ready).then(|| ("ReadinessGatesNotReady", gates.join(", ")));
+    let holds = [matches!(phase, "Pending" | "Running"), initialized, ready, contained, true];
     let own = CONDITIONS.into_iter().zip(holds).map(|(name, holds)| {
-        let why = if name == "Initialized" { &uninitialized } else { &not_ready };
+        let why = match name {
+            "Initialized" => &uninitialized,
+            "Ready" if contained => &gated,
+            _ => &not_ready,
+        };
         condition(&old, name, holds, why.as_ref(), &now)
     });
     let foreign = old.conditions.iter().flatten();
@@ -92,7 +99,7 @@ pub(crate) fn running(
         match find(state, &c.name) {
             _ if !initialized => initializing(&c.name, image),
             Some(own) => ending(pod, image, own),
-            None => container(pod, &c.name, image, running_since(&started), ready),
+            None => container(pod, &c.name, image, running_since(&started), contained),
         }
     });
     let init = |c: &core::Container| init_status(pod, c, state);
@@ -120,6 +127,93 @@ pub(crate) fn running(
     }
 }
 
+/// What the readiness gates of a pod still wait for, in kubelet's words.
+fn unmet_gates(pod: &Pod, status: &PodStatus) -> Vec<String> {
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    gates
+        .filter_map(|gate| {
+            let name = &gate.condition_type;
+            let mut conditions = status.conditions.iter().flatten();
+            match conditions.find(|condition| condition.type_ == *name) {
+                None => Some(format!(
+                    "corresponding condition of pod readiness gate {name:?} does not exist."
+                )),
+                Some(condition) if condition.status != "True" => Some(format!(
+                    "the status of pod readiness gate {name:?} is not \"True\", but {}",
+                    condition.status
+                )),
+                Some(_) => None,
+            }
+        })
+        .collect()
+}
+
+/// Whether the conditions behind the readiness gates of a pod have changed since its own were written.
+pub(crate) fn gates_moved(pod: &Pod) -> bool {
+    let Some(status) = &pod.status else { return false };
+    let find = |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name);
+    let holds = |name| find(name).is_some_and(|condition| condition.status == "True");
+    let unmet = unmet_gates(pod, status);
+    let told = find("Ready").and_then(|ready| ready.message.as_ref());
+    holds("ContainersReady")
+        && (holds("Ready") != unmet.is_empty()
+            || !unmet.is_empty() && told != Some(&unmet.join(", ")))
+}
+
+/// The status of a pod that does not start, since something is missing that it refers to.
+pub(crate) fn held(pod: &Pod, node: &NodeOptions, missing: &Missing, now: Timestamp) -> PodStatus {
+    let old = pod.status.clone().unwrap_or_default();
+    let now = Time(now);
+    let spec = pod.spec.clone().unwrap_or_default();
+    let init: Vec<_> = spec.init_containers.iter().flatten().collect();
+    let names = |all: &mut dyn Iterator<Item = &core::Container>| {
+        all.map(|container| container.name.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let message =
+        format!("containers with unready status: [{}]", names(&mut spec.containers.iter()));
+    let unready = Some(("ContainersNotReady", message));
+    let message = format!(
+        "containers with incomplete status: [{}]",
+        names(&mut init.iter().map(|container| &**container))
+    );
+    let uninitialized = Some(("ContainersNotInitialized", message));
+    let holds = [missing.volumes.is_empty(), init.is_empty(), false, false, true];
+    let own = CONDITIONS.into_iter().zip(holds).map(|(name, holds)| {
+        let why = match name {
+            "Initialized" => &uninitialized,
+            "PodReadyToStartContainers" => &None,
+            _ => &unready,
+        };
+        let mut condition = condition(&old, name, holds, why.as_ref(), &now);
+        if why.is_none() {
+            (condition.reason, condition.message) = (None, None);
+        }
+        condition
+    });
+    let foreign = old.conditions.iter().flatten();
+    let foreign = foreign.filter(|c| !CONDITIONS.contains(&c.type_.as_str())).cloned();
+    let waiting = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
+    let waits = |container: &core::Container| {
+        let why = missing.containers.get(&container.name).filter(|_| missing.volumes.is_empty());
+        let reason = if why.is_some() { "CreateContainerConfigError" } else { waiting };
+        let image = container.image.as_deref().unwrap_or_default();
+        waits_for(&container.name, image, reason, why.cloned())
+    };
+    let statuses = spec.containers.iter().map(waits).collect();
+    let init_statuses = spec.init_containers.as_ref().map(|all| all.iter().map(waits).collect());
+    PodStatus {
+        phase: Some("Pending".to_owned()),
+        conditions: Some(own.chain(foreign).collect()),
+        host_ip: Some(node.address.to_string()),
+        host_ips: Some(vec![HostIP { ip: node.address.to_string() }]),
+        start_time: old.start_time.clone().or(Some(now)),
+        container_statuses: Some(statuses),
+        init_container_statuses: init_statuses,
+        observed_generation: pod.metadata.generation,
+        ..old
+    }
+}
+
 /// The status of an init container or sidecar.
 fn init_status(pod: &Pod, own: &core::Container, state: &PodState) -> ContainerStatus {
     let image = own.image.as_deref().unwrap_or_default();
@@ -133,10 +227,11 @@ fn init_status(pod: &Pod, own: &core::Container, state: &PodState) -> ContainerS
 
 /// The status of a container whose turn has not come.
 fn initializing(name: &str, image: &str) -> ContainerStatus {
-    let waiting = ContainerStateWaiting {
-        reason: Some("PodInitializing".to_owned()),
-        ..ContainerStateWaiting::default()
-    };
+    waits_for(name, image, "PodInitializing", None)
+}
+
+fn waits_for(name: &str, image: &str, reason: &str, message: Option<String>) -> ContainerStatus {
+    let waiting = ContainerStateWaiting { reason: Some(reason.to_owned()), message };
     let state = core::ContainerState { waiting: Some(waiting), ..<_>::default() };
     ContainerStatus {
         name: name.to_owned(),
@@ -288,5 +383,109 @@ fn container(
         restart_count: 0,
         state: Some(state),
         ..ContainerStatus::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn node() -> NodeOptions {
+        NodeOptions {
+            name: "n1".to_owned(),
+            address: "127.64.0.1".parse().unwrap(),
+            pod_cidr: "127.244.0.0/24".parse().unwrap(),
+            zone: None,
+        }
+    }
+
+    fn pod(spec: &Value, status: &Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": spec, "status": status}))
+            .unwrap()
+    }
+
+    fn told(status: &PodStatus, kind: &str) -> (String, String, String) {
+        let mut conditions = status.conditions.iter().flatten();
+        let found = conditions.find(|condition| condition.type_ == kind).unwrap();
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        (found.status.clone(), text(&found.reason), text(&found.message))
+    }
+
+    #[test]
+    fn gates_keep_a_pod_unready() {
+        let spec = json!({"containers": [{"name": "a"}],
+            "readinessGates": [{"conditionType": "x/one"}, {"conditionType": "x/two"}]});
+        let state = PodState {
+            stage: Stage::Running,
+            ready: true,
+            moved: Vec::new(),
+            failed: Vec::new(),
+            containers: Vec::new(),
+        };
+        let absent = "corresponding condition of pod readiness gate \"x/one\" does not exist.";
+        let unknown = "the status of pod readiness gate \"x/two\" is not \"True\", but Unknown";
+        for (one, two, message) in [
+            ("", "True", absent.to_owned()),
+            ("True", "Unknown", unknown.to_owned()),
+            ("", "Unknown", format!("{absent}, {unknown}")),
+            ("True", "True", String::new()),
+        ] {
+            let conditions = [("x/one", one), ("x/two", two)];
+            let conditions = conditions.iter().filter(|(_, status)| !status.is_empty());
+            let conditions: Vec<_> =
+                conditions.map(|(kind, status)| json!({"type": kind, "status": status})).collect();
+            let mut pod = pod(&spec, &json!({"conditions": conditions}));
+            let ip = "127.244.0.1".parse().unwrap();
+            let status = running(&pod, ip, &node(), &state, Timestamp::UNIX_EPOCH);
+            let ready = message.is_empty();
+            let (value, reason) =
+                if ready { ("True", "") } else { ("False", "ReadinessGatesNotReady") };
+            let expected = (value.to_owned(), reason.to_owned(), message);
+            assert_eq!(told(&status, "Ready"), expected);
+            assert_eq!(told(&status, "ContainersReady").0, "True");
+            pod.status = Some(status);
+            assert!(!gates_moved(&pod), "{one} {two}");
+            let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
+            let two = conditions.iter_mut().find(|condition| condition.type_ == "x/two").unwrap();
+            two.status = "False".to_owned();
+            assert!(gates_moved(&pod), "{one}");
+        }
+    }
+
+    #[test]
+    fn pods_that_are_held_tell_why() {
+        let volume = Missing { volumes: vec!["v".to_owned()], ..Missing::default() };
+        let variable =
+            Missing { containers: [("a".to_owned(), "c".to_owned())].into(), ..Missing::default() };
+        let plain = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+        let init = json!({"containers": [{"name": "b"}], "initContainers": [{"name": "a"}]});
+        for (spec, missing, started, initialized, reasons) in [
+            (&plain, &volume, "False", "True", ["ContainerCreating", "ContainerCreating"]),
+            (
+                &plain,
+                &variable,
+                "True",
+                "True",
+                ["CreateContainerConfigError", "ContainerCreating"],
+            ),
+            (&init, &volume, "False", "False", ["PodInitializing", "PodInitializing"]),
+            (&init, &variable, "True", "False", ["CreateContainerConfigError", "PodInitializing"]),
+        ] {
+            let status = held(&pod(spec, &json!({})), &node(), missing, Timestamp::UNIX_EPOCH);
+            assert_eq!(status.phase.as_deref(), Some("Pending"));
+            assert_eq!(told(&status, "PodReadyToStartContainers").0, started);
+            assert_eq!(told(&status, "Initialized").0, initialized);
+            let names = if initialized == "True" { "a b" } else { "b" };
+            let message = format!("containers with unready status: [{names}]");
+            let unready = ("False".to_owned(), "ContainersNotReady".to_owned(), message);
+            assert_eq!(told(&status, "Ready"), unready);
+            let init = status.init_container_statuses.iter().flatten();
+            let all = init.chain(status.container_statuses.iter().flatten());
+            let waiting = all.map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.clone());
+            let expected = reasons.map(|reason| Some(reason.to_owned()));
+            assert_eq!(waiting.collect::<Vec<_>>(), expected);
+        }
     }
 }

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, kind, object},
+    model::{Kind, Object, ObjectKey, Status, kind, object},
     registry::{
         Registry, alloc, strategy,
         write::{decoded, holds_on, parsed, timestamp},
@@ -35,8 +35,8 @@ pub struct DeleteOptions {
     pub uid: Option<String>,
     /// Only an object at this revision.
     pub revision: Option<u64>,
-    /// What becomes of dependents.
-    pub propagation: Propagation,
+    /// What becomes of dependents; `None` leaves it to an earlier wish, else to the kind.
+    pub propagation: Option<Propagation>,
     /// Do everything but store it.
     pub dry_run: bool,
 }
@@ -44,6 +44,8 @@ pub struct DeleteOptions {
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
 const ATTEMPTS_MAX: u32 = 16;
+/// Kinds whose dependents stay when nobody says what becomes of them; older clients count on it.
+const ORPHANING: [&Kind; 2] = [&kind::JOB, &kind::REPLICATION_CONTROLLER];
 
 impl Registry {
     /// Deletes an object, or marks it as terminating when finalizers or a grace period hold it. Returns its last
@@ -137,19 +139,69 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
         metadata["deletionTimestamp"] = timestamp(end).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
-    let mut finalizers: Vec<String> = old.metadata.finalizers.clone();
-    finalizers.retain(|finalizer| finalizer != FOREGROUND && finalizer != ORPHAN);
-    match options.propagation {
-        Propagation::Background => {}
-        Propagation::Foreground => finalizers.push(FOREGROUND.to_owned()),
-        Propagation::Orphan => finalizers.push(ORPHAN.to_owned()),
-    }
-    if finalizers.is_empty() {
-        metadata.as_object_mut().and_then(|metadata| metadata.remove("finalizers"));
-    } else {
-        metadata["finalizers"] = json!(finalizers);
+    match finalizers(old, options.propagation) {
+        Some(finalizers) if finalizers.is_empty() => {
+            metadata.as_object_mut().and_then(|metadata| metadata.remove("finalizers"));
+        }
+        Some(finalizers) => metadata["finalizers"] = json!(finalizers),
+        None => {}
     }
     if *old.key.kind == kind::NAMESPACE {
         document["status"]["phase"] = "Terminating".into();
+    }
+}
+
+/// The finalizers that tell the garbage collector what becomes of dependents, and all others; `None` when they are so.
+fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
+    let has = |name: &str| old.metadata.finalizers.iter().any(|finalizer| finalizer == name);
+    let propagation = match wish {
+        Some(wish) => wish,
+        None if has(ORPHAN) => Propagation::Orphan,
+        None if has(FOREGROUND) => Propagation::Foreground,
+        None if ORPHANING.contains(&old.key.kind) => Propagation::Orphan,
+        None => Propagation::Background,
+    };
+    let wanted = match propagation {
+        Propagation::Background => None,
+        Propagation::Foreground => Some(FOREGROUND),
+        Propagation::Orphan => Some(ORPHAN),
+    };
+    if [FOREGROUND, ORPHAN].iter().all(|name| has(name) == (wanted == Some(name))) {
+        return None;
+    }
+    let others = old.metadata.finalizers.iter().filter(|f| *f != FOREGROUND && *f != ORPHAN);
+    Some(others.cloned().chain(wanted.map(str::to_owned)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_dependents() {
+        const OTHER: &str = "example.com/other";
+        for (kind, held, wish, expected) in [
+            (&kind::POD, &[OTHER][..], None, None),
+            (&kind::POD, &[], Some(Propagation::Background), None),
+            (&kind::POD, &[OTHER], Some(Propagation::Orphan), Some(&[OTHER, ORPHAN][..])),
+            (&kind::POD, &[ORPHAN], Some(Propagation::Foreground), Some(&[FOREGROUND])),
+            (&kind::POD, &[FOREGROUND, OTHER], Some(Propagation::Background), Some(&[OTHER])),
+            // A second wish that says nothing changes nothing.
+            (&kind::POD, &[ORPHAN, OTHER], None, None),
+            (&kind::DEPLOYMENT, &[FOREGROUND], None, None),
+            (&kind::JOB, &[FOREGROUND], None, None),
+            // What is usual for the kind.
+            (&kind::DEPLOYMENT, &[], None, None),
+            (&kind::JOB, &[], None, Some(&[ORPHAN])),
+            (&kind::JOB, &[], Some(Propagation::Background), None),
+            (&kind::REPLICATION_CONTROLLER, &[OTHER], None, Some(&[OTHER, ORPHAN])),
+        ] {
+            let document = json!({"metadata": {"name": "a", "finalizers": held}});
+            let stored = object::to_stored(kind, document);
+            let key = ObjectKey::new(kind, "default", "a");
+            let old = Object::from_stored(key, 1, stored).unwrap();
+            let expected = expected.map(|all| all.iter().map(|&f| f.to_owned()).collect());
+            assert_eq!(finalizers(&old, wish), expected, "{} {held:?} {wish:?}", kind.kind);
+        }
     }
 }

@@ -35,7 +35,7 @@ pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
 pub use record::Note;
 pub use retry::until_written;
-pub(crate) use strategy::TEMPLATE_GENERATION;
+pub(crate) use strategy::{CLAIM_PROTECTION, TEMPLATE_GENERATION, VOLUME_PROTECTION};
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;

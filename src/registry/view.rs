@@ -130,6 +130,11 @@ impl View {
         self.kinds.get(&key.kind.stored())?.get(&(key.namespace.clone(), key.name.clone()))
     }
 
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: &'static Kind) -> usize {
+        self.kinds.get(&kind.stored()).map_or(0, OrdMap::len)
+    }
+
     /// All objects of a kind, ordered by namespace and name; with a namespace, only those in it.
     pub fn list<'a>(
         &'a self,

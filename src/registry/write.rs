@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,6 +26,10 @@ pub enum Part {
     Status,
     /// Only the ephemeral containers of a pod.
     EphemeralContainers,
+    /// What Main may change, and `spec.finalizers` of a Namespace.
+    Finalizers,
+    /// Only the node of a pod that has none yet, and annotations that come with it.
+    Binding,
 }
 
 /// How to treat a write.
@@ -174,7 +178,9 @@ impl Registry {
             let context = Context { part, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =
                 admit(key.kind, &document, Some(&old_document), &context)?;
-            count_generation(key.kind, &mut document, &old_document);
+            if matches!(part, Part::Main | Part::EphemeralContainers) {
+                count_generation(key.kind, &mut document, &old_document);
+            }
             if same_content(&document, &old_document) {
                 return Ok(Written { object: old.shown_as(key.kind), warnings });
             }
@@ -407,33 +413,59 @@ fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
     }
 }
 
+/// Fields of metadata that the server decides about.
+const OWN_METADATA: [&str; 8] = [
+    "name",
+    "namespace",
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generateName",
+    "generation",
+];
+
 /// The new document with what this write may not touch taken from the old one.
 fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
-    if part == Part::Status {
-        let mut document = old.clone();
-        set_or_remove(&mut document, "status", new.get("status").cloned());
-        return document;
-    }
-    if part == Part::EphemeralContainers {
-        let mut document = old.clone();
-        let containers = new["spec"].get("ephemeralContainers").cloned();
-        set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
-        return document;
-    }
-    if kind.has_status {
-        set_or_remove(&mut new, "status", old.get("status").cloned());
-    }
-    for field in [
-        "name",
-        "namespace",
-        "uid",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generateName",
-        "generation",
-    ] {
+    for field in OWN_METADATA {
         set_or_remove(&mut new["metadata"], field, old["metadata"].get(field).cloned());
+    }
+    let mut document = old.clone();
+    match part {
+        Part::Main | Part::Finalizers => {
+            if kind.has_status {
+                set_or_remove(&mut new, "status", old.get("status").cloned());
+            }
+            return new;
+        }
+        Part::Status => {
+            set_or_remove(&mut document, "status", new.get("status").cloned());
+            document["metadata"] = status_metadata(kind, new["metadata"].take(), &old["metadata"]);
+        }
+        Part::EphemeralContainers => {
+            let containers = new["spec"].get("ephemeralContainers").cloned();
+            set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
+            let managers = new["metadata"].get("managedFields").cloned();
+            set_or_remove(&mut document["metadata"], "managedFields", managers);
+        }
+        Part::Binding => {
+            document["spec"]["nodeName"] = new["spec"]["nodeName"].take();
+            let annotations = new["metadata"].get("annotations").cloned();
+            set_or_remove(&mut document["metadata"], "annotations", annotations);
+        }
+    }
+    document
+}
+
+/// The metadata after a write of the status: that of the new document. Of a custom resource only `managedFields` change.
+fn status_metadata(kind: &Kind, mut new: Value, old: &Value) -> Value {
+    if !kind.is_native() {
+        let mut metadata = old.clone();
+        set_or_remove(&mut metadata, "managedFields", new.get("managedFields").cloned());
+        return metadata;
+    }
+    if let Some(kept) = kind.kept_by_status() {
+        set_or_remove(&mut new, kept, old.get(kept).cloned());
     }
     new
 }
@@ -490,9 +522,55 @@ pub(crate) fn holds_on(document: &Value) -> bool {
 }
 
 fn generated_name(base: &str) -> String {
-    let mut random = rand::rng();
     let kept: String = base.chars().take(NAME_MAX - SUFFIX_LENGTH).collect();
-    let suffix =
-        (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[random.random_range(..SUFFIX.len())]));
-    kept.chars().chain(suffix).collect()
+    kept + &suffix(rand::rng().random())
+}
+
+/// The end of a generated name, from a random number.
+pub(crate) fn suffix(random: u64) -> String {
+    let mut letters = rand::rngs::StdRng::seed_from_u64(random);
+    (0..SUFFIX_LENGTH).map(|_| char::from(SUFFIX[letters.random_range(..SUFFIX.len())])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_write_may_change() {
+        let old = json!({"metadata": {"name": "a", "uid": "1", "generation": 2, "labels": {"l": "old"},
+            "annotations": {"a": "old"}, "ownerReferences": ["old"], "finalizers": ["old"],
+            "managedFields": ["old"]}, "spec": {"nodeName": "", "x": "old"}, "status": {"s": "old"}});
+        let new = json!({"metadata": {"name": "b", "uid": "2", "generation": 7, "labels": {"l": "new"},
+            "annotations": {"a": "new"}, "ownerReferences": ["new"], "finalizers": ["new"],
+            "managedFields": ["new"]}, "spec": {"nodeName": "new", "x": "new"}, "status": {"s": "new"}});
+        let all = [
+            "/metadata/labels/l",
+            "/metadata/annotations/a",
+            "/metadata/ownerReferences/0",
+            "/metadata/finalizers/0",
+            "/metadata/managedFields/0",
+            "/spec/nodeName",
+            "/spec/x",
+            "/status/s",
+        ];
+        for (kind, part, changed) in [
+            (&kind::SERVICE, Part::Main, "nnnnnnn."),
+            (&kind::CONFIG_MAP, Part::Main, "nnnnnnnn"),
+            (&kind::SERVICE, Part::Status, "nnnnn..n"),
+            (&kind::DEPLOYMENT, Part::Status, ".nnnn..n"),
+            (&kind::POD, Part::Status, "nn.nn..n"),
+            (&kind::LOAD_BALANCER_POLICY, Part::Status, "....n..n"),
+            (&kind::POD, Part::Binding, ".n...n.."),
+            (&kind::NAMESPACE, Part::Finalizers, "nnnnnnn."),
+        ] {
+            let merged = merge_parts(kind, part, new.clone(), &old);
+            let is_new = |path: &&str| merged.pointer(path) == Some(&"new".into());
+            let found: String =
+                all.iter().map(|path| if is_new(path) { 'n' } else { '.' }).collect();
+            assert_eq!(found, changed, "{} {part:?}", kind.kind);
+            assert_eq!(merged["metadata"]["uid"], "1");
+            assert_eq!(merged["metadata"]["generation"], 2);
+        }
+    }
 }

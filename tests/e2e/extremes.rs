@@ -257,7 +257,7 @@ impl Server {
         self.takes(Method::GET, list, None, TABLE).await;
         let graces = [i64::MAX, i64::MIN, -1, 0].into_iter().cycle();
         let deletions = (0..cases.len()).zip(graces).map(|(nth, grace)| async move {
-            let options = json!({"gracePeriodSeconds": grace});
+            let options = json!({"gracePeriodSeconds": grace, "propagationPolicy": "Background"});
             self.takes(Method::DELETE, &format!("{list}/x-{nth}"), Some(&options), JSON).await;
         });
         stream::iter(deletions).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;

@@ -51,6 +51,8 @@ mod kubeconfig;
 #[cfg(test)]
 mod kubectl;
 #[cfg(test)]
+mod needs;
+#[cfg(test)]
 mod ordinary_user;
 #[cfg(test)]
 mod output;
@@ -80,6 +82,8 @@ mod traffic;
 mod unfinished;
 #[cfg(test)]
 mod unreadable;
+#[cfg(test)]
+mod upkeep;
 #[cfg(test)]
 mod watch;
 #[cfg(test)]

@@ -17,13 +17,27 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let node = node.ok_or_else(|| Status::bad_request("target.name: Required value"))?;
     let options = request.query.write_options()?;
     api.registry
-        .modify(&key, Part::Main, &options, |pod| {
+        .modify(&key, Part::Binding, &options, |pod| {
+            if pod.is_terminating() {
+                let name = &key.name;
+                let text = format!("pod {name} is being deleted, cannot be assigned to a host");
+                return Err(Status::conflict(&key, &text));
+            }
             let mut pod = parsed(pod)?;
             if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
                 let text = format!("pod {} is already assigned to node \"{bound}\"", key.name);
                 return Err(Status::conflict(&key, &text));
             }
+            if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
+                let text = format!("pod {} has non-empty .spec.schedulingGates", key.name);
+                return Err(Status::conflict(&key, &text));
+            }
             pod["spec"]["nodeName"] = node.into();
+            for (name, value) in
+                binding["metadata"]["annotations"].as_object().into_iter().flatten()
+            {
+                pod["metadata"]["annotations"][name] = value.clone();
+            }
             Ok(pod)
         })
         .await?;

@@ -1,11 +1,16 @@
-//! `namespaces/finalize`: changes only `spec.finalizers`; the last one gone ends a terminating namespace.
+//! `namespaces/finalize`: changes only `spec.finalizers`, whether the namespace is terminating or not; the last one gone
+//! ends a terminating one.
 
 use axum::response::Response;
 use http::StatusCode;
 
 use crate::{
-    api::{Api, request::Form, resources::Request, resources::parsed},
-    model::Status,
+    api::{
+        Api,
+        request::Form,
+        resources::{Request, manager, parsed},
+    },
+    model::{Status, patch::Wanted},
     registry::Part,
 };
 
@@ -14,12 +19,18 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let form = Form::negotiate(&request.headers, &request.query)?;
     let document = request.document()?;
     let options = request.query.write_options()?;
+    let name = request.manager();
     let written = api
         .registry
-        .modify(&key, Part::Main, &options, |namespace| {
-            let mut namespace = parsed(namespace)?;
+        .modify(&key, Part::Finalizers, &options, |old| {
+            let mut namespace = parsed(old)?;
             namespace["spec"]["finalizers"] = document["spec"]["finalizers"].clone();
-            Ok(namespace)
+            for identity in ["name", "uid", "resourceVersion"] {
+                if let Some(value) = document["metadata"].get(identity) {
+                    namespace["metadata"][identity] = value.clone();
+                }
+            }
+            Ok(Wanted::updated(namespace, manager(&name, Part::Finalizers)))
         })
         .await?;
     api.answer_write(written, form, StatusCode::OK).await

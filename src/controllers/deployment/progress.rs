@@ -8,9 +8,12 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
 };
 
-use crate::controllers::deployment::{
-    Rollout,
-    sets::{self, Set},
+use crate::controllers::{
+    deployment::{
+        Rollout,
+        sets::{self, Set},
+    },
+    replica_set::REPLICA_FAILURE,
 };
 
 const AVAILABLE: &str = "Available";
@@ -103,6 +106,7 @@ impl Rollout<'_> {
             let message = "Deployment does not have minimum availability.";
             self.set_condition(AVAILABLE, "False", "MinimumReplicasUnavailable", message);
         }
+        self.copy_replica_failure();
         if self.is_paused() {
             return None;
         }
@@ -119,6 +123,33 @@ impl Rollout<'_> {
             return None;
         }
         self.update_progress(deadline)
+    }
+
+    /// Shows why a ReplicaSet cannot have its pods, the newest one first.
+    fn copy_replica_failure(&mut self) {
+        let sets = self.sets.new.iter().chain(&self.sets.old);
+        let mut conditions = sets.flat_map(|set| set.status.conditions.iter().flatten());
+        let failure = conditions.find(|condition| condition.type_ == REPLICA_FAILURE).cloned();
+        let Some(failure) = failure else {
+            if let Some(conditions) = &mut self.status.conditions {
+                conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
+            }
+            return;
+        };
+        let known = self.condition(REPLICA_FAILURE);
+        if known.is_some_and(|old| old.status == failure.status && old.reason == failure.reason) {
+            return;
+        }
+        let conditions = self.status.conditions.get_or_insert_default();
+        conditions.retain(|condition| condition.type_ != REPLICA_FAILURE);
+        conditions.push(DeploymentCondition {
+            type_: failure.type_,
+            status: failure.status,
+            reason: failure.reason,
+            message: failure.message,
+            last_update_time: failure.last_transition_time.clone(),
+            last_transition_time: failure.last_transition_time,
+        });
     }
 
     fn update_progress(&mut self, deadline: i32) -> Option<Duration> {

@@ -18,6 +18,9 @@ use crate::{
 
 /// Annotation and label of a pod that works on one index.
 pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+/// How often the index of a pod failed before, with back-off per index; and how often that was ignored.
+pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+pub(super) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Pods that one plan creates or deletes at most, as in Kubernetes.
 const BURST: usize = 500;
@@ -61,7 +64,8 @@ impl Work<'_> {
         let only_failed = self.spec.pod_replacement_policy.as_deref() == Some("Failed");
         let held = if only_failed { active + self.tally.terminating } else { active };
         let missing = wanted.saturating_sub(held).min(BURST);
-        let wait = self.back_off();
+        // With back-off per index, each index waits for itself.
+        let wait = if self.tally.per_index { SignedDuration::ZERO } else { self.back_off() };
         if missing == 0 || wait.is_positive() {
             if missing > 0 {
                 self.look_again(wait);
@@ -97,9 +101,28 @@ impl Work<'_> {
         ends.sort_unstable();
         let failures = ends.iter().rev().take_while(|(_, failed)| *failed).count();
         let Some((last, true)) = ends.last().copied() else { return SignedDuration::ZERO };
-        let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-        let pause = BACK_OFF_MIN.saturating_mul(1 << doublings.min(DOUBLINGS_MAX));
-        pause.min(BACK_OFF_MAX).saturating_sub(self.world.now.duration_since(last))
+        pause(failures).saturating_sub(self.world.now.duration_since(last))
+    }
+
+    /// Those of the indexes that need not wait after their last failure; sees to it that the others get their turn.
+    fn due(&mut self, indexes: Vec<i32>) -> Vec<i32> {
+        let mut due = Vec::new();
+        let mut wait: Option<SignedDuration> = None;
+        for index in indexes {
+            let left = self.tally.last_failure(index).map_or(SignedDuration::ZERO, |last| {
+                let tries = usize::try_from(last.tries()).unwrap_or(0);
+                pause(tries).saturating_sub(self.world.now.duration_since(last.ended))
+            });
+            if left.is_positive() {
+                wait = Some(wait.map_or(left, |sooner| sooner.min(left)));
+            } else {
+                due.push(index);
+            }
+        }
+        if let Some(wait) = wait {
+            self.look_again(wait);
+        }
+        due
     }
 
     /// Deletes active pods.
@@ -127,8 +150,9 @@ impl Work<'_> {
                     && !self.tally.completed.contains(index)
                     && !self.tally.failed_indexes.contains(index)
             };
-            let open = (0..self.spec.completions.unwrap_or(0)).filter(open).map(Some);
-            open.take(count).collect()
+            let open = (0..self.spec.completions.unwrap_or(0)).filter(open);
+            let open = open.take(count).collect();
+            self.due(open).into_iter().map(Some).collect()
         } else {
             vec![None; count]
         };
@@ -162,6 +186,14 @@ impl Work<'_> {
         if let Some(index) = index {
             metadata["annotations"][INDEX] = index.to_string().into();
             metadata["labels"][INDEX] = index.to_string().into();
+            if self.tally.per_index {
+                let last = self.tally.last_failure(index);
+                let (failures, ignored) = last.map_or((0, 0), |last| (last.failures, last.ignored));
+                metadata["annotations"][FAILURES] = failures.to_string().into();
+                if ignored > 0 {
+                    metadata["annotations"][IGNORED_FAILURES] = ignored.to_string().into();
+                }
+            }
         }
         match metadata["finalizers"].as_array_mut() {
             Some(finalizers) => finalizers.push(TRACKING.into()),
@@ -189,10 +221,29 @@ fn add_index(container: &mut core::Container) {
     });
 }
 
-/// When the last container of a pod ended.
-fn ended_at(pod: &Pod<'_>) -> Timestamp {
+/// How long to wait after so many failures in a row.
+fn pause(failures: usize) -> SignedDuration {
+    let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
+    BACK_OFF_MIN.saturating_mul(1 << doublings.min(DOUBLINGS_MAX)).min(BACK_OFF_MAX)
+}
+
+/// When a pod ended: when its last container did, else when it stopped being ready, else when it was deleted.
+pub(super) fn ended_at(pod: &Pod<'_>) -> Timestamp {
     let status = pod.object.parse::<core::Pod>().ok().and_then(|pod| pod.status);
     let containers = status.into_iter().flat_map(|status| status.container_statuses).flatten();
-    let ends = containers.filter_map(|c| c.state?.terminated?.finished_at.map(|time| time.0));
-    ends.max().or_else(|| pod.created()).unwrap_or(Timestamp::UNIX_EPOCH)
+    let ends: Option<Vec<Timestamp>> =
+        containers.map(|c| c.state?.terminated?.finished_at.map(|time| time.0)).collect();
+    let last = ends.and_then(|ends| ends.into_iter().max());
+    let unready = || {
+        let ready = pod.condition("Ready").filter(|condition| condition.status == "False")?;
+        ready.last_transition_time
+    };
+    let deleted = || {
+        let metadata = &pod.object.metadata;
+        let end: Timestamp = metadata.deletion_timestamp.as_ref()?.parse().ok()?;
+        let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
+        end.checked_sub(grace).ok()
+    };
+    let known = last.or_else(unready).or_else(deleted).or_else(|| pod.created());
+    known.unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     batch::v1::{JobSpec, JobStatus, PodFailurePolicyRule, UncountedTerminatedPods},
     core::v1 as core,
@@ -9,7 +10,10 @@ use k8s_openapi::api::{
 
 use crate::{
     controllers::{
-        job::{indexes, is_tracked, pods::INDEX},
+        job::{
+            indexes, is_tracked,
+            pods::{FAILURES, IGNORED_FAILURES, INDEX, ended_at},
+        },
         pod::Pod,
         replica_set::some,
     },
@@ -31,9 +35,22 @@ pub(super) struct Tally {
     indexed: bool,
     pub(super) completed: BTreeSet<i32>,
     pub(super) failed_indexes: BTreeSet<i32>,
-    per_index: bool,
+    pub(super) per_index: bool,
+    /// By index, the failed pod that is not counted yet, since its replacement shall know how often the index failed.
+    delayed: BTreeMap<i32, Failure>,
     /// A rule of `podFailurePolicy` fails the Job, for this reason.
     pub(super) fail_job: Option<String>,
+}
+
+/// A failed pod of an index that may be tried again.
+pub(super) struct Failure {
+    uid: String,
+    /// How often the index failed, with this one, and how often that was ignored.
+    pub(super) failures: i32,
+    pub(super) ignored: i32,
+    pub(super) ended: Timestamp,
+    /// Whether it counts for the Job.
+    counts: bool,
 }
 
 enum Verdict {
@@ -62,16 +79,25 @@ impl Tally {
             completed: set(&status.completed_indexes),
             failed_indexes: set(&status.failed_indexes),
             per_index: spec.backoff_limit_per_index.is_some(),
+            delayed: BTreeMap::new(),
             fail_job: None,
         };
         let ending = |pod: &&Pod<'_>| pod.object.is_terminating() && !pod.is_finished();
         tally.terminating = pods.iter().filter(ending).count();
         tally.flush(&uncounted, pods);
-        for pod in pods.iter().filter(|pod| is_tracked(pod.object)) {
-            tally.count(job, spec, pod);
+        let tracked: Vec<_> = pods.iter().filter(|pod| is_tracked(pod.object)).collect();
+        for pod in &tracked {
+            tally.count_success(spec, pod);
         }
+        let failed: Vec<_> = tracked.into_iter().filter(|pod| has_failed(spec, pod)).collect();
         if let Some(limit) = spec.backoff_limit_per_index {
-            tally.count_failed_indexes(limit, pods);
+            tally.judge_indexes(job, spec, limit, &failed);
+            tally.delay(job, spec, pods, &failed);
+        }
+        for pod in failed {
+            if !tally.delayed.values().any(|last| last.uid == pod.object.metadata.uid) {
+                tally.count_failure(job, spec, pod);
+            }
         }
         tally
     }
@@ -99,55 +125,106 @@ impl Tally {
         }
     }
 
-    fn count(&mut self, job: &Object, spec: &JobSpec, pod: &Pod<'_>) {
+    fn count_success(&mut self, spec: &JobSpec, pod: &Pod<'_>) {
         let uid = pod.object.metadata.uid.clone();
-        let only_failed = spec.pod_replacement_policy.as_deref() == Some("Failed");
-        let index = index_of(pod.object).filter(|i| (0..spec.completions.unwrap_or(0)).contains(i));
-        match pod.facts.status.phase.as_str() {
-            "Succeeded" if self.indexed => {
-                // A second success of an index does not count.
-                match index.filter(|index| !self.completed.contains(index)) {
-                    Some(index) => {
-                        self.completed.insert(index);
-                        self.uncounted_succeeded.insert(uid);
-                    }
-                    None if self.uncounted_succeeded.contains(&uid) => {}
-                    None => drop(self.ignored.insert(uid)),
-                }
+        if pod.facts.status.phase != "Succeeded" {
+            return;
+        }
+        if !self.indexed {
+            self.uncounted_succeeded.insert(uid);
+            return;
+        }
+        // A second success of an index does not count.
+        match valid_index(spec, pod).filter(|index| !self.completed.contains(index)) {
+            Some(index) => {
+                self.completed.insert(index);
+                self.uncounted_succeeded.insert(uid);
             }
-            "Succeeded" => drop(self.uncounted_succeeded.insert(uid)),
-            phase if phase == "Failed" || pod.object.is_terminating() && !only_failed => {
-                if self.uncounted_failed.contains(&uid) {
-                    return;
-                }
-                match verdict(job, spec, pod) {
-                    Verdict::Ignore => drop(self.ignored.insert(uid)),
-                    Verdict::Count => drop(self.uncounted_failed.insert(uid)),
-                    Verdict::FailIndex => {
-                        self.failed_indexes.extend(index);
-                        self.uncounted_failed.insert(uid);
-                    }
-                    Verdict::FailJob(message) => {
-                        self.fail_job.get_or_insert(message);
-                        self.uncounted_failed.insert(uid);
-                    }
-                }
-            }
-            _ => {}
+            None if self.uncounted_succeeded.contains(&uid) => {}
+            None => drop(self.ignored.insert(uid)),
         }
     }
 
-    fn count_failed_indexes(&mut self, limit: i32, pods: &[Pod<'_>]) {
-        let mut failures: BTreeMap<i32, i32> = BTreeMap::new();
-        for pod in pods.iter().filter(|pod| pod.facts.status.phase == "Failed") {
-            let Some(index) = index_of(pod.object) else { continue };
-            let count = failures.entry(index).or_default();
-            *count += 1;
-            if *count > limit {
+    fn count_failure(&mut self, job: &Object, spec: &JobSpec, pod: &Pod<'_>) {
+        let uid = pod.object.metadata.uid.clone();
+        if self.uncounted_failed.contains(&uid) {
+            return;
+        }
+        if self.indexed && valid_index(spec, pod).is_none() {
+            self.ignored.insert(uid);
+            return;
+        }
+        match verdict(job, spec, pod) {
+            Verdict::Ignore => drop(self.ignored.insert(uid)),
+            Verdict::Count | Verdict::FailIndex => drop(self.uncounted_failed.insert(uid)),
+            Verdict::FailJob(message) => {
+                self.fail_job.get_or_insert(message);
+                self.uncounted_failed.insert(uid);
+            }
+        }
+    }
+
+    /// Which indexes have failed for good: more often than they may, or by a rule of `podFailurePolicy`.
+    fn judge_indexes(&mut self, job: &Object, spec: &JobSpec, limit: i32, failed: &[&Pod<'_>]) {
+        for pod in failed {
+            let Some(index) = valid_index(spec, pod) else { continue };
+            let lost = match verdict(job, spec, pod) {
+                Verdict::FailIndex => true,
+                Verdict::Ignore => false,
+                Verdict::Count | Verdict::FailJob(_) => counter(pod.object, FAILURES) >= limit,
+            };
+            if lost && !self.completed.contains(&index) {
                 self.failed_indexes.insert(index);
             }
         }
-        self.failed_indexes.retain(|index| !self.completed.contains(index));
+    }
+
+    /// Holds the last failed pod of each index that is to be tried again and has no new pod yet.
+    fn delay(&mut self, job: &Object, spec: &JobSpec, pods: &[Pod<'_>], failed: &[&Pod<'_>]) {
+        let active = pods.iter().filter(|pod| pod.is_active());
+        let active: BTreeSet<i32> = active.filter_map(|pod| index_of(pod.object)).collect();
+        for pod in failed {
+            let Some(index) = valid_index(spec, pod) else { continue };
+            if active.contains(&index)
+                || self.completed.contains(&index)
+                || self.failed_indexes.contains(&index)
+            {
+                continue;
+            }
+            let counts = match verdict(job, spec, pod) {
+                Verdict::FailJob(_) => continue,
+                verdict => !matches!(verdict, Verdict::Ignore),
+            };
+            let (failures, ignored) =
+                (counter(pod.object, FAILURES), counter(pod.object, IGNORED_FAILURES));
+            let failure = Failure {
+                uid: pod.object.metadata.uid.clone(),
+                failures: failures.saturating_add(i32::from(counts)),
+                ignored: ignored.saturating_add(i32::from(!counts)),
+                ended: ended_at(pod),
+                counts: counts && !self.uncounted_failed.contains(&pod.object.metadata.uid),
+            };
+            let known = self.delayed.get(&index);
+            if known.is_none_or(|known| {
+                known.tries() <= failure.tries() && known.ended <= failure.ended
+            }) {
+                self.delayed.insert(index, failure);
+            }
+        }
+    }
+
+    /// The failed pod of an index that waits for its replacement.
+    pub(super) fn last_failure(&self, index: i32) -> Option<&Failure> {
+        self.delayed.get(&index)
+    }
+
+    /// Counts the pods that no replacement follows, since the Job ends.
+    pub(super) fn count_delayed(&mut self, job: &Object, spec: &JobSpec, pods: &[Pod<'_>]) {
+        let delayed = std::mem::take(&mut self.delayed);
+        let uids: BTreeSet<String> = delayed.into_values().map(|last| last.uid).collect();
+        for pod in pods.iter().filter(|pod| uids.contains(&pod.object.metadata.uid)) {
+            self.count_failure(job, spec, pod);
+        }
     }
 
     /// Whether the end of this pod is written down, so that it need not be kept.
@@ -160,7 +237,9 @@ impl Tally {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.uncounted_succeeded.is_empty() && self.uncounted_failed.is_empty()
+        self.uncounted_succeeded.is_empty()
+            && self.uncounted_failed.is_empty()
+            && self.delayed.is_empty()
     }
 
     /// Pods that succeeded; of an indexed Job, indexes.
@@ -173,7 +252,8 @@ impl Tally {
     }
 
     pub(super) fn failed(&self) -> i32 {
-        let number = i32::try_from(self.uncounted_failed.len()).unwrap_or(i32::MAX);
+        let delayed = self.delayed.values().filter(|last| last.counts).count();
+        let number = i32::try_from(self.uncounted_failed.len() + delayed).unwrap_or(i32::MAX);
         self.failed.saturating_add(number)
     }
 
@@ -207,6 +287,33 @@ pub(super) fn index_of(pod: &Object) -> Option<i32> {
     pod.metadata.annotations.get(INDEX)?.parse().ok()
 }
 
+/// The completion index of a pod, when the Job has it.
+fn valid_index(spec: &JobSpec, pod: &Pod<'_>) -> Option<i32> {
+    index_of(pod.object).filter(|index| (0..spec.completions.unwrap_or(0)).contains(index))
+}
+
+/// A number that an annotation of a pod tells.
+fn counter(pod: &Object, annotation: &str) -> i32 {
+    pod.metadata.annotations.get(annotation).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Failed, or on its way out where that counts as much: an orphan never gets as far as to fail.
+fn has_failed(spec: &JobSpec, pod: &Pod<'_>) -> bool {
+    let only_failed = spec.pod_replacement_policy.as_deref() == Some("Failed");
+    match pod.facts.status.phase.as_str() {
+        "Failed" => true,
+        "Succeeded" => false,
+        _ => pod.object.is_terminating() && !only_failed,
+    }
+}
+
+impl Failure {
+    /// How often the index was tried.
+    pub(super) fn tries(&self) -> i32 {
+        self.failures.saturating_add(self.ignored)
+    }
+}
+
 /// The first rule of `podFailurePolicy` that fits a failed pod.
 fn verdict(job: &Object, spec: &JobSpec, pod: &Pod<'_>) -> Verdict {
     let Some(policy) = &spec.pod_failure_policy else { return Verdict::Count };
@@ -230,7 +337,8 @@ fn verdict(job: &Object, spec: &JobSpec, pod: &Pod<'_>) -> Verdict {
 
 fn matched(rule: &PodFailurePolicyRule, status: &core::PodStatus) -> Option<String> {
     if let Some(wanted) = &rule.on_exit_codes {
-        let ended = status.container_statuses.iter().flatten().filter(|container| {
+        let (main, init) = (&status.container_statuses, &status.init_container_statuses);
+        let ended = main.iter().flatten().chain(init.iter().flatten()).filter(|container| {
             wanted.container_name.as_ref().is_none_or(|name| *name == container.name)
         });
         return ended.into_iter().find_map(|container| {

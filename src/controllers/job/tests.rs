@@ -153,6 +153,107 @@ fn each_index_succeeds_once() {
     assert_eq!(conditions(&cluster)[1], "Failed=True FailedIndexes");
 }
 
+/// The annotations of the first pod that runs: failures of its index, and those that were ignored.
+fn counters(cluster: &Cluster) -> (Value, Value) {
+    let pod = cluster.get(&pods(cluster, "")[0]);
+    let annotations = &pod["metadata"]["annotations"];
+    (annotations[pods::FAILURES].clone(), annotations[pods::IGNORED_FAILURES].clone())
+}
+
+/// Lets the back-off of an index pass, which takes this many seconds.
+fn wait(cluster: &mut Cluster, seconds: u64) {
+    let wait = cluster.plan(&CONTROLLER, &key()).requeue.unwrap();
+    assert_eq!(wait.as_secs(), seconds);
+    cluster.now += wait;
+    settle(cluster);
+}
+
+#[test]
+fn an_index_may_fail_for_itself() {
+    let mut cluster = with(&json!({"completionMode": "Indexed", "completions": 2,
+        "backoffLimitPerIndex": 1, "backoffLimit": i32::MAX}));
+    assert_eq!(counters(&cluster), (json!("0"), Value::Null));
+    assert_eq!(status(&cluster)["failedIndexes"], "");
+    end(&mut cluster, 1);
+    let failed = pods(&cluster, "Failed").remove(0);
+    assert_eq!(cluster.get(&failed)["metadata"]["finalizers"], json!([TRACKING]));
+    assert_eq!(status(&cluster)["failed"], Value::Null, "its replacement must know of it first");
+    assert_eq!(pods(&cluster, "").len(), 1);
+    wait(&mut cluster, 10);
+    assert_eq!(counters(&cluster), (json!("1"), Value::Null));
+    assert_eq!(status(&cluster)["failed"], 1);
+    assert_eq!(cluster.get(&failed)["metadata"]["finalizers"], json!([]));
+    end(&mut cluster, 1);
+    assert_eq!(
+        (&status(&cluster)["failed"], &status(&cluster)["failedIndexes"]),
+        (&json!(2), &json!("0"))
+    );
+    end(&mut cluster, 0);
+    assert_eq!(status(&cluster)["completedIndexes"], "1");
+    assert_eq!(conditions(&cluster)[1], "Failed=True FailedIndexes");
+}
+
+#[test]
+fn failures_of_an_index_by_policy() {
+    let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
+    let rules = [rule("Ignore", 7), rule("Count", 8), rule("FailIndex", 42)];
+    let mut cluster =
+        with(&json!({"completionMode": "Indexed", "completions": 2, "parallelism": 1,
+        "backoffLimitPerIndex": 5, "backoffLimit": i32::MAX, "podReplacementPolicy": "Failed",
+        "podFailurePolicy": {"rules": rules}}));
+    for (code, seconds, failures, ignored, failed) in [
+        (7, 10, "0", json!("1"), Value::Null),
+        (8, 20, "1", json!("1"), json!(1)),
+        (7, 40, "1", json!("2"), json!(1)),
+    ] {
+        end(&mut cluster, code);
+        wait(&mut cluster, seconds);
+        assert_eq!(counters(&cluster), (json!(failures), ignored), "after {code}");
+        assert_eq!(status(&cluster)["failed"], failed, "after {code}");
+    }
+    end(&mut cluster, 42);
+    assert_eq!(
+        (&status(&cluster)["failed"], &status(&cluster)["failedIndexes"]),
+        (&json!(2), &json!("0"))
+    );
+}
+
+#[test]
+fn a_rule_may_fail_the_job_of_an_index() {
+    let rule = json!({"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}});
+    let mut cluster = with(&json!({"completionMode": "Indexed", "backoffLimitPerIndex": 5,
+        "backoffLimit": i32::MAX, "podFailurePolicy": {"rules": [rule]}}));
+    end(&mut cluster, 42);
+    assert_eq!(conditions(&cluster)[0], "FailureTarget=True PodFailurePolicy");
+}
+
+#[test]
+fn too_many_failed_indexes_end_the_job() {
+    let mut cluster = with(&json!({"completionMode": "Indexed", "parallelism": 3,
+        "backoffLimitPerIndex": 0, "backoffLimit": i32::MAX, "maxFailedIndexes": 1}));
+    end(&mut cluster, 1);
+    assert_eq!(conditions(&cluster), [""; 0]);
+    end(&mut cluster, 1);
+    assert_eq!(conditions(&cluster)[0], "FailureTarget=True MaxFailedIndexesExceeded");
+}
+
+#[test]
+fn a_deleted_pod_of_an_index_has_failed() {
+    for (policy, waits) in [("TerminatingOrFailed", false), ("Failed", true)] {
+        let mut cluster =
+            with(&json!({"completionMode": "Indexed", "completions": 1, "parallelism": 1,
+            "backoffLimitPerIndex": 3, "backoffLimit": i32::MAX, "podReplacementPolicy": policy}));
+        cluster.now += SignedDuration::from_mins(1);
+        cluster.delete(&pods(&cluster, "")[0].clone());
+        settle(&mut cluster);
+        assert_eq!(pods(&cluster, "").is_empty(), waits, "{policy}");
+        if !waits {
+            assert_eq!(counters(&cluster), (json!("1"), Value::Null));
+            assert_eq!(status(&cluster)["failed"], 1);
+        }
+    }
+}
+
 #[test]
 fn exit_codes_decide_by_policy() {
     let rule = |action: &str, code: i32| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});

@@ -160,7 +160,7 @@ async fn from_deployment_to_endpoints_and_back() {
         })
         .await;
     let options =
-        DeleteOptions { propagation: Propagation::Foreground, ..DeleteOptions::default() };
+        DeleteOptions { propagation: Some(Propagation::Foreground), ..DeleteOptions::default() };
     running.registry.delete(&key, &options).await.unwrap();
     running
         .eventually("everything goes with it", |view| {

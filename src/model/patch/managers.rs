@@ -175,10 +175,18 @@ pub(super) fn remove_managers(document: &mut Value) {
     }
 }
 
-/// What a request to this subresource can change: the main resource everything but the status.
+/// What a request to this subresource can change: the main resource everything but the status, and that of a native kind
+/// the metadata too.
 pub(super) fn in_reach(kind: &Kind, subresource: &str, paths: Paths) -> Paths {
     match subresource {
         "" if kind.has_status => paths.filter_fields(|field| field != "status"),
+        "status" if kind.is_native() => {
+            let paths = paths.filter_fields(|field| field != "spec");
+            match kind.kept_by_status() {
+                Some(kept) => paths.without_metadata(kept),
+                None => paths,
+            }
+        }
         "status" => paths.filter_fields(|field| field == "status"),
         _ => paths,
     }

@@ -70,7 +70,7 @@ impl PatchType {
     /// The media types that PATCH accepts for a kind. As in Kubernetes, kinds that are not its own have no
     /// strategic merge patch (kubectl then makes a merge patch).
     pub fn accepted(kind: &Kind) -> &'static [&'static str] {
-        if kind.is_custom() { &[JSON, MERGE, APPLY] } else { &[JSON, MERGE, STRATEGIC, APPLY] }
+        if kind.is_native() { &[JSON, MERGE, STRATEGIC, APPLY] } else { &[JSON, MERGE, APPLY] }
     }
 
     /// Reads the `Content-Type` header of a PATCH.

@@ -93,6 +93,16 @@ impl Paths {
         self
     }
 
+    /// The paths without those of one field of the metadata.
+    pub(super) fn without_metadata(mut self, field: &str) -> Self {
+        let step = Step::Field(field.to_owned());
+        if let Some(metadata) = self.below.get_mut(&Step::Field("metadata".to_owned())) {
+            metadata.members.remove(&step);
+            metadata.below.remove(&step);
+        }
+        self
+    }
+
     /// Makes a member of every field that has members below it, so that removal can take the field itself.
     pub(super) fn with_parents(&self) -> Self {
         let mut members = self.members.clone();

@@ -427,6 +427,29 @@ fn status_and_spec_have_separate_owners() {
 }
 
 #[test]
+fn metadata_belongs_to_whose_status_write_may_change_it() {
+    for (kind, metadata) in [
+        (&kind::POD, json!({"f:annotations": {"f:a": {}}, "f:labels": {"f:l": {}}})),
+        (&kind::DEPLOYMENT, json!({"f:annotations": {"f:a": {}}})),
+        (&kind::LOAD_BALANCER_POLICY, Value::Null),
+    ] {
+        let mut live =
+            json!({"metadata": {"name": "p", "annotations": {"b": ""}, "labels": {"b": ""}}});
+        record_update(kind, None, &mut live, &manager("me"));
+        let mut next = live.clone();
+        next["metadata"]["annotations"]["a"] = "1".into();
+        next["metadata"]["labels"]["l"] = "1".into();
+        next["spec"]["paused"] = true.into();
+        next["status"]["replicas"] = 1.into();
+        let teller = FieldManager { subresource: "status", ..manager("teller") };
+        record_update(kind, Some(&live), &mut next, &teller);
+        let fields = &next["metadata"]["managedFields"][1]["fieldsV1"];
+        assert_eq!(fields["f:metadata"], metadata, "{}", kind.kind);
+        assert_eq!(fields["f:spec"], Value::Null, "{}", kind.kind);
+    }
+}
+
+#[test]
 fn many_updaters_are_capped() {
     let kind = &kind::CONFIG_MAP;
     let mut live = json!({"metadata": {"name": "c"}, "data": {"x": "0"}});

@@ -1,5 +1,7 @@
 //! Rules that hold for the `metadata` of every kind: names, labels, annotations.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::model::Cause;
@@ -63,6 +65,27 @@ pub(crate) fn validate(document: &Value, form: NameForm) -> Vec<Cause> {
         causes.push(Cause::too_long("metadata.annotations", ANNOTATIONS_MAX));
     }
     causes
+}
+
+/// What an update may not do to the metadata: once an object is being deleted, finalizers only go.
+pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
+    if old["metadata"]["deletionTimestamp"].is_null() {
+        return Vec::new();
+    }
+    let finalizers = |document: &Value| -> BTreeSet<String> {
+        let listed = document["metadata"]["finalizers"].as_array().into_iter().flatten();
+        listed.filter_map(|finalizer| finalizer.as_str().map(str::to_owned)).collect()
+    };
+    let added: Vec<_> = finalizers(new).difference(&finalizers(old)).cloned().collect();
+    if added.is_empty() {
+        return Vec::new();
+    }
+    let added: Vec<_> = added.iter().map(|name| format!("{name:?}")).collect();
+    let rule = format!(
+        "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+        added.join(", ")
+    );
+    vec![Cause::forbidden("metadata.finalizers", &rule)]
 }
 
 /// Checks one name; the error is the rule that it breaks.
@@ -160,5 +183,30 @@ mod tests {
         assert_eq!(faults(json!({"name": "a", "labels": {"a": "x y"}})), 1);
         assert_eq!(faults(json!({"name": "a", "annotations": {"Example.com/X": "any text"}})), 0);
         assert_eq!(faults(json!({})), 1);
+    }
+
+    #[test]
+    fn finalizers_of_what_is_being_deleted() {
+        let object = |deleted: Option<&str>, finalizers: &[&str]| json!({"metadata": {"deletionTimestamp": deleted, "finalizers": finalizers}});
+        let deleted = Some("2026-01-01T00:00:00Z");
+        for (deleted, old, new, rule) in [
+            (None, &["a/b"][..], &["a/b", "c/d"][..], ""),
+            (deleted, &["a/b", "c/d"], &["c/d"], ""),
+            (deleted, &["a/b", "c/d"], &["c/d", "a/b"], ""),
+            (
+                deleted,
+                &["a/b"],
+                &["x/y", "a/b", "c/d"],
+                "no new finalizers can be added if the object is being deleted, found new finalizers \
+                 []string{\"c/d\", \"x/y\"}",
+            ),
+        ] {
+            let causes = validate_update(&object(deleted, new), &object(deleted, old));
+            let expected: Vec<_> = (!rule.is_empty())
+                .then(|| Cause::forbidden("metadata.finalizers", rule))
+                .into_iter()
+                .collect();
+            assert_eq!(causes, expected, "{old:?} -> {new:?}");
+        }
     }
 }

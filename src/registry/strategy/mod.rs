@@ -29,6 +29,7 @@ mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_admission;
 mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
@@ -45,6 +46,8 @@ mod stateful_set;
 mod workload;
 
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
+pub(crate) use persistent_volume::VOLUME_PROTECTION;
+pub(crate) use persistent_volume_claim::CLAIM_PROTECTION;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -158,6 +161,8 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
         context: &Context<'_>,
     ) -> Result<Admitted, Status> {
         let name = document["metadata"]["name"].as_str().unwrap_or_default();
+        let metadata_changes =
+            old.map(|old| metadata::validate_update(document, old)).unwrap_or_default();
         let (mut new, mut warnings) = decode::decode::<T>(
             kind,
             document,
@@ -179,6 +184,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             return Err(Status::forbidden(&ObjectKey::cluster(kind, name), &why));
         }
         let mut causes = metadata::validate(document, self.name);
+        causes.extend(metadata_changes);
         causes.extend((self.validate)(&new, old.as_ref(), context));
         if let Some(allocate) = self.allocate
             && causes.is_empty()

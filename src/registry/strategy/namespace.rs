@@ -29,7 +29,7 @@ fn undeletable(name: &str) -> Option<&'static str> {
     SYSTEM.contains(&name).then_some("this namespace may not be deleted")
 }
 
-fn default(new: &mut Namespace, old: Option<&Namespace>, _context: &Context<'_>) {
+fn default(new: &mut Namespace, old: Option<&Namespace>, context: &Context<'_>) {
     if let Some(name) = new.metadata.name.clone() {
         new.metadata.labels.get_or_insert_default().insert(NAME_LABEL.to_owned(), name);
     }
@@ -43,12 +43,9 @@ fn default(new: &mut Namespace, old: Option<&Namespace>, _context: &Context<'_>)
             new.status = Some(NamespaceStatus { phase, ..NamespaceStatus::default() });
         }
         Some(old) => {
-            let held = old.spec.as_ref().map(|spec| items(&spec.finalizers)).unwrap_or_default();
-            if old.metadata.deletion_timestamp.is_some() {
-                // The finalize subresource: what is done is taken away, nothing is added.
-                finalizers.retain(|finalizer| held.contains(finalizer));
-            } else {
-                *finalizers = held.to_vec();
+            if context.part != Part::Finalizers {
+                let held = old.spec.as_ref().map(|spec| items(&spec.finalizers));
+                *finalizers = held.unwrap_or_default().to_vec();
             }
             fill_text(&mut new.status.get_or_insert_default().phase, "Active");
         }
@@ -129,15 +126,19 @@ mod tests {
     }
 
     #[test]
-    fn finalizers_go_only_while_terminating() {
+    fn finalizers_change_only_by_finalize() {
         let (_, mut old) = admit(&json!({}), None, Part::Main);
-        let without = json!({"spec": {"finalizers": []}});
-        let kept = |old: &Namespace| {
-            admit(&without, Some(old), Part::Main).1.spec.unwrap().finalizers.unwrap()
+        let change = |old: &Namespace, part, finalizers: Value| {
+            let change = json!({"spec": {"finalizers": finalizers}});
+            admit(&change, Some(old), part).1.spec.unwrap().finalizers.unwrap()
         };
-        assert_eq!(kept(&old), ["kubernetes"]);
-        old.metadata.deletion_timestamp = Some(object(json!("2026-01-01T00:00:00Z")));
-        assert_eq!(kept(&old), [""; 0]);
+        for deletion in [None, Some("2026-01-01T00:00:00Z")] {
+            old.metadata.deletion_timestamp = deletion.map(|time| object(json!(time)));
+            assert_eq!(change(&old, Part::Main, json!([])), ["kubernetes"]);
+            assert_eq!(change(&old, Part::Finalizers, json!([])), [""; 0]);
+            let more = json!(["kubernetes", "example.com/mine"]);
+            assert_eq!(change(&old, Part::Finalizers, more), ["kubernetes", "example.com/mine"]);
+        }
     }
 
     #[test]

@@ -13,13 +13,15 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
-            persistent_volume_claim::{NO_QUANTITY, access_modes, class_and_mode},
+            persistent_volume_claim::{NO_QUANTITY, access_modes, class_and_mode, protect},
         },
     },
 };
 
 pub(super) static RULES: Rules<PersistentVolume> = Rules { default, validate, ..Rules::STORED };
 
+/// Holds a volume while a claim has it.
+pub(crate) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 /// The fields of a spec that are not where the data is.
 const NOT_SOURCES: &[&str] = &[
     "accessModes",
@@ -36,6 +38,9 @@ const STORAGE: &str = "storage";
 const SOURCE: &str = "spec.persistentvolumesource";
 
 fn default(new: &mut PersistentVolume, old: Option<&PersistentVolume>, context: &Context<'_>) {
+    if old.is_none() {
+        protect(&mut new.metadata, VOLUME_PROTECTION);
+    }
     let spec = new.spec.get_or_insert_default();
     fill_text(&mut spec.persistent_volume_reclaim_policy, "Retain");
     fill_text(&mut spec.volume_mode, "Filesystem");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
-    apimachinery::pkg::api::resource::Quantity,
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
 pub(super) static RULES: Rules<PersistentVolumeClaim> =
     Rules { default, validate, ..Rules::STORED };
 
+/// Holds a claim while a pod uses it.
+pub(crate) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const ONE_POD: &str = "ReadWriteOncePod";
@@ -29,11 +31,22 @@ const STORAGE: &str = "storage";
 const REQUEST: &str = "spec.resources[storage]";
 const SEALED: &str = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
 
+/// Holds an object as long as it is in use (admission plugin StorageObjectInUseProtection).
+pub(super) fn protect(metadata: &mut ObjectMeta, finalizer: &str) {
+    let finalizers = metadata.finalizers.get_or_insert_default();
+    if !finalizers.iter().any(|own| own == finalizer) {
+        finalizers.push(finalizer.to_owned());
+    }
+}
+
 fn default(
     new: &mut PersistentVolumeClaim,
-    _old: Option<&PersistentVolumeClaim>,
+    old: Option<&PersistentVolumeClaim>,
     _context: &Context<'_>,
 ) {
+    if old.is_none() {
+        protect(&mut new.metadata, CLAIM_PROTECTION);
+    }
     let spec = new.spec.get_or_insert_default();
     fill_text(&mut spec.volume_mode, "Filesystem");
     fill_text(&mut new.status.get_or_insert_default().phase, "Pending");

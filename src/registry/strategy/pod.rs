@@ -1,6 +1,6 @@
 //! Pods: defaults that admission adds on real clusters, quality of service, and which fields an update may change.
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec, PodStatus, Toleration};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
     model::{Cause, kind, quantity},
@@ -9,6 +9,7 @@ use crate::{
         strategy::{
             Context, Rules, address, checks, ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
+            pod_admission,
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
             priority_class::{Digest, PREEMPT, SYSTEM},
@@ -31,20 +32,41 @@ fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     pod_defaults::default_spec(spec);
     pod_defaults::default_pod_only(spec);
-    if old.is_some() {
+    if let Some(old) = old {
+        let (new, old) = (new.status.as_mut(), old.status.as_ref());
+        if let (Some(new), Some(class)) = (new, old.and_then(|old| old.qos_class.as_deref())) {
+            fill_text(&mut new.qos_class, class);
+        }
         return;
     }
     pod_defaults::merge_label_keys(spec, new.metadata.labels.as_ref());
     let qos_class = Some(qos_class(spec).to_owned());
-    new.status =
-        Some(PodStatus { phase: Some("Pending".to_owned()), qos_class, ..PodStatus::default() });
+    let conditions = (!is_empty(&spec.scheduling_gates)).then(|| vec![gated()]);
+    new.status = Some(PodStatus {
+        phase: Some("Pending".to_owned()),
+        qos_class,
+        conditions,
+        ..PodStatus::default()
+    });
+}
+
+/// What a pod says that no scheduler may look at yet.
+fn gated() -> PodCondition {
+    PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("SchedulingGated".to_owned()),
+        message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+        ..PodCondition::default()
+    }
 }
 
 /// What the admission plugins of a real cluster add. On an update, so that one may leave it out.
 fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
+    let namespace = new.metadata.namespace.clone().unwrap_or_default();
     let spec = new.spec.get_or_insert_default();
     match old {
-        None => admit_new(spec, context),
+        None => admit_new(spec, &namespace, context),
         Some(old) if context.part == Part::Main => {
             tolerate_node_taints(spec);
             if let Some(old) = &old.spec {
@@ -57,15 +79,17 @@ fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     }
 }
 
-fn admit_new(spec: &mut PodSpec, context: &Context<'_>) {
+fn admit_new(spec: &mut PodSpec, namespace: &str, context: &Context<'_>) {
     fill_text(&mut spec.service_account_name, "default");
     pod_defaults::copy_service_account(spec);
+    pod_admission::add_account(spec, namespace, context);
     if let Some(priority) = priority(spec, context) {
         spec.priority_class_name = Some(priority.class).filter(|name| !name.is_empty());
         fill(&mut spec.priority, priority.value);
         fill(&mut spec.preemption_policy, priority.preemption);
     }
     tolerate_node_taints(spec);
+    pod_admission::add_runtime_class(spec, context);
 }
 
 fn tolerate_node_taints(spec: &mut PodSpec) {
@@ -112,9 +136,18 @@ fn priority(spec: &PodSpec, context: &Context<'_>) -> Option<Priority> {
     Some(Priority { class, value, preemption })
 }
 
-/// As admission plugin Priority.
+/// As the admission plugins, in their order.
 fn refuse(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Option<String> {
     let spec = new.spec.as_ref().filter(|_| old.is_none())?;
+    let namespace = new.metadata.namespace.as_deref().unwrap_or_default();
+    pod_admission::refuse_account(spec, namespace, context)
+        .or_else(|| refuse_priority(spec, context))
+        .or_else(|| pod_admission::refuse_node_selector(spec, context))
+        .or_else(|| pod_admission::refuse_runtime_class(spec, context))
+}
+
+/// As admission plugin Priority.
+fn refuse_priority(spec: &PodSpec, context: &Context<'_>) -> Option<String> {
     let Some(Priority { value, preemption, .. }) = priority(spec, context) else {
         let name = text(&spec.priority_class_name);
         return Some(format!("no PriorityClass with name {name} was found"));
@@ -175,6 +208,7 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
     }
     pod_validation::validate(&mut causes, "spec", spec, Place::Pod);
     match old.and_then(|old| old.spec.as_ref()) {
+        Some(_) if context.part == Part::Binding => {}
         Some(old) => validate_update(&mut causes, spec, old),
         None => {
             if !is_empty(&spec.ephemeral_containers) {
@@ -253,8 +287,7 @@ fn tolerations(causes: &mut Vec<Cause>, new: &[Toleration], old: &[Toleration]) 
     }
 }
 
-/// The old spec with those changes of the new one that an update may make. Binding (`nodeName`, once) is among them:
-/// the binding subresource and the scheduler write it so.
+/// The old spec with those changes of the new one that an update may make.
 fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
     let mut spec = new.clone();
     for (new, old) in spec.containers.iter_mut().zip(&old.containers) {
@@ -270,9 +303,6 @@ fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
         && spec.termination_grace_period_seconds == Some(1)
     {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
-    }
-    if text(&old.node_name).is_empty() {
-        spec.node_name.clone_from(&old.node_name);
     }
     if !is_empty(&old.scheduling_gates) {
         let kept = old.node_selector.iter().flatten();

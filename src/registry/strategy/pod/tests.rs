@@ -235,7 +235,7 @@ fn pod_rules() {
 
 #[test]
 fn updates() {
-    let (_, old) = admit(&json!({}), None);
+    let (_, old) = admit(&json!({"automountServiceAccountToken": false}), None);
     let update = |change: Value, old: &Pod| {
         let live = shown(&old.spec);
         admit(&merged(live, &change), Some(old)).0
@@ -246,7 +246,10 @@ fn updates() {
     assert_eq!(update(json!({}), &old), [""; 0]);
     assert_eq!(update(image, &old), [""; 0]);
     assert_eq!(update(json!({"activeDeadlineSeconds": 5}), &old), [""; 0]);
-    assert_eq!(update(json!({"nodeName": "node-1"}), &old), [""; 0]);
+    assert!(
+        update(json!({"nodeName": "node-1"}), &old)[0].ends_with("\nspec.nodeName"),
+        "it is bound"
+    );
     assert_eq!(
         update(more, &old),
         ["spec.containers: Forbidden: pod updates may not add or remove containers"]
@@ -366,4 +369,27 @@ fn priorities_come_from_classes() {
     ] {
         assert_eq!(admitted(spec.clone()).3.as_deref(), Some(expected), "{spec}");
     }
+}
+
+#[test]
+fn the_class_of_quality_stays_when_a_status_leaves_it_out() {
+    let (_, old) = admit(&json!({}), None);
+    let (view, options) = (View::default(), options());
+    let context = context(&view, &options, Part::Status);
+    for (class, faults) in [(Value::Null, 0), (json!("BestEffort"), 0), (json!("Guaranteed"), 1)] {
+        let mut new = old.clone();
+        new.status = object(json!({"phase": "Running", "qosClass": class}));
+        default(&mut new, Some(&old), &context);
+        assert_eq!(validate(&new, Some(&old), &context).len(), faults, "{class}");
+    }
+}
+
+#[test]
+fn a_gated_pod_is_not_scheduled() {
+    let (_, pod) = admit(&json!({"schedulingGates": [{"name": "example.com/g"}]}), None);
+    assert_eq!(
+        shown(&pod.status)["conditions"],
+        json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+            "message": "Scheduling is blocked due to non-empty scheduling gates"}])
+    );
 }
