@@ -10,6 +10,7 @@ mod hosts;
 mod http;
 pub mod kubeconfig;
 pub mod manifests;
+mod memory;
 mod parts;
 pub mod snapshot;
 mod tasks;
@@ -252,6 +253,10 @@ impl Cluster {
         self.tasks.begin_stage();
         self.tasks.spawn("registry", |token| async move {
             registry.run(token).await.context(STORE_LOST)
+        });
+        self.tasks.spawn("memory", |token| async move {
+            memory::run(token).await;
+            Ok(())
         });
         let stopped = self.registry.stopped();
         self.tasks.spawn("store", |token| async move {

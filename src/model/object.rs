@@ -112,6 +112,8 @@ impl<'de> Visitor<'de> for Fields {
     }
 }
 
+/// What an object takes beside its document: itself, its key, and the maps and strings of its metadata.
+const PARSED_BYTES: usize = 2048;
 const METADATA: &str = "\"metadata\":{";
 const ITEM_HEAD: &[u8] = b"{\"metadata\":{";
 const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";
@@ -178,6 +180,11 @@ impl Object {
     pub fn document_len(&self) -> usize {
         let digits = self.revision.checked_ilog10().map_or(1, |power| power as usize + 1);
         self.stored.len() + RESOURCE_VERSION.len() + digits + self.after_revision().len()
+    }
+
+    /// About how many bytes of memory the object takes.
+    pub fn footprint(&self) -> usize {
+        self.document_len() + PARSED_BYTES
     }
 
     fn after_revision(&self) -> &'static str {

@@ -44,7 +44,7 @@ pub struct Event {
 
 /// Changes kept per kind for watchers that resume. A watcher further behind gets 410 and lists again.
 const HISTORY_MAX: usize = 4096;
-/// Bytes of superseded documents that the histories of all kinds keep, as the store has it: large objects that change
+/// Bytes of superseded objects that the histories of all kinds keep, as the store has it: large objects that change
 /// often would fill the memory. The kind with the most of them loses its oldest changes first.
 const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a writer waits to see its own write; far above any healthy delay.
@@ -319,7 +319,7 @@ impl History {
 impl Event {
     /// What only the event keeps: the document of before.
     fn superseded_bytes(&self) -> usize {
-        self.previous.as_ref().map_or(0, |previous| previous.document_len())
+        self.previous.as_ref().map_or(0, |previous| previous.footprint())
     }
 }
 
