@@ -391,6 +391,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::node::Size;
 
     fn node() -> NodeOptions {
         NodeOptions {
@@ -398,6 +399,8 @@ mod tests {
             address: "127.64.0.1".parse().unwrap(),
             pod_cidr: "127.244.0.0/24".parse().unwrap(),
             zone: None,
+            labels: <_>::default(),
+            size: Size { cpu: "1".parse().unwrap(), memory: "1".parse().unwrap(), pods: 1 },
         }
     }
 

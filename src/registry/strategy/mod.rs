@@ -46,6 +46,7 @@ mod stateful_set;
 mod workload;
 
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
+pub(crate) use metadata::{validate_label_value, validate_qualified_name};
 pub(crate) use persistent_volume::VOLUME_PROTECTION;
 pub(crate) use persistent_volume_claim::CLAIM_PROTECTION;
 
