@@ -170,13 +170,19 @@ fn is_tolerated(toleration: &Toleration, taint: &str) -> bool {
     (key == taint || key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory of all containers.
+/// `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory of all containers, or of the pod as a whole if it says.
 fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
-    for container in all_containers(spec) {
+    let whole = spec.resources.as_ref();
+    let whole = whole.filter(|own| own.limits.is_some() || own.requests.is_some());
+    let all: Vec<_> = match whole {
+        Some(whole) => vec![Some(whole)],
+        None => all_containers(spec).map(|container| container.resources.as_ref()).collect(),
+    };
+    for resources in all {
         for resource in ["cpu", "memory"] {
             let amount = |limits: bool| {
-                let resources = container.resources.as_ref()?;
+                let resources = resources?;
                 let map = if limits { &resources.limits } else { &resources.requests };
                 quantity::nano(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
             };

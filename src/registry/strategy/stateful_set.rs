@@ -6,7 +6,7 @@ use k8s_openapi::{
             RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus,
             StatefulSetUpdateStrategy,
         },
-        core::v1::PersistentVolumeClaimStatus,
+        core::v1::{PersistentVolumeClaimStatus, PersistentVolumeClaimVolumeSource, Volume},
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -115,7 +115,12 @@ fn validate_spec(causes: &mut Vec<Cause>, spec: &StatefulSetSpec) {
             let name = claim.metadata.name.clone().unwrap_or_default();
             let volumes = pod.volumes.get_or_insert_default();
             if !volumes.iter().any(|volume| volume.name == name) {
-                volumes.push(k8s_openapi::api::core::v1::Volume { name, ..<_>::default() });
+                let claim = PersistentVolumeClaimVolumeSource {
+                    claim_name: name.clone(),
+                    read_only: None,
+                };
+                let persistent_volume_claim = Some(claim);
+                volumes.push(Volume { name, persistent_volume_claim, ..Volume::default() });
             }
         }
     }
