@@ -34,6 +34,7 @@ mod pod_admission;
 mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
+mod pod_warnings;
 mod priority_class;
 mod replica_set;
 mod replication_controller;
@@ -100,7 +101,7 @@ pub(crate) struct Rules<T> {
     /// Why the object is refused as a whole, in the words of an admission plugin (403).
     pub(crate) refuse: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Option<String>,
     /// Deprecations and doubtful values, for `Warning` headers.
-    pub(crate) warnings: fn(new: &T) -> Vec<String>,
+    pub(crate) warnings: fn(new: &T, old: Option<&T>) -> Vec<String>,
     /// How names are formed.
     pub(crate) name: metadata::NameForm,
     /// Whether a delete waits for a grace period (pods on a node).
@@ -118,7 +119,7 @@ impl<T> Rules<T> {
         allocate: None,
         claims: |_| Vec::new(),
         refuse: |_, _, _| None,
-        warnings: |_| Vec::new(),
+        warnings: |_, _| Vec::new(),
         name: metadata::NameForm::Subdomain,
         grace_seconds: |_| None,
         undeletable: |_| None,
@@ -200,7 +201,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             return Err(Status::invalid(kind, name, causes));
         }
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
-        warnings.extend((self.warnings)(&new));
+        warnings.extend((self.warnings)(&new, old.as_ref()));
         let claims = (self.claims)(&new);
         let is_final = self.admit.is_none() && self.allocate.is_none();
         let document = match settled {

@@ -12,13 +12,21 @@ use crate::{
             pod_admission,
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
+            pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },
 };
 
-pub(super) static RULES: Rules<Pod> =
-    Rules { default, admit: Some(admit), validate, refuse, grace_seconds, ..Rules::STORED };
+pub(super) static RULES: Rules<Pod> = Rules {
+    default,
+    admit: Some(admit),
+    validate,
+    refuse,
+    warnings,
+    grace_seconds,
+    ..Rules::STORED
+};
 
 /// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
@@ -228,6 +236,11 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
         }
     }
     causes
+}
+
+/// People make pods; what changes them later would not read it.
+fn warnings(new: &Pod, old: Option<&Pod>) -> Vec<String> {
+    if old.is_some() { Vec::new() } else { pod_warnings::of_pod(new) }
 }
 
 fn validate_status(causes: &mut Vec<Cause>, new: &PodStatus, old: Option<&PodStatus>) {
