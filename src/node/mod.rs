@@ -7,6 +7,7 @@ mod addresses;
 mod capacity;
 mod containers;
 mod drain;
+mod environment;
 mod notes;
 mod parts;
 mod pods;
