@@ -2,6 +2,7 @@
 //! The only place with defaults. The file's keys are the flags' names: they become the flags' defaults, so that one parser
 //! and one set of messages serve all three.
 
+mod nodes;
 mod store;
 
 use std::{
@@ -17,6 +18,7 @@ use ipnet::IpNet;
 
 use crate::{api::gate::Limits, node::NodeOptions, proxy::ProxyView};
 
+pub use nodes::SizeFlags;
 pub use store::{Store, StoreFlags};
 
 /// Flags of `snowglobe up` and `snowglobe demo`.
@@ -145,6 +147,9 @@ pub struct Flags {
     /// Zones, given to the nodes in turn
     #[arg(long, env = "SNOWGLOBE_ZONES", value_name = "ZONE", value_delimiter = ',')]
     pub zones: Vec<String>,
+    /// What nodes offer
+    #[command(flatten)]
+    pub sizes: SizeFlags,
     /// The node that clients outside the cluster are on [default: the first]
     #[arg(long, env = "SNOWGLOBE_CLIENT_NODE", value_name = "NAME")]
     pub client_node: Option<String>,
@@ -293,7 +298,7 @@ impl Flags {
         } else {
             self.zones
         };
-        let nodes = nodes(count, &zones, ranges[1].1, ranges[2].1)?;
+        let nodes = nodes::nodes(count, &zones, ranges[1].1, ranges[2].1, self.sizes)?;
         let client_node = match self.client_node {
             None => nodes[0].name.clone(),
             Some(name) if nodes.iter().any(|node| node.name == name) => name,
@@ -363,7 +368,11 @@ pub fn with_file(mut command: Command, arguments: &[OsString]) -> anyhow::Result
     })?;
     for (key, value) in values {
         let name = key.as_str().unwrap_or_default().to_owned();
-        let text = scalar(&value).with_context(|| format!("{}: {name}", path.display()))?;
+        let text = match name.as_str() {
+            nodes::OVERRIDES => serde_json::to_string(&value).map_err(anyhow::Error::from),
+            _ => scalar(&value),
+        };
+        let text = text.with_context(|| format!("{}: {name}", path.display()))?;
         for subcommand in ["up", "demo"] {
             let known = command
                 .find_subcommand(subcommand)
@@ -458,33 +467,4 @@ fn check_ranges(ranges: &[(&'static str, IpNet); 4]) -> anyhow::Result<(IpNet, R
     let [_, others @ ..] = ranges;
     let taken = others.iter().copied().chain([("addresses of this machine", own)]);
     Ok((plane, taken.collect()))
-}
-
-fn nodes(
-    count: u8,
-    zones: &[String],
-    pods: IpNet,
-    addresses: IpNet,
-) -> anyhow::Result<Vec<NodeOptions>> {
-    let IpNet::V4(pods) = pods else { bail!("--pod-cidr must be an IPv4 range") };
-    let mut ranges: Vec<IpNet> = if pods.prefix_len() >= 24 {
-        vec![pods.into()]
-    } else {
-        pods.subnets(24).context("a /24 fits")?.map(IpNet::from).take(count.into()).collect()
-    };
-    if ranges.len() < count.into() {
-        bail!("--pod-cidr {pods} has room for {} nodes (a /24 each), not {count}", ranges.len());
-    }
-    let mut hosts = addresses.hosts();
-    (1..=count)
-        .map(|number| {
-            let address = hosts.next().with_context(|| {
-                format!("--node-cidr {addresses} has no address left for node {number}")
-            })?;
-            let zone =
-                (!zones.is_empty()).then(|| zones[usize::from(number - 1) % zones.len()].clone());
-            let pod_cidr = ranges.remove(0);
-            Ok(NodeOptions { name: format!("node-{number}"), address, pod_cidr, zone })
-        })
-        .collect()
 }

@@ -61,6 +61,12 @@ pub fn milli(text: &str) -> Option<i64> {
     Some(i64::try_from(milli).unwrap_or(if milli < 0 { i64::MIN } else { i64::MAX }))
 }
 
+/// Billionths as a quantity with the suffixes of another one.
+pub fn written_like(nano: i128, other: &str) -> String {
+    let family = Quantity::parse(other).map_or(Family::Decimal, |other| other.family);
+    Quantity { nano, family }.to_string()
+}
+
 impl Quantity {
     /// As in Kubernetes, a missing number is zero.
     fn parse(text: &str) -> Option<Self> {

@@ -4,8 +4,10 @@
 //! [`crate::runtime::PodRuntime`]; it must never know the proxy or DNS.
 
 mod addresses;
+mod capacity;
 mod containers;
 mod drain;
+mod environment;
 mod notes;
 mod parts;
 mod pods;
@@ -14,9 +16,10 @@ mod references;
 mod register;
 mod report;
 mod running;
+mod size;
 mod status;
 
-use std::{net::IpAddr, panic::resume_unwind, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, panic::resume_unwind, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
@@ -24,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use parts::Part;
+pub use size::{Amount, Size, check_label};
 
 use crate::{
     model::{Object, Status},
@@ -51,6 +55,10 @@ pub struct NodeOptions {
     pub pod_cidr: IpNet,
     /// `topology.kubernetes.io/zone`.
     pub zone: Option<String>,
+    /// More labels.
+    pub labels: BTreeMap<String, String>,
+    /// What it offers.
+    pub size: Size,
 }
 
 /// Kubelets renew their lease this often.
@@ -80,10 +88,12 @@ impl Nodes {
         Ok(())
     }
 
-    /// Beats, and keeps the bound pods running, until cancelled. A panic of either is passed on.
+    /// Beats, offers what is added to a node, and keeps the bound pods running, until cancelled. A panic of one is passed on.
     pub async fn run(self: Arc<Self>, token: CancellationToken) {
         let mut tasks = JoinSet::new();
         tasks.spawn(Self::beat(self.clone(), token.clone()));
+        let names = self.options.nodes.iter().map(|node| node.name.clone()).collect();
+        tasks.spawn(capacity::follow(self.registry.clone(), names, token.clone()));
         tasks.spawn(pods::run(
             self.registry.clone(),
             self.runtime.clone(),

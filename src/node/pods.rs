@@ -24,6 +24,7 @@ use crate::{
         addresses::Addresses,
         containers,
         drain::{Slices, drained},
+        environment::Surroundings,
         notes::{announcement, port_notes},
         parse,
         parts::{self, Part},
@@ -257,7 +258,11 @@ impl Sync {
             ports: ports(pod, &services),
             wants_ready: object.metadata.annotations.get(READY_ANNOTATION).map(String::as_str)
                 != Some("false"),
-            containers: containers::containers(object, pod, ip),
+            containers: {
+                let running = self.running.get(uid).map(|running| &running.spec.containers);
+                let here = Surroundings { view, object, pod, node: &node, ip };
+                containers::containers(&here, running.map_or(&[], Vec::as_slice))
+            },
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
         };

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{ObjectKey, Status, kind},
-    node::{NodeOptions, parse},
+    node::{NodeOptions, Size, capacity, parse},
     registry::{Part, Registry, WriteOptions},
 };
 
@@ -13,8 +13,7 @@ use crate::{
 const KUBELET_VERSION: &str = "v1.36.0";
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 const LEASE_SECONDS: i32 = 40;
-/// kubelet's default.
-const PODS_MAX: u32 = 110;
+const STORAGE: &str = "100Gi";
 
 /// Creates the Node object, or brings what this process owns of it up to date; labels and taints that others set stay.
 pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), Status> {
@@ -41,7 +40,9 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
     registry
         .modify(&key, Part::Status, &options, |object| {
             let mut document: Value = parse(object)?;
-            document["status"] = status(node, Timestamp::now());
+            let mut wanted = status(node, Timestamp::now());
+            capacity::keep_additions(&document["status"], &mut wanted);
+            document["status"] = wanted;
             Ok(document)
         })
         .await?;
@@ -91,6 +92,9 @@ fn labels(node: &NodeOptions) -> Value {
     if let Some(zone) = &node.zone {
         labels["topology.kubernetes.io/zone"] = zone.as_str().into();
     }
+    for (label, value) in &node.labels {
+        labels[label] = value.as_str().into();
+    }
     labels
 }
 
@@ -105,9 +109,9 @@ fn architecture() -> &'static str {
 
 fn status(node: &NodeOptions, now: Timestamp) -> Value {
     let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let resources = json!({"cpu": cores.to_string(), "memory": memory(), "pods": PODS_MAX.to_string(),
-        "ephemeral-storage": "100Gi"});
+    let Size { cpu, memory, pods } = &node.size;
+    let resources = json!({"cpu": cpu.to_string(), "memory": memory.to_string(), "pods": pods.to_string(),
+        "ephemeral-storage": STORAGE});
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         json!({"type": kind, "status": status, "reason": reason, "message": message,
             "lastHeartbeatTime": now, "lastTransitionTime": now})
@@ -132,12 +136,4 @@ fn status(node: &NodeOptions, now: Timestamp) -> Value {
         },
         "daemonEndpoints": {"kubeletEndpoint": {"Port": 0}},
     })
-}
-
-/// This machine's memory as a quantity; every virtual node claims all of it, as nothing is really limited.
-fn memory() -> String {
-    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let total = info.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kibibytes = total.and_then(|rest| rest.split_whitespace().next()).unwrap_or("8388608");
-    format!("{kibibytes}Ki")
 }

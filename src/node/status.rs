@@ -268,6 +268,7 @@ fn terminated(pod: &Pod, name: &str, exit: &Exit) -> core::ContainerState {
         reason: Some(reason.to_owned()),
         started_at: Some(Time(exit.started)),
         finished_at: Some(Time(exit.finished)),
+        message: Some(exit.message.clone()).filter(|message| !message.is_empty()),
         ..<_>::default()
     });
     core::ContainerState { terminated, ..<_>::default() }
@@ -315,7 +316,7 @@ pub(crate) fn killed(pod: &Pod, now: Timestamp) -> PodStatus {
     for container in status.container_statuses.iter_mut().flatten() {
         let running = container.state.as_ref().and_then(|state| state.running.as_ref());
         let started = running.and_then(|running| running.started_at.as_ref()).map_or(now, |t| t.0);
-        let exit = Exit { code: KILLED, started, finished: now };
+        let exit = Exit { code: KILLED, started, finished: now, message: String::new() };
         container.state = Some(terminated(pod, &container.name, &exit));
         (container.ready, container.started) = (false, Some(false));
     }
@@ -391,6 +392,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::node::Size;
 
     fn node() -> NodeOptions {
         NodeOptions {
@@ -398,6 +400,8 @@ mod tests {
             address: "127.64.0.1".parse().unwrap(),
             pod_cidr: "127.244.0.0/24".parse().unwrap(),
             zone: None,
+            labels: <_>::default(),
+            size: Size { cpu: "1".parse().unwrap(), memory: "1".parse().unwrap(), pods: 1 },
         }
     }
 

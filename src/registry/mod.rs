@@ -35,7 +35,10 @@ pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
 pub use record::Note;
 pub use retry::until_written;
-pub(crate) use strategy::{CLAIM_PROTECTION, TEMPLATE_GENERATION, VOLUME_PROTECTION};
+pub(crate) use strategy::{
+    CLAIM_PROTECTION, TEMPLATE_GENERATION, VOLUME_PROTECTION, validate_label_value,
+    validate_qualified_name,
+};
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;

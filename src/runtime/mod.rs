@@ -75,6 +75,32 @@ pub struct Container {
     pub env: BTreeMap<String, String>,
     /// When it runs.
     pub role: Role,
+    /// What becomes of it when it ends.
+    pub after: After,
+    /// What it does before it is stopped, as a command.
+    pub pre_stop: Option<Vec<String>>,
+    /// Where its termination message is written.
+    pub message_path: String,
+    /// An error without a message is told by the end of the log.
+    pub message_from_log: bool,
+}
+
+/// What becomes of a container that ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct After {
+    /// Exit codes after which it is started again in any case.
+    pub restart_on: Vec<ExitCodes>,
+    /// Otherwise, instead of the pod's.
+    pub restart: Option<Restart>,
+}
+
+/// Exit codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitCodes {
+    /// These, or all others.
+    pub listed: bool,
+    /// Which.
+    pub codes: Vec<i32>,
 }
 
 /// When a container runs.
@@ -181,6 +207,8 @@ pub struct Exit {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
+    /// Its termination message, perhaps empty.
+    pub message: String,
 }
 
 /// A port that is served under another number.

@@ -16,6 +16,7 @@ mod browser;
 mod client;
 #[cfg(test)]
 mod cluster;
+mod commands;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::{
     cluster::{Cluster, items, names},
     http::{ask, pod_at},
-    tools::{Tool, can_use, eventually, wanted},
+    place::Place,
+    tools::{self, Tool, can_use, eventually, wanted},
 };
 
 #[test]
@@ -270,4 +271,47 @@ fn condition(object: &Value, name: &str) -> String {
     let conditions = object["status"]["conditions"].as_array();
     let condition = conditions.into_iter().flatten().find(|condition| condition["type"] == name);
     condition.and_then(|condition| condition["status"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[test]
+fn nodes_offer_what_they_are_told_to() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let place = Place::new();
+    let file = |text: &str| place.file("config.yaml", text);
+    let path = file("nodes: 2\nnode-cpu: 32\nnode-overrides: {node-2: {memory: much}}\n");
+    let config = format!("--config={}", path.display());
+    let refused = tools::run({
+        let mut up = place.snowglobe("up");
+        up.arg(&config);
+        up
+    });
+    assert!(
+        refused.code != Some(0) && refused.stderr.contains("node-2.memory: \"much\""),
+        "{}",
+        refused.stderr
+    );
+    file(
+        "nodes: 2\nnode-cpu: 32\nnode-overrides: {node-2: {cpu: 48, pods: 5, labels: {disk: ssd}}}\n",
+    );
+    let cluster = Cluster::start_at(place, &[&config]);
+    let offered = "get nodes -o jsonpath={range.items[*]}{.status.allocatable.cpu},\
+                   {.status.capacity.memory},{.status.allocatable.pods},{.metadata.labels.disk};{end}";
+    let offered = offered.replace("{range.", "{range .");
+    let shown = tools::run(cluster.kubectl_command(&offered.splitn(4, ' ').collect::<Vec<_>>()));
+    assert_eq!(shown.succeeded(), "32,256Gi,110,;48,256Gi,5,ssd;");
+
+    let patch = "patch node node-1 --subresource=status --type=json --patch";
+    let mut command: Vec<&str> = patch.split(' ').collect();
+    command.push(r#"[{"op":"add","path":"/status/capacity/example.com~1gpu","value":"2"}]"#);
+    tools::run(cluster.kubectl_command(&command)).succeeded();
+    cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: both}, spec: {containers: [{name: app, image: app, \
+         resources: {limits: {cpu: 20, example.com/gpu: 2}}}]}}",
+    );
+    cluster.kubectl("wait pod/both --for=condition=Ready --timeout=20s");
+    assert_eq!(cluster.kubectl("get pod both -o jsonpath={.spec.nodeName}"), "node-1");
+    let gpu = "get node node-1 -o jsonpath={.status.allocatable.example\\.com/gpu}";
+    assert_eq!(cluster.kubectl(gpu), "2");
 }

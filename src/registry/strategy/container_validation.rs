@@ -4,24 +4,30 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::{
     api::core::v1::{
-        Container, ContainerPort, EnvVar, ExecAction, GRPCAction, HTTPGetAction, LifecycleHandler,
-        PodSpec, Probe, ResourceRequirements, SleepAction, TCPSocketAction, VolumeMount,
+        Container, ContainerPort, EnvFromSource, EnvVar, ExecAction, GRPCAction, HTTPGetAction,
+        LifecycleHandler, PodSpec, Probe, SleepAction, TCPSocketAction, VolumeMount,
     },
-    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 
 use crate::{
-    model::{Cause, quantity},
+    model::Cause,
     registry::strategy::{
         checks,
+        field_references::{self, OF_VARIABLES},
         fields::{is_empty, items, text},
+        metadata::NameForm,
         pod_validation::Place,
+        resource_validation, security_validation, volume_validation,
     },
 };
 
 const NOT_FOR_INIT: &str = "may not be set for init containers without restartPolicy=Always";
-const QUANTITY_RULE: &str = "quantities must match the regular expression \
-     '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+const VARIABLE_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+const RESTART_POLICIES: &[&str] = &["Always", "Never", "OnFailure"];
+const RESTART_ACTIONS: &[&str] = &["Restart", "RestartAllContainers"];
+const RESTART_RULES_MAX: usize = 20;
+const EXIT_CODES_MAX: usize = 255;
 
 /// The containers and init containers of a pod spec.
 pub(super) fn containers(
@@ -32,6 +38,7 @@ pub(super) fn containers(
     place: Place,
 ) {
     let grace = spec.termination_grace_period_seconds;
+    let claims = items(&spec.resource_claims).iter().map(|claim| claim.name.as_str()).collect();
     let path_of = |kind: &str, i: usize| format!("{path}.{kind}[{i}]");
     if spec.containers.is_empty() {
         causes.push(Cause::required(format!("{path}.containers"), ""));
@@ -40,21 +47,14 @@ pub(super) fn containers(
     let mut host_ports = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let path = path_of("containers", i);
-        validate_container(causes, &path, container, volumes);
+        validate_container(causes, &path, container, volumes, &claims);
         unique_name(causes, &path, &container.name, &mut names);
         hooks_and_probes(causes, &path, container, grace);
-        if container.restart_policy.is_some() {
-            let rule = "may not be set for non-init containers";
-            causes.push(Cause::forbidden(format!("{path}.restartPolicy"), rule));
-        }
         unique_host_ports(causes, &path, container, &mut host_ports);
     }
     for (i, container) in items(&spec.init_containers).iter().enumerate() {
         let path = path_of("initContainers", i);
-        validate_container(causes, &path, container, volumes);
-        if let Some(policy) = &container.restart_policy {
-            checks::one_of(causes, &format!("{path}.restartPolicy"), policy, &["Always"]);
-        }
+        validate_container(causes, &path, container, volumes, &claims);
         unique_name(causes, &path, &container.name, &mut names);
         // Init containers run one after the other, so each by itself.
         unique_host_ports(causes, &path, container, &mut BTreeSet::new());
@@ -87,6 +87,7 @@ fn validate_container(
     path: &str,
     container: &Container,
     volumes: &BTreeSet<String>,
+    claims: &BTreeSet<&str>,
 ) {
     if container.name.is_empty() {
         causes.push(Cause::required(format!("{path}.name"), ""));
@@ -104,12 +105,54 @@ fn validate_container(
     for (i, variable) in items(&container.env).iter().enumerate() {
         validate_variable(causes, &format!("{path}.env[{i}]"), variable);
     }
+    all_variables(causes, &format!("{path}.envFrom"), items(&container.env_from));
     mounts(causes, &format!("{path}.volumeMounts"), items(&container.volume_mounts), volumes);
     let policies = ["Always", "IfNotPresent", "Never"];
     let policy = text(&container.image_pull_policy);
     checks::required_one_of(causes, &format!("{path}.imagePullPolicy"), policy, &policies);
     if let Some(requirements) = &container.resources {
-        resources(causes, &format!("{path}.resources"), requirements);
+        resource_validation::of_container(
+            causes,
+            &format!("{path}.resources"),
+            requirements,
+            claims,
+        );
+    }
+    if let Some(context) = &container.security_context {
+        security_validation::of_container(causes, &format!("{path}.securityContext"), context);
+    }
+    restarts(causes, path, container);
+}
+
+/// Since 1.35 every container can have a restart policy of its own, and rules by exit code.
+fn restarts(causes: &mut Vec<Cause>, path: &str, container: &Container) {
+    let rules = items(&container.restart_policy_rules);
+    let field = format!("{path}.restartPolicy");
+    match &container.restart_policy {
+        Some(policy) => checks::one_of(causes, &field, policy, RESTART_POLICIES),
+        None if !rules.is_empty() => {
+            let rule = "must specify restartPolicy when restart rules are used";
+            causes.push(Cause::required(field, rule));
+        }
+        None => {}
+    }
+    let field = format!("{path}.restartPolicyRules");
+    if rules.len() > RESTART_RULES_MAX {
+        causes.push(Cause::too_many(field.as_str(), rules.len(), RESTART_RULES_MAX));
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let field = format!("{field}[{i}]");
+        checks::one_of(causes, &format!("{field}.action"), &rule.action, RESTART_ACTIONS);
+        let field = format!("{field}.exitCodes");
+        let Some(codes) = &rule.exit_codes else {
+            causes.push(Cause::required(field, "must be specified"));
+            continue;
+        };
+        checks::one_of(causes, &format!("{field}.operator"), &codes.operator, &["In", "NotIn"]);
+        let count = items(&codes.values).len();
+        if count > EXIT_CODES_MAX {
+            causes.push(Cause::too_many(format!("{field}.values"), count, EXIT_CODES_MAX));
+        }
     }
 }
 
@@ -167,9 +210,8 @@ fn validate_variable(causes: &mut Vec<Cause>, path: &str, variable: &EnvVar) {
     let name = &variable.name;
     if name.is_empty() {
         causes.push(Cause::required(format!("{path}.name"), ""));
-    } else if !name.bytes().all(|c| matches!(c, b' '..=b'~') && c != b'=') {
-        let rule = "a valid environment variable name must consist only of printable ASCII characters other than '='";
-        causes.push(Cause::invalid(format!("{path}.name"), name.as_str(), rule));
+    } else if !is_variable_name(name) {
+        causes.push(Cause::invalid(format!("{path}.name"), name.as_str(), VARIABLE_RULE));
     }
     let Some(source) = &variable.value_from else { return };
     let given = [
@@ -180,6 +222,24 @@ fn validate_variable(causes: &mut Vec<Cause>, path: &str, variable: &EnvVar) {
         source.file_key_ref.is_some(),
     ];
     let field = format!("{path}.valueFrom");
+    if let Some(reference) = &source.field_ref {
+        let field = format!("{field}.fieldRef");
+        field_references::field(causes, &field, reference, OF_VARIABLES);
+    }
+    if let Some(reference) = &source.resource_field_ref {
+        let field = format!("{field}.resourceFieldRef");
+        field_references::resource(causes, &field, reference, false);
+    }
+    let map = source.config_map_key_ref.as_ref().map(|r| ("configMapKeyRef", &r.name, &r.key));
+    let secret = source.secret_key_ref.as_ref().map(|r| ("secretKeyRef", &r.name, &r.key));
+    for (kind, name, key) in map.into_iter().chain(secret) {
+        checks::name(causes, &format!("{field}.{kind}.name"), name, NameForm::Subdomain);
+        if key.is_empty() {
+            causes.push(Cause::required(format!("{field}.{kind}.key"), ""));
+        } else {
+            checks::data_key(causes, &format!("{field}.{kind}.key"), key);
+        }
+    }
     match given.iter().filter(|given| **given).count() {
         0 => {
             let rule = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`";
@@ -200,6 +260,37 @@ fn validate_variable(causes: &mut Vec<Cause>, path: &str, variable: &EnvVar) {
     }
 }
 
+/// `envFrom`: everything in a ConfigMap or Secret.
+fn all_variables(causes: &mut Vec<Cause>, path: &str, sources: &[EnvFromSource]) {
+    for (i, source) in sources.iter().enumerate() {
+        let field = format!("{path}[{i}]");
+        let prefix = text(&source.prefix);
+        if !is_variable_name(prefix) {
+            causes.push(Cause::invalid(format!("{field}.prefix"), prefix, VARIABLE_RULE));
+        }
+        let map = source.config_map_ref.as_ref().map(|own| ("configMapRef", &own.name));
+        let secret = source.secret_ref.as_ref().map(|own| ("secretRef", &own.name));
+        for (kind, name) in map.into_iter().chain(secret) {
+            let field = format!("{field}.{kind}.name");
+            if name.is_empty() {
+                causes.push(Cause::required(field, ""));
+            } else {
+                checks::name(causes, &field, name, NameForm::Subdomain);
+            }
+        }
+        let rule = match (map, secret) {
+            (None, None) => "must specify one of: `configMapRef` or `secretRef`",
+            (Some(_), Some(_)) => "may not have more than one field specified at a time",
+            _ => continue,
+        };
+        causes.push(Cause::invalid(path, "", rule));
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.bytes().all(|c| matches!(c, b' '..=b'~') && c != b'=')
+}
+
 fn mounts(causes: &mut Vec<Cause>, path: &str, mounts: &[VolumeMount], volumes: &BTreeSet<String>) {
     let mut points = BTreeSet::new();
     for (i, mount) in mounts.iter().enumerate() {
@@ -215,6 +306,14 @@ fn mounts(causes: &mut Vec<Cause>, path: &str, mounts: &[VolumeMount], volumes: 
         }
         if !points.insert(&mount.mount_path) {
             causes.push(Cause::invalid(at, mount.mount_path.as_str(), "must be unique"));
+        }
+        volume_validation::below(causes, &format!("{path}.subPath"), text(&mount.sub_path));
+        let expression = text(&mount.sub_path_expr);
+        volume_validation::below(causes, &format!("{path}.subPathExpr"), expression);
+        if !expression.is_empty() && !text(&mount.sub_path).is_empty() {
+            let field = format!("{path}[{i}].subPathExpr");
+            let rule = "subPathExpr and subPath are mutually exclusive";
+            causes.push(Cause::invalid(field, expression, rule));
         }
     }
 }
@@ -368,33 +467,6 @@ fn http_get(causes: &mut Vec<Cause>, path: &str, action: &HTTPGetAction) {
             let rule = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', \
                  regex used for validation is '[-A-Za-z0-9]+')";
             causes.push(Cause::invalid(format!("{path}.httpHeaders"), header.name.as_str(), rule));
-        }
-    }
-}
-
-fn resources(causes: &mut Vec<Cause>, path: &str, resources: &ResourceRequirements) {
-    let amount = |Quantity(text): &Quantity| quantity::nano(text);
-    for (kind, map) in [("limits", &resources.limits), ("requests", &resources.requests)] {
-        for (name, quantity) in map.iter().flatten() {
-            let field = format!("{path}.{kind}[{name}]");
-            checks::qualified_name(causes, &field, name);
-            match amount(quantity) {
-                None => causes.push(Cause::invalid(field, quantity.0.as_str(), QUANTITY_RULE)),
-                Some(negative) if negative < 0 => {
-                    let rule = "must be greater than or equal to 0";
-                    causes.push(Cause::invalid(field, quantity.0.as_str(), rule));
-                }
-                Some(_) => {}
-            }
-        }
-    }
-    for (name, request) in resources.requests.iter().flatten() {
-        let limit = resources.limits.as_ref().and_then(|limits| limits.get(name));
-        if let Some(limit) = limit
-            && amount(request) > amount(limit)
-        {
-            let rule = format!("must be less than or equal to {name} limit of {}", limit.0);
-            causes.push(Cause::invalid(format!("{path}.requests"), request.0.as_str(), &rule));
         }
     }
 }

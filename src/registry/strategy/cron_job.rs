@@ -9,12 +9,12 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
-            job, workload,
+            job, pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<CronJob> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<CronJob> = Rules { default, validate, warnings, ..Rules::STORED };
 
 /// A job's name is this one's, a dash and ten digits, and at most 63 characters.
 const NAME_MAX: usize = 52;
@@ -77,6 +77,16 @@ fn validate(new: &CronJob, old: Option<&CronJob>, context: &Context<'_>) -> Vec<
         }
     }
     causes
+}
+
+fn warnings(new: &CronJob, old: Option<&CronJob>) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some(job) = new.spec.job_template.spec.as_ref()
+        && old.is_none_or(|old| old.spec != new.spec)
+    {
+        pod_warnings::of_template(&mut all, "spec.jobTemplate.spec.template.", &job.template);
+    }
+    all
 }
 
 #[cfg(test)]

@@ -12,12 +12,12 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
-            workload,
+            pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<DaemonSet> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<DaemonSet> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 /// Counts templates; `apps/v1` keeps the field of older versions in this annotation.
@@ -127,6 +127,13 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDaemon
         }
         _ => {}
     }
+}
+
+fn warnings(new: &DaemonSet, old: Option<&DaemonSet>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    pod_warnings::of_workload(None, spec, old, &spec.template)
 }
 
 #[cfg(test)]

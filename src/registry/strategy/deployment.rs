@@ -13,12 +13,12 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
-            workload,
+            pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<Deployment> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<Deployment> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 const PROGRESS_SECONDS: i32 = 600;
@@ -110,6 +110,13 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDeploy
         causes.push(Cause::invalid(unavailable_field.as_str(), shown, rule));
     }
     checks::not_above_all(causes, &unavailable_field, unavailable);
+}
+
+fn warnings(new: &Deployment, old: Option<&Deployment>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, &spec.template)
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn class_annotation(ingress: &Ingress) -> Option<&str> {
     annotations.get(CLASS_ANNOTATION).map(String::as_str)
 }
 
-fn warnings(new: &Ingress) -> Vec<String> {
+fn warnings(new: &Ingress, _old: Option<&Ingress>) -> Vec<String> {
     let text = "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
     class_annotation(new).map(|_| text.to_owned()).into_iter().collect()
 }

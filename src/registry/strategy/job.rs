@@ -16,12 +16,12 @@ use crate::{
             Context, Rules, checks,
             fields::{fill, fill_text, items, text},
             pod_validation::{self, Place},
-            workload,
+            pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<Job> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<Job> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const BACKOFF_LIMIT: i32 = 6;
 /// Bounds of kube-apiserver's for indexed jobs.
@@ -266,6 +266,13 @@ fn validate_update(
     checks::immutable(causes, field, limits.0, limits.1);
     let field = "spec.podFailurePolicy";
     checks::immutable(causes, field, &new.pod_failure_policy, &old.pod_failure_policy);
+}
+
+fn warnings(new: &Job, old: Option<&Job>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, &spec.template)
 }
 
 #[cfg(test)]

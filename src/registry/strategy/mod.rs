@@ -14,6 +14,7 @@ mod endpoint_slice;
 mod endpoints;
 mod ephemeral_containers;
 mod event;
+mod field_references;
 mod fields;
 mod ingress;
 mod ingress_class;
@@ -33,19 +34,24 @@ mod pod_admission;
 mod pod_defaults;
 mod pod_disruption_budget;
 mod pod_validation;
+mod pod_warnings;
 mod priority_class;
 mod replica_set;
 mod replication_controller;
+mod resource_validation;
 mod runtime_class;
 mod secret;
+mod security_validation;
 mod service;
 mod service_allocation;
 mod service_cidr;
 mod service_validation;
 mod stateful_set;
+mod volume_validation;
 mod workload;
 
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
+pub(crate) use metadata::{validate_label_value, validate_qualified_name};
 pub(crate) use persistent_volume::VOLUME_PROTECTION;
 pub(crate) use persistent_volume_claim::CLAIM_PROTECTION;
 
@@ -95,7 +101,7 @@ pub(crate) struct Rules<T> {
     /// Why the object is refused as a whole, in the words of an admission plugin (403).
     pub(crate) refuse: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Option<String>,
     /// Deprecations and doubtful values, for `Warning` headers.
-    pub(crate) warnings: fn(new: &T) -> Vec<String>,
+    pub(crate) warnings: fn(new: &T, old: Option<&T>) -> Vec<String>,
     /// How names are formed.
     pub(crate) name: metadata::NameForm,
     /// Whether a delete waits for a grace period (pods on a node).
@@ -113,7 +119,7 @@ impl<T> Rules<T> {
         allocate: None,
         claims: |_| Vec::new(),
         refuse: |_, _, _| None,
-        warnings: |_| Vec::new(),
+        warnings: |_, _| Vec::new(),
         name: metadata::NameForm::Subdomain,
         grace_seconds: |_| None,
         undeletable: |_| None,
@@ -195,7 +201,7 @@ impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
             return Err(Status::invalid(kind, name, causes));
         }
         let old_claims = old.as_ref().map(self.claims).unwrap_or_default();
-        warnings.extend((self.warnings)(&new));
+        warnings.extend((self.warnings)(&new, old.as_ref()));
         let claims = (self.claims)(&new);
         let is_final = self.admit.is_none() && self.allocate.is_none();
         let document = match settled {

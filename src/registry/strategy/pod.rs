@@ -12,13 +12,21 @@ use crate::{
             pod_admission,
             pod_defaults::{self, all_containers},
             pod_validation::{self, Place},
+            pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },
 };
 
-pub(super) static RULES: Rules<Pod> =
-    Rules { default, admit: Some(admit), validate, refuse, grace_seconds, ..Rules::STORED };
+pub(super) static RULES: Rules<Pod> = Rules {
+    default,
+    admit: Some(admit),
+    validate,
+    refuse,
+    warnings,
+    grace_seconds,
+    ..Rules::STORED
+};
 
 /// How long a pod stays on a node that is not ready or not reachable (admission plugin DefaultTolerationSeconds).
 const TOLERATION_SECONDS: i64 = 300;
@@ -170,13 +178,19 @@ fn is_tolerated(toleration: &Toleration, taint: &str) -> bool {
     (key == taint || key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
 }
 
-/// `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory of all containers.
+/// `Guaranteed`, `Burstable` or `BestEffort`, from cpu and memory of all containers, or of the pod as a whole if it says.
 fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
-    for container in all_containers(spec) {
+    let whole = spec.resources.as_ref();
+    let whole = whole.filter(|own| own.limits.is_some() || own.requests.is_some());
+    let all: Vec<_> = match whole {
+        Some(whole) => vec![Some(whole)],
+        None => all_containers(spec).map(|container| container.resources.as_ref()).collect(),
+    };
+    for resources in all {
         for resource in ["cpu", "memory"] {
             let amount = |limits: bool| {
-                let resources = container.resources.as_ref()?;
+                let resources = resources?;
                 let map = if limits { &resources.limits } else { &resources.requests };
                 quantity::nano(&map.as_ref()?.get(resource)?.0).filter(|amount| *amount > 0)
             };
@@ -222,6 +236,11 @@ fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
         }
     }
     causes
+}
+
+/// People make pods; what changes them later would not read it.
+fn warnings(new: &Pod, old: Option<&Pod>) -> Vec<String> {
+    if old.is_some() { Vec::new() } else { pod_warnings::of_pod(new) }
 }
 
 fn validate_status(causes: &mut Vec<Cause>, new: &PodStatus, old: Option<&PodStatus>) {

@@ -18,6 +18,7 @@ use crate::{
         address, checks, container_validation,
         fields::{is_empty, items, text},
         metadata::NameForm,
+        resource_validation, security_validation, volume_validation,
     },
 };
 
@@ -28,6 +29,8 @@ pub(super) enum Place {
     Template,
 }
 
+/// Linux's own limit.
+const HOSTNAME_MAX: usize = 64;
 const NAMESERVERS_MAX: usize = 3;
 const SEARCHES_MAX: usize = 32;
 const SEARCH_CHARACTERS_MAX: usize = 2048;
@@ -36,9 +39,11 @@ pub(super) const TAINT_EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "N
 /// All rules of a pod spec.
 pub(super) fn validate(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec, place: Place) {
     let at = |field: &str| format!("{path}.{field}");
-    let volumes = volume_names(causes, path, spec);
+    let volumes = volume_validation::volumes(causes, path, spec);
     container_validation::containers(causes, path, spec, &volumes, place);
     host_ports(causes, path, spec, place);
+    security_validation::of_pod(causes, path, spec);
+    resource_validation::of_pod(causes, path, spec);
     let policies = ["Always", "OnFailure", "Never"];
     checks::required_one_of(causes, &at("restartPolicy"), text(&spec.restart_policy), &policies);
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
@@ -118,22 +123,6 @@ pub(super) fn template(
     }
 }
 
-fn volume_names(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for (i, volume) in items(&spec.volumes).iter().enumerate() {
-        let field = format!("{path}.volumes[{i}].name");
-        if volume.name.is_empty() {
-            causes.push(Cause::required(field, ""));
-            continue;
-        }
-        checks::label(causes, &field, &volume.name);
-        if !names.insert(volume.name.clone()) {
-            causes.push(Cause::duplicate(field, volume.name.as_str()));
-        }
-    }
-    names
-}
-
 fn host_ports(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec, place: Place) {
     if spec.host_network != Some(true) {
         return;
@@ -170,6 +159,7 @@ fn names(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) {
             checks::label(causes, &at(field), text(name));
         }
     }
+    hostname_override(causes, path, spec);
     let subdomains = [
         ("priorityClassName", &spec.priority_class_name),
         ("runtimeClassName", &spec.runtime_class_name),
@@ -182,6 +172,28 @@ fn names(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) {
     if let Some(policy) = &spec.preemption_policy {
         let policies = ["PreemptLowerPriority", "Never"];
         checks::required_one_of(causes, &at("preemptionPolicy"), policy, &policies);
+    }
+}
+
+/// Its rules are those of the field's documentation.
+fn hostname_override(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) {
+    let name = text(&spec.hostname_override);
+    if name.is_empty() {
+        return;
+    }
+    let field = format!("{path}.hostnameOverride");
+    if name.len() > HOSTNAME_MAX {
+        causes.push(Cause::too_long(field.as_str(), HOSTNAME_MAX));
+    }
+    checks::name(causes, &field, name, NameForm::Subdomain);
+    for (broken, other) in [
+        (spec.set_hostname_as_fqdn == Some(true), "setHostnameAsFQDN"),
+        (spec.host_network == Some(true), "hostNetwork"),
+    ] {
+        if broken {
+            let rule = format!("may not be specified when `{other}` is true");
+            causes.push(Cause::forbidden(field.as_str(), &rule));
+        }
     }
 }
 

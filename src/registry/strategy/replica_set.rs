@@ -9,11 +9,11 @@ use crate::{
     model::Cause,
     registry::{
         Part,
-        strategy::{Context, Rules, checks, fields::fill, workload},
+        strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
     },
 };
 
-pub(super) static RULES: Rules<ReplicaSet> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<ReplicaSet> = Rules { default, validate, warnings, ..Rules::STORED };
 
 fn default(new: &mut ReplicaSet, old: Option<&ReplicaSet>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
@@ -44,6 +44,14 @@ fn validate(new: &ReplicaSet, old: Option<&ReplicaSet>, context: &Context<'_>) -
         checks::immutable(&mut causes, "spec.selector", &spec.selector, &old.selector);
     }
     causes
+}
+
+fn warnings(new: &ReplicaSet, old: Option<&ReplicaSet>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    let Some(template) = &spec.template else { return Vec::new() };
+    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, template)
 }
 
 #[cfg(test)]

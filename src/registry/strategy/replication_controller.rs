@@ -9,12 +9,12 @@ use crate::{
     model::Cause,
     registry::{
         Part,
-        strategy::{Context, Rules, checks, fields::fill, workload},
+        strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
     },
 };
 
 pub(super) static RULES: Rules<ReplicationController> =
-    Rules { default, validate, ..Rules::STORED };
+    Rules { default, validate, warnings, ..Rules::STORED };
 
 fn default(
     new: &mut ReplicationController,
@@ -61,6 +61,14 @@ fn validate(
     let selector = LabelSelector { match_labels: spec.selector.clone(), ..<_>::default() };
     workload::selector_and_template(&mut causes, &selector, template, "ReplicationController");
     causes
+}
+
+fn warnings(new: &ReplicationController, old: Option<&ReplicationController>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    let Some(template) = &spec.template else { return Vec::new() };
+    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, template)
 }
 
 #[cfg(test)]

@@ -254,7 +254,7 @@ pub(super) fn load_balancer_addresses(
     ingress.filter_map(|ingress| text(&ingress.ip).parse().ok())
 }
 
-fn warnings(service: &Service) -> Vec<String> {
+fn warnings(service: &Service, _old: Option<&Service>) -> Vec<String> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let mut warnings: Vec<String> = items(&spec.ports)
         .iter()

@@ -6,7 +6,7 @@ use k8s_openapi::{
             RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetSpec, StatefulSetStatus,
             StatefulSetUpdateStrategy,
         },
-        core::v1::PersistentVolumeClaimStatus,
+        core::v1::{PersistentVolumeClaimStatus, PersistentVolumeClaimVolumeSource, Volume},
     },
     apimachinery::pkg::util::intstr::IntOrString,
 };
@@ -18,12 +18,13 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
-            workload,
+            pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<StatefulSet> = Rules { default, validate, ..Rules::STORED };
+pub(super) static RULES: Rules<StatefulSet> =
+    Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 const UPDATABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
@@ -115,7 +116,10 @@ fn validate_spec(causes: &mut Vec<Cause>, spec: &StatefulSetSpec) {
             let name = claim.metadata.name.clone().unwrap_or_default();
             let volumes = pod.volumes.get_or_insert_default();
             if !volumes.iter().any(|volume| volume.name == name) {
-                volumes.push(k8s_openapi::api::core::v1::Volume { name, ..<_>::default() });
+                let claim =
+                    PersistentVolumeClaimVolumeSource { claim_name: name.clone(), read_only: None };
+                let persistent_volume_claim = Some(claim);
+                volumes.push(Volume { name, persistent_volume_claim, ..Volume::default() });
             }
         }
     }
@@ -166,6 +170,13 @@ fn with_allowed_changes(new: &StatefulSetSpec, old: &StatefulSetSpec) -> Statefu
             .clone(),
         ..new.clone()
     }
+}
+
+fn warnings(new: &StatefulSet, old: Option<&StatefulSet>) -> Vec<String> {
+    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
+        return Vec::new();
+    };
+    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, &spec.template)
 }
 
 #[cfg(test)]

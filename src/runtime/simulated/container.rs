@@ -1,14 +1,14 @@
-//! Containers that end by themselves: their course, restarts and back-off.
+//! Containers whose commands are followed: their course, restarts, back-off and last words.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 
 use crate::runtime::{
-    Activity, Container, ContainerState, Exit, PodSpec, Restart, Role,
+    Activity, Container, ContainerState, Exit, ExitCodes, PodSpec, Restart, Role,
     simulated::{
         pod::Pod,
-        script::{self, Outcome, Step},
+        script::{self, Step},
     },
 };
 
@@ -22,20 +22,36 @@ const BACK_OFF_RESET: Duration = Duration::from_mins(10);
 /// A failed init container shows its error for so long before anything else happens to it (kubelet's relist period).
 const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
-/// What a container will do, when it is known to end.
+/// Of a message; kubelet's bound.
+const MESSAGE_BYTES_MAX: usize = 4096;
+/// Of a message that is taken from the log; kubelet's bounds.
+const MESSAGE_LOG_LINES: usize = 80;
+const MESSAGE_LOG_BYTES_MAX: usize = 2048;
+
+/// What a container will do, when that can be told.
 pub(super) fn course(spec: &PodSpec, container: &Container) -> Option<Vec<Step>> {
-    match script::outcome(&container.command, &container.env) {
-        Outcome::Ends(steps) => Some(steps),
-        Outcome::Unknown if container.role == Role::Init && container.command.is_empty() => {
-            Some(vec![Step::Exit(0)])
-        }
-        Outcome::Unknown if spec.runs_to_completion || container.role == Role::Init => {
-            let command = container.command.join(" ");
-            let line = format!("simulated: the command is not run and counts as done: {command}");
-            Some(vec![Step::Print(line), Step::Exit(0)])
-        }
-        Outcome::Unknown | Outcome::Forever => None,
+    let steps = script::steps(&container.command, &container.env, &container.message_path);
+    if steps.is_some() {
+        return steps;
     }
+    if container.role == Role::Init && container.command.is_empty() {
+        return Some(vec![Step::Exit(0)]);
+    }
+    (spec.runs_to_completion || container.role == Role::Init).then(|| {
+        let command = container.command.join(" ");
+        let line = format!("simulated: the command is not run and counts as done: {command}");
+        vec![Step::Print(line), Step::Exit(0)]
+    })
+}
+
+/// Does what a container wants to be done before it is stopped.
+pub(super) async fn pre_stop(pod: &Pod, container: &Container) {
+    let command = container.pre_stop.as_deref().unwrap_or_default();
+    let steps = script::steps(command, &container.env, &container.message_path);
+    // What a hook prints is in no log.
+    let steps =
+        steps.into_iter().flatten().filter(|step| !matches!(step, Step::Print(_) | Step::Date));
+    follow(pod, &steps.collect::<Vec<_>>()).await;
 }
 
 /// Runs a container until it is not started again or the pod stops.
@@ -87,13 +103,12 @@ async fn start_again_and_again(
         let started = Timestamp::now();
         state.now = Activity::Running(started);
         pod.note_container(state.clone()).await;
-        let code = follow(pod, steps).await;
-        let exit = Exit { code, started, finished: Timestamp::now() };
-        let again = match restart {
-            Restart::Always => true,
-            Restart::OnFailure => code != 0,
-            Restart::Never => false,
-        };
+        let (code, mut message) = follow(pod, steps).await;
+        if message.is_empty() && code != 0 && container.message_from_log {
+            message = pod.last_lines(MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES_MAX);
+        }
+        let exit = Exit { code, started, finished: Timestamp::now(), message };
+        let again = is_started_again(container, restart, code);
         if !again {
             state.now = Activity::Exited(exit);
             pod.note_container(state).await;
@@ -119,16 +134,57 @@ async fn start_again_and_again(
     }
 }
 
-async fn follow(pod: &Pod, steps: &[Step]) -> i32 {
+/// The container's own rules come first, then its own policy, then `restart`.
+fn is_started_again(container: &Container, restart: Restart, code: i32) -> bool {
+    let fits = |rule: &ExitCodes| rule.codes.contains(&code) == rule.listed;
+    if container.after.restart_on.iter().any(fits) {
+        return true;
+    }
+    match container.after.restart.unwrap_or(restart) {
+        Restart::Always => true,
+        Restart::OnFailure => code != 0,
+        Restart::Never => false,
+    }
+}
+
+/// Gives the exit code and the termination message.
+async fn follow(pod: &Pod, steps: &[Step]) -> (i32, String) {
+    let mut message = String::new();
     for step in steps {
         match step {
-            Step::Sleep(time) => tokio::time::sleep(*time).await,
-            Step::Print(line) => pod.print(line.clone()),
-            Step::Date => {
-                pod.print(Timestamp::now().strftime("%a %b %e %H:%M:%S UTC %Y").to_string());
+            Step::Message(line) => {
+                message.push_str(line);
+                message.push('\n');
+                message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             }
-            Step::Exit(code) => return i32::from(*code),
+            Step::Forever(again) => forever(pod, again).await,
+            Step::Exit(code) => return (i32::from(*code), message),
+            simple => act(pod, simple).await,
         }
     }
-    0
+    (0, message)
+}
+
+/// Until it is cancelled. Steps that take no time would take all of it, and are done once.
+async fn forever(pod: &Pod, steps: &[Step]) {
+    let takes_time = |step: &Step| matches!(step, Step::Sleep(time) if !time.is_zero());
+    loop {
+        for step in steps {
+            act(pod, step).await;
+        }
+        if !steps.iter().any(takes_time) {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn act(pod: &Pod, step: &Step) {
+    match step {
+        Step::Sleep(time) => tokio::time::sleep(*time).await,
+        Step::Print(line) => pod.print(line.clone()),
+        Step::Date => {
+            pod.print(Timestamp::now().strftime("%a %b %e %H:%M:%S UTC %Y").to_string());
+        }
+        Step::Message(_) | Step::Forever(_) | Step::Exit(_) => {}
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
 //! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
-//! listeners are. Containers whose command is known to end do so (`script`, `container`). Enter at [`Simulated`];
+//! listeners are. Containers whose command can be followed do what it says (`script`, `container`). Enter at [`Simulated`];
 //! `pod` holds the state of one.
 
 mod connections;
@@ -11,6 +11,7 @@ mod http;
 mod pod;
 mod port;
 mod script;
+mod shell;
 mod tcp;
 #[cfg(test)]
 mod tests;

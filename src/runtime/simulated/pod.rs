@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,8 +19,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     descriptors::Budget,
     runtime::{
-        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role,
-        Stage,
+        Activity, Container, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port,
+        Restart, Role, Stage,
         simulated::{News, connections::Connections, container, port},
     },
 };
@@ -38,6 +41,8 @@ pub(super) struct Pod {
     pub(super) connections: Connections,
     /// Everything that runs for this pod.
     pub(super) tasks: TaskTracker,
+    hooks_begun: AtomicBool,
+    hooks_end: CancellationToken,
     /// The pod is on its way out: answer what is open, begin nothing.
     pub(super) stopping: CancellationToken,
     /// Nothing of it may go on.
@@ -92,6 +97,8 @@ impl Pod {
             descriptors,
             connections,
             tasks: TaskTracker::new(),
+            hooks_begun: AtomicBool::new(false),
+            hooks_end: CancellationToken::new(),
             stopping: CancellationToken::new(),
             end: token.child_token(),
         }
@@ -210,6 +217,7 @@ impl Pod {
 
     /// Closes the listeners, waits for what is open, and ends it when the grace is over.
     pub(super) async fn stop(&self, grace: Duration) {
+        let grace = self.run_hooks(grace).await;
         self.stopping.cancel();
         let listeners = std::mem::take(&mut *self.listeners.lock().await);
         // They end on their own now; how says nothing.
@@ -220,6 +228,44 @@ impl Pod {
             self.end.cancel();
             self.tasks.wait().await;
         }
+    }
+
+    /// Lets containers do what they want to do before they are stopped, once. Who comes later ends that. Gives what is
+    /// left of the grace.
+    async fn run_hooks(&self, grace: Duration) -> Duration {
+        if self.hooks_begun.swap(true, Ordering::Relaxed) {
+            self.hooks_end.cancel();
+            return grace;
+        }
+        let begun = tokio::time::Instant::now();
+        let spec = self.spec();
+        let hooks = {
+            let status = self.status.lock();
+            let runs = |container: &&Container| {
+                let known = status.containers.get(&container.name);
+                let lasts = known.is_none_or(|own| matches!(own.now, Activity::Running(_)));
+                lasts && matches!(container.role, Role::Main | Role::Sidecar)
+            };
+            let all = spec.containers.iter().filter(|_| status.stage == Stage::Running);
+            all.filter(runs).map(|own| container::pre_stop(self, own)).collect::<Vec<_>>()
+        };
+        let all = tokio::time::timeout(grace, futures::future::join_all(hooks));
+        // Whether they came to their end changes nothing.
+        self.hooks_end.run_until_cancelled(all).await;
+        grace.saturating_sub(begun.elapsed())
+    }
+
+    /// The end of its log.
+    pub(super) fn last_lines(&self, lines: usize, bytes: usize) -> String {
+        let log = self.log.lock();
+        let skip = log.lines.len().saturating_sub(lines);
+        let mut text = String::new();
+        for (_, line) in log.lines.iter().skip(skip) {
+            text.push_str(line);
+            text.push('\n');
+        }
+        let from = text.ceil_char_boundary(text.len().saturating_sub(bytes));
+        text.split_off(from)
     }
 
     /// Notes how a port is served.
@@ -286,7 +332,8 @@ impl Status {
                 Activity::Running(since) => since,
                 _ => finished,
             };
-            state.now = Activity::Exited(Exit { code: 0, started, finished });
+            state.now =
+                Activity::Exited(Exit { code: 0, started, finished, message: String::new() });
         }
     }
 

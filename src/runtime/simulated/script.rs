@@ -1,21 +1,12 @@
 //! What a container's command would do, as far as that can be told without running it: how long it takes, what it
 //! prints, and how it ends.
 //!
-//! Known are `true`, `false`, `sleep`, `echo`, `printf`, `date`, `hostname`, `env`, `exit` and `sh -c` with these, joined by
-//! `;`, `&&`, `||` and new lines. Everything else is [`Outcome::Unknown`] as a whole.
+//! Known are the programs of [`Course::program`], and `sh -c` with scripts of them (`shell`). Everything else is unknown
+//! as a whole.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// How a command ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Runs until it is stopped.
-    Forever,
-    /// Cannot be told.
-    Unknown,
-    /// Ends by itself.
-    Ends(Vec<Step>),
-}
+use crate::runtime::simulated::shell::{self, Chain, Command, Joint, List, Word};
 
 /// One thing that a command does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,187 +17,338 @@ pub(super) enum Step {
     Print(String),
     /// Writes the time to the log.
     Date,
+    /// Writes a line to the termination message.
+    Message(String),
+    /// Does these again and again, until it is stopped; always the last step.
+    Forever(Vec<Step>),
     /// Ends with this code; always the last step.
     Exit(u8),
 }
 
-/// Characters that make a shell script more than a list of commands.
-const SYNTAX: &[char] = &['|', '`', '(', ')', '<', '{', '}', '*', '['];
+/// Commands that one script may come to, loops included.
+const COMMANDS_MAX: u32 = 10_000;
 
-/// What a command would do.
-pub(super) fn outcome(command: &[String], env: &BTreeMap<String, String>) -> Outcome {
-    let words: Vec<String> = command.iter().map(|word| expand_kubernetes(word, env)).collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let program = words.first().map(|program| program.rsplit('/').next().unwrap_or_default());
-    match (program, words.as_slice()) {
-        (Some("sh" | "bash" | "ash" | "dash"), [_, flags @ .., script])
-            if flags.iter().any(|flag| flag.starts_with('-') && flag.contains('c')) =>
-        {
-            shell(script, env)
-        }
-        _ => {
-            let mut steps = Vec::new();
-            match simple(&words, env, &mut steps) {
-                Some(Ran::Code(code) | Ran::Exit(code)) => {
-                    steps.push(Step::Exit(code));
-                    Outcome::Ends(steps)
-                }
-                Some(Ran::Forever) => Outcome::Forever,
-                None => Outcome::Unknown,
-            }
-        }
+/// What a command would do; `None` when that cannot be told. `message_path` is where its termination message goes.
+pub(super) fn steps(
+    command: &[String],
+    env: &BTreeMap<String, String>,
+    message_path: &str,
+) -> Option<Vec<Step>> {
+    let mut course = Course {
+        variables: env.clone(),
+        steps: Vec::new(),
+        code: 0,
+        stops_on_error: false,
+        commands_left: COMMANDS_MAX,
+        message_path,
+    };
+    match course.program(command)? {
+        Flow::On | Flow::Exit => course.steps.push(Step::Exit(course.code)),
+        Flow::Forever => {}
     }
+    Some(course.steps)
 }
 
-/// How one simple command ends.
-enum Ran {
-    Code(u8),
-    /// Ends the whole script.
-    Exit(u8),
+/// What comes after a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    On,
+    /// The whole script ends.
+    Exit,
+    /// Nothing ever does; the last step says so.
     Forever,
 }
 
-fn shell(script: &str, env: &BTreeMap<String, String>) -> Outcome {
-    let (mut steps, mut code) = (Vec::new(), 0);
-    let Some(commands) = commands(script) else { return Outcome::Unknown };
-    for (runs, words) in commands {
-        let wanted = match runs {
-            Runs::Always => true,
-            Runs::AfterSuccess => code == 0,
-            Runs::AfterFailure => code != 0,
-        };
-        if !wanted {
-            continue;
-        }
-        let words: Vec<String> = words
-            .iter()
-            .map(|word| if word.literal { word.text.clone() } else { expand(&word.text, env) })
-            .collect();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        match simple(&words, env, &mut steps) {
-            Some(Ran::Code(own)) => code = own,
-            Some(Ran::Exit(own)) => {
-                code = own;
-                break;
+/// A script as far as it was followed.
+struct Course<'a> {
+    variables: BTreeMap<String, String>,
+    steps: Vec<Step>,
+    /// Of the last command.
+    code: u8,
+    /// `set -e`.
+    stops_on_error: bool,
+    commands_left: u32,
+    message_path: &'a str,
+}
+
+impl Course<'_> {
+    /// Follows commands; in a condition an error ends nothing.
+    fn list(&mut self, list: &List, is_condition: bool) -> Option<Flow> {
+        for Chain { first, rest } in list {
+            let mut flow = self.command(first)?;
+            let mut last = true;
+            for (joint, command) in rest {
+                if flow != Flow::On {
+                    return Some(flow);
+                }
+                last = (*joint == Joint::And) == (self.code == 0);
+                if last {
+                    flow = self.command(command)?;
+                }
             }
-            Some(Ran::Forever) => return Outcome::Forever,
-            None => return Outcome::Unknown,
+            if flow != Flow::On {
+                return Some(flow);
+            }
+            if self.stops_on_error && self.code != 0 && last && !is_condition {
+                return Some(Flow::Exit);
+            }
         }
+        Some(Flow::On)
     }
-    steps.push(Step::Exit(code));
-    Outcome::Ends(steps)
-}
 
-#[derive(Clone, Copy)]
-enum Runs {
-    Always,
-    AfterSuccess,
-    AfterFailure,
-}
-
-#[derive(Default)]
-struct Word {
-    text: String,
-    /// In single quotes: variables stay.
-    literal: bool,
-}
-
-/// The simple commands of a script; `None` when it has syntax beyond them.
-fn commands(script: &str) -> Option<Vec<(Runs, Vec<Word>)>> {
-    let mut all = Vec::new();
-    let (mut runs, mut words, mut word) = (Runs::Always, Vec::new(), None::<Word>);
-    let mut rest = script.chars().peekable();
-    while let Some(c) = rest.next() {
-        match c {
-            '\'' | '"' => {
-                let word = word.get_or_insert_default();
-                word.literal |= c == '\'';
-                loop {
-                    match rest.next()? {
-                        end if end == c => break,
-                        '\\' if c == '"' => word.text.push(rest.next()?),
-                        '`' if c == '"' => return None,
-                        other => word.text.push(other),
+    fn command(&mut self, command: &Command) -> Option<Flow> {
+        self.commands_left = self.commands_left.checked_sub(1)?;
+        match command {
+            Command::Simple { words, target } => self.simple(words, target.as_ref()),
+            Command::Not(command) => {
+                let before = std::mem::take(&mut self.stops_on_error);
+                let flow = self.command(command)?;
+                self.stops_on_error = before;
+                if flow == Flow::On {
+                    self.code = u8::from(self.code == 0);
+                }
+                Some(flow)
+            }
+            Command::If { branches, otherwise } => {
+                for (condition, body) in branches {
+                    let flow = self.list(condition, true)?;
+                    if flow != Flow::On {
+                        return Some(flow);
+                    }
+                    if self.code == 0 {
+                        return self.list(body, false);
                     }
                 }
+                self.code = 0;
+                self.list(otherwise, false)
             }
-            '\\' => word.get_or_insert_default().text.extend(rest.next()),
-            '$' if rest.peek() == Some(&'{') => {
-                let name: String = rest.by_ref().skip(1).take_while(|c| *c != '}').collect();
-                word.get_or_insert_default().text.push_str(&format!("${name}"));
-            }
-            '&' if rest.next_if_eq(&'&').is_none() => return None,
-            '|' if rest.next_if_eq(&'|').is_none() => return None,
-            '&' | '|' | ';' | '\n' => {
-                words.extend(word.take());
-                if !words.is_empty() {
-                    all.push((runs, std::mem::take(&mut words)));
+            Command::While { until, condition, body } => self.repeat(*until, condition, body),
+            Command::For { name, words, body } => {
+                let words: Vec<_> =
+                    words.iter().flat_map(|word| word.split(&self.variables)).collect();
+                self.code = 0;
+                for word in words {
+                    self.variables.insert(name.clone(), word);
+                    let flow = self.list(body, false)?;
+                    if flow != Flow::On {
+                        return Some(flow);
+                    }
                 }
-                runs = match c {
-                    '&' => Runs::AfterSuccess,
-                    '|' => Runs::AfterFailure,
-                    _ => Runs::Always,
-                };
+                Some(Flow::On)
             }
-            '>' => return None,
-            c if c.is_whitespace() => words.extend(word.take()),
-            c if SYNTAX.contains(&c) => return None,
-            c => word.get_or_insert_default().text.push(c),
         }
     }
-    words.extend(word);
-    if !words.is_empty() {
-        all.push((runs, words));
+
+    /// What changes nothing and goes on once goes on for ever.
+    fn repeat(&mut self, until: bool, condition: &List, body: &List) -> Option<Flow> {
+        loop {
+            let (variables, begun) = (self.variables.clone(), self.steps.len());
+            let flow = self.list(condition, true)?;
+            if flow != Flow::On {
+                return Some(flow);
+            }
+            if (self.code == 0) == until {
+                self.code = 0;
+                return Some(Flow::On);
+            }
+            let flow = self.list(body, false)?;
+            if flow != Flow::On {
+                return Some(flow);
+            }
+            if self.variables == variables {
+                let again = self.steps.split_off(begun);
+                self.steps.push(Step::Forever(again));
+                return Some(Flow::Forever);
+            }
+            self.commands_left = self.commands_left.checked_sub(1)?;
+        }
     }
-    Some(all)
+
+    fn simple(&mut self, words: &[Word], target: Option<&Word>) -> Option<Flow> {
+        let mut own = Vec::new();
+        let mut words = words;
+        while let Some((first, rest)) = words.split_first()
+            && let Some((name, value)) = first.assignment()
+        {
+            let value = value.expand(&self.variables);
+            own.push((name, value));
+            words = rest;
+        }
+        let expanded: Vec<_> = words.iter().flat_map(|word| word.split(&self.variables)).collect();
+        if expanded.is_empty() {
+            self.variables.extend(own);
+            self.code = 0;
+            return Some(Flow::On);
+        }
+        let target = target.map(|word| word.expand(&self.variables));
+        let begun = self.steps.len();
+        // They are the command's only.
+        let before = (!own.is_empty()).then(|| self.variables.clone());
+        self.variables.extend(own);
+        let flow = self.program(&expanded)?;
+        if let Some(before) = before {
+            self.variables = before;
+        }
+        if let Some(target) = target {
+            self.redirect(begun, &target);
+        }
+        Some(flow)
+    }
+
+    /// What goes to a file is gone, except the termination message.
+    fn redirect(&mut self, begun: usize, target: &str) {
+        if matches!(target, "/dev/stdout" | "/dev/stderr") {
+            return;
+        }
+        for step in self.steps.split_off(begun) {
+            match step {
+                Step::Print(line) if target == self.message_path => {
+                    self.steps.push(Step::Message(line));
+                }
+                Step::Print(_) | Step::Date => {}
+                other => self.steps.push(other),
+            }
+        }
+    }
+
+    fn program(&mut self, words: &[String]) -> Option<Flow> {
+        let (program, arguments) = words.split_first()?;
+        let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        self.code = match (program.rsplit('/').next().unwrap_or_default(), texts.as_slice()) {
+            ("sh" | "bash" | "ash" | "dash", [flags @ .., script])
+                if flags.iter().any(|flag| flag.starts_with('-') && flag.contains('c')) =>
+            {
+                return self.script(flags, script);
+            }
+            ("exec", _) if !arguments.is_empty() => return self.program(arguments),
+            ("true" | ":" | "sync" | "cd" | "mkdir" | "touch", _) => 0,
+            ("set", flags) => {
+                let given =
+                    |sign, flag| flags.iter().any(|f| f.starts_with(sign) && f.contains(flag));
+                self.stops_on_error |= given('-', 'e');
+                self.stops_on_error &= !given('+', 'e');
+                0
+            }
+            ("export", _) => {
+                let pairs = texts.iter().filter_map(|text| text.split_once('='));
+                self.variables
+                    .extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+                0
+            }
+            ("false", _) => 1,
+            ("exit", codes) => {
+                let code =
+                    codes.first().map_or(Some(self.code.into()), |c| c.parse::<i64>().ok())?;
+                self.code = u8::try_from(code & 0xff).unwrap_or(1);
+                return Some(Flow::Exit);
+            }
+            ("pause", []) | ("sleep", ["infinity" | "inf", ..]) | ("tail", ["-f" | "-F", ..]) => {
+                self.steps.push(Step::Forever(Vec::new()));
+                return Some(Flow::Forever);
+            }
+            ("sleep", times) if !times.is_empty() => {
+                let times = times.iter().map(|time| duration(time)).collect::<Option<Vec<_>>>()?;
+                let total = times.into_iter().fold(Duration::ZERO, Duration::saturating_add);
+                self.steps.push(Step::Sleep(total));
+                0
+            }
+            ("echo", texts) => {
+                let text = texts.strip_prefix(&["-n"]).or(texts.strip_prefix(&["-e"]));
+                self.steps.push(Step::Print(text.unwrap_or(texts).join(" ")));
+                0
+            }
+            ("printf", [text]) => {
+                let lines = text.replace("\\n", "\n");
+                self.steps.extend(lines.lines().map(|line| Step::Print(line.to_owned())));
+                0
+            }
+            ("hostname", []) => {
+                let name = self.variables.get("HOSTNAME").cloned().unwrap_or_default();
+                self.steps.push(Step::Print(name));
+                0
+            }
+            ("env" | "printenv", []) => {
+                let all = self.variables.iter();
+                self.steps.extend(all.map(|(name, value)| Step::Print(format!("{name}={value}"))));
+                0
+            }
+            ("printenv", [name]) => match self.variables.get(*name) {
+                Some(value) => {
+                    self.steps.push(Step::Print(value.clone()));
+                    0
+                }
+                None => 1,
+            },
+            ("date", []) => {
+                self.steps.push(Step::Date);
+                0
+            }
+            ("test", terms) => u8::from(!test(terms)?),
+            ("[", [terms @ .., "]"]) => u8::from(!test(terms)?),
+            ("expr", [left, operator, right]) => {
+                let value = calculate(left, operator, right)?;
+                let code = u8::from(value == "0" || value.is_empty());
+                self.steps.push(Step::Print(value));
+                code
+            }
+            _ => return None,
+        };
+        Some(Flow::On)
+    }
+
+    /// A shell of its own: its end is not that of the one that started it.
+    fn script(&mut self, flags: &[&str], script: &str) -> Option<Flow> {
+        let list = shell::parse(script)?;
+        let before = (self.variables.clone(), self.stops_on_error);
+        self.stops_on_error = flags.iter().any(|flag| flag.starts_with('-') && flag.contains('e'));
+        self.code = 0;
+        let flow = self.list(&list, false)?;
+        (self.variables, self.stops_on_error) = before;
+        Some(if flow == Flow::Forever { Flow::Forever } else { Flow::On })
+    }
 }
 
-fn simple(words: &[&str], env: &BTreeMap<String, String>, steps: &mut Vec<Step>) -> Option<Ran> {
-    let (program, arguments) = words.split_first()?;
-    let code = match program.rsplit('/').next().unwrap_or_default() {
-        "true" | ":" | "sync" | "set" | "cd" | "export" | "mkdir" | "touch" => 0,
-        "false" => 1,
-        "exit" => {
-            let code = arguments.first().map_or(Some(0), |code| code.parse::<i64>().ok())?;
-            return Some(Ran::Exit(u8::try_from(code & 0xff).unwrap_or(1)));
-        }
-        "sleep" => {
-            let mut total = Duration::ZERO;
-            for argument in arguments {
-                if matches!(*argument, "infinity" | "inf") {
-                    return Some(Ran::Forever);
-                }
-                total = total.saturating_add(duration(argument)?);
+/// What `test` and `[` say; `None` for files, which are not looked at.
+fn test(terms: &[&str]) -> Option<bool> {
+    Some(match terms {
+        ["!", rest @ ..] => !test(rest)?,
+        [] => false,
+        [text] | ["-n", text] => !text.is_empty(),
+        ["-z", text] => text.is_empty(),
+        [left, "=" | "==", right] => left == right,
+        [left, "!=", right] => left != right,
+        [left, operator, right] => {
+            let (left, right): (i64, i64) = (left.parse().ok()?, right.parse().ok()?);
+            match *operator {
+                "-eq" => left == right,
+                "-ne" => left != right,
+                "-lt" => left < right,
+                "-le" => left <= right,
+                "-gt" => left > right,
+                "-ge" => left >= right,
+                _ => return None,
             }
-            steps.push(Step::Sleep(total));
-            0
-        }
-        "echo" => {
-            let text = arguments.strip_prefix(&["-n"]).or(arguments.strip_prefix(&["-e"]));
-            steps.push(Step::Print(text.unwrap_or(arguments).join(" ")));
-            0
-        }
-        "printf" => {
-            let [text] = arguments else { return None };
-            let lines = text.replace("\\n", "\n");
-            steps.extend(lines.lines().map(|line| Step::Print(line.to_owned())));
-            0
-        }
-        "hostname" => {
-            steps.push(Step::Print(env.get("HOSTNAME").cloned().unwrap_or_default()));
-            0
-        }
-        "env" | "printenv" if arguments.is_empty() => {
-            steps.extend(env.iter().map(|(name, value)| Step::Print(format!("{name}={value}"))));
-            0
-        }
-        "date" if arguments.is_empty() => {
-            steps.push(Step::Date);
-            0
         }
         _ => return None,
+    })
+}
+
+/// `expr`, for two numbers.
+fn calculate(left: &str, operator: &str, right: &str) -> Option<String> {
+    let (left, right): (i64, i64) = (left.parse().ok()?, right.parse().ok()?);
+    let number = match operator {
+        "+" => left.checked_add(right)?,
+        "-" => left.checked_sub(right)?,
+        "*" => left.checked_mul(right)?,
+        "/" => left.checked_div(right)?,
+        "%" => left.checked_rem(right)?,
+        "=" => i64::from(left == right),
+        "!=" => i64::from(left != right),
+        "<" => i64::from(left < right),
+        ">" => i64::from(left > right),
+        _ => return None,
     };
-    Some(Ran::Code(code))
+    Some(number.to_string())
 }
 
 /// `2`, `0.5`, `3s`, `1m`, `1h`, `1d`.
@@ -221,34 +363,15 @@ fn duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number.parse::<f64>().ok()? * factor).ok()
 }
 
-/// `$(NAME)`, as Kubernetes expands it in commands; unknown names stay.
-fn expand_kubernetes(text: &str, env: &BTreeMap<String, String>) -> String {
-    env.iter()
-        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("$({name})"), value))
-}
-
-/// `$NAME`, as a shell expands it; unknown names are empty.
-fn expand(text: &str, env: &BTreeMap<String, String>) -> String {
-    let mut parts = text.split('$');
-    let mut expanded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(part.len());
-        let (name, rest) = part.split_at(end);
-        expanded.push_str(env.get(name).map_or("", String::as_str));
-        expanded.push_str(rest);
-    }
-    expanded
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(command: &[&str]) -> Outcome {
+    fn of(command: &[&str]) -> Option<Vec<Step>> {
         let env =
             [("INDEX", "3"), ("HOSTNAME", "web-0")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
-        outcome(&command, &env.into())
+        steps(&command, &env.into(), "/dev/termination-log")
     }
 
     fn sleep(ms: u64) -> Step {
@@ -260,26 +383,62 @@ mod tests {
     }
 
     #[test]
-    fn commands_and_scripts() {
+    fn programs() {
         for (command, steps) in [
             (&["true"][..], vec![Step::Exit(0)]),
             (&["/bin/false"], vec![Step::Exit(1)]),
             (&["sleep", "0.5"], vec![sleep(500), Step::Exit(0)]),
-            (&["sh", "-c", "exit 1"], vec![Step::Exit(1)]),
+            (&["echo", "$(INDEX)", "$INDEX"], vec![print("$(INDEX) $INDEX"), Step::Exit(0)]),
+            (&["hostname"], vec![print("web-0"), Step::Exit(0)]),
+            (&["printenv", "INDEX"], vec![print("3"), Step::Exit(0)]),
+            (&["expr", "7", "%", "4"], vec![print("3"), Step::Exit(0)]),
+            (&["expr", "1", "-", "1"], vec![print("0"), Step::Exit(1)]),
+            (&["sleep", "infinity"], vec![Step::Forever(vec![])]),
+            (&["tail", "-f", "/dev/null"], vec![Step::Forever(vec![])]),
+            (&["/pause"], vec![Step::Forever(vec![])]),
+        ] {
+            assert_eq!(of(command), Some(steps), "{command:?}");
+        }
+    }
+
+    #[test]
+    fn scripts() {
+        for (script, steps) in [
+            ("exit 1", vec![Step::Exit(1)]),
             (
-                &["/bin/sh", "-ec", "date; echo Hello from 'the  $X' cluster"],
+                "date; echo Hello from 'the  $X' cluster",
                 vec![Step::Date, print("Hello from the  $X cluster"), Step::Exit(0)],
             ),
             (
-                &["sh", "-c", "echo part ${INDEX} && sleep 2s && exit $INDEX"],
+                "echo part ${INDEX} && sleep 2s && exit $INDEX",
                 vec![print("part 3"), sleep(2000), Step::Exit(3)],
             ),
-            (&["sh", "-c", "false || exit 42\necho no"], vec![Step::Exit(42)]),
-            (&["sh", "-c", "false && echo no; true"], vec![Step::Exit(0)]),
-            (&["echo", "$(INDEX)", "$INDEX"], vec![print("3 $INDEX"), Step::Exit(0)]),
-            (&["hostname"], vec![print("web-0"), Step::Exit(0)]),
+            ("false || exit 42\necho no", vec![Step::Exit(42)]),
+            ("false && echo no; true", vec![Step::Exit(0)]),
+            ("! true || echo yes", vec![print("yes"), Step::Exit(0)]),
+            ("A='1  2'; B=$A; echo $B \"$B\"", vec![print("1 2 1  2"), Step::Exit(0)]),
+            ("A=x env | true", vec![]),
+            (
+                "if [ \"$INDEX\" -gt 2 ]; then echo big; elif true; then echo small; else echo none; fi",
+                vec![print("big"), Step::Exit(0)],
+            ),
+            ("if test -z \"$INDEX\"; then exit 1; else exit 2; fi", vec![Step::Exit(2)]),
+            ("for x in a b; do echo $x; done", vec![print("a"), print("b"), Step::Exit(0)]),
+            (
+                "echo up; while true; do echo on; sleep 1; done",
+                vec![print("up"), Step::Forever(vec![print("on"), sleep(1000)])],
+            ),
+            ("set -e; if false; then :; fi; false; echo no", vec![Step::Exit(1)]),
+            ("sh -c 'exit 3'; echo on", vec![print("on"), Step::Exit(0)]),
+            (
+                "echo why > /dev/termination-log; echo lost >/tmp/x; echo told 2>&1; exit 4",
+                vec![Step::Message("why".to_owned()), print("told"), Step::Exit(4)],
+            ),
+            ("sleep 1 # a word", vec![sleep(1000), Step::Exit(0)]),
+            ("exec sleep 5", vec![sleep(5000), Step::Exit(0)]),
         ] {
-            assert_eq!(of(command), Outcome::Ends(steps), "{command:?}");
+            let expected = (!steps.is_empty()).then_some(steps);
+            assert_eq!(of(&["sh", "-c", script]), expected, "{script}");
         }
     }
 
@@ -287,13 +446,15 @@ mod tests {
     fn what_cannot_be_told() {
         for command in [
             &["perl", "-Mbignum=bpi", "-wle", "print bpi(2000)"][..],
-            &["sh", "-c", "while true; do sleep 1; done"],
             &["sh", "-c", "cat x | wc"],
             &["sh", "-c", "echo $(date)"],
+            &["sh", "-c", "if true; then echo no"],
+            &["sh", "-c", "[ -f /etc/x ] && true"],
+            &["sh", "-c", "sleep 1 &"],
+            &["sh", "-c", "ls *"],
             &["sh", "script.sh"],
         ] {
-            assert_eq!(of(command), Outcome::Unknown, "{command:?}");
+            assert_eq!(of(command), None, "{command:?}");
         }
-        assert_eq!(of(&["sleep", "infinity"]), Outcome::Forever);
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::descriptors::Purpose;
-use crate::runtime::{Activity, Container, Port, Restart, Role, Stage};
+use crate::runtime::{Activity, After, Container, ExitCodes, Port, Restart, Role, Stage};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -308,12 +308,7 @@ async fn a_stopping_pod_answers_what_is_open_and_hangs_up() {
 
 #[tokio::test(start_paused = true)]
 async fn containers_end_and_are_started_again() {
-    let container = |script: &str| Container {
-        name: "main".to_owned(),
-        command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-        env: BTreeMap::new(),
-        role: Role::Main,
-    };
+    let container = |script: &str| scripted(Role::Main, "main", script);
     for (last, restart, script, expected) in [
         (40, Restart::Never, "echo hello; sleep 2; exit 3", (0, Some(3))),
         (41, Restart::OnFailure, "sleep 1", (0, Some(0))),
@@ -348,7 +343,16 @@ async fn containers_end_and_are_started_again() {
 fn scripted(role: Role, name: &str, script: &str) -> Container {
     let command = if script.is_empty() { vec![] } else { vec!["sh", "-c", script] };
     let command = command.into_iter().map(str::to_owned).collect();
-    Container { name: name.to_owned(), command, env: BTreeMap::new(), role }
+    Container {
+        name: name.to_owned(),
+        command,
+        env: BTreeMap::new(),
+        role,
+        after: After::default(),
+        pre_stop: None,
+        message_path: "/dev/termination-log".to_owned(),
+        message_from_log: false,
+    }
 }
 
 /// What happens to a pod of these containers, up to the state that is looked for.
@@ -435,4 +439,62 @@ async fn ephemeral_containers_come_later() {
     };
     assert!(state.ready, "its end concerns nobody");
     runtime.stop(&spec.uid, Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_and_messages_of_one_container() {
+    for (last, script, from_log, message) in [
+        (47, "echo a; echo why > /dev/termination-log; exit 3", true, "why\n"),
+        (48, "echo a; echo b; exit 3", true, "a\nb\n"),
+        (49, "echo a; exit 3", false, ""),
+    ] {
+        let mut container = scripted(Role::Main, "main", script);
+        container.message_from_log = from_log;
+        let ended =
+            course(last, Restart::Never, vec![container.clone()], |s| s.stage == Stage::Ended);
+        let states = ended.await;
+        let Some(Activity::Exited(exit)) = state_of(states.last().unwrap(), "main") else {
+            panic!()
+        };
+        assert_eq!((exit.code, exit.message.as_str()), (3, message), "{script}");
+        let rules = [(true, vec![3], true), (false, vec![0, 3], false), (false, vec![4], true)];
+        for (listed, codes, again) in rules {
+            container.after = After {
+                restart_on: vec![ExitCodes { listed, codes }],
+                restart: Some(Restart::Never),
+            };
+            let containers = vec![container.clone()];
+            let done = |s: &PodState| {
+                s.stage == Stage::Ended || s.containers.first().is_some_and(|own| own.restarts == 1)
+            };
+            let states = course(last, Restart::Always, containers, done).await;
+            assert_eq!(
+                states.last().unwrap().stage != Stage::Ended,
+                again,
+                "{:?}",
+                container.after
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hooks_come_before_the_end() {
+    let hook = |text: &str| Some(text.split(' ').map(str::to_owned).collect());
+    for (last, pre_stop, grace, takes) in [
+        (50, hook("sleep 3"), 30, 3),
+        (51, hook("sleep 300"), 5, 5),
+        (52, hook("/bin/drain now"), 30, 0),
+        (53, None, 30, 0),
+    ] {
+        let mut spec = spec(last, &[]);
+        let mut container = scripted(Role::Main, "main", "");
+        container.pre_stop = pre_stop;
+        spec.containers.push(container);
+        let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
+        runtime.ensure(spec.clone()).await;
+        let begun = tokio::time::Instant::now();
+        runtime.stop(&spec.uid, Duration::from_secs(grace)).await;
+        assert_eq!(begun.elapsed().as_secs(), takes, "{last}");
+    }
 }

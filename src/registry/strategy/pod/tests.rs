@@ -162,9 +162,25 @@ fn probe_and_resource_rules() {
             ],
         ),
         (
-            container(&json!({"restartPolicy": "Always"})),
+            container(&json!({"restartPolicy": "Never", "restartPolicyRules": [
+                {"action": "Restart", "exitCodes": {"operator": "NotIn", "values": [0]}},
+                {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [3]}}]})),
+            &[],
+        ),
+        (
+            container(&json!({"restartPolicy": "Sometimes", "restartPolicyRules": [
+                {"action": "Stop", "exitCodes": {"operator": "Is"}}]})),
             &[
-                "spec.containers[0].restartPolicy: Forbidden: may not be set for non-init containers",
+                "spec.containers[0].restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+                "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Stop\": supported values: \"Restart\", \"RestartAllContainers\"",
+                "spec.containers[0].restartPolicyRules[0].exitCodes.operator: Unsupported value: \"Is\": supported values: \"In\", \"NotIn\"",
+            ],
+        ),
+        (
+            container(&json!({"restartPolicyRules": [{"action": "Restart"}]})),
+            &[
+                "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+                "spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified",
             ],
         ),
         (

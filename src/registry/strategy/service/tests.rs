@@ -484,10 +484,10 @@ fn load_balancer_status() {
 fn doubtful_values_are_warned_about() {
     let service = admit(&with(&json!({"ports": [{"port": 80, "protocol": "SCTP"}]}))).unwrap();
     assert_eq!(
-        warnings(&service),
+        warnings(&service, None),
         ["spec.ports[0]: SCTP port 80 is answered in DNS, but no traffic is carried"]
     );
     let service =
         admit(&with(&json!({"clusterIP": "None", "sessionAffinity": "ClientIP"}))).unwrap();
-    assert_eq!(warnings(&service), ["spec.SessionAffinity is ignored for headless services"]);
+    assert_eq!(warnings(&service, None), ["spec.SessionAffinity is ignored for headless services"]);
 }
