@@ -16,9 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     descriptors::Budget,
     runtime::{
-        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Restart, Role,
-        Stage,
-        simulated::{News, connections::Connections, container, port},
+        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Role, Stage,
+        simulated::{connections::Connections, news::News},
     },
 };
 
@@ -27,10 +26,10 @@ const LOG_LINES_MAX: usize = 500;
 
 /// A running pod.
 pub(super) struct Pod {
-    spec: RwLock<Arc<PodSpec>>,
+    pub(super) spec: RwLock<Arc<PodSpec>>,
     /// A task per port. Held while listeners come and go.
-    listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
-    status: Mutex<Status>,
+    pub(super) listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
+    pub(super) status: Mutex<Status>,
     log: Mutex<Written>,
     news: Arc<News>,
     /// Where its ports come from.
@@ -59,15 +58,15 @@ struct Written {
 }
 
 #[derive(Default)]
-struct Status {
-    ports: BTreeMap<Port, PortStatus>,
+pub(super) struct Status {
+    pub(super) ports: BTreeMap<Port, PortStatus>,
     /// Those that end by themselves, and all that are not main ones.
-    containers: BTreeMap<String, ContainerState>,
+    pub(super) containers: BTreeMap<String, ContainerState>,
     /// The init containers were started.
-    begun: bool,
+    pub(super) begun: bool,
     /// Main and ephemeral containers that were started.
-    started: BTreeSet<String>,
-    stage: Stage,
+    pub(super) started: BTreeSet<String>,
+    pub(super) stage: Stage,
     /// What was told last.
     told: Option<PodState>,
 }
@@ -100,79 +99,6 @@ impl Pod {
     /// The description now.
     pub(super) fn spec(&self) -> Arc<PodSpec> {
         Arc::clone(&self.spec.read())
-    }
-
-    /// Makes the listeners those of the description; others and open connections are left alone.
-    pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
-        let mut listeners = self.listeners.lock().await;
-        if self.stopping.is_cancelled() || self.status.lock().stage == Stage::Ended {
-            return;
-        }
-        let moved_house = self.spec().ip != spec.ip;
-        let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
-        *self.spec.write() = Arc::new(spec);
-        let stage = self.start_containers(&self.spec());
-        if stage == Stage::Initializing {
-            return self.tell();
-        }
-        close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
-        self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
-        for port in wanted {
-            listeners.entry(port).or_insert_with(|| {
-                let opened = port::open(self, port);
-                self.spawn(port::serve(Arc::clone(self), port, opened))
-            });
-        }
-        self.tell();
-    }
-
-    /// Starts what was not started before and may be.
-    fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
-        let mut status = self.status.lock();
-        if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
-            drop(self.spawn(Arc::clone(self).initialize()));
-        }
-        for container in &spec.containers {
-            let restart = match container.role {
-                Role::Main if status.stage == Stage::Running => spec.restart,
-                Role::Ephemeral => Restart::Never,
-                _ => continue,
-            };
-            if !status.started.insert(container.name.clone()) {
-                continue;
-            }
-            match container::course(spec, container) {
-                Some(steps) => {
-                    let run = container::run(Arc::clone(self), container.clone(), steps, restart);
-                    drop(self.spawn(run));
-                }
-                None if container.role == Role::Ephemeral => {
-                    status.containers.insert(container.name.clone(), container::running(container));
-                }
-                None => {}
-            }
-        }
-        status.stage
-    }
-
-    async fn initialize(self: Arc<Self>) {
-        let stopping = self.stopping.clone();
-        let spec = self.spec();
-        let done = container::initialize(&self, &spec);
-        let stage = match stopping.run_until_cancelled(done).await {
-            Some(true) => Stage::Running,
-            Some(false) => Stage::Ended,
-            None => return,
-        };
-        {
-            let mut status = self.status.lock();
-            status.stage = stage;
-            if stage == Stage::Ended {
-                status.end_sidecars(&spec);
-            }
-        }
-        self.tell();
-        self.become_as((*self.spec()).clone()).await;
     }
 
     /// Lets something go on until the pod's end.
@@ -278,7 +204,7 @@ impl Status {
             })
     }
 
-    fn end_sidecars(&mut self, spec: &PodSpec) {
+    pub(super) fn end_sidecars(&mut self, spec: &PodSpec) {
         for container in spec.containers.iter().filter(|c| c.role == Role::Sidecar) {
             let Some(state) = self.containers.get_mut(&container.name) else { continue };
             let finished = Timestamp::now();
@@ -313,7 +239,7 @@ impl Status {
 }
 
 /// Closes listeners; on return their ports are free.
-async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
+pub(super) async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
     let aborted: Vec<_> =
         listeners.into_iter().map(|(_, task)| task).inspect(JoinHandle::abort).collect();
     // Aborted, so how they ended says nothing.
