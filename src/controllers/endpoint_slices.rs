@@ -17,7 +17,7 @@ use crate::{
         pod::Pod,
         service::{self, HEADLESS_LABEL, Port, TRIGGER_TIME, ZONE_LABEL},
     },
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, service::is_headless},
     registry::View,
 };
 
@@ -182,7 +182,7 @@ fn template(
     let mut labels = endpoint_packing::inherited_labels(&object.metadata.labels);
     labels.insert(SERVICE_LABEL.to_owned(), object.key.name.clone());
     labels.insert(MANAGED_BY_LABEL.to_owned(), NAME.to_owned());
-    if service::is_headless(spec) {
+    if is_headless(spec) {
         labels.insert(HEADLESS_LABEL.to_owned(), String::new());
     }
     let stamp = service::trigger_time(service, pods);

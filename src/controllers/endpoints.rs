@@ -14,7 +14,7 @@ use crate::{
         service::{self, HEADLESS_LABEL, Port, TRIGGER_TIME},
         to_value,
     },
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, service::is_headless},
     registry::View,
 };
 
@@ -64,7 +64,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let truncated = truncate(&mut subsets, ADDRESSES_MAX);
     let mut labels = object.metadata.labels.clone();
     labels.remove(HEADLESS_LABEL);
-    if service::is_headless(&spec) {
+    if is_headless(&spec) {
         labels.insert(HEADLESS_LABEL.to_owned(), String::new());
     }
     labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGER.to_owned());
@@ -109,7 +109,7 @@ fn subsets(key: &ObjectKey, spec: &ServiceSpec, pods: &[Pod<'_>]) -> Vec<Endpoin
     for pod in pods.iter().filter(|pod| pod.has_endpoint(publish_unready)) {
         let Some(ip) = service::addresses(pod, family).into_iter().next() else { continue };
         let ports = service::ports(spec, pod);
-        if ports.is_empty() && !(service::is_headless(spec) && spec.ports.is_none()) {
+        if ports.is_empty() && !(is_headless(spec) && spec.ports.is_none()) {
             continue;
         }
         let node = Some(pod.facts.spec.node_name.clone()).filter(|name| !name.is_empty());

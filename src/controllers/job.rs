@@ -4,6 +4,7 @@
 //! taken away, then the counter rises. Each step is a write of its own, so that a restart in between loses nothing.
 //! [`tally`] looks at the pods, [`finish`] decides whether the Job is over, [`pods`] makes new ones.
 
+mod annotations;
 mod finish;
 mod indexes;
 mod pods;

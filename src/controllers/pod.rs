@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Affinity;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{self as core, Affinity};
 use serde::Deserialize;
 
 use crate::model::{Object, quantity};
@@ -163,6 +163,28 @@ impl<'a> Pod<'a> {
 
     pub(crate) fn created(&self) -> Option<Timestamp> {
         self.object.metadata.creation_timestamp.as_ref()?.parse().ok()
+    }
+
+    /// When a pod ended: when its last container did, else when it stopped being ready, else when it was deleted.
+    pub(crate) fn ended_at(&self) -> Timestamp {
+        let status = self.object.parse::<core::Pod>().ok().and_then(|pod| pod.status);
+        let containers = status.into_iter().flat_map(|status| status.container_statuses).flatten();
+        let ends: Option<Vec<Timestamp>> =
+            containers.map(|c| c.state?.terminated?.finished_at.map(|time| time.0)).collect();
+        let last = ends.and_then(|ends| ends.into_iter().max());
+        let unready = || {
+            let ready = self.condition("Ready").filter(|condition| condition.status == "False")?;
+            ready.last_transition_time
+        };
+        let deleted = || {
+            let metadata = &self.object.metadata;
+            let end: Timestamp = metadata.deletion_timestamp.as_ref()?.parse().ok()?;
+            let grace =
+                SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
+            end.checked_sub(grace).ok()
+        };
+        let known = last.or_else(unready).or_else(deleted).or_else(|| self.created());
+        known.unwrap_or(Timestamp::UNIX_EPOCH)
     }
 
     /// Whether an endpoint may stand for this pod: it has an address and has not run to its end.

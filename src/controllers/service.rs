@@ -59,11 +59,6 @@ pub(crate) fn pods<'a>(view: &'a View, key: &ObjectKey, spec: &ServiceSpec) -> V
     view.matching(&kind::POD, &key.namespace, &selector).map(Pod::of).collect()
 }
 
-/// `clusterIP: None`.
-pub(crate) fn is_headless(spec: &ServiceSpec) -> bool {
-    spec.cluster_ip.as_deref() == Some("None")
-}
-
 /// The families of addresses that a Service's endpoints have.
 pub(crate) fn families(spec: &ServiceSpec) -> Vec<&'static str> {
     let stored = spec.ip_families.iter().flatten();

@@ -18,8 +18,8 @@ use axum::{
 use sha2::{Digest, Sha256};
 
 use crate::dashboard::{
-    Options,
     hosts::{self, Hosts},
+    options::Options,
 };
 
 /// What the answer to an unauthenticated request may use; it holds nothing about the cluster.

@@ -21,7 +21,8 @@ use tokio::{
 };
 
 use crate::dashboard::{
-    Options, Sources,
+    options::Options,
+    sources::Sources,
     views::{self, Traffic},
 };
 

@@ -7,12 +7,14 @@ use axum::{
 use futures::StreamExt;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
 use crate::{
-    dashboard::views::EndpointTraffic,
+    dashboard::views::{EndpointTraffic, RouteTraffic},
     model::{Kind, Object, ObjectKey, kind, object},
+    registry::View,
     route::{Protocol, RouteName, ServiceName},
 };
 

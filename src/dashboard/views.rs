@@ -20,7 +20,10 @@ use k8s_openapi::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Object, kind},
+    model::{
+        Object, kind,
+        service::{EXTERNAL_NAME, NONE, is_headless, is_type},
+    },
     registry::View,
     route::RouteName,
 };
@@ -331,17 +334,17 @@ fn service(object: &Object, endpoints: Vec<Endpoint>) -> Option<Service> {
     let annotation = |name| object.metadata.annotations.get(name).cloned();
     let ingress = status.and_then(|status| status.load_balancer).and_then(|lb| lb.ingress);
     let ingress = ingress.unwrap_or_default().into_iter().filter_map(|one| one.ip.or(one.hostname));
+    let headless = is_headless(&spec) && !is_type(&spec, EXTERNAL_NAME);
     let r#type = spec.type_.unwrap_or_else(|| "ClusterIP".to_owned());
-    let headless = spec.cluster_ip.as_deref() == Some("None") && r#type != "ExternalName";
     let mut cluster_ips = spec.cluster_ips.unwrap_or_default();
-    cluster_ips.retain(|ip| ip != "None" && !ip.is_empty());
+    cluster_ips.retain(|ip| ip != NONE && !ip.is_empty());
     Some(Service {
         namespace: object.key.namespace.clone(),
         name: object.key.name.clone(),
         headless,
         cluster_ips,
         external_ips: ingress.chain(spec.external_ips.unwrap_or_default()).collect(),
-        external_name: spec.external_name.filter(|_| r#type == "ExternalName").unwrap_or_default(),
+        external_name: spec.external_name.filter(|_| r#type == EXTERNAL_NAME).unwrap_or_default(),
         r#type,
         ports: spec.ports.unwrap_or_default().into_iter().map(port).collect(),
         selector: spec.selector.unwrap_or_default(),

@@ -16,6 +16,7 @@ pub mod policy;
 pub mod quantity;
 pub mod schedule;
 pub mod selector;
+pub mod service;
 pub mod status;
 pub mod wording;
 

@@ -9,11 +9,13 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{Object, ObjectKey, Status, kind},
-    node::{NodeOptions, parse, pods::PART_ANNOTATION, status},
+    node::{NodeOptions, parse, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
     runtime::{PodState, Stage},
 };
 
+/// Marks pods that stand for a part of this process; they are not run.
+const PART_ANNOTATION: &str = "snowglobe.dev/part";
 const NAMESPACE: &str = "kube-system";
 
 /// One part of this process that is shown as a pod.

@@ -40,8 +40,6 @@ use crate::{
 
 /// `"false"` keeps a pod from being ready.
 const READY_ANNOTATION: &str = "snowglobe.dev/ready";
-/// Marks pods that stand for a part of this process; they are not run.
-pub(crate) const PART_ANNOTATION: &str = "snowglobe.dev/part";
 /// Who the Events come from.
 const COMPONENT: &str = "kubelet";
 /// A pod with a grace period takes this long to end at least. `kubectl delete` looks whether the pod is there, lists, and

@@ -2,14 +2,36 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use futures::future::BoxFuture;
+
 use crate::{
-    policy::Flow,
+    policy::{Candidates, Flow},
     proxy::{
-        Pick, Question,
         live::{Active, Live},
         views::View,
     },
+    route::RouteName,
 };
+
+/// Picks the index of a candidate for a connection; `None` refuses it.
+pub type Pick = Arc<dyn for<'a> Fn(Question<'a>) -> BoxFuture<'a, Option<usize>> + Send + Sync>;
+
+/// What one connection asks of whoever picks.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The service port.
+    pub route: &'a RouteName,
+    /// Whose view of it.
+    pub view: &'a Arc<str>,
+    /// The policy that the service names; `None` for the default.
+    pub policy: Option<&'a str>,
+    /// Another one for other candidates.
+    pub generation: u64,
+    /// What may be picked.
+    pub candidates: &'a Candidates,
+    /// The connection.
+    pub flow: &'a Flow,
+}
 
 /// Chooses through a policy.
 pub(crate) struct Chooser {

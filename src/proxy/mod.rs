@@ -1,7 +1,7 @@
 //! The proxy: carries connections to service addresses to the endpoints that policies pick.
 //!
 //! A [`dataplane::DataPlane`] listens and hands over what arrives; `views` says which endpoints this client may use;
-//! the [`Pick`] chooses one; `tcp` and `udp` carry. Enter at [`Proxy`]. Nothing here knows Kubernetes: the
+//! the [`Pick`] chooses one; `tcp` and `udp` carry, to an `upstream`. Enter at [`Proxy`]. Nothing here knows Kubernetes: the
 //! [`RouteTable`] is all that it follows.
 //!
 //! Where this proxy does more than kube-proxy can: a connect that an endpoint refuses is tried on another endpoint
@@ -13,35 +13,39 @@ mod connections;
 pub mod dataplane;
 mod live;
 mod metrics;
+mod options;
+mod sessions;
 mod stats;
 mod tcp;
 #[cfg(test)]
 mod tests;
 mod udp;
+mod upstream;
 mod views;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     descriptors::Budget,
-    policy::{Candidates, Flow},
     proxy::{
         choice::Chooser,
         connections::{Bounds, Connections},
         dataplane::{Connection, DataPlane, Deliver, Duty, Incoming},
         metrics::Refusal,
-        udp::Sessions,
+        sessions::Sessions,
+        upstream::reset,
         views::{Changes, Dialled, Views},
     },
     route::{Notice, Protocol, Route, RouteName, RouteTable, notice},
 };
 
+pub use choice::{Pick, Question};
 pub use metrics::{Metrics, Totals};
+pub use options::{Options, ProxyView, Timeouts};
 pub use stats::{EndpointStats, RouteStats};
 
 /// UDP sessions alive at one time, if there are descriptors for so many. Past it, the longest unused ones end.
@@ -49,75 +53,8 @@ const SESSIONS_MAX: usize = 8192;
 /// At most one complaint about the bound in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Picks the index of a candidate for a connection; `None` refuses it.
-pub type Pick = Arc<dyn for<'a> Fn(Question<'a>) -> BoxFuture<'a, Option<usize>> + Send + Sync>;
-
-/// What one connection asks of whoever picks.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The service port.
-    pub route: &'a RouteName,
-    /// Whose view of it.
-    pub view: &'a Arc<str>,
-    /// The policy that the service names; `None` for the default.
-    pub policy: Option<&'a str>,
-    /// Another one for other candidates.
-    pub generation: u64,
-    /// What may be picked.
-    pub candidates: &'a Candidates,
-    /// The connection.
-    pub flow: &'a Flow,
-}
-
 /// Told when a service port is gone, so that whoever picks may forget it.
 pub type Forget = Arc<dyn Fn(&RouteName) + Send + Sync>;
-
-/// How the proxy behaves.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// The node of clients that are on none.
-    pub client_node: Arc<str>,
-    /// Whose state is shared.
-    pub view: ProxyView,
-    /// When silent connections end.
-    pub timeouts: Timeouts,
-    /// How long open connections may go on after the proxy was told to stop.
-    pub drain: Duration,
-    /// Where listeners, connections and sessions come from.
-    pub descriptors: Budget,
-}
-
-/// Whose picks, affinity and figures are shared.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ProxyView {
-    /// Each node has its own, as each node has its own kube-proxy.
-    #[default]
-    PerNode,
-    /// All nodes share one. What is restricted to a node's own endpoints still has a view per node.
-    Global,
-}
-
-/// When silence ends a connection; kube-proxy's `conntrack` settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// TCP connections on which nothing moves.
-    pub tcp: Duration,
-    /// UDP sessions that were not answered, or at once and never used again (`udpTimeout`).
-    pub udp: Duration,
-    /// UDP sessions used for longer (`udpStreamTimeout`).
-    pub udp_stream: Duration,
-}
-
-impl Default for Timeouts {
-    /// As conntrack has them (`nf_conntrack_udp_timeout`, `_stream`) and kube-proxy (`tcpEstablishedTimeout`).
-    fn default() -> Self {
-        Self {
-            tcp: Duration::from_secs(24 * 3600),
-            udp: Duration::from_secs(30),
-            udp_stream: Duration::from_secs(180),
-        }
-    }
-}
 
 /// The proxy of all nodes of this process.
 pub struct Proxy {
@@ -289,7 +226,7 @@ impl Proxy {
         let Dialled { route, source, destination, frontend, .. } = dialled;
         let Some(place) = self.connections.admit(&route.service, destination, source.ip()) else {
             self.refuse(route, source, Refusal::Bound);
-            return tcp::reset(client);
+            return reset(client);
         };
         match self.views.resolve(dialled) {
             Ok((view, flow)) => {
@@ -300,7 +237,7 @@ impl Proxy {
             }
             Err(refusal) => {
                 self.refuse(route, source, refusal);
-                tcp::reset(client);
+                reset(client);
             }
         }
     }

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::{
         Arc,
@@ -12,11 +11,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::{TcpSocket, TcpStream},
-    time::{Instant, sleep, timeout},
+    net::TcpStream,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -26,13 +24,12 @@ use crate::{
         connections::Admitted,
         live::Live,
         metrics::Refusal,
+        upstream::{connect_tcp, reset},
         views::{Dialled, View},
     },
     route::FrontendKind,
 };
 
-/// How long one endpoint may take to accept.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Endpoints tried for one connection: enough to step over one that just died, few enough that a dead service is
 /// known as dead quickly.
 const ATTEMPTS_MAX: usize = 3;
@@ -56,7 +53,7 @@ impl Proxy {
             };
             let started = Instant::now();
             let connected = tokio::select! {
-                connected = connect(flow.source.ip(), chosen.target) => connected,
+                connected = connect_tcp(flow.source.ip(), chosen.target) => connected,
                 () = place.ended() => break,
             };
             match connected {
@@ -120,36 +117,6 @@ impl Proxy {
         }
         (meter.sent.load(Relaxed), meter.received.load(Relaxed))
     }
-}
-
-/// Closes a connection so that the other side sees a reset.
-pub(crate) fn reset(stream: TcpStream) {
-    stream.set_zero_linger().ok();
-    drop(stream);
-}
-
-/// Connects from the client's own address where that is possible, so that the endpoint sees its real client.
-async fn connect(client: IpAddr, target: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if may_come_from(client, target.ip()) {
-        // The port is chosen at connect, so that one address may have one per endpoint. An address that is not of
-        // this machine cannot be bound; the endpoint then sees ours.
-        setsockopt(&socket, IpBindAddressNoPort, &true).ok();
-        socket.bind(SocketAddr::new(client, 0)).ok();
-    }
-    socket.set_nodelay(true)?;
-    let stream = timeout(CONNECT_TIMEOUT, socket.connect(target)).await??;
-    if stream.local_addr()? == target {
-        // Nobody listens, and the kernel gave us the very port that we dial: we are talking to ourselves.
-        reset(stream);
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    Ok(stream)
-}
-
-/// A loopback address is a valid source towards loopback addresses only.
-pub(crate) fn may_come_from(client: IpAddr, target: IpAddr) -> bool {
-    client.is_ipv4() == target.is_ipv4() && (target.is_loopback() || !client.is_loopback())
 }
 
 /// Bytes moved by one connection.

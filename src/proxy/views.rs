@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use crate::{
     policy::{Candidate, Candidates, Flow, UNKNOWN},
     proxy::{
-        ProxyView,
         affinity::Affinity,
         live::Live,
         metrics::{Metrics, Refusal, RouteCounters},
+        options::ProxyView,
     },
     route::{Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable},
 };

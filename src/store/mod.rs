@@ -8,6 +8,8 @@ mod contract;
 mod etcd;
 mod index;
 mod memory;
+#[cfg(test)]
+mod requirements;
 mod sled;
 pub mod snapshot;
 

@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
-/// Set by `tests/run --install`: a test whose program is missing fails, instead of being left out with a word.
+/// Set by `tests/run --install`: a test that lacks something fails, instead of being left out with a word.
 const REQUIRE: &str = "SNOWGLOBE_TESTS_REQUIRE";
 /// Where `tests/run --install` has put kubectl 1.37.
 const KUBECTL_1_37: &str = "SNOWGLOBE_TEST_KUBECTL_137";
@@ -99,16 +99,17 @@ pub(crate) fn can_use(tools: &[Tool]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let missing = missing.join(" and ");
+    leave_out(&missing.join(" and "), "`tests/run --install` installs what the tests need");
+    false
+}
+
+/// Says that this test is left out for what it needs; fails where nothing may be left out, with the remedy.
+pub(crate) fn leave_out(needs: &str, remedy: &str) {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("a test");
-    assert!(
-        env::var_os(REQUIRE).is_none(),
-        "{test} needs {missing}: `tests/run --install` installs what the tests need"
-    );
+    assert!(env::var_os(REQUIRE).is_none(), "{test} needs {needs}: {remedy}");
     // Written to the stream itself: the test harness swallows what the print macros of a passing test say.
-    writeln!(std::io::stderr(), "left out: {test} needs {missing}").expect("stderr is open");
-    false
+    writeln!(std::io::stderr(), "left out: {test} needs {needs}").expect("stderr is open");
 }
 
 /// The `snowglobe` binary under test.

@@ -9,18 +9,16 @@ use serde_json::{Value, json};
 use crate::{
     controllers::{
         Step,
-        job::{TRACKING, Work, tally::index_of},
+        job::{
+            TRACKING, Work,
+            annotations::{FAILURES, IGNORED_FAILURES, INDEX, index_of},
+        },
         pod::Pod,
         template,
     },
     model::kind,
 };
 
-/// Annotation and label of a pod that works on one index.
-pub(super) const INDEX: &str = "batch.kubernetes.io/job-completion-index";
-/// How often the index of a pod failed before, with back-off per index; and how often that was ignored.
-pub(super) const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
-pub(super) const IGNORED_FAILURES: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Pods that one plan creates or deletes at most, as in Kubernetes.
 const BURST: usize = 500;
@@ -96,7 +94,7 @@ impl Work<'_> {
             .pods
             .iter()
             .filter(|pod| pod.is_finished())
-            .map(|pod| (ended_at(pod), pod.facts.status.phase == "Failed"))
+            .map(|pod| (pod.ended_at(), pod.facts.status.phase == "Failed"))
             .collect();
         ends.sort_unstable();
         let failures = ends.iter().rev().take_while(|(_, failed)| *failed).count();
@@ -225,25 +223,4 @@ fn add_index(container: &mut core::Container) {
 fn pause(failures: usize) -> SignedDuration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     BACK_OFF_MIN.saturating_mul(1 << doublings.min(DOUBLINGS_MAX)).min(BACK_OFF_MAX)
-}
-
-/// When a pod ended: when its last container did, else when it stopped being ready, else when it was deleted.
-pub(super) fn ended_at(pod: &Pod<'_>) -> Timestamp {
-    let status = pod.object.parse::<core::Pod>().ok().and_then(|pod| pod.status);
-    let containers = status.into_iter().flat_map(|status| status.container_statuses).flatten();
-    let ends: Option<Vec<Timestamp>> =
-        containers.map(|c| c.state?.terminated?.finished_at.map(|time| time.0)).collect();
-    let last = ends.and_then(|ends| ends.into_iter().max());
-    let unready = || {
-        let ready = pod.condition("Ready").filter(|condition| condition.status == "False")?;
-        ready.last_transition_time
-    };
-    let deleted = || {
-        let metadata = &pod.object.metadata;
-        let end: Timestamp = metadata.deletion_timestamp.as_ref()?.parse().ok()?;
-        let grace = SignedDuration::from_secs(metadata.deletion_grace_period_seconds.unwrap_or(0));
-        end.checked_sub(grace).ok()
-    };
-    let known = last.or_else(unready).or_else(deleted).or_else(|| pod.created());
-    known.unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -11,8 +11,8 @@ use k8s_openapi::api::{
 use crate::{
     controllers::{
         job::{
+            annotations::{FAILURES, IGNORED_FAILURES, counter, index_of},
             indexes, is_tracked,
-            pods::{FAILURES, IGNORED_FAILURES, INDEX, ended_at},
         },
         pod::Pod,
         replica_set::some,
@@ -201,7 +201,7 @@ impl Tally {
                 uid: pod.object.metadata.uid.clone(),
                 failures: failures.saturating_add(i32::from(counts)),
                 ignored: ignored.saturating_add(i32::from(!counts)),
-                ended: ended_at(pod),
+                ended: pod.ended_at(),
                 counts: counts && !self.uncounted_failed.contains(&pod.object.metadata.uid),
             };
             let known = self.delayed.get(&index);
@@ -282,19 +282,9 @@ impl Tally {
     }
 }
 
-/// The completion index of a pod.
-pub(super) fn index_of(pod: &Object) -> Option<i32> {
-    pod.metadata.annotations.get(INDEX)?.parse().ok()
-}
-
 /// The completion index of a pod, when the Job has it.
 fn valid_index(spec: &JobSpec, pod: &Pod<'_>) -> Option<i32> {
     index_of(pod.object).filter(|index| (0..spec.completions.unwrap_or(0)).contains(index))
-}
-
-/// A number that an annotation of a pod tells.
-fn counter(pod: &Object, annotation: &str) -> i32 {
-    pod.metadata.annotations.get(annotation).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Failed, or on its way out where that counts as much: an orphan never gets as far as to fail.

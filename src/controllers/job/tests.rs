@@ -139,7 +139,7 @@ fn each_index_succeeds_once() {
     let mut cluster =
         with(&json!({"completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100}));
     let first = cluster.get(&pods(&cluster, "")[0]);
-    assert_eq!(first["metadata"]["annotations"][pods::INDEX], "0");
+    assert_eq!(first["metadata"]["annotations"][annotations::INDEX], "0");
     assert_eq!(first["spec"]["hostname"], "pi-0");
     assert!(first["metadata"]["name"].as_str().unwrap().starts_with("pi-0-"));
     end(&mut cluster, 0);
@@ -157,7 +157,7 @@ fn each_index_succeeds_once() {
 fn counters(cluster: &Cluster) -> (Value, Value) {
     let pod = cluster.get(&pods(cluster, "")[0]);
     let annotations = &pod["metadata"]["annotations"];
-    (annotations[pods::FAILURES].clone(), annotations[pods::IGNORED_FAILURES].clone())
+    (annotations[annotations::FAILURES].clone(), annotations[annotations::IGNORED_FAILURES].clone())
 }
 
 /// Lets the back-off of an index pass, which takes this many seconds.

@@ -1,16 +1,17 @@
 //! Server-side apply: a client states the fields that it wants, the server remembers whose they are, merges them
-//! and removes those that the client no longer states. The rules are those of Kubernetes' field management.
+//! and removes those that the client no longer states (`applied`: whose they are then). The rules are those of Kubernetes' field management.
 
 use serde_json::{Value, json};
 
 use crate::model::{
-    Cause, Kind, Status,
+    Kind, Status,
     patch::{
+        applied::Applied,
         keys,
         managers::{self, Entry, FieldManager},
         ownership::{Ownership, Wanted},
         paths::Paths,
-        walk::{self, Comparison, Place},
+        walk::{self, Place},
     },
 };
 
@@ -18,20 +19,6 @@ use crate::model::{
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const KUBECTL: &str = "kubectl";
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
-
-/// A configuration that was laid over the live object; open is whose fields it takes.
-#[derive(Debug)]
-pub struct Applied {
-    subresource: String,
-    force: bool,
-    /// The live document without managers.
-    base: Value,
-    change: Comparison,
-    others: Vec<Entry>,
-    own: Entry,
-    /// What kubectl's server-side apply may take from anybody.
-    free: Option<Paths>,
-}
 
 /// Applies a configuration to the live object, or makes the first version of one. The result has no `managedFields`
 /// yet.
@@ -81,34 +68,6 @@ pub fn apply<'a>(
     let subresource = manager.subresource.to_owned();
     let applied = Applied { subresource, force, base, change, others, own, free };
     Ok(Wanted { ownership: Ownership::Applied(Box::new(applied)), ..merged.into() })
-}
-
-impl Applied {
-    /// Puts the `managedFields` into the merged document, which has its defaults by now. A field that the configuration
-    /// only leaves to the defaults does not change and makes no conflict.
-    pub(super) fn settle(&self, kind: &Kind, document: &mut Value) -> Result<(), Status> {
-        managers::remove_managers(document);
-        let settled = managers::difference(kind, &self.subresource, &self.base, document);
-        let taken = self.change.added.clone().union(&self.change.modified);
-        let taken = taken.intersection(&settled.added.union(&settled.modified));
-        let free = self.free.clone().unwrap_or_default();
-        let conflicts: Vec<(&Entry, Paths)> = self
-            .others
-            .iter()
-            .map(|entry| (entry, entry.paths.intersection(&taken).difference(&free)))
-            .filter(|(_, paths)| !paths.is_empty())
-            .collect();
-        if !self.force && !conflicts.is_empty() {
-            return Err(conflict(&conflicts));
-        }
-        let mut entries = self.others.clone();
-        for entry in &mut entries {
-            entry.paths = entry.paths.difference(&taken).difference(&self.change.removed);
-        }
-        entries.push(self.own.clone());
-        managers::encode(document, entries);
-        Ok(())
-    }
 }
 
 /// The configuration, if it is one for this kind, without what belongs to the server.
@@ -165,47 +124,6 @@ fn pruned(merged: &Value, last: &Paths, wanted: &Paths, others: &[Entry], place:
     let kept = fields(&without(&last)).union(&owned.with_parents());
     let owned_or_foreign = fields(&without(&all.difference(&kept)));
     without(&all.difference(&owned_or_foreign).intersection(&last))
-}
-
-fn conflict(conflicts: &[(&Entry, Paths)]) -> Status {
-    let mut by_manager: Vec<(String, Vec<String>)> =
-        conflicts.iter().map(|(entry, paths)| (entry.print(), paths.to_strings())).collect();
-    by_manager.sort();
-    let count: usize = by_manager.iter().map(|(_, paths)| paths.len()).sum();
-    let message = match by_manager.as_slice() {
-        [(manager, paths)] if count == 1 => {
-            format!("Apply failed with 1 conflict: conflict with {manager}: {}", paths.concat())
-        }
-        many => {
-            let lines: Vec<String> = many
-                .iter()
-                .map(|(manager, paths)| {
-                    format!("conflicts with {manager}:\n- {}", paths.join("\n- "))
-                })
-                .collect();
-            format!("Apply failed with {count} conflicts: {}", lines.join("\n"))
-        }
-    };
-    let causes = by_manager
-        .iter()
-        .flat_map(|(manager, paths)| paths.iter().map(move |path| (manager, path)))
-        .map(|(manager, path)| Cause {
-            reason: "FieldManagerConflict",
-            field: path.clone(),
-            message: format!("conflict with {manager}"),
-        })
-        .collect();
-    Status {
-        code: 409,
-        reason: "Conflict",
-        message,
-        resource: String::new(),
-        group: String::new(),
-        name: String::new(),
-        causes,
-        continue_token: String::new(),
-        retry_after_seconds: None,
-    }
 }
 
 /// The fields that kubectl's client-side apply set and that still have its values: its server-side apply may take

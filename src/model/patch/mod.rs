@@ -5,6 +5,7 @@
 //! who writes it fills in defaults and then lets its [`Ownership`] settle. This module must never know HTTP, the store or
 //! defaults.
 
+mod applied;
 mod apply;
 mod json;
 pub mod keys;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::model::{
     Kind, Status,
     patch::{
-        apply::Applied,
+        applied::Applied,
         managers::{self, FieldManager},
     },
 };

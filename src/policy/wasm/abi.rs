@@ -13,7 +13,7 @@ use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
     Candidate, Candidates, Failure, Flow, Refusal,
-    wasm::{component::host::Host as Functions, epochs::TICK},
+    wasm::{epochs::TICK, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.

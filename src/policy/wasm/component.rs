@@ -1,21 +1,14 @@
-//! Component guests: checked and linked against the world `load-balancer` of `policies/policy.wit`.
+//! Component guests: checked and linked against the world `load-balancer` (`world`).
 
 use wasmtime::component::{Component, HasSelf, Linker, types::ComponentItem};
 
 use crate::policy::{
     Refusal,
-    wasm::abi::{self, Host},
+    wasm::{
+        abi::{self, Host},
+        world::{LoadBalancer, LoadBalancerPre},
+    },
 };
-
-pub(super) use generated::{LoadBalancer, LoadBalancerPre, snowglobe::policy::host};
-
-mod generated {
-    wasmtime::component::bindgen!({
-        path: "policies/policy.wit",
-        world: "load-balancer",
-        imports: { default: trappable },
-    });
-}
 
 /// WASI interfaces are in this namespace. They are there to link against and trap when called.
 const DENIED: &str = "wasi:";

@@ -12,8 +12,8 @@ use crate::policy::{
     wasm::{
         Engine,
         abi::{self, Host},
-        component::{LoadBalancer, LoadBalancerPre},
         epochs::{CALL_TICKS, INSTANTIATE_COMPONENT_TICKS},
+        world::{LoadBalancer, LoadBalancerPre},
     },
 };
 

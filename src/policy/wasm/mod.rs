@@ -2,7 +2,8 @@
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
-//! runs them in `guest` and `component`; `epochs` bounds them in time, `builtin` has those that are part of the program.
+//! runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
+//! `builtin` has those that are part of the program.
 
 mod abi;
 mod builtin;
@@ -10,6 +11,7 @@ mod component;
 mod epochs;
 mod guest;
 mod settings;
+mod world;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},

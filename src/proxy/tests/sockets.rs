@@ -204,13 +204,13 @@ async fn a_reset_is_passed_on() {
     let backend = endpoint(listener.local_addr().unwrap());
     house.publish(&[route(Protocol::Tcp, vip, &[backend])]).await;
     let mut client = connect_from(CLIENT, vip).await.unwrap();
-    tcp::reset(listener.accept().await.unwrap().0);
+    reset(listener.accept().await.unwrap().0);
     let read = timeout(LONG, client.read_u8()).await.unwrap();
     assert_eq!(kind(read), Some(ErrorKind::ConnectionReset));
     let mut client = connect_from(CLIENT, vip).await.unwrap();
     client.write_all(b"x").await.unwrap();
     let (mut server, _) = listener.accept().await.unwrap();
-    tcp::reset(client);
+    reset(client);
     let reset = async {
         while server.read_u8().await? == b'x' {}
         Ok::<_, std::io::Error>(())

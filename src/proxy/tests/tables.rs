@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::*;
-use crate::proxy::views::View;
+use crate::{
+    policy::{Candidates, Flow},
+    proxy::views::View,
+};
 
 const VIP: &str = "127.253.1.1:80";
 

@@ -1,4 +1,5 @@
-//! Services: defaults, what an update keeps and drops, and what a Service holds.
+//! Services: defaults, what an update keeps and drops, and what a Service holds. What the fields mean is in
+//! [`crate::model::service`].
 //! Validation is in [`service_validation`], addresses and ports in [`service_allocation`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,14 +12,21 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::registry::{
-    Part,
-    alloc::Claim,
-    strategy::{
-        Context, Rules,
-        fields::{fill, fill_text, is_empty, items, text},
-        metadata::NameForm,
-        service_allocation, service_validation,
+use crate::{
+    model::service::{
+        CLUSTER_IP, LOAD_BALANCER, NODE_PORT, NONE, is_externally_accessible, is_headless, is_type,
+        needs_cluster_ip, needs_health_check, needs_node_ports, node_ports,
+    },
+    registry::{
+        Part,
+        alloc::Claim,
+        strategy::{
+            Context, Rules,
+            fields::{fill, fill_text, is_empty, items, text},
+            metadata::NameForm,
+            service_allocation::{self, load_balancer_addresses},
+            service_validation,
+        },
     },
 };
 
@@ -32,46 +40,7 @@ pub(super) static RULES: Rules<Service> = Rules {
     ..Rules::STORED
 };
 
-pub(super) const CLUSTER_IP: &str = "ClusterIP";
-pub(super) const NODE_PORT: &str = "NodePort";
-pub(super) const LOAD_BALANCER: &str = "LoadBalancer";
-pub(super) const EXTERNAL_NAME: &str = "ExternalName";
-/// The `clusterIP` of a headless Service.
-pub(super) const NONE: &str = "None";
-
 const AFFINITY_SECONDS: i32 = 10_800;
-
-pub(super) fn is_type(spec: &ServiceSpec, type_: &str) -> bool {
-    text(&spec.type_) == type_
-}
-
-pub(super) fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
-    [CLUSTER_IP, NODE_PORT, LOAD_BALANCER].contains(&text(&spec.type_))
-}
-
-pub(super) fn needs_node_ports(spec: &ServiceSpec) -> bool {
-    let wanted = spec.allocate_load_balancer_node_ports != Some(false);
-    is_type(spec, NODE_PORT) || (is_type(spec, LOAD_BALANCER) && wanted)
-}
-
-pub(super) fn is_externally_accessible(spec: &ServiceSpec) -> bool {
-    is_type(spec, LOAD_BALANCER)
-        || is_type(spec, NODE_PORT)
-        || (is_type(spec, CLUSTER_IP) && !is_empty(&spec.external_ips))
-}
-
-pub(super) fn needs_health_check(spec: &ServiceSpec) -> bool {
-    is_type(spec, LOAD_BALANCER) && text(&spec.external_traffic_policy) == "Local"
-}
-
-pub(super) fn is_headless(spec: &ServiceSpec) -> bool {
-    items(&spec.cluster_ips) == [NONE]
-}
-
-/// The node ports of a Service's ports, without the health check's.
-pub(super) fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
-    items(&spec.ports).iter().filter_map(|port| port.node_port).filter(|port| *port != 0).collect()
-}
 
 fn default(new: &mut Service, old: Option<&Service>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
@@ -242,16 +211,6 @@ fn claims(service: &Service) -> Vec<Claim> {
     let balancer = load_balancer_addresses(service).map(Claim::LoadBalancerAddress);
     let claims: BTreeSet<Claim> = service_addresses.chain(node_ports).chain(balancer).collect();
     claims.into_iter().collect()
-}
-
-/// The addresses in `status.loadBalancer` that come from our pool.
-pub(super) fn load_balancer_addresses(
-    service: &Service,
-) -> impl Iterator<Item = std::net::IpAddr> + '_ {
-    let ours = service.spec.as_ref().is_some_and(|spec| spec.load_balancer_class.is_none());
-    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
-    let ingress = status.filter(|_| ours).into_iter().flat_map(|status| items(&status.ingress));
-    ingress.filter_map(|ingress| text(&ingress.ip).parse().ok())
 }
 
 fn warnings(service: &Service, _old: Option<&Service>) -> Vec<String> {

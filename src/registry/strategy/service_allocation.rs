@@ -8,18 +8,19 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use serde_json::json;
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause,
+        service::{
+            EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, is_headless, is_type, needs_cluster_ip,
+            needs_health_check, needs_node_ports, node_ports,
+        },
+    },
     registry::{
         Part,
         alloc::{self, Claim},
         strategy::{
             Context, checks,
             fields::{items, text},
-            service::{
-                EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, is_headless, is_type,
-                load_balancer_addresses, needs_cluster_ip, needs_health_check, needs_node_ports,
-                node_ports,
-            },
             service_cidr,
         },
     },
@@ -49,6 +50,14 @@ pub(super) fn allocate(
         .and_then(|()| choose_health_check_port(spec, old, context))
         .err()
         .unwrap_or_default()
+}
+
+/// The addresses in `status.loadBalancer` that come from our pool.
+pub(super) fn load_balancer_addresses(service: &Service) -> impl Iterator<Item = IpAddr> + '_ {
+    let ours = service.spec.as_ref().is_some_and(|spec| spec.load_balancer_class.is_none());
+    let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let ingress = status.filter(|_| ours).into_iter().flat_map(|status| items(&status.ingress));
+    ingress.filter_map(|ingress| text(&ingress.ip).parse().ok())
 }
 
 fn taken_load_balancer_addresses(

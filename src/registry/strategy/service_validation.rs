@@ -6,18 +6,19 @@ use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServicePort, Servi
 use serde_json::{Value, json};
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause,
+        service::{
+            CLUSTER_IP, EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, is_externally_accessible,
+            is_headless, is_type, needs_cluster_ip, needs_health_check,
+        },
+    },
     registry::{
         Part,
         strategy::{
             Context, address, checks,
             fields::{is_empty, items, text},
             metadata::NameForm,
-            service::{
-                CLUSTER_IP, EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE,
-                is_externally_accessible, is_headless, is_type, needs_cluster_ip,
-                needs_health_check,
-            },
         },
     },
 };

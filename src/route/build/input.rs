@@ -6,9 +6,12 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
-use crate::route::{
-    Node, Protocol, ServiceName,
-    names::{self, ServiceKind},
+use crate::{
+    model::service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
+    route::{
+        Node, Protocol, ServiceName,
+        names::{self, ServiceKind},
+    },
 };
 
 /// Which LoadBalancerPolicy a Service wants.
@@ -48,16 +51,12 @@ pub(super) struct ServicePort {
 impl Service {
     pub(super) fn new(service: core::Service, annotations: &Annotations) -> Self {
         let spec = service.spec.unwrap_or_default();
-        let external_name = spec.external_name.unwrap_or_default();
-        let cluster_ips = spec.cluster_ips.unwrap_or_default();
-        let cluster_ips =
-            if cluster_ips.is_empty() { Vec::from_iter(spec.cluster_ip) } else { cluster_ips };
-        let kind = if spec.type_.as_deref() == Some("ExternalName") {
-            ServiceKind::ExternalName(external_name.into())
-        } else if cluster_ips.iter().any(|address| address == "None") {
+        let kind = if is_type(&spec, EXTERNAL_NAME) {
+            ServiceKind::ExternalName(spec.external_name.as_deref().unwrap_or_default().into())
+        } else if is_headless(&spec) {
             ServiceKind::Headless
         } else {
-            ServiceKind::ClusterIp(addresses(cluster_ips.iter()))
+            ServiceKind::ClusterIp(addresses(cluster_ips(&spec).iter()))
         };
         let ingress = service.status.and_then(|status| status.load_balancer?.ingress);
         let ingress = ingress.unwrap_or_default();

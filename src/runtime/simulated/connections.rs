@@ -11,6 +11,8 @@ use crate::{
     descriptors::{Budget, Held, Purpose},
 };
 
+/// A silent connection is closed after this time.
+pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// Nearly every client of a pod has an address of this machine, so that sources tell nothing.
 const POD: Bounds = Bounds { total: 1024, per_source: usize::MAX };
 /// How long a newcomer waits for the descriptor of one that made room.

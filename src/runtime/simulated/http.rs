@@ -22,7 +22,7 @@ use crate::{
     admission::Place,
     runtime::{
         Port,
-        simulated::{pod::Pod, tcp::IDLE},
+        simulated::{connections::IDLE, pod::Pod},
     },
 };
 

@@ -3,15 +3,19 @@
 //! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
 //! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
 //! listeners are. Containers whose command can be followed do what it says (`script`, `container`). Enter at [`Simulated`];
-//! `pod` holds the state of one.
+//! `pod` holds the state of one, `startup` and `shutdown`
+//! begin and end what belongs to it.
 
 mod connections;
 mod container;
 mod http;
+mod news;
 mod pod;
 mod port;
 mod script;
 mod shell;
+mod shutdown;
+mod startup;
 mod tcp;
 #[cfg(test)]
 mod tests;
@@ -25,14 +29,13 @@ use futures::{
     stream::{self, BoxStream},
 };
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     descriptors::Budget,
     runtime::{
-        Log, PodEvent, PodRuntime, PodSpec, PodState,
-        simulated::{connections::Crowd, pod::Pod},
+        Log, PodEvent, PodRuntime, PodSpec,
+        simulated::{connections::Crowd, news::News, pod::Pod},
     },
 };
 
@@ -43,13 +46,6 @@ pub struct Simulated {
     descriptors: Budget,
     crowd: Crowd,
     token: CancellationToken,
-}
-
-/// The latest untold state of each pod: nothing is lost when nobody reads for a while, and no queue grows.
-#[derive(Default)]
-struct News {
-    states: Mutex<BTreeMap<String, PodState>>,
-    arrived: Notify,
 }
 
 impl Simulated {
@@ -99,25 +95,5 @@ impl PodRuntime for Simulated {
 
     fn logs(&self, uid: &str, after: u64) -> Option<Log> {
         self.pod(uid).map(|pod| pod.log(after))
-    }
-}
-
-impl News {
-    fn tell(&self, uid: &str, state: PodState) {
-        self.states.lock().insert(uid.to_owned(), state);
-        self.arrived.notify_one();
-    }
-
-    fn forget(&self, uid: &str) {
-        self.states.lock().remove(uid);
-    }
-
-    async fn next(&self) -> PodEvent {
-        loop {
-            if let Some((uid, state)) = self.states.lock().pop_first() {
-                return PodEvent { uid, state };
-            }
-            self.arrived.notified().await;
-        }
     }
 }

@@ -3,11 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use futures::FutureExt;
@@ -19,9 +15,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     descriptors::Budget,
     runtime::{
-        Activity, Container, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port,
-        Restart, Role, Stage,
-        simulated::{News, connections::Connections, container, port},
+        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Role, Stage,
+        simulated::{connections::Connections, news::News},
     },
 };
 
@@ -30,19 +25,19 @@ const LOG_LINES_MAX: usize = 500;
 
 /// A running pod.
 pub(super) struct Pod {
-    spec: RwLock<Arc<PodSpec>>,
+    pub(super) spec: RwLock<Arc<PodSpec>>,
     /// A task per port. Held while listeners come and go.
-    listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
-    status: Mutex<Status>,
+    pub(super) listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
+    pub(super) status: Mutex<Status>,
     log: Mutex<Written>,
-    news: Arc<News>,
+    pub(super) news: Arc<News>,
     /// Where its ports come from.
     pub(super) descriptors: Budget,
     pub(super) connections: Connections,
     /// Everything that runs for this pod.
     pub(super) tasks: TaskTracker,
-    hooks_begun: AtomicBool,
-    hooks_end: CancellationToken,
+    pub(super) hooks_begun: AtomicBool,
+    pub(super) hooks_end: CancellationToken,
     /// The pod is on its way out: answer what is open, begin nothing.
     pub(super) stopping: CancellationToken,
     /// Nothing of it may go on.
@@ -64,15 +59,15 @@ struct Written {
 }
 
 #[derive(Default)]
-struct Status {
-    ports: BTreeMap<Port, PortStatus>,
+pub(super) struct Status {
+    pub(super) ports: BTreeMap<Port, PortStatus>,
     /// Those that end by themselves, and all that are not main ones.
-    containers: BTreeMap<String, ContainerState>,
+    pub(super) containers: BTreeMap<String, ContainerState>,
     /// The init containers were started.
-    begun: bool,
+    pub(super) begun: bool,
     /// Main and ephemeral containers that were started.
-    started: BTreeSet<String>,
-    stage: Stage,
+    pub(super) started: BTreeSet<String>,
+    pub(super) stage: Stage,
     /// What was told last.
     told: Option<PodState>,
 }
@@ -109,79 +104,6 @@ impl Pod {
         Arc::clone(&self.spec.read())
     }
 
-    /// Makes the listeners those of the description; others and open connections are left alone.
-    pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
-        let mut listeners = self.listeners.lock().await;
-        if self.stopping.is_cancelled() || self.status.lock().stage == Stage::Ended {
-            return;
-        }
-        let moved_house = self.spec().ip != spec.ip;
-        let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
-        *self.spec.write() = Arc::new(spec);
-        let stage = self.start_containers(&self.spec());
-        if stage == Stage::Initializing {
-            return self.tell();
-        }
-        close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
-        self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
-        for port in wanted {
-            listeners.entry(port).or_insert_with(|| {
-                let opened = port::open(self, port);
-                self.spawn(port::serve(Arc::clone(self), port, opened))
-            });
-        }
-        self.tell();
-    }
-
-    /// Starts what was not started before and may be.
-    fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
-        let mut status = self.status.lock();
-        if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
-            drop(self.spawn(Arc::clone(self).initialize()));
-        }
-        for container in &spec.containers {
-            let restart = match container.role {
-                Role::Main if status.stage == Stage::Running => spec.restart,
-                Role::Ephemeral => Restart::Never,
-                _ => continue,
-            };
-            if !status.started.insert(container.name.clone()) {
-                continue;
-            }
-            match container::course(spec, container) {
-                Some(steps) => {
-                    let run = container::run(Arc::clone(self), container.clone(), steps, restart);
-                    drop(self.spawn(run));
-                }
-                None if container.role == Role::Ephemeral => {
-                    status.containers.insert(container.name.clone(), container::running(container));
-                }
-                None => {}
-            }
-        }
-        status.stage
-    }
-
-    async fn initialize(self: Arc<Self>) {
-        let stopping = self.stopping.clone();
-        let spec = self.spec();
-        let done = container::initialize(&self, &spec);
-        let stage = match stopping.run_until_cancelled(done).await {
-            Some(true) => Stage::Running,
-            Some(false) => Stage::Ended,
-            None => return,
-        };
-        {
-            let mut status = self.status.lock();
-            status.stage = stage;
-            if stage == Stage::Ended {
-                status.end_sidecars(&spec);
-            }
-        }
-        self.tell();
-        self.become_as((*self.spec()).clone()).await;
-    }
-
     /// Lets something go on until the pod's end.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let (end, spec) = (self.end.clone(), self.spec());
@@ -213,46 +135,6 @@ impl Pod {
             close(std::mem::take(&mut *self.listeners.lock().await)).await;
         }
         self.tell();
-    }
-
-    /// Closes the listeners, waits for what is open, and ends it when the grace is over.
-    pub(super) async fn stop(&self, grace: Duration) {
-        let grace = self.run_hooks(grace).await;
-        self.stopping.cancel();
-        let listeners = std::mem::take(&mut *self.listeners.lock().await);
-        // They end on their own now; how says nothing.
-        futures::future::join_all(listeners.into_values()).await;
-        self.news.forget(&self.spec().uid);
-        self.tasks.close();
-        if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
-            self.end.cancel();
-            self.tasks.wait().await;
-        }
-    }
-
-    /// Lets containers do what they want to do before they are stopped, once. Who comes later ends that. Gives what is
-    /// left of the grace.
-    async fn run_hooks(&self, grace: Duration) -> Duration {
-        if self.hooks_begun.swap(true, Ordering::Relaxed) {
-            self.hooks_end.cancel();
-            return grace;
-        }
-        let begun = tokio::time::Instant::now();
-        let spec = self.spec();
-        let hooks = {
-            let status = self.status.lock();
-            let runs = |container: &&Container| {
-                let known = status.containers.get(&container.name);
-                let lasts = known.is_none_or(|own| matches!(own.now, Activity::Running(_)));
-                lasts && matches!(container.role, Role::Main | Role::Sidecar)
-            };
-            let all = spec.containers.iter().filter(|_| status.stage == Stage::Running);
-            all.filter(runs).map(|own| container::pre_stop(self, own)).collect::<Vec<_>>()
-        };
-        let all = tokio::time::timeout(grace, futures::future::join_all(hooks));
-        // Whether they came to their end changes nothing.
-        self.hooks_end.run_until_cancelled(all).await;
-        grace.saturating_sub(begun.elapsed())
     }
 
     /// The end of its log.
@@ -324,7 +206,7 @@ impl Status {
             })
     }
 
-    fn end_sidecars(&mut self, spec: &PodSpec) {
+    pub(super) fn end_sidecars(&mut self, spec: &PodSpec) {
         for container in spec.containers.iter().filter(|c| c.role == Role::Sidecar) {
             let Some(state) = self.containers.get_mut(&container.name) else { continue };
             let finished = Timestamp::now();
@@ -360,7 +242,7 @@ impl Status {
 }
 
 /// Closes listeners; on return their ports are free.
-async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
+pub(super) async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
     let aborted: Vec<_> =
         listeners.into_iter().map(|(_, task)| task).inspect(JoinHandle::abort).collect();
     // Aborted, so how they ended says nothing.

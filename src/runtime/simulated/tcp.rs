@@ -16,12 +16,10 @@ use crate::{
     admission::Place,
     runtime::{
         Port,
-        simulated::{http, pod::Pod},
+        simulated::{connections::IDLE, http, pod::Pod},
     },
 };
 
-/// A silent connection is closed after this time.
-pub(super) const IDLE: Duration = Duration::from_secs(3600);
 /// How long a few bytes that could become a request wait for the rest, before they are echoed.
 const UNCLEAR: Duration = Duration::from_secs(1);
 /// Read at once. Small, because it is held by each open connection.

@@ -11,7 +11,7 @@ use tokio::{
 
 use super::*;
 use crate::descriptors::Purpose;
-use crate::runtime::{Activity, After, Container, ExitCodes, Port, Restart, Role, Stage};
+use crate::runtime::{Activity, After, Container, ExitCodes, PodState, Port, Restart, Role, Stage};
 
 const LONG: Duration = Duration::from_secs(20);
 

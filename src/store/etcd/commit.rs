@@ -16,7 +16,8 @@ use crate::store::{
         epochs::Epochs,
         explain,
         layout::{self, CHUNK_BYTES, REFERENCE, Reference, Stored},
-        owner::{self, Tenure},
+        lease,
+        owner::Tenure,
         proto::{
             Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
             LeaseRevokeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
@@ -106,7 +107,7 @@ async fn store_chunk(core: &Core, put: RequestOp) -> Result<(), Error> {
     for _attempt in 0..ATTEMPTS_MAX {
         let tenure = core.ownership.tenure()?;
         let request = TxnRequest {
-            compare: vec![tenure.condition(core)],
+            compare: vec![tenure.condition(&core.ownership)],
             success: vec![put.clone()],
             failure: Vec::new(),
         };
@@ -115,7 +116,7 @@ async fn store_chunk(core: &Core, put: RequestOp) -> Result<(), Error> {
         if done.succeeded {
             return Ok(());
         }
-        owner::regain(core, tenure).await?;
+        lease::regain(core, tenure).await?;
     }
     Err(refused())
 }
@@ -139,7 +140,7 @@ async fn apply(
             return Ok(revision);
         }
         if !tenure.holds(response.found(0)) {
-            owner::regain(core, tenure).await?;
+            lease::regain(core, tenure).await?;
             continue;
         }
         examine(&epochs, writes, &response)?;
@@ -166,9 +167,9 @@ fn transaction(
     replaced: &BTreeMap<usize, Option<Reference>>,
 ) -> TxnRequest {
     let mut txn = TxnRequest {
-        compare: vec![tenure.condition(core)],
+        compare: vec![tenure.condition(&core.ownership)],
         success: Vec::new(),
-        failure: vec![Tenure::look(core)],
+        failure: vec![Tenure::look(&core.ownership)],
     };
     for reference in replaced.values().flatten() {
         let (key, end) = core.keys.chunks(&reference.chunks);

@@ -1,6 +1,6 @@
-//! One connection to one member of etcd, and what can become of a call.
+//! One connection to one member of etcd: letting us in, and calls.
 
-use std::{error::Error as _, fs, future::ready, io, path::Path, sync::Arc, time::Duration};
+use std::{fs, future::ready, io, path::Path, time::Duration};
 
 use futures::{StreamExt, stream};
 use http::uri::PathAndQuery;
@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use prost::Message;
 use tokio::{net::TcpStream, time::timeout};
 use tonic::{
-    Code, Request, Status, Streaming,
+    Request, Streaming,
     client::Grpc,
     metadata::{Ascii, MetadataMap, MetadataValue},
     transport::{self, Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -18,12 +18,18 @@ use tonic_prost::ProstCodec;
 
 use crate::store::etcd::{
     explain::{self, Cause},
+    failure::{self, Failure},
     options::{Options, Tls},
-    proto::{AuthenticateRequest, AuthenticateResponse, WatchRequest, WatchResponse, path},
+    proto::{
+        AuthenticateRequest, AuthenticateResponse, TxnRequest, TxnResponse, WatchRequest,
+        WatchResponse, path,
+    },
 };
 
 /// A member that takes longer to accept a connection, or to let us in, is passed over.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long a write or a read may take. etcd answers in milliseconds unless its disk or its cluster is in trouble.
+pub(super) const CALL_MAX: Duration = Duration::from_secs(4);
 /// How often a connection with open streams is tried, and how long an answer may take. etcd cuts off who asks more
 /// often than every 5 s (`--grpc-keepalive-min-time`).
 const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -38,29 +44,18 @@ pub(super) struct Connection {
     token: RwLock<Option<MetadataValue<Ascii>>>,
 }
 
-/// What became of a call that did not succeed.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// It was not sent: there is no connection, for this reason.
-    Down(Arc<str>),
-    /// etcd refused it and did nothing.
-    Refused(Status),
-    /// The answer was lost; etcd may have done it.
-    Lost(String),
-}
-
 impl Connection {
     /// Connects to a member and authenticates.
     pub(super) async fn open(options: &Options, endpoint: &str) -> Result<Self, Cause> {
         let url = options.url(endpoint);
         let mut target = Endpoint::from_shared(url.clone())
-            .map_err(|error| Cause::fatal(explain::chain(&error)))?
+            .map_err(|error| Cause::fatal(failure::chain(&error)))?
             .http2_keep_alive_interval(ALIVE_INTERVAL)
             .keep_alive_timeout(ALIVE_MAX);
         if let Some(tls) = &options.tls {
             let config = tls_config(tls).map_err(Cause::fatal)?;
             target = target.tls_config(config).map_err(|error| {
-                let what = explain::chain(&error);
+                let what = failure::chain(&error);
                 Cause::fatal(format!("the certificates for etcd cannot be used: {what}"))
             })?;
         }
@@ -91,7 +86,7 @@ impl Connection {
         let token = match answer {
             Ok(AuthenticateResponse { token }) => token,
             // Whoever is named is let in where nobody is asked.
-            Err(Failure::Refused(status)) if explain::authentication_is_off(&status) => {
+            Err(Failure::Refused(status)) if failure::authentication_is_off(&status) => {
                 return Ok(());
             }
             Err(failure) => return Err(failure),
@@ -115,11 +110,23 @@ impl Connection {
         R: Message + Default + 'static,
     {
         match self.unary_once(path, request.clone()).await {
-            Err(Failure::Refused(status)) if explain::token_is_stale(&status) => {
+            Err(Failure::Refused(status)) if failure::token_is_stale(&status) => {
                 self.authenticate(options).await?;
                 self.unary_once(path, request).await
             }
             other => other,
+        }
+    }
+
+    /// A transaction, with a deadline.
+    pub(super) async fn txn(
+        &self,
+        options: &Options,
+        request: TxnRequest,
+    ) -> Result<TxnResponse, Failure> {
+        match timeout(CALL_MAX, self.unary(options, path::TXN, request)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => Err(Failure::Lost("no answer to the first question".to_owned())),
         }
     }
 
@@ -130,12 +137,12 @@ impl Connection {
     {
         let mut grpc = self.grpc();
         // The channel takes requests at once, up to its bound, which the bound on calls keeps.
-        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        grpc.ready().await.map_err(|error| Failure::Lost(failure::chain(&error)))?;
         let mut request = Request::new(request);
         self.add_token(request.metadata_mut());
         let path = PathAndQuery::from_static(path);
         let answer = grpc.unary(request, path, ProstCodec::<Q, R>::default()).await;
-        answer.map(tonic::Response::into_inner).map_err(failure)
+        answer.map(tonic::Response::into_inner).map_err(Failure::from)
     }
 
     /// One question of a method that takes many, and its first answer.
@@ -145,13 +152,13 @@ impl Connection {
         R: Message + Default + 'static,
     {
         let mut grpc = self.grpc();
-        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        grpc.ready().await.map_err(|error| Failure::Lost(failure::chain(&error)))?;
         let mut request = Request::new(stream::iter([request]));
         self.add_token(request.metadata_mut());
         let path = PathAndQuery::from_static(path);
         let answers = grpc.streaming(request, path, ProstCodec::<Q, R>::default()).await;
-        let mut answers = answers.map_err(failure)?.into_inner();
-        let first = answers.message().await.map_err(failure)?;
+        let mut answers = answers.map_err(Failure::from)?.into_inner();
+        let first = answers.message().await.map_err(Failure::from)?;
         first.ok_or_else(|| Failure::Lost("etcd ended a stream without an answer".to_owned()))
     }
 
@@ -161,7 +168,7 @@ impl Connection {
         request: WatchRequest,
     ) -> Result<Streaming<WatchResponse>, Failure> {
         let mut grpc = self.grpc();
-        grpc.ready().await.map_err(|error| Failure::Lost(explain::chain(&error)))?;
+        grpc.ready().await.map_err(|error| Failure::Lost(failure::chain(&error)))?;
         // The stream of requests stays open as long as the watch.
         let mut request = Request::new(stream::iter([request]).chain(stream::pending()));
         self.add_token(request.metadata_mut());
@@ -169,7 +176,7 @@ impl Connection {
         let path = PathAndQuery::from_static(path::WATCH);
         let codec = ProstCodec::<WatchRequest, WatchResponse>::default();
         let answer = grpc.streaming(request, path, codec).await;
-        answer.map(tonic::Response::into_inner).map_err(failure)
+        answer.map(tonic::Response::into_inner).map_err(Failure::from)
     }
 
     /// Forgets a token that etcd does not know any more, and fetches another.
@@ -199,16 +206,6 @@ async fn over(target: &Endpoint, stream: TcpStream) -> Result<Channel, transport
         ready(stream.take().ok_or_else(closed))
     });
     target.connect_with_connector(connector).await
-}
-
-/// Whether a status came from etcd as a refusal, or the answer was lost on the way or in etcd itself.
-pub(super) fn failure(status: Status) -> Failure {
-    let unsure =
-        matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
-    if status.source().is_some() || (unsure && !explain::nothing_was_done(&status)) {
-        return Failure::Lost(explain::chain(&status));
-    }
-    Failure::Refused(status)
 }
 
 fn tls_config(tls: &Tls) -> Result<ClientTlsConfig, String> {

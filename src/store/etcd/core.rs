@@ -21,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use crate::store::{
     Error, Revision,
     etcd::{
-        connection::{CONNECT_MAX, Connection, Failure},
+        connection::{CALL_MAX, CONNECT_MAX, Connection},
         diagnose,
         epochs::{self, Epochs},
-        explain::{self, Cause, Hope},
+        explain::{self, Cause, Hope, Refusal},
+        failure::Failure,
         layout::Keys,
         mark::Mark,
         options::Options,
@@ -36,8 +37,6 @@ use crate::store::{
     },
 };
 
-/// How long a write or a read may take. etcd answers in milliseconds unless its disk or its cluster is in trouble.
-const CALL_MAX: Duration = Duration::from_secs(4);
 /// Calls at once; more gain nothing over one connection, and wait.
 const CALLS_MAX: usize = 256;
 /// Pauses between rounds of attempts to connect; each is cut by a random part, so that many clients spread.
@@ -94,10 +93,11 @@ impl Core {
 
     pub(super) fn new(options: Options, mark: Mark) -> Self {
         let none = Epochs::read(&epochs::first(Revision(0)), 0).expect("we wrote it");
+        let keys = Keys::new(&options.prefix);
         Self {
-            keys: Keys::new(&options.prefix),
+            ownership: Ownership::new(options.clone(), keys.owner()),
+            keys,
             closing: CancellationToken::new(),
-            ownership: Ownership::new(),
             state: watch::Sender::new(State::Down("not connected to etcd yet".into())),
             epochs: RwLock::new(Arc::new(none)),
             known: Mutex::new(None),
@@ -232,7 +232,7 @@ impl Core {
         let (keys, options) = (&self.keys, &self.options);
         // Who may not have the store at all does not touch it.
         self.look(connection, start).await?;
-        let tenure = match owner::own(self, connection, start).await {
+        let tenure = match owner::own(&self.ownership, connection, start).await {
             // Who may write no more may still read.
             Err(Refusal::Content(stopped @ Error::Stopped(_))) => Err(stopped),
             owned => Ok(owned?),
@@ -261,13 +261,13 @@ impl Core {
         let tenure = tenure?;
         let jump = TxnRequest {
             compare: vec![
-                tenure.condition(self),
+                tenure.condition(&self.ownership),
                 Compare::written_at(keys.meta(), meta.mod_revision),
             ],
-            success: vec![put(keys.meta(), epochs.and_then(next)), tenure.again(self)],
+            success: vec![put(keys.meta(), epochs.and_then(next)), tenure.again(&self.ownership)],
             failure: Vec::new(),
         };
-        let done = txn(connection, options, jump).await?;
+        let done = connection.txn(options, jump).await?;
         let header = done.header.clone().unwrap_or_default();
         if !done.succeeded {
             return Err(
@@ -292,7 +292,7 @@ impl Core {
             success: vec![get(keys.meta()), get(keys.restoring())],
             ..TxnRequest::default()
         };
-        let seen = txn(connection, options, look).await?;
+        let seen = connection.txn(options, look).await?;
         if seen.found(1).is_some() {
             return Err(Error::Damaged(format!(
                 "a restore into {options} was interrupted: run `snowglobe snapshot restore` again"
@@ -312,7 +312,7 @@ impl Core {
     /// Makes an empty store.
     async fn make(&self, connection: &Connection, tenure: Tenure) -> Result<(), Refusal> {
         let first = epochs::first(Revision(0));
-        let mut compare = vec![tenure.condition(self)];
+        let mut compare = vec![tenure.condition(&self.ownership)];
         let others = self.keys.all_but(&[self.keys.owner()]);
         compare.extend(others.into_iter().map(|(first, end)| Compare::absent(first, end)));
         let make = TxnRequest {
@@ -320,7 +320,7 @@ impl Core {
             success: vec![put(self.keys.meta(), first.clone())],
             failure: Vec::new(),
         };
-        let done = txn(connection, &self.options, make).await?;
+        let done = connection.txn(&self.options, make).await?;
         if !done.succeeded {
             return Err(self.vanished().into());
         }
@@ -460,49 +460,9 @@ impl Core {
     }
 }
 
-/// Why etcd cannot be used as it is.
-pub(super) enum Refusal {
-    Call(Failure),
-    Content(Error),
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        Self::Call(failure)
-    }
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Content(error)
-    }
-}
-
-impl Refusal {
-    pub(super) fn error(self, options: &Options) -> Error {
-        match self {
-            Self::Call(failure) => explain::reading(options, failure),
-            Self::Content(error) => error,
-        }
-    }
-}
-
 /// A put of a small value.
 pub(super) fn put(key: bytes::Bytes, value: Vec<u8>) -> RequestOp {
     RequestOp::put(PutRequest { key, value: value.into(), ..PutRequest::default() })
-}
-
-/// A transaction on a connection that need not be in use yet.
-pub(super) async fn txn(
-    connection: &Connection,
-    options: &Options,
-    request: TxnRequest,
-) -> Result<TxnResponse, Failure> {
-    let call = connection.unary(options, path::TXN, request);
-    match timeout(CALL_MAX, call).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Err(Failure::Lost("no answer to the first question".to_owned())),
-    }
 }
 
 fn jittered(pause: Duration) -> Duration {

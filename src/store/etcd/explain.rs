@@ -1,14 +1,15 @@
 //! What goes wrong with etcd, in words: what happened, where, and what to do.
-//!
-//! etcd's refusals are known by their messages, which are part of its API (`rpctypes/error.go`); many share a code.
 
 use std::{error::Error as StdError, io};
 
-use tonic::{Code, Status};
+use tonic::Status;
 
 use crate::store::{
     Error,
-    etcd::{connection::Failure, options::Options},
+    etcd::{
+        failure::{Failure, chain},
+        options::Options,
+    },
 };
 
 /// Why a member cannot be used.
@@ -98,25 +99,6 @@ pub(super) fn speaks_http(url: &str, answer: &str) -> Cause {
 fn is_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
     (numbers.next(), numbers.next()) < (Some(3), Some(4))
-}
-
-/// An error and its causes in one line, without repetition.
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = match error.downcast_ref::<Status>() {
-            Some(status) => status.message().to_owned(),
-            None => error.to_string(),
-        };
-        let says_nothing = matches!(text.as_str(), "" | "transport error" | "tcp connect error");
-        if !says_nothing && !parts.iter().any(|part| part.contains(&text)) {
-            parts.retain(|part| !text.contains(part.as_str()));
-            parts.push(text);
-        }
-        next = error.source();
-    }
-    if parts.is_empty() { error.to_string() } else { parts.join(": ") }
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
@@ -245,36 +227,31 @@ fn permission(url: &str, options: &Options) -> String {
     )
 }
 
-/// The named user is not needed: this etcd lets in everybody.
-pub(super) fn authentication_is_off(status: &Status) -> bool {
-    status.message().contains("authentication is not enabled")
+/// Why etcd cannot be used as it is.
+pub(super) enum Refusal {
+    Call(Failure),
+    Content(Error),
 }
 
-/// The token was lost when etcd restarted, has run out, or users have changed since.
-pub(super) fn token_is_stale(status: &Status) -> bool {
-    let message = status.message();
-    message.contains("invalid auth token") || message.contains("revision of auth store is old")
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self::Call(failure)
+    }
 }
 
-/// Whether etcd, though unavailable, says that it has not even tried.
-pub(super) fn nothing_was_done(status: &Status) -> bool {
-    status.message().contains("too many requests")
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Content(error)
+    }
 }
 
-/// Whether history that was asked for is gone.
-pub(super) fn is_compacted(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(status) if status.message().contains("has been compacted"))
-}
-
-/// Whether a revision that was asked for has not happened yet.
-pub(super) fn is_future(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(status) if status.message().contains("is a future revision"))
-}
-
-/// Whether an answer was larger than we take.
-pub(super) fn is_too_large(failure: &Failure) -> bool {
-    matches!(failure, Failure::Refused(status) if status.code() == Code::OutOfRange
-        && status.message().contains("message length too large"))
+impl Refusal {
+    pub(super) fn error(self, options: &Options) -> Error {
+        match self {
+            Self::Call(failure) => reading(options, failure),
+            Self::Content(error) => error,
+        }
+    }
 }
 
 /// A read that failed.
@@ -323,6 +300,8 @@ fn refused(options: &Options, status: &Status) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use tonic::Code;
+
     use super::*;
 
     #[test]
@@ -342,11 +321,5 @@ mod tests {
             let said = said(message);
             assert!(said.contains(part) && said.contains("http://a:1"), "{said}");
         }
-    }
-
-    #[test]
-    fn chains_do_not_repeat() {
-        let inner = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
-        assert_eq!(chain(&io::Error::other(inner)), "connection refused");
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Enter at [`Etcd`]. `options` tells where etcd is, `layout` what is stored there, `epochs` which of its revisions is
 //! which of ours. `core` keeps the `connection`, `commit`, `read` and `watch` are the operations, `upkeep` what must
-//! be done from time to time, `restore` fills an empty store, `explain` puts errors into words and `diagnose` asks what
-//! answers, `proto` has etcd's
-//! messages, `mark` remembers the last revision outside etcd. `owner` makes sure that one process writes.
+//! be done from time to time, `restore` fills an empty store, `failure` is what became of a call, `explain`
+//! puts errors into words and `diagnose` asks what answers, `proto` has etcd's messages, `mark` remembers the last
+//! revision outside etcd. `owner` makes sure that one process writes, `lease` that it remains the one.
 //!
 //! Others may use the same etcd: then our revisions have gaps. A commit is one of etcd's transactions and costs what
 //! etcd costs; nothing is kept in memory here.
@@ -15,7 +15,9 @@ mod core;
 mod diagnose;
 mod epochs;
 mod explain;
+mod failure;
 mod layout;
+mod lease;
 mod mark;
 mod options;
 mod owner;
@@ -60,7 +62,7 @@ impl Etcd {
         let core = Core::open(options).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&core).keep());
-        tasks.spawn(owner::keep(Arc::clone(&core)));
+        tasks.spawn(lease::keep(Arc::clone(&core)));
         tasks.spawn(upkeep::run(Arc::clone(&core)));
         Ok(Self { core, _tasks: tasks })
     }
@@ -134,6 +136,6 @@ impl Store for Etcd {
     }
 
     async fn release(&self) {
-        owner::release(&self.core).await;
+        lease::release(&self.core).await;
     }
 }

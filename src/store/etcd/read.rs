@@ -8,9 +8,9 @@ use tokio::time::timeout;
 use crate::store::{
     Error, Record, Revision,
     etcd::{
-        connection::Failure,
         core::Core,
         explain,
+        failure::{self, Failure},
         layout::{self, Place, Reference, Stored},
         proto::{KeyValue, RangeRequest, RangeResponse, WatchCreateRequest, WatchRequest},
     },
@@ -86,7 +86,7 @@ async fn list_once(
             keys_only: false,
         };
         let page = match core.range(request).await {
-            Err(failure) if explain::is_too_large(&failure) && limit > 1 => {
+            Err(failure) if failure::is_too_large(&failure) && limit > 1 => {
                 limit /= 2;
                 continue;
             }
@@ -125,7 +125,7 @@ async fn revision(core: &Core, at: Option<Revision>) -> Result<i64, Error> {
 pub(super) async fn check_kept(core: &Core, revision: i64) -> Result<(), Error> {
     let request = RangeRequest { key: core.keys.meta(), revision, ..Default::default() };
     match core.range(request).await {
-        Err(failure) if explain::is_future(&failure) => Ok(()),
+        Err(failure) if failure::is_future(&failure) => Ok(()),
         Err(failure) => settle(core, Err(failure.into())).await,
         Ok(_) => Ok(()),
     }
@@ -176,9 +176,9 @@ enum Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        if explain::is_compacted(&failure) {
+        if failure::is_compacted(&failure) {
             Self::Compacted
-        } else if explain::is_future(&failure) {
+        } else if failure::is_future(&failure) {
             Self::Future
         } else {
             Self::Other(failure)

@@ -8,7 +8,7 @@ use crate::store::{
         commit,
         core::{Core, put},
         epochs::{self, Epochs},
-        explain,
+        explain, lease,
         mark::Mark,
         options::Options,
         owner,
@@ -32,7 +32,7 @@ pub(super) async fn restore(
     let core = Core::new(options, Mark::read(&unmarked).await?);
     core.use_connection(core.wait_for_etcd().await?);
     let restored = fill(&core, records, revision).await;
-    owner::release(&core).await;
+    lease::release(&core).await;
     restored
 }
 
@@ -44,7 +44,7 @@ async fn fill(core: &Core, records: Vec<Record>, revision: Revision) -> Result<R
     }
     let end = TxnRequest {
         compare: vec![
-            core.ownership.tenure()?.condition(core),
+            core.ownership.tenure()?.condition(&core.ownership),
             Compare::written_at(core.keys.restoring(), begun),
         ],
         success: vec![RequestOp::delete(core.keys.restoring(), Bytes::new())],
@@ -72,9 +72,9 @@ async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
         return Err(Error::NotEmpty(core.options.to_string()));
     }
     let connection = core.connection().map_err(failed)?;
-    let tenure = owner::own(core, &connection, true).await;
+    let tenure = owner::own(&core.ownership, &connection, true).await;
     let tenure = tenure.map_err(|refusal| refusal.error(&core.options))?;
-    let owned = tenure.condition(core);
+    let owned = tenure.condition(&core.ownership);
     let mut empty = vec![owned.clone()];
     if let Some(marker) = seen.found(1) {
         let marked = Compare::written_at(restoring.clone(), marker.mod_revision);

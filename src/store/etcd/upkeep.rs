@@ -16,7 +16,7 @@ use crate::store::{
     Error, Revision,
     etcd::{
         core::{Core, put},
-        explain,
+        explain, failure,
         proto::{
             CompactionRequest, CompactionResponse, Compare, RangeRequest, RequestOp, TxnRequest,
             path,
@@ -102,7 +102,7 @@ async fn tick(core: &Core, history: &mut History) -> Result<(), Error> {
         None => Compare::absent(key.clone(), Bytes::new()),
     };
     // Nothing is written into a store that is not ours any more.
-    let owned = core.ownership.tenure()?.condition(core);
+    let owned = core.ownership.tenure()?.condition(&core.ownership);
     let request = TxnRequest {
         compare: vec![owned, as_left],
         success: vec![put(key.clone(), Timestamp::now().to_string().into_bytes())],
@@ -127,7 +127,7 @@ pub(super) async fn compact(core: &Core, revision: i64) -> Result<(), Error> {
     let request = CompactionRequest { revision };
     let done: Result<CompactionResponse, _> = core.call(path::COMPACT, request).await;
     match done {
-        Err(failure) if !explain::is_compacted(&failure) => {
+        Err(failure) if !failure::is_compacted(&failure) => {
             Err(explain::reading(&core.options, failure))
         }
         _ => {

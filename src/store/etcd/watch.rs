@@ -17,10 +17,10 @@ use tonic::Streaming;
 use crate::store::{
     Change, Commit, Error, Revision, Watch,
     etcd::{
-        connection::{self, CONNECT_MAX, Connection, Failure},
+        connection::{CONNECT_MAX, Connection},
         core::{Core, State},
         epochs::Epochs,
-        explain,
+        failure::{self, Failure},
         layout::{self, Keys, Place, Stored},
         proto::{DELETE, Event, WatchCreateRequest, WatchRequest, WatchResponse},
         read,
@@ -112,7 +112,7 @@ impl Watcher {
         let cause = match answer {
             Ok(Some(answer)) => return Ok(Some(answer)),
             Ok(None) => "the watch was ended".to_owned(),
-            Err(status) => match connection::failure(status) {
+            Err(status) => match Failure::from(status) {
                 Failure::Refused(status) => status.message().to_owned(),
                 Failure::Lost(text) => text,
                 Failure::Down(text) => text.to_string(),
@@ -151,7 +151,7 @@ impl Watcher {
                     self.answers = Some((connection, answers));
                     return Ok(());
                 }
-                Ok(Err(Failure::Refused(status))) if explain::token_is_stale(&status) => {
+                Ok(Err(Failure::Refused(status))) if failure::token_is_stale(&status) => {
                     self.renew(&connection).await;
                     continue;
                 }

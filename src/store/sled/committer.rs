@@ -23,7 +23,8 @@ use crate::store::{
     index::{self, Index, Limits},
     sled::{
         directory::Directory,
-        generation::{CLEAN_BYTES, Generation, Unacknowledged, damaged},
+        disk::damaged,
+        generation::{CLEAN_BYTES, Generation, Unacknowledged},
         high_water::HighWater,
         presence::Presence,
         record,

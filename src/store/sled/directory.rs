@@ -17,13 +17,12 @@ use rustix::{
 use crate::store::{
     Error,
     sled::{
-        generation::{Generation, damaged, failure, sync_file},
+        disk::{STORE, damaged, failure, sync_file},
+        generation::Generation,
         presence::Presence,
     },
 };
 
-/// The store's directory in the data directory.
-pub(super) const STORE: &str = "store";
 const CURRENT: &str = "CURRENT";
 const CURRENT_NEXT: &str = "CURRENT.next";
 const GENERATION_PREFIX: &str = "gen-";

@@ -11,9 +11,7 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    slice,
-    sync::Arc,
-    thread,
+    slice, thread,
     time::Duration,
 };
 
@@ -21,7 +19,7 @@ use crate::store::{
     Error, Revision,
     index::Image,
     sled::{
-        directory::STORE,
+        disk::{damaged, failure, sync_file, sync_tree},
         page_table,
         record::{self, Compaction, Entry, Group, Log, Pair, Reader, Rest},
         space::{self, Room},
@@ -465,38 +463,6 @@ fn plain(error: io::Error) -> io::Error {
         Some(code) => io::Error::from_raw_os_error(code),
         None => error,
     }
-}
-
-/// An I/O error as one of the store: a full disk has its own.
-pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
-    if space::is_full(&error) {
-        return Error::Full(dir.to_owned());
-    }
-    Error::Failed { context, source: Arc::new(error) }
-}
-
-/// Damage to something in the store's directory or below, and what remains to be done.
-pub(super) fn damaged(path: &Path, what: &str) -> Error {
-    let store = path.ancestors().find(|ancestor| ancestor.ends_with(STORE)).unwrap_or(path);
-    let (path, dir) = (path.display(), store.parent().unwrap_or(store).display());
-    let store = store.display();
-    Error::Damaged(format!(
-        "{path}: {what}; move {store} away and run `snowglobe snapshot restore FILE --data-dir {dir}`"
-    ))
-}
-
-/// Syncs one file or directory.
-pub(super) fn sync_file(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-fn sync_tree(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        for entry in fs::read_dir(path)? {
-            sync_tree(&entry?.path())?;
-        }
-    }
-    sync_file(path)
 }
 
 fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {

@@ -1,12 +1,13 @@
 //! The object store on sled: durable, in one directory, for one process.
 //!
 //! Enter at [`Sled`]. Reads come from memory (`index`); one thread (`committer`) writes. `record` is the format,
-//! `generation` one database and the rules that make sled safe, `directory` their place on disk, `high_water` the
-//! mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what keeps a full
-//! disk away from sled, `presence` notices files that were removed.
+//! `generation` one database and the rules that make sled safe, `directory` their place, `disk` makes files durable,
+//! `high_water` is the mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what
+//! keeps a full disk away from sled, `presence` notices files that were removed.
 
 mod committer;
 mod directory;
+mod disk;
 mod generation;
 mod high_water;
 mod page_table;

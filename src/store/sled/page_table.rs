@@ -11,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use crate::store::sled::generation::sync_file;
+use crate::store::sled::disk::sync_file;
 
 /// What sled's names for it begin with; the log position follows.
 const PREFIX: &str = "snap.";

@@ -1,0 +1,89 @@
+//! What the fields of a Service's `spec` mean together: what its type needs, and when it is headless.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::ServiceSpec;
+
+/// `type` of a Service inside the cluster, the default.
+pub const CLUSTER_IP: &str = "ClusterIP";
+/// `type` of a Service on ports of all nodes.
+pub const NODE_PORT: &str = "NodePort";
+/// `type` of a Service behind a load balancer.
+pub const LOAD_BALANCER: &str = "LoadBalancer";
+/// `type` of a Service that is another name in DNS.
+pub const EXTERNAL_NAME: &str = "ExternalName";
+/// The `clusterIP` of a headless Service.
+pub const NONE: &str = "None";
+
+/// Whether a Service has this `type`.
+pub fn is_type(spec: &ServiceSpec, type_: &str) -> bool {
+    spec.type_.as_deref() == Some(type_)
+}
+
+/// `clusterIPs`; where a client knows only `clusterIP`, that one.
+pub fn cluster_ips(spec: &ServiceSpec) -> &[String] {
+    match spec.cluster_ips.as_deref() {
+        Some(addresses) if !addresses.is_empty() => addresses,
+        _ => spec.cluster_ip.as_slice(),
+    }
+}
+
+/// Whether a Service has no address of its own: DNS gives those of its endpoints.
+pub fn is_headless(spec: &ServiceSpec) -> bool {
+    cluster_ips(spec) == [NONE]
+}
+
+/// Whether the type has cluster addresses; a headless Service has none all the same.
+pub fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
+    [CLUSTER_IP, NODE_PORT, LOAD_BALANCER].iter().any(|type_| is_type(spec, type_))
+}
+
+/// Whether each port has a node port.
+pub fn needs_node_ports(spec: &ServiceSpec) -> bool {
+    let wanted = spec.allocate_load_balancer_node_ports != Some(false);
+    is_type(spec, NODE_PORT) || (is_type(spec, LOAD_BALANCER) && wanted)
+}
+
+/// Whether clients outside the cluster can come in, so that `externalTrafficPolicy` means something.
+pub fn is_externally_accessible(spec: &ServiceSpec) -> bool {
+    let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    is_type(spec, LOAD_BALANCER)
+        || is_type(spec, NODE_PORT)
+        || (is_type(spec, CLUSTER_IP) && has_external_ips)
+}
+
+/// Whether load balancers ask each node for its health, on a port of its own.
+pub fn needs_health_check(spec: &ServiceSpec) -> bool {
+    is_type(spec, LOAD_BALANCER) && spec.external_traffic_policy.as_deref() == Some("Local")
+}
+
+/// The node ports of a Service's ports, without the health check's.
+pub fn node_ports(spec: &ServiceSpec) -> BTreeSet<i32> {
+    let ports = spec.ports.iter().flatten();
+    ports.filter_map(|port| port.node_port).filter(|port| *port != 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(spec: Value, headless: bool) {
+        let shown = spec.to_string();
+        let spec: ServiceSpec = serde_json::from_value(spec).unwrap();
+        assert_eq!(is_headless(&spec), headless, "{shown}");
+    }
+
+    #[test]
+    fn headless_is_one_address_that_is_none() {
+        check(json!({"clusterIP": "None"}), true);
+        check(json!({"clusterIPs": ["None"]}), true);
+        check(json!({"clusterIP": "None", "clusterIPs": ["None"]}), true);
+        check(json!({"clusterIP": "None", "clusterIPs": []}), true);
+        check(json!({}), false);
+        check(json!({"clusterIP": ""}), false);
+        check(json!({"clusterIP": "127.96.0.1", "clusterIPs": ["127.96.0.1"]}), false);
+        check(json!({"clusterIPs": ["None", "127.96.0.1"]}), false);
+    }
+}

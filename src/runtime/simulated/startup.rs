@@ -1,0 +1,87 @@
+//! What of a pod begins when: first its init containers, one after the other, then its listeners and containers.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::runtime::{
+    PodSpec, Port, Restart, Role, Stage,
+    simulated::{
+        container,
+        pod::{Pod, close},
+        port,
+    },
+};
+
+impl Pod {
+    /// Makes the listeners those of the description; others and open connections are left alone.
+    pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
+        let mut listeners = self.listeners.lock().await;
+        if self.stopping.is_cancelled() || self.status.lock().stage == Stage::Ended {
+            return;
+        }
+        let moved_house = self.spec().ip != spec.ip;
+        let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
+        *self.spec.write() = Arc::new(spec);
+        let stage = self.start_containers(&self.spec());
+        if stage == Stage::Initializing {
+            return self.tell();
+        }
+        close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
+        self.status.lock().ports.retain(|port, _| listeners.contains_key(port));
+        for port in wanted {
+            listeners.entry(port).or_insert_with(|| {
+                let opened = port::open(self, port);
+                self.spawn(port::serve(Arc::clone(self), port, opened))
+            });
+        }
+        self.tell();
+    }
+
+    /// Starts what was not started before and may be.
+    fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
+        let mut status = self.status.lock();
+        if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
+            drop(self.spawn(Arc::clone(self).initialize()));
+        }
+        for container in &spec.containers {
+            let restart = match container.role {
+                Role::Main if status.stage == Stage::Running => spec.restart,
+                Role::Ephemeral => Restart::Never,
+                _ => continue,
+            };
+            if !status.started.insert(container.name.clone()) {
+                continue;
+            }
+            match container::course(spec, container) {
+                Some(steps) => {
+                    let run = container::run(Arc::clone(self), container.clone(), steps, restart);
+                    drop(self.spawn(run));
+                }
+                None if container.role == Role::Ephemeral => {
+                    status.containers.insert(container.name.clone(), container::running(container));
+                }
+                None => {}
+            }
+        }
+        status.stage
+    }
+
+    async fn initialize(self: Arc<Self>) {
+        let stopping = self.stopping.clone();
+        let spec = self.spec();
+        let done = container::initialize(&self, &spec);
+        let stage = match stopping.run_until_cancelled(done).await {
+            Some(true) => Stage::Running,
+            Some(false) => Stage::Ended,
+            None => return,
+        };
+        {
+            let mut status = self.status.lock();
+            status.stage = stage;
+            if stage == Stage::Ended {
+                status.end_sidecars(&spec);
+            }
+        }
+        self.tell();
+        self.become_as((*self.spec()).clone()).await;
+    }
+}
