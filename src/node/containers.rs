@@ -40,7 +40,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
     let pre_stop = pre_stop(own);
     // Only commands look at variables.
     let looks = words.clone().next().is_some() || pre_stop.is_some();
-    let env = looks.then(|| surroundings.variables(own)).unwrap_or_default();
+    let env = if looks { surroundings.variables(own) } else { <_>::default() };
     let command = words.map(|word| expand(word, |name| env.get(name).cloned())).collect();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Container {
