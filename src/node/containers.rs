@@ -36,8 +36,11 @@ pub(crate) fn containers(surroundings: &Surroundings<'_>, running: &[Container])
 }
 
 fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role) -> Container {
-    let env = surroundings.variables(own);
     let words = own.command.iter().chain(&own.args).flatten();
+    let pre_stop = pre_stop(own);
+    // Only commands look at variables.
+    let looks = words.clone().next().is_some() || pre_stop.is_some();
+    let env = if looks { surroundings.variables(own) } else { <_>::default() };
     let command = words.map(|word| expand(word, |name| env.get(name).cloned())).collect();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Container {
@@ -46,7 +49,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
         env,
         role,
         after: after(own),
-        pre_stop: pre_stop(own),
+        pre_stop,
         message_path: text(&own.termination_message_path),
         message_from_log: text(&own.termination_message_policy) == "FallbackToLogsOnError",
     }

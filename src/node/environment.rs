@@ -31,9 +31,9 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// All variables of a container.
+    /// All variables of a container; those of Services only where they are looked at, since there may be thousands.
     pub(crate) fn variables(&self, container: &Container) -> Variables {
-        let services = self.services();
+        let services = if names_services(container) { self.services() } else { Variables::new() };
         let mut own = Variables::new();
         for from in container.env_from.iter().flatten() {
             let prefix = from.prefix.as_deref().unwrap_or_default();
@@ -158,6 +158,15 @@ impl Surroundings<'_> {
     }
 }
 
+/// Whether a container names such a variable, or lists all.
+fn names_services(container: &Container) -> bool {
+    let words = container.command.iter().chain(&container.args).flatten();
+    let values = container.env.iter().flatten().filter_map(|variable| variable.value.as_ref());
+    let names =
+        |text: &String| ["_SERVICE_", "_PORT", "env"].iter().any(|part| text.contains(part));
+    words.chain(values).any(names)
+}
+
 /// `WEB_SERVICE_HOST`, `WEB_SERVICE_PORT`, `WEB_PORT_80_TCP_ADDR`, ... of a Service with an address.
 fn service_variables(name: &str, service: &Service) -> Vec<(String, String)> {
     let Some(spec) = &service.spec else { return Vec::new() };
@@ -267,7 +276,7 @@ mod tests {
             let key = ObjectKey::new(kind, namespace, name);
             view.insert(&Arc::new(Object::from_stored(key, 1, to_stored(kind, document)).unwrap()));
         }
-        let container = json!({"name": "c", "envFrom": [{"prefix": "M_", "configMapRef": {"name": "map"}}],
+        let container = json!({"name": "c", "command": ["env"], "envFrom": [{"prefix": "M_", "configMapRef": {"name": "map"}}],
             "resources": {"requests": {"cpu": "250m"}},
             "env": [{"name": "TEXT", "value": "$(M_A) $(PAY_NOW_SERVICE_PORT) $(LATER)"}, {"name": "LATER", "value": "x"},
                 {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "secret", "key": "PASSWORD"}}},

@@ -1,5 +1,7 @@
 //! What pods do that have commands, and what is said of pods that are hardly meant.
 
+use tokio::time::Instant;
+
 use crate::{
     cluster::Cluster,
     tools::{Tool, can_use, eventually, wanted},
@@ -63,7 +65,7 @@ spec:
         wanted(seen.trim() == "Failed,0,hello from 8080", seen)
     });
     cluster.kubectl("wait pod/lingers --for=condition=Ready --timeout=20s");
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     cluster.kubectl("delete pod lingers");
     assert!(begun.elapsed().as_secs() >= 3, "the hook is waited for");
     let active = "get job endless -o jsonpath={.status.active},{.status.succeeded}";

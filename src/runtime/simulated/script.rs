@@ -1,8 +1,8 @@
 //! What a container's command would do, as far as that can be told without running it: how long it takes, what it
 //! prints, and how it ends.
 //!
-//! Known are the programs of [`Course::program`], and `sh -c` with scripts of them (`shell`). Everything else is unknown
-//! as a whole.
+//! Known are the programs of [`Course::program`] and [`Course::answer`], and `sh -c` with scripts of them (`shell`).
+//! Everything else is unknown as a whole.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,7 +20,7 @@ pub(super) enum Step {
     /// Writes a line to the termination message.
     Message(String),
     /// Does these again and again, until it is stopped; always the last step.
-    Forever(Vec<Step>),
+    Forever(Vec<Self>),
     /// Ends with this code; always the last step.
     Exit(u8),
 }
@@ -252,6 +252,14 @@ impl Course<'_> {
                 self.steps.push(Step::Sleep(total));
                 0
             }
+            (name, texts) => self.answer(name, texts)?,
+        };
+        Some(Flow::On)
+    }
+
+    /// The exit code of a program that only says something.
+    fn answer(&mut self, program: &str, arguments: &[&str]) -> Option<u8> {
+        Some(match (program, arguments) {
             ("echo", texts) => {
                 let text = texts.strip_prefix(&["-n"]).or(texts.strip_prefix(&["-e"]));
                 self.steps.push(Step::Print(text.unwrap_or(texts).join(" ")));
@@ -292,8 +300,7 @@ impl Course<'_> {
                 code
             }
             _ => return None,
-        };
-        Some(Flow::On)
+        })
     }
 
     /// A shell of its own: its end is not that of the one that started it.

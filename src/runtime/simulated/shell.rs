@@ -20,7 +20,7 @@ pub(super) enum Joint {
 
 pub(super) enum Command {
     Simple { words: Vec<Word>, target: Option<Word> },
-    Not(Box<Command>),
+    Not(Box<Self>),
     If { branches: Vec<(List, List)>, otherwise: List },
     While { until: bool, condition: List, body: List },
     For { name: String, words: Vec<Word>, body: List },
