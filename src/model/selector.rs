@@ -25,6 +25,10 @@ enum Operator {
     NotIn(Vec<String>),
     Exists,
     DoesNotExist,
+    /// The label is a greater number.
+    Above(i64),
+    /// The label is a lesser number.
+    Below(i64),
 }
 
 impl LabelSelector {
@@ -72,11 +76,14 @@ impl LabelSelector {
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
+            let number = || value.and_then(|value| value.parse::<i64>().ok());
             match &requirement.operator {
                 Operator::In(values) => value.is_some_and(|v| values.contains(v)),
                 Operator::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
                 Operator::Exists => value.is_some(),
                 Operator::DoesNotExist => value.is_none(),
+                Operator::Above(bound) => number().is_some_and(|number| number > *bound),
+                Operator::Below(bound) => number().is_some_and(|number| number < *bound),
             }
         })
     }
@@ -137,6 +144,15 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
             _ => Err(broken()),
         };
     }
+    let mut operators = part.match_indices(['=', '!', '>', '<']);
+    if let Some((at, word @ (">" | "<"))) = operators.next() {
+        let value = part[at + 1..].trim();
+        let bound = bound(value)?;
+        return make(
+            &part[..at],
+            if word == ">" { Operator::Above(bound) } else { Operator::Below(bound) },
+        );
+    }
     if let Some((key, value)) = part.split_once("!=") {
         return make(key, Operator::NotIn(one(value)));
     }
@@ -144,6 +160,16 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
         return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))));
     }
     make(part, Operator::Exists)
+}
+
+/// A number to compare labels with. It is a label's value too, so it has no sign.
+fn bound(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or_else(|| {
+        format!(
+            "unable to parse requirement: values[0]: Invalid value: {text:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+        )
+    })
 }
 
 /// A conjunction of equalities on fields, `spec.nodeName=n1,status.phase!=Running`.
@@ -216,10 +242,18 @@ mod tests {
             ("app!=web", false),
             ("app,!zone", true),
             ("!app", false),
+            ("v>1", true),
+            ("v > 1,v<10", true),
+            ("v>2", false),
+            ("v<2", false),
+            ("app>1", false),
+            ("zone<1", false),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), expected, "{text}");
         }
-        for broken in ["a in b", "a of (b)", "=x", "a b"] {
+        for broken in
+            ["a in b", "a of (b)", "=x", "a b", "a>", "a>b", "a>-1", "a<1.5", ">1", "a>=1", "a=b<1"]
+        {
             assert!(LabelSelector::parse(broken).is_err(), "{broken}");
         }
     }
