@@ -63,6 +63,8 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod slow_clients;

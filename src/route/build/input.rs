@@ -6,15 +6,16 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
-use crate::route::{
-    Node, Protocol, ServiceName,
-    names::{self, ServiceKind},
+use crate::{
+    model::annotations::BOUND_PORTS,
+    route::{
+        Node, Protocol, ServiceName,
+        names::{self, ServiceKind},
+    },
 };
 
 /// Which LoadBalancerPolicy a Service wants.
 const POLICY: &str = "snowglobe.dev/load-balancer-policy";
-/// Where a pod really listens: a JSON map, `{"80/TCP": 41234}`.
-const BOUND_PORTS: &str = "snowglobe.dev/bound-ports";
 /// A pod's weight.
 const WEIGHT: &str = "snowglobe.dev/weight";
 const ZONE: &str = "topology.kubernetes.io/zone";
