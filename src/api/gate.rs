@@ -106,8 +106,9 @@ pub(crate) async fn pass(
             (next.run(request).await, Some(permit), work)
         }
     };
-    let response =
-        if description.pretty && !stream { pretty::laid_out(response) } else { response };
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    let whole = !stream || failed && !description.is_proxied();
+    let response = if description.pretty && whole { pretty::laid_out(response) } else { response };
     entry.write(&description.wanted, &peer, &response, started);
     if let Some(transfer) = transfer.as_ref().filter(|_| !stream) {
         transfer.end_in(ANSWER_MAX);

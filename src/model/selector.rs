@@ -7,6 +7,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
+/// Longest value of a label.
+const VALUE_LENGTH_MAX: usize = 63;
+
 /// A conjunction of requirements on labels. The empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
@@ -130,13 +133,13 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
             && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
         if valid { Ok(Requirement { key: key.to_owned(), operator }) } else { Err(broken()) }
     };
-    let one = |value: &str| vec![value.trim().to_owned()];
+    let one = |value: &str| values([value]);
     if let Some(key) = part.strip_prefix('!') {
         return make(key, Operator::DoesNotExist);
     }
     if let Some((head, list)) = part.split_once('(') {
         let list = list.trim_end().strip_suffix(')').ok_or_else(broken)?;
-        let values = list.split(',').map(|v| v.trim().to_owned()).collect();
+        let values = values(list.split(','))?;
         let (key, word) = head.trim_end().rsplit_once(char::is_whitespace).ok_or_else(broken)?;
         return match word {
             "in" => make(key, Operator::In(values)),
@@ -146,20 +149,34 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
     }
     let mut operators = part.match_indices(['=', '!', '>', '<']);
     if let Some((at, word @ (">" | "<"))) = operators.next() {
-        let value = part[at + 1..].trim();
-        let bound = bound(value)?;
+        let bound = bound(part[at + 1..].trim())?;
+        let above = word == ">";
         return make(
             &part[..at],
-            if word == ">" { Operator::Above(bound) } else { Operator::Below(bound) },
+            if above { Operator::Above(bound) } else { Operator::Below(bound) },
         );
     }
     if let Some((key, value)) = part.split_once("!=") {
-        return make(key, Operator::NotIn(one(value)));
+        return make(key, Operator::NotIn(one(value)?));
     }
     if let Some((key, value)) = part.split_once('=') {
-        return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))));
+        return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))?));
     }
     make(part, Operator::Exists)
+}
+
+/// Values that labels can have: others would be a mistake in writing.
+fn values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {
+    let value = |text: &'a str| {
+        let text = text.trim();
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let ends_well = !text.starts_with(['-', '_', '.']) && !text.ends_with(['-', '_', '.']);
+        if text.len() <= VALUE_LENGTH_MAX && ends_well && text.chars().all(inner) {
+            return Ok(text.to_owned());
+        }
+        Err(format!("unable to parse requirement: {text:?} is not a label's value"))
+    };
+    texts.into_iter().map(value).collect()
 }
 
 /// A number to compare labels with. It is a label's value too, so it has no sign.
@@ -252,7 +269,7 @@ mod tests {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), expected, "{text}");
         }
         for broken in
-            ["a in b", "a of (b)", "=x", "a b", "a>", "a>b", "a>-1", "a<1.5", ">1", "a>=1", "a=b<1"]
+            ["a in b", "a of (b)", "=x", "a b", "a>", "a>b", "a>-1", "a<1.5", ">1", "a>=1", "a=b<1", "a=-b", "a in (b,c d)"]
         {
             assert!(LabelSelector::parse(broken).is_err(), "{broken}");
         }

@@ -63,7 +63,11 @@ fn http_reaches_pods_through_the_api() {
 
     let refused = |path: String, code: u64, message: &str| {
         let status = ask(&api.at("", &path));
-        assert_eq!((&status["code"], &status["message"]), (&code.into(), &message.into()), "{path}");
+        assert_eq!(
+            (&status["code"], &status["message"]),
+            (&code.into(), &message.into()),
+            "{path}"
+        );
     };
     refused(
         format!("{services}/web:81/proxy/"),

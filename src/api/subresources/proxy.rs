@@ -250,16 +250,16 @@ fn place_of_service(view: &View, key: &ObjectKey) -> Result<Place, Status> {
             let mut ports = ports.filter(|port| i64::from(port.port) == number);
             let port = ports.next().ok_or_else(|| {
                 let name = backend.name;
-                Status::unavailable(format!("no service port {number} found for service {name:?}"))
+                unavailable(format!("no service port {number} found for service {name:?}"))
             })?;
             port.name.clone().unwrap_or_default()
         }
     };
     let mut places = ready_places(view, key, backend.name, &name);
     places.shuffle(&mut rand::rng());
-    let place = places.pop().ok_or_else(|| {
-        Status::unavailable(format!("no endpoints available for service {:?}", key.name))
-    })?;
+    let place = places
+        .pop()
+        .ok_or_else(|| unavailable(format!("no endpoints available for service {:?}", key.name)))?;
     backend.check_scheme()?;
     Ok(place)
 }
@@ -295,8 +295,13 @@ fn ready_places(view: &View, key: &ObjectKey, service: &str, port: &str) -> Vec<
     places
 }
 
+/// 503. There is no time after which it is worth trying again: kubectl would do so ten times.
+fn unavailable(message: String) -> Status {
+    Status { retry_after_seconds: None, ..Status::unavailable(message) }
+}
+
 fn unreachable(reason: &str) -> Status {
-    Status::unavailable(format!("error trying to reach service: {reason}"))
+    unavailable(format!("error trying to reach service: {reason}"))
 }
 
 /// The request as the pod gets it: nothing of who asks, which is the API server's business.
