@@ -62,8 +62,9 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
         query.lasting().unwrap_or_else(|| DURATION_MIN.mul_f64(rand::rng().random_range(1.0..2.0)));
     let subscription = api.registry.subscribe(&[request.target.kind], after);
     let begun = Instant::now();
-    // A time that cannot be told is longer than any process runs.
-    let end = begun.checked_add(lasting).unwrap_or(begun + DURATION_MIN * 2);
+    // A time that the clock cannot tell is as good as none.
+    let end = begun.checked_add(lasting).or_else(|| begun.checked_add(DURATION_MIN));
+    let end = end.unwrap_or(begun);
     let watch = Watch {
         subscription: subscription.in_batches_of(PIECE),
         target: request.target.clone(),
@@ -207,7 +208,7 @@ impl Watch {
 /// When the next bookmark is due: in a minute, but before the end of the watch; `None` when that is too near.
 fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
     let last = end.checked_sub(LAST_BOOKMARK)?;
-    Some(last.min(now + BOOKMARK_INTERVAL)).filter(|at| *at > now)
+    Some(last.min(now.checked_add(BOOKMARK_INTERVAL)?)).filter(|at| *at > now)
 }
 
 /// An object that has nothing but a version: what a bookmark shows, in the form of all objects of the watch.

@@ -268,9 +268,21 @@ mod tests {
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), expected, "{text}");
         }
-        for broken in
-            ["a in b", "a of (b)", "=x", "a b", "a>", "a>b", "a>-1", "a<1.5", ">1", "a>=1", "a=b<1", "a=-b", "a in (b,c d)"]
-        {
+        for broken in [
+            "a in b",
+            "a of (b)",
+            "=x",
+            "a b",
+            "a>",
+            "a>b",
+            "a>-1",
+            "a<1.5",
+            ">1",
+            "a>=1",
+            "a=b<1",
+            "a=-b",
+            "a in (b,c d)",
+        ] {
             assert!(LabelSelector::parse(broken).is_err(), "{broken}");
         }
     }

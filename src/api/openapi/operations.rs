@@ -173,20 +173,7 @@ fn operation(
         },
         other => other,
     };
-    let suffix = subresource.map_or("", |subresource| match subresource.name {
-        "attach" => "Attach",
-        "binding" => "Binding",
-        "ephemeralcontainers" => "Ephemeralcontainers",
-        "eviction" => "Eviction",
-        "exec" => "Exec",
-        "finalize" => "Finalize",
-        "log" => "Log",
-        "portforward" => "Portforward",
-        "proxy" => "Proxy",
-        "scale" => "Scale",
-        "token" => "Token",
-        _ => "Status",
-    });
+    let suffix = subresource.map_or("", suffix);
     let (parameters, body) = match action {
         "list" => (LIST, None),
         "get" if is_log => (LOG, None),
@@ -216,6 +203,24 @@ fn operation(
         body: body.map(|(schema, media_types)| Body { schema, media_types }),
         answer,
         parameters,
+    }
+}
+
+/// The end of the operation ids of a subresource.
+fn suffix(subresource: Subresource) -> &'static str {
+    match subresource.name {
+        "attach" => "Attach",
+        "binding" => "Binding",
+        "ephemeralcontainers" => "Ephemeralcontainers",
+        "eviction" => "Eviction",
+        "exec" => "Exec",
+        "finalize" => "Finalize",
+        "log" => "Log",
+        "portforward" => "Portforward",
+        "proxy" => "Proxy",
+        "scale" => "Scale",
+        "token" => "Token",
+        _ => "Status",
     }
 }
 

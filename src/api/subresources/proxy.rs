@@ -386,9 +386,12 @@ async fn exchange(
     Ok(response.map(|body| Body::new(Streamed { connection, body, _permit: permit })))
 }
 
+/// What drives a connection to a pod.
+type Running = Connection<TokioIo<TcpStream>, Body>;
+
 /// The body of an answer, and the connection over which it comes.
 struct Streamed {
-    connection: Option<Pin<Box<Connection<TokioIo<TcpStream>, Body>>>>,
+    connection: Option<Pin<Box<Running>>>,
     body: Incoming,
     _permit: OwnedSemaphorePermit,
 }
