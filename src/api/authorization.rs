@@ -40,15 +40,14 @@ pub(crate) fn authorize(caller: &Caller, wanted: &Attributes) -> Result<&'static
 }
 
 impl Attributes {
-    /// What a request wants, by its method and path alone (Kubernetes' `RequestInfo`).
-    pub(crate) fn of_request(method: &Method, path: &str, watches: bool) -> Self {
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let (group, version, rest) = match parts.as_slice() {
+    /// What a request wants, by its method and the decoded segments of its path (Kubernetes' `RequestInfo`).
+    pub(crate) fn of_request(method: &Method, segments: &[&str], watches: bool) -> Self {
+        let (group, version, rest) = match segments {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
             _ => {
                 let verb = method.as_str().to_ascii_lowercase();
-                return Self { verb, to: To::Path(path.to_owned()) };
+                return Self { verb, to: To::Path(format!("/{}", segments.join("/"))) };
             }
         };
         let (namespace, rest) = match rest {
@@ -65,9 +64,10 @@ impl Attributes {
             Method::PATCH => "patch",
             Method::DELETE if one => "delete",
             Method::DELETE => "deletecollection",
-            _ if watches && !one => "watch",
-            _ if one => "get",
-            _ => "list",
+            Method::GET | Method::HEAD if watches && !one => "watch",
+            Method::GET | Method::HEAD if one => "get",
+            Method::GET | Method::HEAD => "list",
+            _ => "",
         };
         let [group, version, namespace, resource, name, subresource] =
             [group, version, namespace, part(0), part(1), part(2)].map(str::to_owned);
@@ -103,10 +103,14 @@ impl Attributes {
 mod tests {
     use super::*;
 
+    fn segments(path: &str) -> Vec<&str> {
+        path.trim_matches('/').split('/').collect()
+    }
+
     #[test]
     fn requests_tell_what_they_want() {
         let check = |method: Method, path: &str, watches: bool, expected: &str| {
-            let Attributes { verb, to } = Attributes::of_request(&method, path, watches);
+            let Attributes { verb, to } = Attributes::of_request(&method, &segments(path), watches);
             let seen = match to {
                 To::Path(path) => format!("{verb} {path}"),
                 To::Resource(r) => format!(
@@ -137,6 +141,13 @@ mod tests {
         check(Method::PATCH, "/api/v1/nodes/n1", false, "patch /v1 nodes/ /n1");
         check(Method::DELETE, "/api/v1/nodes/n1/", false, "delete /v1 nodes/ /n1");
         check(Method::DELETE, "/api/v1/nodes", false, "deletecollection /v1 nodes/ /");
+        check(
+            Method::POST,
+            "/api/v1/namespaces/a/services/https:b:web/proxy/x/y",
+            false,
+            "create /v1 services/proxy a/https:b:web",
+        );
+        check(Method::OPTIONS, "/api/v1/namespaces/a/pods/b/proxy", false, " /v1 pods/proxy a/b");
         check(Method::GET, "/apis/apps/v1", false, "get /apis/apps/v1");
         check(Method::GET, "/api", false, "get /api");
         check(Method::POST, "/", false, "post /");
@@ -144,7 +155,7 @@ mod tests {
 
     #[test]
     fn only_the_unknown_are_refused() {
-        let wanted = |path| Attributes::of_request(&Method::GET, path, false);
+        let wanted = |path| Attributes::of_request(&Method::GET, &segments(path), false);
         let known = Caller::new("ann", "", []);
         authorize(&known, &wanted("/api/v1/pods")).unwrap();
         let unknown = Caller::new("system:anonymous", "", [UNAUTHENTICATED.to_owned()]);

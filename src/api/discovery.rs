@@ -1,15 +1,19 @@
 //! Discovery: which groups, versions and resources are served. Everything follows from `KINDS` and the
 //! subresources below; pure functions to JSON.
 //!
-//! Enter at [`Form::negotiate`], then [`aggregated`] or one of the plain documents.
+//! Enter at `Form::aggregated`, then [`aggregated`] or one of the plain documents.
 
 use std::env::consts;
 
+use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
-use crate::model::{
-    Kind,
-    kind::{KINDS, NAMESPACE, REVIEWS},
+use crate::{
+    api::forms::ranges,
+    model::{
+        Kind,
+        kind::{KINDS, NAMESPACE, REVIEWS, SERVICE},
+    },
 };
 
 /// The Kubernetes release whose API is served.
@@ -71,6 +75,8 @@ const SCALE: Subresource = Subresource {
     kind: Some(("autoscaling", "v1", "Scale")),
     verbs: &["get", "patch", "update"],
 };
+const POD_PROXY: Subresource = proxy("PodProxyOptions");
+const SERVICE_PROXY: Subresource = proxy("ServiceProxyOptions");
 const STATUS: Subresource =
     Subresource { name: "status", kind: None, verbs: &["get", "patch", "update"] };
 
@@ -79,10 +85,21 @@ const fn stream(name: &'static str, options: &'static str) -> Subresource {
     Subresource { name, kind: Some(("", "v1", options)), verbs: &["create", "get"] }
 }
 
+/// One whose requests go on to a pod, whatever they are.
+const fn proxy(options: &'static str) -> Subresource {
+    let verbs = &["create", "delete", "get", "patch", "update"];
+    Subresource { name: "proxy", kind: Some(("", "v1", options)), verbs }
+}
+
 impl Subresource {
     /// Whether its requests become a stream, of no particular type.
     pub fn is_stream(&self) -> bool {
-        matches!(self.name, "attach" | "exec" | "portforward")
+        matches!(self.name, "attach" | "exec" | "portforward") || self.is_proxy()
+    }
+
+    /// Whether requests of any method go on to a pod.
+    pub fn is_proxy(&self) -> bool {
+        self.name == "proxy"
     }
 }
 
@@ -99,6 +116,8 @@ pub fn subresources(kind: &Kind) -> Vec<Subresource> {
         (*kind == NAMESPACE, FINALIZE),
         (is_pod, LOG),
         (is_pod, PORT_FORWARD),
+        (is_pod, POD_PROXY),
+        (*kind == SERVICE, SERVICE_PROXY),
         (kind.has_scale, SCALE),
         (kind.has_status, STATUS),
         (is_account, TOKEN),
@@ -146,11 +165,9 @@ pub fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
     groups
 }
 
-/// The form in which a client wants discovery of `/api` and `/apis`.
+/// The form in which a client wants discovery of `/api` and `/apis`, if not as one document per group version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// One document per group version.
-    Plain,
     /// Everything in one document, `apidiscovery.k8s.io/v2`.
     AggregatedV2,
     /// The same as `apidiscovery.k8s.io/v2beta1`.
@@ -158,35 +175,24 @@ pub enum Form {
 }
 
 impl Form {
-    /// Reads the `Accept` header: the first form in it that is known.
-    pub fn negotiate(accept: &str) -> Self {
-        accept.split(',').find_map(Self::of_media_type).unwrap_or(Self::Plain)
-    }
-
-    fn of_media_type(media_type: &str) -> Option<Self> {
-        let mut parts = media_type.split(';').map(str::trim);
-        if parts.next() != Some("application/json") {
-            return None;
-        }
-        let parts: Vec<&str> = parts.collect();
-        if !parts.iter().any(|part| part.starts_with("as=")) {
-            return Some(Self::Plain);
-        }
-        let wanted = ["g=apidiscovery.k8s.io", "as=APIGroupDiscoveryList"];
-        if !wanted.iter().all(|part| parts.contains(part)) {
-            return None;
-        }
-        match parts.iter().find_map(|part| part.strip_prefix("v=")) {
-            Some("v2") => Some(Self::AggregatedV2),
-            Some("v2beta1") => Some(Self::AggregatedV2Beta1),
-            _ => None,
-        }
+    /// Reads the `Accept` header: the most wanted form in it. As with kube-apiserver, who can read any of these gets it,
+    /// whatever else they would rather have.
+    pub(crate) fn aggregated(headers: &HeaderMap) -> Option<Self> {
+        ranges(headers).iter().find_map(|range| {
+            let json = matches!(range.media, "application/json" | "application/*" | "*/*");
+            match range.conversion().filter(|_| json)? {
+                ("apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => Some(Self::AggregatedV2),
+                ("apidiscovery.k8s.io", "v2beta1", "APIGroupDiscoveryList") => {
+                    Some(Self::AggregatedV2Beta1)
+                }
+                _ => None,
+            }
+        })
     }
 
     /// The `Content-Type` of the answer.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Plain => "application/json",
             Self::AggregatedV2 => {
                 "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
             }
@@ -197,7 +203,7 @@ impl Form {
     }
 }
 
-/// `/api` or (`core` false) `/apis` in one of the aggregated forms; [`Form::Plain`] gives v2.
+/// `/api` or (`core` false) `/apis` in one of the aggregated forms.
 pub fn aggregated(core: bool, form: Form) -> Value {
     let version = if form == Form::AggregatedV2Beta1 { "v2beta1" } else { "v2" };
     let items: Vec<Value> = group_versions()
@@ -358,15 +364,23 @@ mod tests {
         let beta = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
         let unknown = "application/json;g=apidiscovery.k8s.io;v=v3;as=APIGroupDiscoveryList";
         for (accept, expected) in [
-            ("", Form::Plain),
-            ("*/*", Form::Plain),
-            ("application/json", Form::Plain),
-            (v2, Form::AggregatedV2),
-            (&format!("{v2};profile=nopeer,{v2},application/json"), Form::AggregatedV2),
-            (&format!("{unknown},{beta}, application/json"), Form::AggregatedV2Beta1),
-            (&format!("application/json, {v2}"), Form::Plain),
+            ("", None),
+            ("*/*", None),
+            ("application/json", None),
+            (unknown, None),
+            (v2, Some(Form::AggregatedV2)),
+            (beta, Some(Form::AggregatedV2Beta1)),
+            (&format!("{v2};profile=nopeer,{v2},application/json"), Some(Form::AggregatedV2)),
+            (&format!("{unknown},{beta}, application/json"), Some(Form::AggregatedV2Beta1)),
+            (&format!("application/json, {v2}"), Some(Form::AggregatedV2)),
+            (&format!("{beta};q=0.5, {v2};q=0.9"), Some(Form::AggregatedV2)),
         ] {
-            assert_eq!(Form::negotiate(accept), expected, "{accept}");
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(Form::aggregated(&headers), expected, "{accept}");
+            if let (Some(form), true) = (expected, [v2, beta].contains(&accept)) {
+                assert_eq!(form.content_type(), accept);
+            }
         }
     }
 
@@ -434,6 +448,7 @@ mod tests {
             "exec",
             "log",
             "portforward",
+            "proxy",
             "status",
         ];
         assert_eq!(names, expected);

@@ -9,14 +9,15 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
     api::{
         Api,
         discovery::{self, Form},
-        openapi,
+        forms, openapi,
+        resources::in_form,
     },
     model::Status,
 };
@@ -29,12 +30,22 @@ pub(crate) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/api", get(core))
         .route("/apis", get(groups))
-        .route("/api/v1", get(|| async { resources("", "v1") }))
-        .route("/apis/{group}", get(group))
+        .route(
+            "/api/v1",
+            get(
+                |headers: HeaderMap| async move { plain(&headers, discovery::resources("", "v1")) },
+            ),
+        )
+        .route(
+            "/apis/{group}",
+            get(|Path(group): Path<String>, headers: HeaderMap| async move {
+                plain(&headers, discovery::group(&group))
+            }),
+        )
         .route(
             "/apis/{group}/{version}",
-            get(|Path((group, version)): Path<(String, String)>| async move {
-                resources(&group, &version)
+            get(|Path((group, version)): Path<(String, String)>, headers: HeaderMap| async move {
+                plain(&headers, discovery::resources(&group, &version))
             }),
         )
         .route("/.well-known/openid-configuration", get(openid_configuration))
@@ -55,22 +66,22 @@ pub(crate) fn router() -> Router<Arc<Api>> {
         )
 }
 
-/// `/version`.
-pub(crate) async fn version() -> Json<Value> {
-    Json(discovery::version())
+/// `/version`, which is always laid out for people, as with kube-apiserver.
+pub(crate) async fn version() -> Response {
+    json_bytes(format!("{:#}", discovery::version()).into())
 }
 
-async fn core(State(api): State<Arc<Api>>, headers: HeaderMap) -> Response {
-    match Form::negotiate(accept(&headers)) {
-        Form::Plain => Json(discovery::core_versions(&api.server)).into_response(),
-        form => aggregated(true, form),
+async fn core(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Status> {
+    match Form::aggregated(&headers) {
+        None => plain(&headers, Some(discovery::core_versions(&api.server))),
+        Some(form) => Ok(aggregated(true, form)),
     }
 }
 
-async fn groups(headers: HeaderMap) -> Response {
-    match Form::negotiate(accept(&headers)) {
-        Form::Plain => Json(discovery::groups()).into_response(),
-        form => aggregated(false, form),
+async fn groups(headers: HeaderMap) -> Result<Response, Status> {
+    match Form::aggregated(&headers) {
+        None => plain(&headers, Some(discovery::groups())),
+        Some(form) => Ok(aggregated(false, form)),
     }
 }
 
@@ -79,12 +90,10 @@ fn aggregated(core: bool, form: Form) -> Response {
     ([(header::CONTENT_TYPE, form.content_type())], body).into_response()
 }
 
-async fn group(Path(name): Path<String>) -> Result<Json<Value>, Status> {
-    discovery::group(&name).map(Json).ok_or_else(Status::no_such_path)
-}
-
-fn resources(group: &str, version: &str) -> Result<Json<Value>, Status> {
-    discovery::resources(group, version).map(Json).ok_or_else(Status::no_such_path)
+/// A document that there is in JSON and YAML only.
+fn plain(headers: &HeaderMap, document: Option<Value>) -> Result<Response, Status> {
+    let document = document.ok_or_else(Status::no_such_path)?;
+    in_form(document.to_string().into(), forms::Form::plain(headers)?, StatusCode::OK)
 }
 
 /// How others verify the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).

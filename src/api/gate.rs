@@ -22,9 +22,8 @@ use crate::{
         authentication::impersonation::impersonated,
         authorization::{Attributes, Resource, To, authorize},
         bodies::Encoding,
-        not_served,
-        request::{Target, is_true},
-        reviews,
+        description::Description,
+        pretty, reviews,
         tls::Peer,
     },
     http_server::{
@@ -68,10 +67,11 @@ impl InFlight {
         Self { reads: of(limits.reads), writes: of(limits.writes), streams: of(limits.streams) }
     }
 
-    fn permit(&self, wanted: &Attributes) -> Result<OwnedSemaphorePermit, Status> {
-        let reads = matches!(wanted.verb.as_str(), "get" | "list" | "watch" | "head" | "options");
+    fn permit(&self, description: &Description) -> Result<OwnedSemaphorePermit, Status> {
+        let verb = description.wanted.verb.as_str();
+        let reads = matches!(verb, "get" | "list" | "watch" | "head" | "options");
         let permits = match () {
-            () if is_stream(wanted) => &self.streams,
+            () if description.is_stream() => &self.streams,
             () if reads => &self.reads,
             () => &self.writes,
         };
@@ -81,31 +81,22 @@ impl InFlight {
     }
 }
 
-/// Whether the answer goes on as long as the client likes.
-fn is_stream(wanted: &Attributes) -> bool {
-    let To::Resource(Resource { group, resource, subresource, .. }) = &wanted.to else {
-        return false;
-    };
-    wanted.verb == "watch"
-        || matches!(subresource.as_str(), "log" | "attach" | "exec" | "portforward")
-        || (group == "snowglobe.dev" && resource == "snapshot")
-}
-
-/// The middleware. A handler behind it finds the [`Caller`] and the [`Attributes`] in the request's extensions.
+/// The middleware. A handler behind it finds the [`Caller`] and the [`Description`] in the request's extensions.
 pub(crate) async fn pass(
     State(api): State<Arc<Api>>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let wanted = attributes_of(&request);
+    let description = Description::of(request.method(), request.uri(), request.headers());
+    let description = Arc::new(description);
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let transfer = request.extensions_mut().remove::<Arc<Transfer>>();
     let mut entry = Entry { user: None, acts_as: None, agent: agent(request.headers()) };
-    let stream = is_stream(&wanted);
+    let stream = description.is_stream();
     let gzip = !stream && sending::accepts_gzip(request.headers());
-    let admitted = match entry.admit(&api, &peer, request.headers(), &wanted) {
-        Ok(caller) => admit(&api, &peer, &wanted, caller, request).await,
+    let admitted = match entry.admit(&api, &peer, request.headers(), &description) {
+        Ok(caller) => admit(&api, &peer, &description, caller, request).await,
         Err(status) => Err(status),
     };
     let (response, permit, work) = match admitted {
@@ -115,47 +106,40 @@ pub(crate) async fn pass(
             (next.run(request).await, Some(permit), work)
         }
     };
-    entry.write(&wanted, &peer, &response, started);
+    let failed = response.status().is_client_error() || response.status().is_server_error();
+    let whole = !stream || failed && !description.is_proxied();
+    let response = if description.pretty && whole { pretty::laid_out(response) } else { response };
+    entry.write(&description.wanted, &peer, &response, started);
     if let Some(transfer) = transfer.as_ref().filter(|_| !stream) {
         transfer.end_in(ANSWER_MAX);
     }
     send(response, gzip, Held { _permit: permit, _work: work, transfer })
 }
 
-/// Reads the body of a request that is allowed, and gives it its place among those being served.
+/// Reads the body of a request that is allowed, and gives it its place among those being served. What goes on to a pod
+/// is not for us to read.
 async fn admit(
     api: &Api,
     peer: &Peer,
-    wanted: &Attributes,
+    description: &Arc<Description>,
     caller: Caller,
     request: Request,
 ) -> Result<(Request, OwnedSemaphorePermit), Status> {
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     // There is no need to wait for the body of a write to nothing.
-    if !parts.method.is_safe() && !is_known(parts.uri.path(), wanted) {
-        return Err(not_served(parts.uri.path()));
+    if !parts.method.is_safe() && reviews::kind_of(&description.wanted).is_none() {
+        description.target()?;
     }
-    let encoding = Encoding::of(&parts.headers)?;
-    let source = peer.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
-    let body = api.bodies.read(source, body).await?;
-    let body = api.bodies.unpack(encoding, body).await?;
-    let permit = api.in_flight.permit(wanted)?;
+    if !description.is_proxied() {
+        let encoding = Encoding::of(&parts.headers)?;
+        let source = peer.address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip());
+        let read = api.bodies.read(source, body).await?;
+        body = api.bodies.unpack(encoding, read).await?.into();
+    }
+    let permit = api.in_flight.permit(description)?;
     parts.extensions.insert(caller);
-    parts.extensions.insert(Arc::new(wanted.clone()));
-    Ok((Request::from_parts(parts, body.into()), permit))
-}
-
-/// Whether a path names something that can be written.
-fn is_known(path: &str, wanted: &Attributes) -> bool {
-    let is_review =
-        matches!(&wanted.to, To::Resource(resource) if reviews::kind_of(resource).is_some());
-    is_review || Target::parse(path).is_some()
-}
-
-fn attributes_of(request: &Request) -> Attributes {
-    let query = request.uri().query().unwrap_or_default();
-    let watches = query.split('&').filter_map(|pair| pair.strip_prefix("watch=")).any(is_true);
-    Attributes::of_request(request.method(), request.uri().path(), watches)
+    parts.extensions.insert(description.clone());
+    Ok((Request::from_parts(parts, body), permit))
 }
 
 fn agent(headers: &HeaderMap) -> String {
@@ -176,15 +160,16 @@ impl Entry {
         api: &Api,
         peer: &Peer,
         headers: &HeaderMap,
-        wanted: &Attributes,
+        description: &Description,
     ) -> Result<Caller, Status> {
+        description.check_timeout()?;
         let user = api.authenticator.caller(peer.certificate.as_ref(), headers);
         let user = user.ok_or_else(Status::unauthorized)?;
         let mut caller = self.user.insert(user).clone();
         if let Some(other) = impersonated(headers)? {
             caller = self.acts_as.insert(other).clone();
         }
-        authorize(&caller, wanted)?;
+        authorize(&caller, &description.wanted)?;
         Ok(caller)
     }
 
@@ -228,19 +213,24 @@ mod tests {
     #[test]
     fn bounds_are_apart() {
         let in_flight = InFlight::new(Limits { reads: 1, writes: 1, streams: 1 });
-        let permit = |method: Method, path: &str, watches| {
-            in_flight.permit(&Attributes::of_request(&method, path, watches))
+        let permit = |method: Method, uri: &str| {
+            let uri = uri.parse().unwrap();
+            in_flight.permit(&Description::of(&method, &uri, &HeaderMap::new()))
         };
-        let read = permit(Method::GET, "/api/v1/pods", false).unwrap();
-        let refused = permit(Method::GET, "/apis", false).unwrap_err();
+        let read = permit(Method::GET, "/api/v1/pods").unwrap();
+        let refused = permit(Method::GET, "/apis").unwrap_err();
         assert_eq!((refused.code, refused.retry_after_seconds), (429, Some(1)));
-        let write = permit(Method::POST, "/api/v1/nodes", false).unwrap();
-        assert_eq!(permit(Method::DELETE, "/api/v1/nodes/a", false).unwrap_err().code, 429);
-        let watch = permit(Method::GET, "/api/v1/pods", true).unwrap();
-        for path in ["/api/v1/namespaces/a/pods/a/log", "/apis/snowglobe.dev/v1alpha1/snapshot"] {
-            assert_eq!(permit(Method::GET, path, false).unwrap_err().code, 429, "{path}");
+        let write = permit(Method::POST, "/api/v1/nodes").unwrap();
+        assert_eq!(permit(Method::DELETE, "/api/v1/nodes/a").unwrap_err().code, 429);
+        let watch = permit(Method::GET, "/api/v1/pods?wat%63h=1").unwrap();
+        for path in [
+            "/api/v1/namespaces/a/pods/a/log",
+            "/api/v1/namespaces/a/pods/a/proxy/x",
+            "/apis/snowglobe.dev/v1alpha1/snapshot",
+        ] {
+            assert_eq!(permit(Method::GET, path).unwrap_err().code, 429, "{path}");
         }
         drop((read, write, watch));
-        drop(permit(Method::GET, "/apis", false).unwrap());
+        drop(permit(Method::GET, "/apis").unwrap());
     }
 }

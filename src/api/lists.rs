@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{pieces::Pieces, request::Form, table},
+    api::{forms::Form, pieces::Pieces, table},
     http_server::sending::{GZIP_MIN, PIECE},
     model::{Kind, Object},
 };
@@ -63,8 +63,10 @@ impl Encoder {
         let List { kind, metadata, objects } = list;
         let list = format!("{}List", kind.kind);
         let head = match form {
-            Form::Table(_) => table::head(kind, metadata),
-            Form::Metadata => head("PartialObjectMetadataList", "meta.k8s.io/v1", &metadata),
+            Form::Table(rows) => table::head(kind, metadata, rows.version),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                head("PartialObjectMetadataList", version.api_version(), &metadata)
+            }
             Form::Json => head(&list, &kind.api_version(), &metadata),
             Form::Yaml => {
                 let api_version = kind.api_version();
@@ -74,8 +76,17 @@ impl Encoder {
         };
         let mut pieces = Pieces::default();
         pieces.copy(head.as_bytes());
+        let tail = match form {
+            Form::Yaml => "",
+            // Kubernetes makes these from nothing, item by item, and Go writes a list that nobody began as null.
+            Form::MetadataList(_) if objects.is_empty() => "null}",
+            Form::Table(_) if objects.is_empty() && table::is_generic(kind) => "null}",
+            _ => {
+                pieces.copy(b"[");
+                "]}"
+            }
+        };
         let (now, objects) = (Timestamp::now(), objects.into_iter());
-        let tail = if form == Form::Yaml { "" } else { "]}" };
         Self { kind, form, now, objects, pieces, separator: "", tail, left: None }
     }
 
@@ -84,8 +95,10 @@ impl Encoder {
         self.separator = if self.form == Form::Yaml { "" } else { "," };
         let object = object.shown_as(self.kind);
         match self.form {
-            Form::Table(include) => self.pieces.share(table::row_of(&object, self.now, include)),
-            Form::Metadata => self.pieces.share(table::partial(&object)),
+            Form::Table(rows) => self.pieces.share(table::row_of(&object, self.now, rows)),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                self.pieces.share(table::partial(&object, version));
+            }
             Form::Json if !self.kind.is_native() => self.pieces.document(&object),
             Form::Json => self.pieces.item(&object),
             // Sequences of one item each, one after the other, are the sequence of all.
@@ -155,10 +168,10 @@ impl HttpBody for Encoder {
     }
 }
 
-/// A list in JSON up to its items.
+/// A list in JSON up to the list of its items.
 fn head(kind: &str, api_version: &str, metadata: &Value) -> String {
     format!(
-        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":["
+        "{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",\"metadata\":{metadata},\"items\":"
     )
 }
 
@@ -172,9 +185,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        api::table::IncludeObject,
+        api::table::{IncludeObject, Rows, Version},
         model::{ObjectKey, kind, object::to_stored},
     };
+
+    const METADATA: Form = Form::MetadataList(Version::V1);
+
+    fn in_table(include: IncludeObject) -> Form {
+        Form::Table(Rows { version: Version::V1, include })
+    }
 
     fn maps(count: usize, bytes: usize) -> List {
         let map = |nth: usize| {
@@ -199,9 +218,9 @@ mod tests {
             for form in [
                 Form::Json,
                 Form::Yaml,
-                Form::Metadata,
-                Form::Table(IncludeObject::Object),
-                Form::Table(IncludeObject::None),
+                METADATA,
+                in_table(IncludeObject::Object),
+                in_table(IncludeObject::None),
             ] {
                 let text = text(maps(count, bytes).answer(form)).await;
                 let list: Value = match form {
@@ -210,12 +229,18 @@ mod tests {
                 };
                 let (kind, api_version, items) = match form {
                     Form::Json | Form::Yaml => ("ConfigMapList", "v1", "items"),
-                    Form::Metadata => ("PartialObjectMetadataList", "meta.k8s.io/v1", "items"),
+                    Form::Metadata(_) | Form::MetadataList(_) => {
+                        ("PartialObjectMetadataList", "meta.k8s.io/v1", "items")
+                    }
                     Form::Table(_) => ("Table", "meta.k8s.io/v1", "rows"),
                 };
                 let seen = (list["kind"].as_str(), list["apiVersion"].as_str());
                 assert_eq!(seen, (Some(kind), Some(api_version)));
                 assert_eq!(list["metadata"]["resourceVersion"], "9");
+                if form == METADATA && count == 0 {
+                    assert_eq!(list.get(items), Some(&Value::Null));
+                    continue;
+                }
                 let items = list[items].as_array().unwrap();
                 assert_eq!(items.len(), count, "{form:?}");
                 let Some(last) = items.last() else { continue };
@@ -227,10 +252,12 @@ mod tests {
                         assert_eq!(object["metadata"]["resourceVersion"], "7");
                         assert_eq!(object["data"]["a"].as_str().unwrap().len(), bytes);
                     }
-                    Form::Metadata => {
+                    Form::Metadata(_) | Form::MetadataList(_) => {
                         assert_eq!(items.last().unwrap()["metadata"]["name"], *name);
                     }
-                    Form::Table(IncludeObject::None) => assert_eq!(*last, Value::Null),
+                    Form::Table(Rows { include: IncludeObject::None, .. }) => {
+                        assert_eq!(*last, Value::Null);
+                    }
                     Form::Table(_) => assert_eq!(last["metadata"]["name"], *name),
                 }
             }
@@ -247,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_are_told_where_they_are_known() {
-        let table = Form::Table(IncludeObject::Object);
+        let table = in_table(IncludeObject::Object);
         for (form, bytes, known) in [
             (Form::Json, 100, true),
             (Form::Json, GZIP_MIN, true),

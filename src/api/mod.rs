@@ -9,15 +9,19 @@ pub mod authentication;
 mod authorization;
 mod bodies;
 pub mod certificates;
+mod description;
 pub mod discovery;
 mod documents;
 mod error;
+mod forms;
 pub mod gate;
+mod health;
 mod lists;
 pub mod openapi;
 mod pages;
 pub mod panics;
 mod pieces;
+mod pretty;
 pub mod protobuf;
 mod request;
 mod resources;
@@ -33,7 +37,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Query as QueryExtractor, Request as HttpRequest, State, rejection::QueryRejection},
+    extract::{Request as HttpRequest, State},
     middleware,
     response::Response,
     routing::get,
@@ -47,11 +51,8 @@ use tower::util::MapRequest;
 
 use crate::{
     api::{
-        authentication::Authenticator,
-        authorization::{Attributes, To},
-        bodies::Bodies,
-        gate::InFlight,
-        request::{Query, Target},
+        authentication::Authenticator, bodies::Bodies, description::Description, gate::InFlight,
+        subresources::proxy::Backends,
     },
     model::{Status, kind},
     registry::Registry,
@@ -76,6 +77,9 @@ pub struct Log {
     pub written: u64,
 }
 
+/// Gives the metrics of the process, as text.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
 /// What the API server is told.
 pub struct Options {
     /// Who asks.
@@ -84,6 +88,8 @@ pub struct Options {
     pub server: String,
     /// Requests at once.
     pub limits: gate::Limits,
+    /// What `/metrics` says.
+    pub metrics: MetricsText,
 }
 
 /// What the API server works on.
@@ -105,6 +111,8 @@ pub struct Api {
     in_flight: InFlight,
     bodies: Bodies,
     snapshots: Arc<Semaphore>,
+    metrics: MetricsText,
+    backends: Backends,
 }
 
 impl Api {
@@ -116,7 +124,7 @@ impl Api {
         logs: Logs,
         options: Options,
     ) -> Self {
-        let Options { authenticator, server, limits } = options;
+        let Options { authenticator, server, limits, metrics } = options;
         Self {
             registry,
             ready,
@@ -129,6 +137,8 @@ impl Api {
             in_flight: InFlight::new(limits),
             bodies: Bodies::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+            metrics,
+            backends: Backends::new(),
         }
     }
 }
@@ -138,11 +148,11 @@ pub fn router(api: Arc<Api>) -> Router {
     let paths = Router::new()
         .merge(documents::router())
         .merge(snapshot::router())
+        .merge(health::checks())
+        .route("/metrics", get(metrics))
         .fallback(resource)
         .layer(middleware::from_fn_with_state(api.clone(), gate::pass))
-        .route("/healthz", get(|| async { "ok" }))
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
+        .merge(health::summaries())
         .route("/version", get(documents::version))
         .with_state(api);
     Router::new()
@@ -150,11 +160,11 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn(panics::contain))
 }
 
-/// Some clients ask for `/version/` and `/apis/`.
+/// Some clients ask for `/version/` and `/apis/`. A path into a pod stays as it is.
 fn without_slash_at_the_end(mut request: HttpRequest) -> HttpRequest {
     let path = request.uri().path();
     let shorter = path.trim_end_matches('/');
-    if !shorter.is_empty() && shorter.len() < path.len() {
+    if !shorter.is_empty() && shorter.len() < path.len() && !path.contains("/proxy/") {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
         let mut parts = request.uri().clone().into_parts();
         parts.path_and_query = format!("{shorter}{query}").parse().ok();
@@ -176,51 +186,40 @@ fn not_served(path: &str) -> Status {
     status
 }
 
-async fn readyz(State(api): State<Arc<Api>>) -> Result<&'static str, Status> {
-    if let Some(stopped) = &*api.registry.stopped().borrow() {
-        return Err(Status::internal(stopped.to_string()));
-    }
-    if *api.ready.borrow() { Ok("ok") } else { Err(Status::unavailable("the cluster is starting")) }
+async fn metrics(State(api): State<Arc<Api>>) -> String {
+    (api.metrics)()
 }
 
-async fn resource(
-    State(api): State<Arc<Api>>,
-    query: Result<QueryExtractor<Query>, QueryRejection>,
-    request: HttpRequest,
-) -> Result<Response, Status> {
-    let QueryExtractor(query) =
-        query.map_err(|refused| Status::bad_request(refused.body_text()))?;
-    serve(&api, query, request).await
-}
-
-async fn serve(api: &Arc<Api>, query: Query, request: HttpRequest) -> Result<Response, Status> {
+async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<Response, Status> {
     let (parts, body) = request.into_parts();
-    let caller = parts.extensions.get::<Caller>().cloned().ok_or_else(Status::unauthorized)?;
-    let wanted = parts.extensions.get::<Arc<Attributes>>().map(|wanted| &wanted.to);
-    if let Some(To::Resource(resource)) = wanted
-        && let Some(kind) = reviews::kind_of(resource)
-    {
+    let described =
+        parts.extensions.get::<Arc<Description>>().zip(parts.extensions.get::<Caller>());
+    let (description, caller) = described.ok_or_else(Status::unauthorized)?;
+    if let Some((kind, resource)) = reviews::kind_of(&description.wanted) {
         let body = whole(body).await?;
         let review = reviews::Review {
             kind,
             namespace: &resource.namespace,
             method: &parts.method,
-            query: &query,
             headers: &parts.headers,
             body: &body,
-            caller: &caller,
+            caller,
         };
-        return reviews::serve(api, &review);
+        return reviews::serve(&api, &review);
     }
-    let target = Target::parse(parts.uri.path()).ok_or_else(|| not_served(parts.uri.path()))?;
+    let (description, target) = (description.clone(), description.target()?.clone());
+    if description.is_proxied() {
+        let request = HttpRequest::from_parts(parts, body);
+        return subresources::proxy::serve(&api, &target, &description.proxied, request).await;
+    }
     let request = resources::Request {
         method: parts.method,
         target,
-        query,
+        query: description.query()?,
         headers: parts.headers,
         body: whole(body).await?,
     };
-    let mut response = resources::serve(api, &request).await?;
+    let mut response = resources::serve(&api, &request).await?;
     if *request.target.kind == kind::ENDPOINTS {
         resources::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
     }

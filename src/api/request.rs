@@ -1,16 +1,18 @@
-//! What a request asks for: the target that its path names, its query parameters, the form of the answer.
+//! What a request about a resource asks for: the target that its path names, and its query parameters by their meaning.
+//! Both are read from the request's [description](crate::api::description).
 
 use std::time::Duration;
 
-use http::{HeaderMap, header};
-use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::table::IncludeObject,
+    api::description::Parameters,
     model::{Cause, FieldSelector, Kind, LabelSelector, ObjectKey, Status, kind},
     registry::{FieldValidation, Propagation, WriteOptions},
 };
+
+/// The subresource whose paths go on.
+pub(crate) const PROXY: &str = "proxy";
 
 /// The resource that a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,22 +25,19 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// Reads `/api/v1/...` and `/apis/GROUP/VERSION/...`; `None` when the path names nothing that is served.
-    pub(crate) fn parse(path: &str) -> Option<Self> {
-        let mut parts = path.trim_matches('/').split('/');
-        let (group, version) = match parts.next()? {
-            "api" => ("", parts.next()?),
-            "apis" => (parts.next()?, parts.next()?),
+    /// Reads the segments of `/api/v1/...` and `/apis/GROUP/VERSION/...`; `None` when they name nothing that is served.
+    pub(crate) fn of(segments: &[&str]) -> Option<Self> {
+        let (group, version, rest) = match segments {
+            ["api", version, rest @ ..] => ("", *version, rest),
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
             _ => return None,
         };
-        let rest: Vec<&str> = parts.collect();
-        if rest.iter().any(|part| part.is_empty()) {
-            return None;
-        }
-        let (namespace, rest) = match rest.as_slice() {
-            ["namespaces", _, "status" | "finalize"] if group.is_empty() => (None, &rest[..]),
-            ["namespaces", namespace, _, ..] => (Some((*namespace).to_owned()), &rest[2..]),
-            _ => (None, &rest[..]),
+        let (namespace, rest) = match rest {
+            ["namespaces", _, "status" | "finalize"] if group.is_empty() => (None, rest),
+            ["namespaces", namespace, inner @ ..] if !inner.is_empty() => {
+                (Some((*namespace).to_owned()), inner)
+            }
+            _ => (None, rest),
         };
         let kind = kind::by_path(group, version, rest.first()?)?;
         let text = |index: usize| rest.get(index).map(|part| (*part).to_owned());
@@ -48,7 +47,11 @@ impl Target {
         } else {
             namespace.is_some()
         };
-        (!misplaced && rest.len() <= 3).then_some(Self { kind, namespace, name, subresource })
+        // What comes after is a path of its own.
+        let proxied = subresource.as_deref() == Some(PROXY);
+        let empty = rest.iter().take(3).any(|part| part.is_empty());
+        let served = !misplaced && !empty && (proxied || rest.len() <= 3);
+        served.then_some(Self { kind, namespace, name, subresource })
     }
 
     /// The key of the one named object.
@@ -59,40 +62,72 @@ impl Target {
 }
 
 /// Query parameters of resource requests.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Query {
     pub(crate) label_selector: String,
     pub(crate) field_selector: String,
-    pub(crate) watch: String,
+    pub(crate) watch: bool,
     pub(crate) resource_version: String,
     pub(crate) resource_version_match: String,
     pub(crate) limit: Option<i64>,
     pub(crate) r#continue: String,
     pub(crate) timeout_seconds: Option<i64>,
-    pub(crate) allow_watch_bookmarks: String,
-    pub(crate) send_initial_events: String,
-    pub(crate) dry_run: String,
+    pub(crate) allow_watch_bookmarks: bool,
+    pub(crate) send_initial_events: Option<bool>,
+    pub(crate) dry_run: Vec<String>,
     pub(crate) field_manager: String,
     pub(crate) field_validation: String,
-    pub(crate) force: String,
+    pub(crate) force: Option<bool>,
     pub(crate) grace_period_seconds: Option<i64>,
     pub(crate) propagation_policy: String,
     pub(crate) include_object: String,
-    pub(crate) follow: String,
+    pub(crate) follow: bool,
     pub(crate) tail_lines: Option<i64>,
     pub(crate) since_seconds: Option<i64>,
     pub(crate) since_time: String,
-    pub(crate) timestamps: String,
+    pub(crate) timestamps: bool,
     pub(crate) limit_bytes: Option<i64>,
 }
 
-/// Boolean query parameters are written in several ways.
-pub(crate) fn is_true(text: &str) -> bool {
-    matches!(text, "true" | "1" | "True" | "t")
-}
-
 impl Query {
+    /// Reads those that a request with this verb has; others may hold anything.
+    ///
+    /// # Errors
+    /// 400 for what is no number and should be one.
+    pub(crate) fn of(parameters: &Parameters, verb: &str) -> Result<Self, Status> {
+        let text = |name| parameters.first(name).unwrap_or_default().to_owned();
+        let is_set = |name| parameters.flag(name).unwrap_or_default();
+        let number = |so: bool, name| if so { parameters.number(name) } else { Ok(None) };
+        let deletes = matches!(verb, "delete" | "deletecollection");
+        let lists = matches!(verb, "list" | "watch" | "deletecollection");
+        let gets = verb == "get";
+        Ok(Self {
+            label_selector: text("labelSelector"),
+            field_selector: text("fieldSelector"),
+            watch: is_set("watch"),
+            resource_version: text("resourceVersion"),
+            resource_version_match: text("resourceVersionMatch"),
+            limit: number(lists, "limit")?,
+            r#continue: text("continue"),
+            timeout_seconds: number(lists, "timeoutSeconds")?,
+            allow_watch_bookmarks: is_set("allowWatchBookmarks"),
+            send_initial_events: parameters.flag("sendInitialEvents"),
+            dry_run: parameters.all("dryRun").map(str::to_owned).collect(),
+            field_manager: text("fieldManager"),
+            field_validation: text("fieldValidation"),
+            force: parameters.flag("force"),
+            grace_period_seconds: number(deletes, "gracePeriodSeconds")?,
+            propagation_policy: text("propagationPolicy"),
+            include_object: text("includeObject"),
+            follow: is_set("follow"),
+            tail_lines: number(gets, "tailLines")?,
+            since_seconds: number(gets, "sinceSeconds")?,
+            since_time: text("sinceTime"),
+            timestamps: is_set("timestamps"),
+            limit_bytes: number(gets, "limitBytes")?,
+        })
+    }
+
     /// The selectors of a list or watch, checked against what the kind supports.
     pub(crate) fn selectors(&self, kind: &'static Kind) -> Result<Selectors, Status> {
         let labels = LabelSelector::parse(&self.label_selector).map_err(Status::bad_request)?;
@@ -110,9 +145,9 @@ impl Query {
     pub(crate) fn check_versions(&self) -> Result<(), Status> {
         const MATCH: &str = "resourceVersionMatch";
         const INITIAL: &str = "sendInitialEvents";
-        let watching = is_true(&self.watch);
+        let watching = self.watch;
         let (asked, initial) =
-            (self.resource_version_match.as_str(), !self.send_initial_events.is_empty());
+            (self.resource_version_match.as_str(), self.send_initial_events.is_some());
         let mut causes = Vec::new();
         let mut forbid = |so, field, detail: &str| {
             if so {
@@ -150,7 +185,7 @@ impl Query {
         if !asked.is_empty() && !supported.contains(&asked) {
             causes.push(Cause::not_supported(MATCH, asked, supported));
         }
-        if causes.is_empty() { Ok(()) } else { Err(Status::invalid_list_options(causes)) }
+        if causes.is_empty() { Ok(()) } else { Err(Status::invalid_options("ListOptions", causes)) }
     }
 
     /// `resourceVersion` as a number; `None` when any will do.
@@ -190,40 +225,46 @@ impl Query {
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     }
 
-    pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
+    /// What a write of an object is told; `options` is what Kubernetes calls these parameters: `CreateOptions`, ...
+    ///
+    /// # Errors
+    /// 422 for values that are not known.
+    pub(crate) fn write_options(&self, options: &str) -> Result<WriteOptions, Status> {
+        let mut causes = Vec::from_iter(dry_run_cause(&self.dry_run));
         let field_validation = match self.field_validation.as_str() {
             "" | "Warn" => FieldValidation::Warn,
             "Strict" => FieldValidation::Strict,
             "Ignore" => FieldValidation::Ignore,
             other => {
-                return Err(Status::bad_request(format!(
-                    "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-                )));
+                let supported = ["", "Ignore", "Strict", "Warn"];
+                causes.push(Cause::not_supported("fieldValidation", other, &supported));
+                FieldValidation::Warn
             }
         };
-        let dry_run = match self.dry_run.as_str() {
-            "" => false,
-            "All" => true,
-            other => {
-                return Err(Status::bad_request(format!(
-                    "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-                )));
-            }
-        };
-        Ok(WriteOptions { dry_run, field_validation })
+        if causes.is_empty() {
+            return Ok(WriteOptions { dry_run: !self.dry_run.is_empty(), field_validation });
+        }
+        Err(Status::invalid_options(options, causes))
     }
 }
 
+/// What is wrong with the values of `dryRun`, in the query or in DeleteOptions.
+pub(crate) fn dry_run_cause(values: &[String]) -> Option<Cause> {
+    let known = values.iter().all(|value| value == "All");
+    (!known).then(|| Cause::not_supported("dryRun", values, &["All"]))
+}
+
 /// `propagationPolicy` as a query parameter or in DeleteOptions.
-pub(crate) fn propagation(text: &str) -> Result<Option<Propagation>, Status> {
+pub(crate) fn propagation(text: &str) -> Result<Option<Propagation>, Cause> {
     match text {
         "" => Ok(None),
         "Background" => Ok(Some(Propagation::Background)),
         "Foreground" => Ok(Some(Propagation::Foreground)),
         "Orphan" => Ok(Some(Propagation::Orphan)),
-        other => Err(Status::bad_request(format!(
-            "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\""
-        ))),
+        other => {
+            let supported = ["Foreground", "Background", "Orphan", "nil"];
+            Err(Cause::not_supported("propagationPolicy", other, &supported))
+        }
     }
 }
 
@@ -366,75 +407,13 @@ fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// The form in which a client wants its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    Json,
-    Yaml,
-    Table(IncludeObject),
-    Metadata,
-}
-
-const SUPPORTED: &str = "application/json, application/yaml";
-
-impl Form {
-    /// Picks the media type of `Accept` that can be produced and is wanted most. Protobuf is negotiated down to JSON
-    /// when the client lists JSON too.
-    pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
-        Self::wanted(headers, query).next().ok_or_else(|| Status::not_acceptable(SUPPORTED))
-    }
-
-    /// The same for a watch, which has no form in YAML.
-    pub(crate) fn negotiate_stream(headers: &HeaderMap, query: &Query) -> Result<Self, Status> {
-        Self::wanted(headers, query)
-            .find(|form| *form != Self::Yaml)
-            .ok_or_else(|| Status::not_acceptable("application/json;stream=watch"))
-    }
-
-    /// What is accepted and can be produced, the most wanted first.
-    fn wanted(headers: &HeaderMap, query: &Query) -> impl Iterator<Item = Self> {
-        let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-        let mut ranges: Vec<(f32, Self)> = accept
-            .split(',')
-            .filter_map(|range| Some((weight(range), Self::of_media_range(range, query)?)))
-            .filter(|(weight, _)| *weight > 0.0)
-            .collect();
-        ranges.sort_by(|(a, _), (b, _)| b.total_cmp(a));
-        ranges.into_iter().map(|(_, form)| form)
-    }
-
-    fn of_media_range(range: &str, query: &Query) -> Option<Self> {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next()?;
-        let parameters: Vec<&str> = parts.collect();
-        let wanted = parameters.iter().find_map(|p| p.strip_prefix("as="));
-        match (media, wanted) {
-            ("application/json" | "application/*" | "*/*" | "", None) => Some(Self::Json),
-            ("application/yaml", None) => Some(Self::Yaml),
-            ("application/json", Some("Table")) if parameters.contains(&"v=v1") => {
-                IncludeObject::parse(&query.include_object).ok().map(Self::Table)
-            }
-            ("application/json", Some("PartialObjectMetadata" | "PartialObjectMetadataList")) => {
-                Some(Self::Metadata)
-            }
-            _ => None,
-        }
-    }
-}
-
-/// The `q` of a media range.
-fn weight(range: &str) -> f32 {
-    let weight = range.split(';').find_map(|part| part.trim().strip_prefix("q="));
-    weight.and_then(|text| text.parse().ok()).unwrap_or(1.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn query(text: &str) -> Query {
-        let uri = format!("/?{text}").parse().unwrap();
-        axum::extract::Query::try_from_uri(&uri).unwrap().0
+        let verb = if text.starts_with("watch") { "watch" } else { "list" };
+        Query::of(&Parameters::of(text), verb).unwrap()
     }
 
     #[test]
@@ -515,7 +494,8 @@ mod tests {
         /// Plural, namespace, name, subresource.
         type Parts<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
         let check = |path: &str, expected: Option<Parts<'_>>| {
-            let target = Target::parse(path);
+            let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
+            let target = Target::of(&segments);
             let found = target.as_ref().map(|t| {
                 (t.kind.plural, t.namespace.as_deref(), t.name.as_deref(), t.subresource.as_deref())
             });
@@ -534,31 +514,10 @@ mod tests {
         check("/api/v1/pods/b", None);
         check("/api/v1/namespaces/a/nodes", None);
         check("/api/v1/nodes/n/x/y", None);
-        check("/", None);
-    }
-
-    #[test]
-    fn accept_is_negotiated() {
-        let check = |accept: &str, expected: Option<Form>, stream: Option<Form>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, accept.parse().unwrap());
-            let query = Query::default();
-            assert_eq!(Form::negotiate(&headers, &query).ok(), expected, "{accept}");
-            assert_eq!(Form::negotiate_stream(&headers, &query).ok(), stream, "{accept}");
-        };
-        let (json, yaml) = (Some(Form::Json), Some(Form::Yaml));
-        check("application/json", json, json);
-        check("application/vnd.kubernetes.protobuf,application/json", json, json);
         check(
-            "application/vnd.kubernetes.protobuf;stream=watch, application/json;stream=watch",
-            json,
-            json,
+            "/api/v1/namespaces/a/services/b:web/proxy/x//y/",
+            Some(("services", Some("a"), Some("b:web"), Some("proxy"))),
         );
-        check("application/yaml", yaml, None);
-        check("application/json;q=0.5, application/yaml", yaml, json);
-        check("application/json;q=0", None, None);
-        check("application/vnd.kubernetes.protobuf", None, None);
-        check("text/html,*/*;q=0.8", json, json);
-        check("image/png", None, None);
+        check("/", None);
     }
 }

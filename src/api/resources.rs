@@ -14,10 +14,11 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
+        forms::Form,
         lists::List,
         pages::{ContinueToken, listed},
         protobuf,
-        request::{Form, Query, Target, is_true, propagation},
+        request::{Query, Target, dry_run_cause, propagation},
         subresources, table, watch,
     },
     model::{
@@ -27,7 +28,7 @@ use crate::{
         patch::{self, FieldManager, PatchType, Wanted},
         wording,
     },
-    registry::{DeleteOptions, Part, Propagation, ROUTED, View, Written},
+    registry::{DeleteOptions, Part, Propagation, ROUTED, View, WriteOptions, Written},
 };
 
 /// How often a server-side apply starts anew because the object came or went meanwhile.
@@ -49,7 +50,7 @@ pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response,
         return subresources::serve(api, request, subresource).await;
     }
     match (&request.method, name) {
-        (&Method::GET, None) if is_true(&request.query.watch) => watch::serve(api, request),
+        (&Method::GET, None) if request.query.watch => watch::serve(api, request),
         (&Method::GET, None) => list(api, request).await,
         (&Method::GET, Some(_)) => get(api, request).await,
         (&Method::POST, None) => create(api, request).await,
@@ -72,8 +73,8 @@ async fn settle(api: &Api, kind: &Kind) {
 
 /// Reads one object.
 pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
-    if is_true(&request.query.watch) {
+    let form = request.form()?;
+    if request.query.watch {
         return Err(Status::bad_request("watch needs a list request with a field selector"));
     }
     settle(api, request.target.kind).await;
@@ -91,7 +92,7 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
 }
 
 async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
+    let form = request.form()?;
     let Target { kind, namespace, .. } = &request.target;
     let Parsed { value: document, duplicates } = request.parsed()?;
     let namespace = match namespace {
@@ -101,15 +102,15 @@ async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
     };
     let name = request.manager();
     let wanted = Wanted::updated(document, manager(&name, Part::Main)).with_duplicates(duplicates);
-    let options = request.query.write_options()?;
+    let options = request.write_options()?;
     let written = api.registry.create(kind, namespace, wanted, &options).await?;
     api.answer_write(written, form, StatusCode::CREATED).await
 }
 
 /// PUT of an object or its status.
 pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
-    let options = request.query.write_options()?;
+    let form = request.form()?;
+    let options = request.write_options()?;
     let key = request.target.key()?;
     let Parsed { value: document, duplicates } = request.parsed()?;
     if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
@@ -134,8 +135,8 @@ pub(crate) async fn apply_patch(
     request: &Request,
     part: Part,
 ) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
-    let options = request.query.write_options()?;
+    let form = request.form()?;
+    let options = request.write_options()?;
     let key = request.target.key()?;
     let patch = request.patch()?;
     let name = request.manager();
@@ -165,7 +166,7 @@ async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
     let (object, gone) = api.registry.delete(&key, &options).await?;
     api.registry.wait_routed(key.kind, object.revision).await;
     if !gone {
-        let form = Form::negotiate(&request.headers, &request.query)?;
+        let form = request.form()?;
         return answer(&object, form, StatusCode::OK, &[]);
     }
     let details = json!({"name": key.name, "group": key.kind.group, "kind": key.kind.plural,
@@ -193,7 +194,7 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
 }
 
 async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
+    let form = Form::of_list(&request.headers, &request.query.include_object)?;
     let (query, kind) = (&request.query, request.target.kind);
     let selectors = query.selectors(kind)?;
     query.check_versions()?;
@@ -253,11 +254,13 @@ pub(crate) fn answer(
     warnings: &[String],
 ) -> Result<Response, Status> {
     let mut response = match form {
-        Form::Table(include) => {
-            let table = table::render_one(object, Timestamp::now(), include, true);
+        Form::Table(rows) => {
+            let table = table::render_one(object, Timestamp::now(), rows, true);
             in_form(table.to_bytes(), Form::Json, code)?
         }
-        Form::Metadata => in_form(table::partial(object), Form::Json, code)?,
+        Form::Metadata(version) | Form::MetadataList(version) => {
+            in_form(table::partial(object, version), Form::Json, code)?
+        }
         Form::Json | Form::Yaml => in_form(object.document(), form, code)?,
     };
     add_warnings(&mut response, warnings);
@@ -302,6 +305,21 @@ impl Api {
 }
 
 impl Request {
+    /// The form of the answer, if that is one object.
+    pub(crate) fn form(&self) -> Result<Form, Status> {
+        Form::of_object(&self.headers, &self.query.include_object)
+    }
+
+    /// What a write is told.
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
+        self.query.write_options(match self.method {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "DeleteOptions",
+        })
+    }
+
     /// The body as a document.
     pub(crate) fn document(&self) -> Result<Value, Status> {
         document_of(&self.headers, &self.body)
@@ -315,7 +333,7 @@ impl Request {
     /// The kind of a PATCH, checked against the query.
     pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
         let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
-        let force = (!self.query.force.is_empty()).then(|| is_true(&self.query.force));
+        let force = self.query.force;
         patch::check_options(kind, &self.query.field_manager, force)?;
         Ok(Patch { kind, body: &self.body, force: force == Some(true) })
     }
@@ -364,11 +382,21 @@ impl Request {
             })?
         };
         let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
+        let mut causes: Vec<_> = [&body.dry_run, &self.query.dry_run]
+            .into_iter()
+            .filter_map(|values| dry_run_cause(values))
+            .collect();
         let policy = match body.orphan_dependents {
             Some(true) => Some(Propagation::Orphan),
             Some(false) => Some(Propagation::Background),
-            None => propagation(policy)?,
+            None => propagation(policy).unwrap_or_else(|cause| {
+                causes.push(cause);
+                None
+            }),
         };
+        if !causes.is_empty() {
+            return Err(Status::invalid_options("DeleteOptions", causes));
+        }
         let preconditions = body.preconditions.unwrap_or_default();
         let revision =
             preconditions.resource_version.map(|version| version.parse()).transpose().map_err(
@@ -379,7 +407,7 @@ impl Request {
             uid: preconditions.uid,
             revision,
             propagation: policy,
-            dry_run: self.query.write_options()?.dry_run || !body.dry_run.is_empty(),
+            dry_run: !self.query.dry_run.is_empty() || !body.dry_run.is_empty(),
         })
     }
 }

@@ -21,21 +21,23 @@ use crate::{
     api::{
         Api, Caller,
         authorization::{Attributes, Resource, To, authorize},
-        request::{Form, Query},
+        forms::Form,
         resources::{document_of, in_form},
     },
     model::{Cause, Kind, Status, kind::REVIEWS, wording},
 };
 
 /// The review that a request is about.
-pub(crate) fn kind_of(resource: &Resource) -> Option<&'static Kind> {
-    REVIEWS.iter().copied().find(|kind| {
+pub(crate) fn kind_of(wanted: &Attributes) -> Option<(&'static Kind, &Resource)> {
+    let To::Resource(resource) = &wanted.to else { return None };
+    let kind = REVIEWS.iter().copied().find(|kind| {
         kind.group == resource.group
             && kind.version == resource.version
             && kind.plural == resource.resource
             && kind.namespaced != resource.namespace.is_empty()
             && resource.subresource.is_empty()
-    })
+    })?;
+    Some((kind, resource))
 }
 
 /// One review.
@@ -43,7 +45,6 @@ pub(crate) struct Review<'a> {
     pub(crate) kind: &'static Kind,
     pub(crate) namespace: &'a str,
     pub(crate) method: &'a Method,
-    pub(crate) query: &'a Query,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a Bytes,
     pub(crate) caller: &'a Caller,
@@ -54,10 +55,7 @@ pub(crate) fn serve(api: &Api, review: &Review<'_>) -> Result<Response, Status> 
     if review.method != Method::POST {
         return Err(Status::method_not_allowed());
     }
-    let form = match Form::negotiate(review.headers, review.query)? {
-        Form::Yaml => Form::Yaml,
-        _ => Form::Json,
-    };
+    let form = Form::plain(review.headers)?;
     let mut document = document_of(review.headers, review.body)?;
     check_kind(review.kind, &mut document)?;
     let status = review.status(api, &document)?;

@@ -4,7 +4,7 @@
 //! events, and is told to list again (410) once history has passed it. What it begins with must be taken in the time
 //! of a list. The long documents of events are shared by all watches.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration, vec};
+use std::{convert::Infallible, sync::Arc, time::Duration, vec};
 
 use axum::{
     body::{Body, Bytes},
@@ -14,37 +14,40 @@ use futures::stream;
 use http::header;
 use jiff::Timestamp;
 use rand::RngExt;
-use serde_json::{Value, json};
-use tokio::time::{Instant, Sleep, sleep};
+use serde_json::json;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{
         Api,
+        forms::Form,
         pieces::Pieces,
-        request::{Form, Selectors, Target, is_true},
+        request::{Selectors, Target},
         resources::{Request, selected},
         table,
     },
     http_server::{ANSWER_MAX, sending::PIECE},
-    model::{Object, Status},
+    model::{Kind, Object, ObjectKey, Status, object::to_stored},
     registry::{Event, EventKind, Subscription},
 };
 
 /// Kubernetes sends a bookmark about once a minute.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// And one so long before a watch ends, that its client goes on where it ended.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// `--min-request-timeout`: a watch without `timeoutSeconds` ends after this, times 1 to 2.
 const DURATION_MIN: Duration = Duration::from_secs(1800);
 
 /// Answers a watch request.
 pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
-    let form = Form::negotiate_stream(&request.headers, &request.query)?;
+    let form = Form::of_stream(&request.headers, &request.query.include_object)?;
     let query = &request.query;
     let selectors = query.selectors(request.target.kind)?;
     query.check_versions()?;
     let asked = query.version()?;
-    let initial_events = is_true(&query.send_initial_events);
-    let bookmarks = is_true(&query.allow_watch_bookmarks);
+    let initial_events = query.send_initial_events.unwrap_or_default();
+    let bookmarks = query.allow_watch_bookmarks;
     let (after, first) = match asked {
         Some(after) if !initial_events => (after, None),
         _ => {
@@ -58,13 +61,17 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     let lasting =
         query.lasting().unwrap_or_else(|| DURATION_MIN.mul_f64(rand::rng().random_range(1.0..2.0)));
     let subscription = api.registry.subscribe(&[request.target.kind], after);
+    let begun = Instant::now();
+    // A time that the clock cannot tell is as good as none.
+    let end = begun.checked_add(lasting).or_else(|| begun.checked_add(DURATION_MIN));
+    let end = end.unwrap_or(begun);
     let watch = Watch {
         subscription: subscription.in_batches_of(PIECE),
         target: request.target.clone(),
         selectors,
         form,
-        bookmarks,
-        end: Box::pin(sleep(lasting)),
+        next_bookmark: bookmarks.then(|| next_bookmark(begun, end)).flatten(),
+        end,
         stop: api.stop.clone(),
         first,
         pieces: Pieces::default(),
@@ -89,8 +96,9 @@ struct Watch {
     target: Target,
     selectors: Selectors,
     form: Form,
-    bookmarks: bool,
-    end: Pin<Box<Sleep>>,
+    /// When the next bookmark is due, if any is to come.
+    next_bookmark: Option<Instant>,
+    end: Instant,
     stop: CancellationToken,
     first: Option<First>,
     /// What is to be sent before more is looked for.
@@ -113,16 +121,18 @@ impl Watch {
                 self.begin(first);
                 continue;
             }
+            let bookmark = self.next_bookmark.unwrap_or(self.end);
             tokio::select! {
                 () = self.stop.cancelled() => return None,
-                () = &mut self.end => return None,
+                () = sleep_until(self.end) => return None,
                 events = self.subscription.next() => self.lines(events),
-                () = sleep(BOOKMARK_INTERVAL), if self.bookmarks => {
+                () = sleep_until(bookmark), if self.next_bookmark.is_some() => {
                     let events = self.subscription.take();
                     self.lines(events);
                     if !self.over {
                         self.bookmark(false);
                     }
+                    self.next_bookmark = next_bookmark(Instant::now(), self.end);
                 }
             }
         }
@@ -175,11 +185,13 @@ impl Watch {
         let first = std::mem::take(&mut self.is_first);
         self.pieces.copy(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
         match self.form {
-            Form::Table(include) => {
-                let table = table::render_one(&object, Timestamp::now(), include, first);
+            Form::Table(rows) => {
+                let table = table::render_one(&object, Timestamp::now(), rows, first);
                 self.pieces.share(table.to_bytes());
             }
-            Form::Metadata => self.pieces.share(table::partial(&object)),
+            Form::Metadata(version) | Form::MetadataList(version) => {
+                self.pieces.share(table::partial(&object, version));
+            }
             Form::Json | Form::Yaml => self.pieces.document(&object),
         }
         self.pieces.copy(b"}\n");
@@ -187,20 +199,48 @@ impl Watch {
 
     fn bookmark(&mut self, initial_events_end: bool) {
         let revision = self.subscription.position();
-        self.pieces.copy(&bookmark(&self.target, revision, initial_events_end));
+        if let Some(object) = bookmark(self.target.kind, revision, initial_events_end) {
+            self.line("BOOKMARK", &Arc::new(object));
+        }
     }
 }
 
-fn bookmark(target: &Target, revision: u64, initial_events_end: bool) -> Vec<u8> {
-    let mut metadata = json!({"resourceVersion": revision.to_string()});
-    if initial_events_end {
-        metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    }
-    let object: Value = json!({"kind": target.kind.kind, "apiVersion": target.kind.api_version(),
-        "metadata": metadata});
-    format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into_bytes()
+/// When the next bookmark is due: in a minute, but before the end of the watch; `None` when that is too near.
+fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
+    let last = end.checked_sub(LAST_BOOKMARK)?;
+    Some(last.min(now.checked_add(BOOKMARK_INTERVAL)?)).filter(|at| *at > now)
+}
+
+/// An object that has nothing but a version: what a bookmark shows, in the form of all objects of the watch.
+fn bookmark(kind: &'static Kind, revision: u64, initial_events_end: bool) -> Option<Object> {
+    let annotations = initial_events_end.then(|| json!({table::INITIAL_EVENTS_END: "true"}));
+    let metadata = annotations.map_or_else(|| json!({}), |a| json!({"annotations": a}));
+    let stored = to_stored(kind, json!({"metadata": metadata}));
+    let object = Object::from_stored(ObjectKey::new(kind, "", ""), revision, stored);
+    object.inspect_err(|error| tracing::error!(%error, "a bookmark cannot be made")).ok()
 }
 
 fn error_line(status: &Status) -> Vec<u8> {
     format!("{}\n", json!({"type": "ERROR", "object": status.to_json()})).into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bookmarks_come_each_minute_and_before_the_end() {
+        let now = Instant::now();
+        let check = |left: u64, expected: Option<u64>| {
+            let next = next_bookmark(now, now + Duration::from_secs(left));
+            assert_eq!(next.map(|at| (at - now).as_secs()), expected, "{left} s before the end");
+        };
+        check(3600, Some(60));
+        check(62, Some(60));
+        check(61, Some(59));
+        check(10, Some(8));
+        check(2, None);
+        check(1, None);
+        check(0, None);
+    }
 }

@@ -68,7 +68,7 @@ impl Cluster {
         ips.dedup();
         let identity = self.authority.server(&names, &ips)?;
         let config = tls::configuration(self.authority.certificate(), &identity)?;
-        let runtime = self.runtime.clone();
+        let (runtime, metrics) = (self.runtime.clone(), self.metrics.clone());
         let api = Api::new(
             self.registry.clone(),
             ready.subscribe(),
@@ -88,6 +88,7 @@ impl Cluster {
                 },
                 server: address.to_string(),
                 limits: self.options.api_limits,
+                metrics: Arc::new(move || metrics.text()),
             },
         );
         let mut allowed = names;

@@ -3,6 +3,7 @@
 //! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
 //! is told when something is wrong). This module must never know the store, the cache or a socket.
 
+pub mod annotations;
 pub mod canonical;
 pub mod conversion;
 pub mod duplicates;

@@ -71,7 +71,9 @@ pub fn zone(name: Option<&str>) -> Result<TimeZone, Error> {
                 .to_owned(),
         )),
         Some(name) => {
-            TimeZone::get(name).map_err(|_unknown| Error(format!("unknown time zone {name}")))
+            // As Go finds them: by the names of files, letter by letter.
+            let zone = TimeZone::get(name).ok().filter(|zone| zone.iana_name() == Some(name));
+            zone.ok_or_else(|| Error(format!("unknown time zone {name}")))
         }
     }
 }

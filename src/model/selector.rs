@@ -7,6 +7,9 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
 
+/// Longest value of a label.
+const VALUE_LENGTH_MAX: usize = 63;
+
 /// A conjunction of requirements on labels. The empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelSelector {
@@ -25,6 +28,10 @@ enum Operator {
     NotIn(Vec<String>),
     Exists,
     DoesNotExist,
+    /// The label is a greater number.
+    Above(i64),
+    /// The label is a lesser number.
+    Below(i64),
 }
 
 impl LabelSelector {
@@ -72,11 +79,14 @@ impl LabelSelector {
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.requirements.iter().all(|requirement| {
             let value = labels.get(&requirement.key);
+            let number = || value.and_then(|value| value.parse::<i64>().ok());
             match &requirement.operator {
                 Operator::In(values) => value.is_some_and(|v| values.contains(v)),
                 Operator::NotIn(values) => value.is_none_or(|v| !values.contains(v)),
                 Operator::Exists => value.is_some(),
                 Operator::DoesNotExist => value.is_none(),
+                Operator::Above(bound) => number().is_some_and(|number| number > *bound),
+                Operator::Below(bound) => number().is_some_and(|number| number < *bound),
             }
         })
     }
@@ -123,13 +133,13 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
             && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/'));
         if valid { Ok(Requirement { key: key.to_owned(), operator }) } else { Err(broken()) }
     };
-    let one = |value: &str| vec![value.trim().to_owned()];
+    let one = |value: &str| values([value]);
     if let Some(key) = part.strip_prefix('!') {
         return make(key, Operator::DoesNotExist);
     }
     if let Some((head, list)) = part.split_once('(') {
         let list = list.trim_end().strip_suffix(')').ok_or_else(broken)?;
-        let values = list.split(',').map(|v| v.trim().to_owned()).collect();
+        let values = values(list.split(','))?;
         let (key, word) = head.trim_end().rsplit_once(char::is_whitespace).ok_or_else(broken)?;
         return match word {
             "in" => make(key, Operator::In(values)),
@@ -137,13 +147,46 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
             _ => Err(broken()),
         };
     }
+    let mut operators = part.match_indices(['=', '!', '>', '<']);
+    if let Some((at, word @ (">" | "<"))) = operators.next() {
+        let bound = bound(part[at + 1..].trim())?;
+        let above = word == ">";
+        return make(
+            &part[..at],
+            if above { Operator::Above(bound) } else { Operator::Below(bound) },
+        );
+    }
     if let Some((key, value)) = part.split_once("!=") {
-        return make(key, Operator::NotIn(one(value)));
+        return make(key, Operator::NotIn(one(value)?));
     }
     if let Some((key, value)) = part.split_once('=') {
-        return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))));
+        return make(key, Operator::In(one(value.strip_prefix('=').unwrap_or(value))?));
     }
     make(part, Operator::Exists)
+}
+
+/// Values that labels can have: others would be a mistake in writing.
+fn values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {
+    let value = |text: &'a str| {
+        let text = text.trim();
+        let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let ends_well = !text.starts_with(['-', '_', '.']) && !text.ends_with(['-', '_', '.']);
+        if text.len() <= VALUE_LENGTH_MAX && ends_well && text.chars().all(inner) {
+            return Ok(text.to_owned());
+        }
+        Err(format!("unable to parse requirement: {text:?} is not a label's value"))
+    };
+    texts.into_iter().map(value).collect()
+}
+
+/// A number to compare labels with. It is a label's value too, so it has no sign.
+fn bound(text: &str) -> Result<i64, String> {
+    let number = text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.ok_or_else(|| {
+        format!(
+            "unable to parse requirement: values[0]: Invalid value: {text:?}: for 'Gt', 'Lt' operators, the value must be an integer"
+        )
+    })
 }
 
 /// A conjunction of equalities on fields, `spec.nodeName=n1,status.phase!=Running`.
@@ -216,10 +259,30 @@ mod tests {
             ("app!=web", false),
             ("app,!zone", true),
             ("!app", false),
+            ("v>1", true),
+            ("v > 1,v<10", true),
+            ("v>2", false),
+            ("v<2", false),
+            ("app>1", false),
+            ("zone<1", false),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&labels), expected, "{text}");
         }
-        for broken in ["a in b", "a of (b)", "=x", "a b"] {
+        for broken in [
+            "a in b",
+            "a of (b)",
+            "=x",
+            "a b",
+            "a>",
+            "a>b",
+            "a>-1",
+            "a<1.5",
+            ">1",
+            "a>=1",
+            "a=b<1",
+            "a=-b",
+            "a in (b,c d)",
+        ] {
             assert!(LabelSelector::parse(broken).is_err(), "{broken}");
         }
     }

@@ -178,9 +178,9 @@ impl Status {
         Self::invalid_kind(kind.kind, kind.group, name, causes)
     }
 
-    /// 422 because the query parameters of a list or watch contradict each other.
-    pub fn invalid_list_options(causes: Vec<Cause>) -> Self {
-        Self::invalid_kind("ListOptions", "meta.k8s.io", "", causes)
+    /// 422 because of query parameters, which Kubernetes calls `ListOptions`, `CreateOptions`, ...
+    pub fn invalid_options(options: &str, causes: Vec<Cause>) -> Self {
+        Self::invalid_kind(options, "meta.k8s.io", "", causes)
     }
 
     /// 422 because a log is asked for that cannot be.
@@ -237,6 +237,11 @@ impl Status {
     pub fn not_acceptable(supported: &str) -> Self {
         let message = format!("only the following media types are accepted: {supported}");
         Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 406: the asked form does not exist.
+    pub fn no_such_form(message: impl Into<String>) -> Self {
+        Self::new(406, "NotAcceptable", message.into())
     }
 
     /// 410: the revision is older than the kept history.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, kind},
+    model::{Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
     node::{NodeOptions, parse, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
     runtime::{PodState, Stage},
@@ -99,7 +99,7 @@ pub(crate) fn key(part: &Part) -> ObjectKey {
 fn document(part: &Part) -> Value {
     let mut annotations = json!({PART_ANNOTATION: part.app});
     if part.bound_ports.as_object().is_some_and(|ports| !ports.is_empty()) {
-        annotations["snowglobe.dev/bound-ports"] = part.bound_ports.to_string().into();
+        annotations[BOUND_PORTS] = part.bound_ports.to_string().into();
     }
     json!({
         "metadata": {"name": part.name, "namespace": NAMESPACE, "labels": {"k8s-app": part.app},

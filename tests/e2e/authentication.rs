@@ -42,7 +42,7 @@ fn static_tokens_name_users() {
     let refused = by_token(&cluster, "other", "get pods").failed();
     assert!(refused.contains("You must be logged in to the server"), "{refused}");
     let nobody = curl(&format!("-k --include {}/api/v1/pods", cluster.line.api)).succeeded();
-    assert!(nobody.contains(" 401") && nobody.contains("\"reason\":\"Unauthorized\""), "{nobody}");
+    assert!(nobody.contains(" 401") && nobody.contains("\"reason\": \"Unauthorized\""), "{nobody}");
     let line = eventually("the audit log has it", || {
         let log = cluster.log();
         let line = log.lines().find(|line| line.contains("user=\"ann\"")).map(str::to_owned);

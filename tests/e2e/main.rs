@@ -64,6 +64,8 @@ mod pods;
 #[cfg(test)]
 mod policies;
 #[cfg(test)]
+mod protocol;
+#[cfg(test)]
 mod python;
 #[cfg(test)]
 mod slow_clients;

@@ -59,6 +59,7 @@ const LOG: &[(&str, &str)] = &[
     ("tailLines", "integer"),
     ("timestamps", "boolean"),
 ];
+const PROXY: &[(&str, &str)] = &[("path", "string")];
 const JSON: &str = "application/json";
 const YAML: &str = "application/yaml";
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -121,8 +122,14 @@ fn operations(kind: &Kind) -> Vec<Operation> {
                 "create" => ("post", "post"),
                 "update" => ("put", "put"),
                 "patch" => ("patch", "patch"),
+                "delete" => ("delete", "delete"),
                 _ => ("get", "get"),
             };
+            if subresource.is_proxy() {
+                let inner =
+                    operation(kind, &format!("{path}/{{path}}"), method, action, Some(subresource));
+                out.push(Operation { id: format!("{}WithPath", inner.id), ..inner });
+            }
             out.push(operation(kind, &path, method, action, Some(subresource)));
         }
     }
@@ -157,26 +164,20 @@ fn operation(
         "post" => "create",
         "put" => "replace",
         "deletecollection" => "deleteCollection",
-        "connect" if method == "get" => "connectGet",
-        "connect" => "connectPost",
+        "connect" => match method {
+            "get" => "connectGet",
+            "put" => "connectPut",
+            "patch" => "connectPatch",
+            "delete" => "connectDelete",
+            _ => "connectPost",
+        },
         other => other,
     };
-    let suffix = subresource.map_or("", |subresource| match subresource.name {
-        "attach" => "Attach",
-        "binding" => "Binding",
-        "ephemeralcontainers" => "Ephemeralcontainers",
-        "eviction" => "Eviction",
-        "exec" => "Exec",
-        "finalize" => "Finalize",
-        "log" => "Log",
-        "portforward" => "Portforward",
-        "scale" => "Scale",
-        "token" => "Token",
-        _ => "Status",
-    });
+    let suffix = subresource.map_or("", suffix);
     let (parameters, body) = match action {
         "list" => (LIST, None),
         "get" if is_log => (LOG, None),
+        "connect" if subresource.is_some_and(|subresource| subresource.is_proxy()) => (PROXY, None),
         "post" | "put" => (WRITE, Some((schema.clone(), vec![JSON, YAML]))),
         "patch" => (WRITE, Some((format!("{META}.Patch"), PatchType::accepted(kind).to_vec()))),
         "delete" => (DELETE, Some((format!("{META}.DeleteOptions"), vec![JSON]))),
@@ -205,6 +206,24 @@ fn operation(
     }
 }
 
+/// The end of the operation ids of a subresource.
+fn suffix(subresource: Subresource) -> &'static str {
+    match subresource.name {
+        "attach" => "Attach",
+        "binding" => "Binding",
+        "ephemeralcontainers" => "Ephemeralcontainers",
+        "eviction" => "Eviction",
+        "exec" => "Exec",
+        "finalize" => "Finalize",
+        "log" => "Log",
+        "portforward" => "Portforward",
+        "proxy" => "Proxy",
+        "scale" => "Scale",
+        "token" => "Token",
+        _ => "Status",
+    }
+}
+
 impl Operation {
     /// What both versions say alike.
     fn common(&self, kind: &Kind) -> Map<String, Value> {
@@ -226,9 +245,11 @@ impl Operation {
         if self.method == "post" { "201" } else { "200" }
     }
 
-    /// `{namespace}` and `{name}` of the path.
+    /// `{namespace}`, `{name}` and `{path}` of the path.
     fn path_parameters(&self) -> impl Iterator<Item = &'static str> {
-        ["namespace", "name"].into_iter().filter(|name| self.path.contains(&format!("{{{name}}}")))
+        ["namespace", "name", "path"]
+            .into_iter()
+            .filter(|name| self.path.contains(&format!("{{{name}}}")))
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let binding = request.document()?;
     let node = binding["target"]["name"].as_str().filter(|name| !name.is_empty());
     let node = node.ok_or_else(|| Status::bad_request("target.name: Required value"))?;
-    let options = request.query.write_options()?;
+    let options = request.write_options()?;
     api.registry
         .modify(&key, Part::Binding, &options, |pod| {
             if pod.is_terminating() {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        request::propagation,
+        request::{dry_run_cause, propagation},
         resources::{Request, parsed},
     },
     model::{Cause, LabelSelector, Object, ObjectKey, Status, kind},
@@ -61,14 +61,22 @@ fn delete_options(request: &Request, body: &Value) -> Result<DeleteOptions, Stat
     let preconditions = &body["preconditions"];
     let revision = preconditions["resourceVersion"].as_str().map(str::parse).transpose();
     let not_a_number = |_error| Status::bad_request("preconditions.resourceVersion: not a number");
-    let dry_run = body["dryRun"].as_array().is_some_and(|list| !list.is_empty());
+    let dry_run = body["dryRun"].as_array().into_iter().flatten();
+    let dry_run = dry_run.map(|value| value.as_str().unwrap_or_default().to_owned());
+    let dry_run: Vec<String> = dry_run.chain(request.query.dry_run.iter().cloned()).collect();
     let policy = body["propagationPolicy"].as_str().unwrap_or_default();
+    let propagation = propagation(policy);
+    let causes: Vec<Cause> =
+        dry_run_cause(&dry_run).into_iter().chain(propagation.clone().err()).collect();
+    if !causes.is_empty() {
+        return Err(Status::invalid_options("DeleteOptions", causes));
+    }
     Ok(DeleteOptions {
         grace_seconds: body["gracePeriodSeconds"].as_i64(),
         uid: preconditions["uid"].as_str().map(str::to_owned),
         revision: revision.map_err(not_a_number)?,
-        propagation: propagation(policy)?,
-        dry_run: dry_run || request.query.write_options()?.dry_run,
+        propagation: propagation.unwrap_or_default(),
+        dry_run: !dry_run.is_empty(),
     })
 }
 

@@ -7,7 +7,6 @@ use http::StatusCode;
 use crate::{
     api::{
         Api,
-        request::Form,
         resources::{Request, manager, parsed},
     },
     model::{Status, patch::Wanted},
@@ -16,9 +15,9 @@ use crate::{
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let key = request.target.key()?;
-    let form = Form::negotiate(&request.headers, &request.query)?;
+    let form = request.form()?;
     let document = request.document()?;
-    let options = request.query.write_options()?;
+    let options = request.write_options()?;
     let name = request.manager();
     let written = api
         .registry

@@ -11,11 +11,7 @@ use http::header;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{
-        Api, Log,
-        request::{Query, is_true},
-        resources::Request,
-    },
+    api::{Api, Log, request::Query, resources::Request},
     model::{Cause, Status},
 };
 
@@ -30,10 +26,10 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     let lines = log.lines.iter().filter(|(at, _)| *at >= wanted.since);
     let lines: Vec<&(Timestamp, String)> = lines.collect();
     let skip = lines.len().saturating_sub(wanted.lines);
-    let stamped = is_true(&query.timestamps);
+    let stamped = query.timestamps;
     let mut first: Vec<u8> = lines[skip..].iter().flat_map(|line| text(line, stamped)).collect();
     first.truncate(wanted.bytes);
-    let body = if is_true(&query.follow) {
+    let body = if query.follow {
         let follow = Follow { api: api.clone(), uid, stamped, written: log.written };
         let rest = stream::unfold(follow, Follow::next);
         Body::from_stream(futures::StreamExt::chain(stream::iter([Ok(Bytes::from(first))]), rest))
@@ -125,13 +121,14 @@ impl Follow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::description::Parameters;
 
     #[test]
     fn what_is_wanted() {
         let now: Timestamp = "2026-01-01T00:01:00Z".parse().unwrap();
         let check = |text: &str, expected: Result<(&str, usize, usize), &str>| {
-            let query = axum::extract::Query::try_from_uri(&format!("/?{text}").parse().unwrap());
-            let found = Wanted::of(&query.unwrap().0, "a", now);
+            let query = Query::of(&Parameters::of(text), "get").unwrap();
+            let found = Wanted::of(&query, "a", now);
             let found = found.map(|wanted| (wanted.since.to_string(), wanted.lines, wanted.bytes));
             let found =
                 found.as_ref().map(|(since, lines, bytes)| (since.as_str(), *lines, *bytes));

@@ -4,6 +4,7 @@ mod binding;
 mod eviction;
 mod finalize;
 mod log;
+pub(crate) mod proxy;
 mod scale;
 mod streams;
 mod token;

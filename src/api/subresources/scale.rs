@@ -1,25 +1,29 @@
 //! `scale`: the replica count of a workload as an `autoscaling/v1` Scale.
 
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::{Method, StatusCode};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::{
     api::{
         Api,
-        resources::{Request, manager, parsed},
+        forms::Form,
+        resources::{Request, in_form, manager, parsed},
+        table,
     },
     model::{Object, Status},
     registry::Part,
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
+    let form = request.form()?;
     let key = request.target.key()?;
     if request.method == Method::GET {
-        return Ok(axum::Json(scale_of(&*api.registry.get(&key)?)?).into_response());
+        return answer(form, &scale_of(&*api.registry.get(&key)?)?);
     }
-    let options = request.query.write_options()?;
+    let options = request.write_options()?;
     let written = api
         .registry
         .modify(&key, Part::Main, &options, |workload| {
@@ -42,7 +46,20 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
             Ok(workload)
         })
         .await?;
-    Ok((StatusCode::OK, axum::Json(scale_of(&written.object)?)).into_response())
+    answer(form, &scale_of(&written.object)?)
+}
+
+fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
+    let (json, form) = match form {
+        Form::Table(rows) => {
+            (table::of_scale(scale, Timestamp::now(), rows).to_bytes(), Form::Json)
+        }
+        Form::Metadata(version) | Form::MetadataList(version) => {
+            (table::partial_of(&scale["metadata"], version).to_string().into(), Form::Json)
+        }
+        Form::Json | Form::Yaml => (scale.to_string().into(), form),
+    };
+    in_form(json, form, StatusCode::OK)
 }
 
 fn scale_of(workload: &Object) -> Result<Value, Status> {

@@ -12,7 +12,7 @@ use crate::{
     api::{
         Api,
         authentication::account_tokens::Grant,
-        request::Form,
+        forms::Form,
         resources::{Request, in_form},
     },
     model::{Cause, Kind, Object, ObjectKey, Status, kind, wording},
@@ -25,7 +25,7 @@ const DURATION_MIN: i64 = 600;
 const DURATION_MAX: i64 = 1 << 32;
 
 pub(crate) fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
-    let form = Form::negotiate(&request.headers, &request.query)?;
+    let form = Form::plain(&request.headers)?;
     let key = request.target.key()?;
     let view = api.registry.view();
     let account = view.get(&key).ok_or_else(|| Status::not_found(&key))?;

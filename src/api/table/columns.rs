@@ -83,6 +83,19 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
     }
 }
 
+/// The columns of the scale of any kind.
+pub(super) const SCALE: &[Column] = &[
+    NAME,
+    number("Desired", "Pods that are wanted."),
+    number("Available", "Pods that exist."),
+    AGE,
+];
+
+/// Whether Kubernetes has no columns of its own for a kind, but those of any object.
+pub(super) fn is_generic(kind: &Kind) -> bool {
+    matches!(kind.kind, "Role" | "ClusterRole")
+}
+
 const POD: &[Column] = &[
     NAME,
     text("Ready", "Containers that are ready, of all."),

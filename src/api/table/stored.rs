@@ -150,6 +150,7 @@ pub(super) fn role(object: &Object) -> Vec<Value> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Binding {
+    #[serde(default)]
     role_ref: RoleRef,
     #[serde(default)]
     subjects: Vec<Subject>,

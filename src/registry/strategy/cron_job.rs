@@ -120,6 +120,10 @@ mod tests {
                 "spec.schedule: Invalid value: \"* *\": expected exactly 5 fields, found 2: [* *]",
             ),
             (
+                json!({"timeZone": "europe/Berlin"}),
+                "spec.timeZone: Invalid value: \"europe/Berlin\": unknown time zone europe/Berlin",
+            ),
+            (
                 json!({"timeZone": "Mars/Base"}),
                 "spec.timeZone: Invalid value: \"Mars/Base\": unknown time zone Mars/Base",
             ),

@@ -96,7 +96,7 @@ fn validate_address(
 ) {
     let family = match address_type {
         "IPv4" => text.parse().ok().filter(std::net::IpAddr::is_ipv4),
-        "IPv6" => text.parse().ok().filter(std::net::IpAddr::is_ipv6),
+        "IPv6" => text.parse().ok().filter(is_ipv6),
         "FQDN" => return address::domain(causes, path, text),
         _ => return,
     };
@@ -107,6 +107,11 @@ fn validate_address(
             causes.push(Cause::invalid(path, text, &rule));
         }
     }
+}
+
+/// An IPv4 address in the form of IPv6 is none, as in Kubernetes.
+fn is_ipv6(address: &std::net::IpAddr) -> bool {
+    matches!(address, std::net::IpAddr::V6(address) if address.to_ipv4_mapped().is_none())
 }
 
 fn validate_hints(causes: &mut Vec<Cause>, path: &str, hints: &EndpointHints) {

@@ -7,7 +7,10 @@ use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::{
-    model::service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
+    model::{
+        annotations::BOUND_PORTS,
+        service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
+    },
     route::{
         Node, Protocol, ServiceName,
         names::{self, ServiceKind},
@@ -16,8 +19,6 @@ use crate::{
 
 /// Which LoadBalancerPolicy a Service wants.
 const POLICY: &str = "snowglobe.dev/load-balancer-policy";
-/// Where a pod really listens: a JSON map, `{"80/TCP": 41234}`.
-const BOUND_PORTS: &str = "snowglobe.dev/bound-ports";
 /// A pod's weight.
 const WEIGHT: &str = "snowglobe.dev/weight";
 const ZONE: &str = "topology.kubernetes.io/zone";

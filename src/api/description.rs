@@ -1,0 +1,277 @@
+//! The description of a request: what its line and headers say, decoded once. Authorization, limits, audit and handlers
+//! all read this, never the path or the query themselves, so that they cannot understand them differently.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, Method, Uri, header};
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    api::{
+        authorization::{Attributes, Resource, To},
+        forms,
+        request::{PROXY, Query, Target},
+    },
+    model::Status,
+};
+
+/// Programs that people look through (`isPrettyPrint` of kube-apiserver).
+const HUMAN_AGENTS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub(crate) struct Description {
+    /// Whether it may, and what the audit log says.
+    pub(crate) wanted: Attributes,
+    /// What it is about, if that is served as a resource.
+    pub(crate) target: Option<Target>,
+    pub(crate) parameters: Parameters,
+    /// The path, decoded.
+    pub(crate) path: String,
+    /// Whether JSON is to be laid out for people.
+    pub(crate) pretty: bool,
+    /// Path and query that follow `proxy`, as they were sent.
+    pub(crate) proxied: String,
+}
+
+impl Description {
+    pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+        let raw: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
+        let decoded: Vec<Cow<'_, str>> = raw.iter().map(|segment| decode(segment)).collect();
+        let mut segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
+        // Some clients ask for `/version/` and `/apis/`.
+        while segments.last().is_some_and(|last| last.is_empty()) {
+            segments.pop();
+        }
+        let parameters = Parameters::of(uri.query().unwrap_or_default());
+        let watches = parameters.flag("watch").unwrap_or_default();
+        let wanted = Attributes::of_request(method, &segments, watches);
+        let target = Target::of(&segments);
+        let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
+            Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+            None => {
+                let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let human = |agent: &str| HUMAN_AGENTS.iter().any(|name| agent.starts_with(name));
+                agent.is_some_and(human) || forms::asks_for_pretty(headers)
+            }
+        };
+        // OpenAPI documents are for programs.
+        let pretty = pretty && segments.first() != Some(&"openapi");
+        let proxied = match &wanted.to {
+            To::Resource(Resource { namespace, subresource, .. }) if subresource == PROXY => {
+                let before = if namespace.is_empty() { 5 } else { 7 };
+                let rest: String = raw.iter().skip(before).map(|part| format!("/{part}")).collect();
+                rest + &uri.query().map(|query| format!("?{query}")).unwrap_or_default()
+            }
+            _ => String::new(),
+        };
+        let path = format!("/{}", segments.join("/"));
+        Self { wanted, target, parameters, path, pretty, proxied }
+    }
+
+    /// The query parameters of a request about a resource.
+    pub(crate) fn query(&self) -> Result<Query, Status> {
+        Query::of(&self.parameters, &self.wanted.verb)
+    }
+
+    /// The target of a request that needs one.
+    pub(crate) fn target(&self) -> Result<&Target, Status> {
+        self.target.as_ref().ok_or_else(|| crate::api::not_served(&self.path))
+    }
+
+    /// Whether the answer goes on as long as the client likes.
+    pub(crate) fn is_stream(&self) -> bool {
+        let To::Resource(Resource { group, resource, subresource, .. }) = &self.wanted.to else {
+            return false;
+        };
+        self.wanted.verb == "watch"
+            || matches!(subresource.as_str(), "log" | "attach" | "exec" | "portforward" | PROXY)
+            || (group == "snowglobe.dev" && resource == "snapshot")
+    }
+
+    /// Whether the request goes to a pod or Service.
+    pub(crate) fn is_proxied(&self) -> bool {
+        self.target.as_ref().is_some_and(|t| t.subresource.as_deref() == Some(PROXY))
+    }
+
+    /// Refuses a `timeout` that is no duration, as kube-apiserver does for what is no stream.
+    pub(crate) fn check_timeout(&self) -> Result<(), Status> {
+        let timeout = self.parameters.first("timeout").filter(|text| !text.is_empty());
+        let Some(timeout) = timeout.filter(|_| !self.is_stream()) else { return Ok(()) };
+        check_duration(timeout).map_err(|reason| {
+            Status::bad_request(format!("invalid timeout specified in the request URL - {reason}"))
+        })
+    }
+}
+
+/// A part of a path as text. What is no UTF-8 stays as it was sent: it names nothing.
+fn decode(segment: &str) -> Cow<'_, str> {
+    percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
+}
+
+/// Query parameters, names and values decoded, in the order in which they were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(crate) fn of(query: &str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    /// All values of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Its first value, which counts.
+    pub(crate) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// A boolean: all is true but `false` and `0`, as with kube-apiserver.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.first(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// 400 in the words of Go's `strconv`.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        let Some(text) = self.first(name) else { return Ok(None) };
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let wrong = if is_number { "value out of range" } else { "invalid syntax" };
+        text.parse().map(Some).map_err(|_number| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {wrong}"))
+        })
+    }
+}
+
+/// Whether a text is a duration as Go writes it: `1h15m30.918s`, `-5ms`, `0`. The error is Go's sentence about it.
+fn check_duration(text: &str) -> Result<(), String> {
+    const UNITS: [&str; 8] = ["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "m", "h"];
+    let invalid = || format!("time: invalid duration {text:?}");
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
+        return Ok(());
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let is_number = |c: char| c.is_ascii_digit() || c == '.';
+        let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
+        let has_digit = number.bytes().any(|byte| byte.is_ascii_digit());
+        if !has_digit || number.matches('.').count() > 1 {
+            return Err(invalid());
+        }
+        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
+        if unit.is_empty() {
+            return Err(format!("time: missing unit in duration {text:?}"));
+        }
+        if !UNITS.contains(&unit) {
+            return Err(format!("time: unknown unit {unit:?} in duration {text:?}"));
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &Method, uri: &str) -> Description {
+        Description::of(method, &uri.parse().unwrap(), &HeaderMap::new())
+    }
+
+    #[test]
+    fn everybody_reads_the_same() {
+        let check = |uri: &str, verb: &str, plural: &str, name: Option<&str>| {
+            let description = of(&Method::GET, uri);
+            let target = description.target().unwrap();
+            let To::Resource(wanted) = &description.wanted.to else { panic!("{uri}") };
+            assert_eq!((target.kind.plural, target.name.as_deref()), (plural, name), "{uri}");
+            assert_eq!((&*wanted.resource, &*wanted.name), (plural, name.unwrap_or_default()));
+            assert_eq!(description.wanted.verb, verb, "{uri}");
+            let query = description.query().unwrap();
+            assert_eq!(query.watch && name.is_none(), verb == "watch", "{uri}");
+        };
+        check("/api/v1/pods?wa%74ch=1", "watch", "pods", None);
+        check("/api/v1/p%6Fds/?watch", "watch", "pods", None);
+        check("/api/v1/nodes?limit=1&watch=FALSE&watch=1", "list", "nodes", None);
+        check("/api/v1/nodes?watch=yes", "watch", "nodes", None);
+        check("/api/v1/nodes/%6e%31", "get", "nodes", Some("n1"));
+        let name = Some("system:a");
+        check(
+            "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Aa",
+            "get",
+            "clusterroles",
+            name,
+        );
+        let strange = of(&Method::GET, "/api/v1/namespaces/a/pods/b%2Flog");
+        assert_eq!(strange.target().unwrap().name.as_deref(), Some("b/log"), "a slash in a name");
+        assert!(!strange.is_stream());
+    }
+
+    #[test]
+    fn what_goes_to_a_pod_stays_as_it_was_sent() {
+        let check = |uri: &str, proxied: &str| {
+            let description = of(&Method::POST, uri);
+            assert!(description.is_proxied() && description.is_stream(), "{uri}");
+            assert_eq!(description.proxied, proxied, "{uri}");
+        };
+        check("/api/v1/namespaces/a/pods/b/proxy", "");
+        check("/api/v1/namespaces/a/pods/b/proxy/", "/");
+        check("/api/v1/namespaces/a/services/b:80/proxy/x%2F//y/?a=%20&b", "/x%2F//y/?a=%20&b");
+        check("/api/v1/namespaces/a/services/b/proxy?limit=x", "?limit=x");
+        assert!(!of(&Method::GET, "/apis/apps/v1/namespaces/a/deployments/b/scale").is_proxied());
+    }
+
+    #[test]
+    fn people_get_it_pretty() {
+        let check = |uri: &str, agent: &'static str, expected: bool| {
+            let headers = HeaderMap::from_iter([(header::USER_AGENT, agent.parse().unwrap())]);
+            let description = Description::of(&Method::GET, &uri.parse().unwrap(), &headers);
+            assert_eq!(description.pretty, expected, "{uri} {agent}");
+        };
+        check("/api", "kubectl/v1.36.0", false);
+        check("/api?pretty=true", "kubectl/v1.36.0", true);
+        check("/api?pr%65tty=1", "kubectl/v1.36.0", true);
+        check("/api?pretty=", "curl/8", true);
+        check("/api?pretty=no", "curl/8", false);
+        check("/openapi/v3?pretty=true", "curl/8", false);
+    }
+
+    #[test]
+    fn numbers_and_durations() {
+        let number = |text: &str| {
+            let found = Parameters::of(&format!("limit={text}")).number("limit");
+            found.map_err(|status| status.message)
+        };
+        assert_eq!(number("-5"), Ok(Some(-5)));
+        let refused = |text: &str, why: &str| {
+            let expected = format!("strconv.ParseInt: parsing {text:?}: {why}");
+            assert_eq!(number(text), Err(expected));
+        };
+        refused("", "invalid syntax");
+        refused("1.5", "invalid syntax");
+        refused("9223372036854775808", "value out of range");
+        for right in ["0", "32s", "1h15m30.918s", "-5ms", "+.5h", "3us"] {
+            assert_eq!(check_duration(right), Ok(()), "{right}");
+        }
+        for (text, expected) in [
+            ("soon", "time: invalid duration \"soon\""),
+            ("5", "time: missing unit in duration \"5\""),
+            ("1s5", "time: missing unit in duration \"1s5\""),
+            ("1d", "time: unknown unit \"d\" in duration \"1d\""),
+            ("1..5s", "time: invalid duration \"1..5s\""),
+            ("-", "time: invalid duration \"-\""),
+        ] {
+            assert_eq!(check_duration(text).unwrap_err(), expected);
+        }
+        of(&Method::GET, "/api?timeout=5").check_timeout().unwrap_err();
+        of(&Method::GET, "/api/v1/pods?watch=1&timeout=5").check_timeout().unwrap();
+    }
+}

@@ -1,0 +1,218 @@
+//! The forms of answers, and which of them a client wants (`Accept`).
+
+use http::{HeaderMap, header};
+
+use crate::{
+    api::table::{IncludeObject, Rows, Version},
+    model::Status,
+};
+
+/// The form in which a client wants its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    Json,
+    Yaml,
+    Table(Rows),
+    /// The metadata of one object.
+    Metadata(Version),
+    /// The same of a list.
+    MetadataList(Version),
+}
+
+const SUPPORTED: &str = "application/json, application/yaml";
+const META: &str = "meta.k8s.io";
+
+impl Form {
+    /// Picks the media type of `Accept` that can be produced and is wanted most. Protobuf is negotiated down to JSON
+    /// when the client lists JSON too.
+    ///
+    /// # Errors
+    /// 406 when nothing can be produced, 400 for an unknown `includeObject`.
+    pub(crate) fn negotiate(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
+        let form = ranges(headers).iter().find_map(Self::of_media_range);
+        form.ok_or_else(|| Status::not_acceptable(SUPPORTED))?.including(include)
+    }
+
+    /// The same for one object.
+    pub(crate) fn of_object(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
+        match Self::negotiate(headers, include)? {
+            Self::MetadataList(_) => Err(Status::no_such_form(
+                "you requested PartialObjectMetadataList, but the requested object is not a list",
+            )),
+            form => Ok(form),
+        }
+    }
+
+    /// The same for a list.
+    pub(crate) fn of_list(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
+        match Self::negotiate(headers, include)? {
+            Self::Metadata(_) => Err(Status::no_such_form(
+                "you requested PartialObjectMetadata, but the requested object is a list",
+            )),
+            form => Ok(form),
+        }
+    }
+
+    /// The same for a watch, which has no form in YAML, and shows objects.
+    pub(crate) fn of_stream(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
+        let ranges = ranges(headers);
+        let mut forms = ranges.iter().filter_map(Self::of_media_range);
+        let form = forms.find(|form| *form != Self::Yaml);
+        match form.ok_or_else(|| Status::not_acceptable("application/json;stream=watch"))? {
+            Self::MetadataList(_) => Ok(Self::Json),
+            form => form.including(include),
+        }
+    }
+
+    /// JSON or YAML, for what has no other form.
+    pub(crate) fn plain(headers: &HeaderMap) -> Result<Self, Status> {
+        let ranges = ranges(headers);
+        let mut forms = ranges.iter().filter_map(Self::of_media_range);
+        let form = forms.find(|form| matches!(form, Self::Json | Self::Yaml));
+        form.ok_or_else(|| Status::not_acceptable(SUPPORTED))
+    }
+
+    fn including(self, include: &str) -> Result<Self, Status> {
+        let Self::Table(Rows { version, .. }) = self else { return Ok(self) };
+        Ok(Self::Table(Rows { version, include: IncludeObject::parse(include)? }))
+    }
+
+    fn of_media_range(range: &MediaRange<'_>) -> Option<Self> {
+        let yaml = match range.media {
+            "application/json" | "application/*" | "*/*" | "" => false,
+            "application/yaml" => true,
+            _ => return None,
+        };
+        let set = |name| range.parameter(name).unwrap_or_default();
+        let streams = matches!(set("stream"), "" | "watch") && (!yaml || set("stream").is_empty());
+        if !streams || !set("sv").is_empty() {
+            return None;
+        }
+        let Some((group, version, kind)) = range.conversion() else {
+            return Some(if yaml { Self::Yaml } else { Self::Json });
+        };
+        let version = match version {
+            "v1" => Version::V1,
+            "v1beta1" => Version::V1Beta1,
+            _ => return None,
+        };
+        match (group, kind) {
+            (META, _) if yaml => None,
+            (META, "Table") => {
+                Some(Self::Table(Rows { version, include: IncludeObject::default() }))
+            }
+            (META, "PartialObjectMetadata") => Some(Self::Metadata(version)),
+            (META, "PartialObjectMetadataList") => Some(Self::MetadataList(version)),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a media type says that people read it: `application/json;pretty=1`.
+pub(crate) fn asks_for_pretty(headers: &HeaderMap) -> bool {
+    ranges(headers).first().is_some_and(|range| range.parameter("pretty") == Some("1"))
+}
+
+/// One media type of `Accept`.
+pub(crate) struct MediaRange<'a> {
+    pub(crate) media: &'a str,
+    parameters: Vec<(&'a str, &'a str)>,
+    weight: f32,
+}
+
+impl<'a> MediaRange<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameter = |part: &'a str| {
+            let (name, value) = part.split_once('=')?;
+            Some((name.trim(), value.trim().trim_matches('"')))
+        };
+        let parameters: Vec<_> = parts.filter_map(parameter).collect();
+        let mut range = Self { media, parameters, weight: 1.0 };
+        if let Some(weight) = range.parameter("q") {
+            range.weight = weight.parse().unwrap_or(1.0);
+        }
+        range
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.parameters.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
+    }
+
+    /// Group, version and kind that are to be made of the answer.
+    pub(crate) fn conversion(&self) -> Option<(&'a str, &'a str, &'a str)> {
+        let [group, version, kind] = ["g", "v", "as"].map(|name| self.parameter(name));
+        let any = group.or(version).or(kind).is_some();
+        let text = |part: Option<&'a str>| part.unwrap_or_default();
+        any.then(|| (text(group), text(version), text(kind)))
+    }
+}
+
+/// What is accepted, the most wanted first.
+pub(crate) fn ranges(headers: &HeaderMap) -> Vec<MediaRange<'_>> {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let mut ranges: Vec<_> = accept.split(',').map(MediaRange::of).collect();
+    ranges.retain(|range| range.weight > 0.0);
+    ranges.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_negotiated() {
+        let check = |accept: &str, expected: Option<Form>, stream: Option<Form>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, accept.parse().unwrap());
+            assert_eq!(Form::negotiate(&headers, "").ok(), expected, "{accept}");
+            assert_eq!(Form::of_stream(&headers, "").ok(), stream, "{accept}");
+        };
+        let (json, yaml) = (Some(Form::Json), Some(Form::Yaml));
+        check("", json, json);
+        check("application/json", json, json);
+        check("application/vnd.kubernetes.protobuf,application/json", json, json);
+        check(
+            "application/vnd.kubernetes.protobuf;stream=watch, application/json;stream=watch",
+            json,
+            json,
+        );
+        check("application/yaml", yaml, None);
+        check("application/json;q=0.5, application/yaml", yaml, json);
+        check("application/json;q=0", None, None);
+        check("application/vnd.kubernetes.protobuf", None, None);
+        check("application/vnd.kubernetes.protobuf;stream=watch", None, None);
+        check("application/json;stream=other", None, None);
+        check("application/yaml;stream=watch", None, None);
+        check("text/html,*/*;q=0.8", json, json);
+        check("image/png", None, None);
+        let table = |version| Some(Form::Table(Rows { version, include: IncludeObject::Metadata }));
+        let (new, old) = (table(Version::V1), table(Version::V1Beta1));
+        check("application/json;as=Table;v=v1;g=meta.k8s.io", new, new);
+        check("application/json;as=Table;g=meta.k8s.io;v=v1beta1,application/json", old, old);
+        check("application/json;as=Table;g=meta.k8s.io;v=v2,application/json", json, json);
+        check("application/json;as=Table;g=meta.k8s.io;v=v2", None, None);
+        check("application/json;as=Table;v=v1", None, None);
+        let (one, all) = (Form::Metadata(Version::V1), Form::MetadataList(Version::V1));
+        let of = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
+        check(&of("PartialObjectMetadata"), Some(one), Some(one));
+        check(&of("PartialObjectMetadataList"), Some(all), json);
+        check(&of("Pod"), None, None);
+    }
+
+    #[test]
+    fn what_is_asked_for_fits() {
+        let headers =
+            |text: String| HeaderMap::from_iter([(header::ACCEPT, text.parse().unwrap())]);
+        let of = |kind: &str| headers(format!("application/json;as={kind};g=meta.k8s.io;v=v1"));
+        let list = Form::of_list(&of("PartialObjectMetadata"), "").unwrap_err();
+        let object = Form::of_object(&of("PartialObjectMetadataList"), "").unwrap_err();
+        assert_eq!((list.code, object.code), (406, 406));
+        Form::of_object(&of("PartialObjectMetadata"), "").unwrap();
+        Form::of_list(&of("PartialObjectMetadataList"), "").unwrap();
+        assert_eq!(Form::plain(&of("Table")).unwrap_err().code, 406);
+        assert_eq!(Form::of_list(&of("Table"), "Everything").unwrap_err().code, 400);
+    }
+}
