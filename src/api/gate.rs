@@ -108,7 +108,10 @@ pub(crate) async fn pass(
     };
     let failed = response.status().is_client_error() || response.status().is_server_error();
     let whole = !stream || failed && !description.is_proxied();
-    let response = if description.pretty && whole { pretty::laid_out(response) } else { response };
+    let response = match description.pretty && whole {
+        true => pretty::laid_out(response).await,
+        false => response,
+    };
     entry.write(&description.wanted, &peer, &response, started);
     if let Some(transfer) = transfer.as_ref().filter(|_| !stream) {
         transfer.end_in(ANSWER_MAX);

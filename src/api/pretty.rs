@@ -2,11 +2,15 @@
 
 use axum::{body::Body, response::Response};
 use bytes::Bytes;
+use futures::stream;
 use http::header;
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
-/// Lays out an answer, if it is JSON.
-pub(crate) fn laid_out(mut response: Response) -> Response {
+use crate::http_server::sending::GZIP_MIN;
+
+/// Lays out an answer, if it is JSON. A short one stays whole, so that its length is known.
+pub(crate) async fn laid_out(mut response: Response) -> Response {
     let kind = response.headers().get(header::CONTENT_TYPE);
     let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
@@ -14,8 +18,17 @@ pub(crate) fn laid_out(mut response: Response) -> Response {
     }
     response.headers_mut().remove(header::CONTENT_LENGTH);
     let mut layout = Layout::default();
-    response
-        .map(|body| Body::new(body.map_frame(move |frame| frame.map_data(|json| layout.of(&json)))))
+    let (head, body) = response.into_parts();
+    let is_short = body.size_hint().exact().is_some_and(|length| length < GZIP_MIN as u64);
+    let body = if is_short {
+        match body.collect().await {
+            Ok(whole) => Body::from(layout.of(&whole.to_bytes())),
+            Err(error) => Body::from_stream(stream::once(async { Err::<Bytes, _>(error) })),
+        }
+    } else {
+        Body::new(body.map_frame(move |frame| frame.map_data(|json| layout.of(&json))))
+    };
+    Response::from_parts(head, body)
 }
 
 /// Where in the JSON the next byte is.
@@ -94,9 +107,10 @@ mod tests {
             let response = Response::builder().header(header::CONTENT_TYPE, kind);
             laid_out(response.body(Body::from(text.clone())).unwrap())
         };
-        let body = answer("application/json;g=x").into_body().collect().await.unwrap().to_bytes();
+        let body =
+            answer("application/json;g=x").await.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, expected.as_bytes());
-        let body = answer("application/yaml").into_body().collect().await.unwrap().to_bytes();
+        let body = answer("application/yaml").await.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, text.as_bytes());
     }
 }
