@@ -11,7 +11,7 @@ use crate::{
     model::{Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
     node::{NodeOptions, parse, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
-    runtime::{PodState, Stage},
+    runtime::PodState,
 };
 
 /// Marks pods that stand for a part of this process; they are not run.
@@ -67,13 +67,7 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
         .modify(&key, Section::Status, &options, |pod| {
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
-            let state = PodState {
-                stage: Stage::Running,
-                ready: true,
-                moved: Vec::new(),
-                failed: Vec::new(),
-                containers: Vec::new(),
-            };
+            let state = PodState::ready();
             let now = Timestamp::now();
             document["status"] = json!(status::running(&typed, part.ip, &part.node, &state, now));
             Ok(document)

@@ -421,13 +421,7 @@ mod tests {
     fn gates_keep_a_pod_unready() {
         let spec = json!({"containers": [{"name": "a"}],
             "readinessGates": [{"conditionType": "x/one"}, {"conditionType": "x/two"}]});
-        let state = PodState {
-            stage: Stage::Running,
-            ready: true,
-            moved: Vec::new(),
-            failed: Vec::new(),
-            containers: Vec::new(),
-        };
+        let state = PodState::ready();
         let absent = "corresponding condition of pod readiness gate \"x/one\" does not exist.";
         let unknown = "the status of pod readiness gate \"x/two\" is not \"True\", but Unknown";
         for (one, two, message) in [

@@ -162,6 +162,19 @@ pub struct PodState {
     pub containers: Vec<ContainerState>,
 }
 
+impl PodState {
+    /// Everything runs, and all ports are served where they should be.
+    pub fn ready() -> Self {
+        Self {
+            stage: Stage::Running,
+            ready: true,
+            moved: Vec::new(),
+            failed: Vec::new(),
+            containers: Vec::new(),
+        }
+    }
+}
+
 /// How far a pod is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {

@@ -195,13 +195,7 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
     assert!(!event.state.ready);
     assert_eq!(event.state.failed[0].0, port);
     drop(holder);
-    let ready = PodState {
-        stage: Stage::Running,
-        ready: true,
-        moved: vec![],
-        failed: vec![],
-        containers: vec![],
-    };
+    let ready = PodState::ready();
     assert_eq!(events.next().await.unwrap().state, ready);
     spec.wants_ready = false;
     runtime.ensure(spec.clone()).await;
