@@ -8,10 +8,10 @@ use crate::model::{Kind, Status, wording};
 /// The `fieldValidation` query parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
-    /// Unknown fields are dropped in silence.
-    Ignore,
-    /// Unknown fields are dropped with a warning.
+    /// Unknown fields are dropped in silence: for writers within this process.
     #[default]
+    Ignore,
+    /// Unknown fields are dropped with a warning: what a client gets that wishes nothing.
     Warn,
     /// Unknown fields are an error.
     Strict,
@@ -27,8 +27,12 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     duplicates: &[String],
 ) -> Result<(T, Vec<String>), Status> {
     let object: T = typed(kind, document)?;
+    let may_hold_time = may_hold_time_before_year_0(document);
+    if validation == FieldValidation::Ignore && !may_hold_time {
+        return Ok((object, Vec::new()));
+    }
     let kept = encode(&object);
-    if may_hold_time_before_year_0(&kept) {
+    if may_hold_time {
         // Such a time can be read and written, but what was written cannot be read; Kubernetes knows none either.
         typed::<T>(kind, &kept)?;
     }
@@ -120,9 +124,12 @@ pub(crate) fn encode<T: Serialize>(object: &T) -> Value {
     serde_json::to_value(object).expect("Kubernetes types have string keys and no failing fields")
 }
 
+/// Also a time of year 0 that lies in the year before, in UTC.
 fn may_hold_time_before_year_0(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.starts_with('-') && text.contains('T'),
+        Value::String(text) => {
+            (text.starts_with('-') || text.starts_with("0000-")) && text.contains('T')
+        }
         Value::Array(items) => items.iter().any(may_hold_time_before_year_0),
         Value::Object(fields) => fields.values().any(may_hold_time_before_year_0),
         _ => false,
@@ -201,6 +208,7 @@ mod tests {
             ("-009999-01-02T01:59:59Z", false),
             ("-000001-01-02T01:59:59Z", false),
             ("0000-01-01T00:00:00Z", true),
+            ("0000-01-01T00:00:00+01:00", false),
             ("9999-12-30T22:00:00Z", true),
         ] {
             let document = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a",

@@ -9,7 +9,7 @@ use crate::{
     model::{Kind, Object, ObjectKey, Status, kind, object},
     registry::{
         Registry, alloc, strategy,
-        write::{decoded, holds_on, parsed, timestamp},
+        write::{holds_on, parsed, timestamp},
     },
     store::{Expect, Revision, Write},
 };
@@ -69,28 +69,29 @@ impl Registry {
             }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             check_preconditions(key, &old, options)?;
-            let mut document = parsed(&old)?;
-            let default_grace = rules.grace_seconds(key.kind, &document);
+            let before = parsed(&old)?;
+            let default_grace = rules.grace_seconds(key.kind, &before);
+            let mut document = before.clone();
             mark(&mut document, &old, options, default_grace);
             let gone = !holds_on(&document);
-            if !gone && document == parsed(&old)? {
+            if !gone && document == before {
                 return Ok((old.shown_as(key.kind), false));
             }
             if options.dry_run {
                 return Ok((old.shown_as(key.kind), gone));
             }
-            let value = object::to_stored(key.kind.stored(), document.clone());
             let mut writes = Vec::new();
             if gone {
                 writes = alloc::writes(&view, key, &rules.claims(key.kind, &document), &[], "");
             }
+            let value = object::to_stored(key.kind.stored(), document);
             writes.push(Write {
                 key: key.to_store_key().into(),
                 expect: Expect::At(Revision(old.revision)),
                 value: (!gone).then(|| value.clone()),
             });
             if let Ok(revision) = self.commit(writes).await? {
-                return Ok((decoded(key, revision, value)?, gone));
+                return Ok((self.stored(key, revision, value)?, gone));
             }
         }
         Err(Status::conflict(key, "too many other writers; please try again"))

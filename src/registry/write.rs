@@ -129,7 +129,7 @@ impl Registry {
             });
             match self.commit(writes).await? {
                 Ok(revision) => {
-                    return Ok(Written { object: decoded(key, revision, value)?, warnings });
+                    return Ok(Written { object: self.stored(key, revision, value)?, warnings });
                 }
                 Err(taken) if taken == key.to_store_key() => {
                     return Err(Status::already_exists(key));
@@ -197,7 +197,7 @@ impl Registry {
                 value: (!gone).then(|| value.clone()),
             });
             if let Ok(revision) = self.commit(writes).await? {
-                return Ok(Written { object: decoded(key, revision, value)?, warnings });
+                return Ok(Written { object: self.stored(key, revision, value)?, warnings });
             }
         }
         Err(contended(key))
@@ -242,6 +242,17 @@ impl Registry {
             }
             Err(error) => Err(store_status(&error)),
         }
+    }
+
+    /// The object that a commit wrote, in the form of the key's kind: that of the cache, unless others were faster.
+    pub(crate) fn stored(
+        &self,
+        key: &ObjectKey,
+        revision: u64,
+        value: Bytes,
+    ) -> Result<Arc<Object>, Status> {
+        let cached = self.view().get(key).filter(|object| object.revision == revision).cloned();
+        cached.map_or_else(|| decoded(key, revision, value), |object| Ok(object.shown_as(key.kind)))
     }
 
     fn require_namespace(&self, kind: &Kind, namespace: &str) -> Result<(), Status> {
@@ -430,31 +441,35 @@ fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
     for field in OWN_METADATA {
         set_or_remove(&mut new["metadata"], field, old["metadata"].get(field).cloned());
     }
-    let mut document = old.clone();
     match part {
         Part::Main | Part::Finalizers => {
             if kind.has_status {
                 set_or_remove(&mut new, "status", old.get("status").cloned());
             }
-            return new;
+            new
         }
         Part::Status => {
+            let mut document = old.clone();
             set_or_remove(&mut document, "status", new.get("status").cloned());
             document["metadata"] = status_metadata(kind, new["metadata"].take(), &old["metadata"]);
+            document
         }
         Part::EphemeralContainers => {
+            let mut document = old.clone();
             let containers = new["spec"].get("ephemeralContainers").cloned();
             set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
             let managers = new["metadata"].get("managedFields").cloned();
             set_or_remove(&mut document["metadata"], "managedFields", managers);
+            document
         }
         Part::Binding => {
+            let mut document = old.clone();
             document["spec"]["nodeName"] = new["spec"]["nodeName"].take();
             let annotations = new["metadata"].get("annotations").cloned();
             set_or_remove(&mut document["metadata"], "annotations", annotations);
+            document
         }
     }
-    document
 }
 
 /// The metadata after a write of the status: that of the new document. Of a custom resource only `managedFields` change.
