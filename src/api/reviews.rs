@@ -19,10 +19,12 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, Caller,
+        Api,
+        answer::in_form,
+        authentication::Caller,
         authorization::{Attributes, Resource, To, authorize},
+        decode::document_of,
         forms::Form,
-        resources::{document_of, in_form},
     },
     model::{Cause, Kind, Status, kind::REVIEWS, wording},
 };

@@ -8,10 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        Caller,
-        authentication::{CREDENTIAL_ID, jwt::SigningKey},
-    },
+    api::authentication::{CREDENTIAL_ID, Caller, jwt::SigningKey},
     model::{Kind, Object, ObjectKey, kind},
     registry::{Registry, View},
 };

@@ -276,7 +276,7 @@ pub(super) mod v3 {
     use crate::{
         api::openapi::{
             operations::{JSON, Operation, by_path},
-            schemas,
+            references::reference,
         },
         model::Kind,
     };
@@ -290,8 +290,7 @@ pub(super) mod v3 {
     }
 
     fn content(media_types: &[&str], schema: &str) -> Value {
-        let typed =
-            |media: &&str| ((*media).to_owned(), json!({"schema": schemas::reference(schema)}));
+        let typed = |media: &&str| ((*media).to_owned(), json!({"schema": reference(schema)}));
         Value::Object(media_types.iter().map(typed).collect())
     }
 
@@ -329,7 +328,7 @@ pub(super) mod v2 {
     use crate::{
         api::openapi::{
             operations::{JSON, Operation, by_path},
-            schemas::SWAGGER_PREFIX,
+            references::SWAGGER_PREFIX,
         },
         model::Kind,
     };

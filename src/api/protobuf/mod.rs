@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::protobuf::wire::{Fields, Wire},
+    api::protobuf::wire::{Fields, Malformed, Wire},
     model::{
         Status, canonical,
         fields::{self, EMBEDDED, Field, Form, Message, Presence, Shape},
@@ -32,8 +32,8 @@ const MAGIC: &[u8] = b"k8s\0";
 enum Error {
     #[error("the body is not in the Kubernetes protobuf encoding")]
     NoMagic,
-    #[error("the message ends early or is malformed")]
-    Malformed,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("no kind {kind:?} is known in version {api_version:?}")]
     UnknownKind { api_version: String, kind: String },
     #[error("field {0:?} has the wrong type")]
@@ -72,7 +72,7 @@ fn document(body: &[u8]) -> Result<Value, Error> {
         }
     }
     if kind.is_empty() {
-        return Err(Error::Malformed);
+        return Err(Malformed.into());
     }
     let Some(fields) = fields::message(&api_version, &kind) else {
         return Err(Error::UnknownKind { api_version, kind });

@@ -5,7 +5,7 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::{
-    api::{Api, resources::Request, resources::parsed},
+    api::{Api, answer::parsed, request::Request},
     model::Status,
     registry::Part,
 };

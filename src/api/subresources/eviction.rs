@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        request::{dry_run_cause, propagation},
-        resources::{Request, parsed},
+        answer::parsed,
+        query::{dry_run_cause, propagation},
+        request::Request,
     },
     model::{Cause, LabelSelector, Object, ObjectKey, Status, kind},
     registry::{DeleteOptions, Part, View, WriteOptions},

@@ -7,7 +7,8 @@ use http::StatusCode;
 use crate::{
     api::{
         Api,
-        resources::{Request, manager, parsed},
+        answer::parsed,
+        request::{Request, manager},
     },
     model::{Status, patch::Wanted},
     registry::Part,

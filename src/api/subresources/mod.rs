@@ -15,7 +15,7 @@ use axum::response::Response;
 use http::Method;
 
 use crate::{
-    api::{Api, resources, resources::Request},
+    api::{Api, request::Request, resources},
     model::Status,
     registry::Part,
 };

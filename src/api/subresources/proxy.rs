@@ -38,7 +38,7 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, request::Target, tls::Peer},
+    api::{Api, target::Target, tls::Peer},
     model::{LabelSelector, Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
     registry::View,
 };

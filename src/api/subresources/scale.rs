@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
+        answer::{in_form, parsed},
         forms::Form,
-        resources::{Request, in_form, manager, parsed},
+        request::{Request, manager},
         table,
     },
     model::{Object, Status},

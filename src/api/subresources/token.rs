@@ -10,10 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api,
-        authentication::account_tokens::Grant,
-        forms::Form,
-        resources::{Request, in_form},
+        Api, answer::in_form, authentication::account_tokens::Grant, forms::Form, request::Request,
     },
     model::{Cause, Kind, Object, ObjectKey, Status, kind, wording},
     registry::View,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::{
     api::table::{
         age::{human, since},
-        cells::{NONE, containers, labels, or, plain, selector},
+        row::{NONE, containers, labels, or, plain, selector},
     },
     model::Object,
 };

@@ -8,11 +8,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::table::{age::since, cells::age},
+    api::table::{
+        age::since,
+        row::{NONE, age},
+    },
     model::Object,
 };
 
-const NONE: &str = "<none>";
 /// The reason of pods whose node is lost.
 const NODE_LOST: &str = "NodeLost";
 

@@ -14,9 +14,9 @@ use crate::{
         Part,
         strategy::{
             Context, Rules, checks,
+            container_validation::Place,
             fields::{fill, fill_text, items, text},
-            pod_validation::{self, Place},
-            pod_warnings, workload,
+            pod_validation, pod_warnings, workload,
         },
     },
 };

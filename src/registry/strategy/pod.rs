@@ -7,12 +7,13 @@ use crate::{
     registry::{
         Part,
         strategy::{
-            Context, Rules, address, checks, ephemeral_containers,
+            Context, Rules, address, checks,
+            container_validation::Place,
+            ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
             pod_admission,
             pod_defaults::{self, all_containers},
-            pod_validation::{self, Place},
-            pod_warnings,
+            pod_validation, pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },
