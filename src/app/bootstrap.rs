@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Options,
-    model::{Kind, Object, ObjectKey, Status, kind},
+    model::{
+        Kind, Object, ObjectKey, Status, kind,
+        well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
+    },
     registry::{DeleteOptions, Part, Registry, WriteOptions},
 };
 
@@ -117,7 +120,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
         let mut document: Value =
             found.parse().map_err(|error| Status::internal(error.to_string()))?;
         if document["status"]["conditions"].is_null() {
-            document["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "",
+            document["status"]["conditions"] = json!([{"type": NODE_READY, "status": "True", "reason": "",
                 "message": "Kubernetes default Service CIDR is ready",
                 "lastTransitionTime": document["metadata"]["creationTimestamp"]}]);
         }
@@ -190,14 +193,14 @@ fn api_endpoints(api: SocketAddr) -> (Value, Value) {
         if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
     let port = json!({"name": "https", "port": api.port(), "protocol": "TCP"});
     let slice = json!({
-        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "metadata": {"name": "kubernetes", "labels": {SERVICE_NAME_LABEL: "kubernetes"}},
         "addressType": if api.is_ipv4() { "IPv4" } else { "IPv6" },
         "ports": [port],
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
     });
     let endpoints = json!({
         "metadata": {"name": "kubernetes",
-                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+                     "labels": {SKIP_MIRROR_LABEL: "true"}},
         "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
     });
     (slice, endpoints)

@@ -17,6 +17,7 @@ use crate::{
     model::{
         Object, ObjectKey, kind,
         schedule::{self, Schedule},
+        well_known::{JOB_COMPLETE, JOB_FAILED},
     },
     registry::View,
 };
@@ -84,7 +85,8 @@ impl Run<'_> {
     fn ended(&self) -> Option<&str> {
         let mut conditions = self.status.conditions.iter().flatten();
         let end = conditions.find(|condition| {
-            condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
+            condition.status == "True"
+                && matches!(condition.type_.as_str(), JOB_COMPLETE | JOB_FAILED)
         });
         end.map(|condition| condition.type_.as_str())
     }
@@ -138,7 +140,7 @@ impl Cron<'_> {
         let active: Vec<_> =
             active.map(|run| kept(run).unwrap_or_else(|| run.reference())).collect();
         self.status.active = (!active.is_empty()).then_some(active);
-        let succeeded = self.runs.iter().filter(|run| run.ended() == Some("Complete"));
+        let succeeded = self.runs.iter().filter(|run| run.ended() == Some(JOB_COMPLETE));
         let last = succeeded.filter_map(|run| run.status.completion_time.clone()).max();
         if last > self.status.last_successful_time {
             self.status.last_successful_time = last;
@@ -260,8 +262,8 @@ impl Cron<'_> {
     /// Deletes the oldest ended Jobs beyond the limits.
     fn clean_up(&mut self) {
         for (end, limit) in [
-            ("Complete", self.spec.successful_jobs_history_limit.unwrap_or(3)),
-            ("Failed", self.spec.failed_jobs_history_limit.unwrap_or(1)),
+            (JOB_COMPLETE, self.spec.successful_jobs_history_limit.unwrap_or(3)),
+            (JOB_FAILED, self.spec.failed_jobs_history_limit.unwrap_or(1)),
         ] {
             let ended = |run: &&Run<'_>| run.ended() == Some(end) && !run.object.is_terminating();
             let mut ended: Vec<_> = self.runs.iter().filter(ended).collect();

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::POD_SCHEDULED},
     registry::View,
 };
 
@@ -57,7 +57,7 @@ fn on_node(_: &View, _: &Object) -> Vec<ObjectKey> {
 }
 
 fn is_marked_scheduled(pod: &Pod<'_>) -> bool {
-    pod.condition("PodScheduled").is_some_and(|condition| condition.status == "True")
+    pod.condition(POD_SCHEDULED).is_some_and(|condition| condition.status == "True")
 }
 
 fn waits(pod: &Pod<'_>) -> bool {
@@ -151,7 +151,7 @@ fn schedule<'a>(
                 node.take(pod);
                 neighbours.add(&claim, pod);
             }
-            let condition = pod.condition("PodScheduled");
+            let condition = pod.condition(POD_SCHEDULED);
             let known = condition.is_some_and(|c| c.status == "False" && c.message == message);
             if !known || pod.facts.status.nominated_node_name != claim {
                 let mark = mark(pod, world.now, Some(&message), &claim);
@@ -235,10 +235,10 @@ fn unavailable(all: usize, reasons: BTreeMap<String, usize>) -> String {
 fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> Step {
     let status = if message.is_none() { "True" } else { "False" };
     let mut document = document(pod.object);
-    let old = pod.condition("PodScheduled").filter(|condition| condition.status == status);
+    let old = pod.condition(POD_SCHEDULED).filter(|condition| condition.status == status);
     let since = old.and_then(|condition| condition.last_transition_time).unwrap_or(now);
     let mut condition =
-        json!({"type": "PodScheduled", "status": status, "lastTransitionTime": stamp(since)});
+        json!({"type": POD_SCHEDULED, "status": status, "lastTransitionTime": stamp(since)});
     if let Some(message) = message {
         condition["reason"] = "Unschedulable".into();
         condition["message"] = message.into();

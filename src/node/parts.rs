@@ -8,14 +8,15 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
+    model::{
+        Object, ObjectKey, Status, kind,
+        well_known::{BOUND_PORTS_ANNOTATION, PART_ANNOTATION},
+    },
     node::{NodeOptions, parse, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
     runtime::PodState,
 };
 
-/// Marks pods that stand for a part of this process; they are not run.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 const NAMESPACE: &str = "kube-system";
 
 /// One part of this process that is shown as a pod.
@@ -93,7 +94,7 @@ pub(crate) fn key(part: &Part) -> ObjectKey {
 fn document(part: &Part) -> Value {
     let mut annotations = json!({PART_ANNOTATION: part.app});
     if part.bound_ports.as_object().is_some_and(|ports| !ports.is_empty()) {
-        annotations[BOUND_PORTS] = part.bound_ports.to_string().into();
+        annotations[BOUND_PORTS_ANNOTATION] = part.bound_ports.to_string().into();
     }
     json!({
         "metadata": {"name": part.name, "namespace": NAMESPACE, "labels": {"k8s-app": part.app},

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{ObjectKey, Status, kind},
+    model::{
+        ObjectKey, Status, kind,
+        well_known::{BETA_ARCH_LABEL, BETA_OS_LABEL, HOSTNAME_LABEL, NODE_READY, ZONE_LABEL},
+    },
     node::{NodeOptions, Size, capacity, parse},
     registry::{Part, Registry, WriteOptions},
 };
@@ -83,14 +86,14 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
 fn labels(node: &NodeOptions) -> Value {
     let architecture = architecture();
     let mut labels = json!({
-        "kubernetes.io/hostname": node.name,
+        HOSTNAME_LABEL: node.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": architecture,
+        BETA_OS_LABEL: "linux",
+        BETA_ARCH_LABEL: architecture,
     });
     if let Some(zone) = &node.zone {
-        labels["topology.kubernetes.io/zone"] = zone.as_str().into();
+        labels[ZONE_LABEL] = zone.as_str().into();
     }
     for (label, value) in &node.labels {
         labels[label] = value.as_str().into();
@@ -126,7 +129,7 @@ fn status(node: &NodeOptions, now: Timestamp) -> Value {
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "the node has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "the node has sufficient process ids available"),
-            condition("Ready", "True", "KubeletReady", "the virtual node runs pods"),
+            condition(NODE_READY, "True", "KubeletReady", "the virtual node runs pods"),
         ],
         "nodeInfo": {
             "architecture": architecture(), "operatingSystem": "linux", "osImage": "Snowglobe virtual node",

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, annotations::BOUND_PORTS},
+    model::{Object, ObjectKey, Status, well_known::BOUND_PORTS_ANNOTATION},
     node::{NodeOptions, parse, ports::port_name, references::Missing, status},
     registry::{DeleteOptions, Part as Section, Registry, WriteOptions, until_written},
     runtime::{PodSpec, PodState},
@@ -109,18 +109,19 @@ pub(crate) async fn write_status(
         state.moved.iter().map(|moved| (port_name(&moved.port), moved.bound)).collect();
     let wanted = (!moved.is_empty()).then(|| json!(moved).to_string());
     let object = registry.get(key)?;
-    if object.metadata.annotations.get(BOUND_PORTS) != wanted.as_ref() {
+    if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
         registry
             .modify(key, Section::Main, &options, |pod| {
                 own(pod)?;
                 let mut document: Value = parse(pod)?;
                 match &wanted {
                     Some(text) => {
-                        document["metadata"]["annotations"][BOUND_PORTS] = text.as_str().into();
+                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] =
+                            text.as_str().into();
                     }
                     None => {
                         if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
-                            all.remove(BOUND_PORTS);
+                            all.remove(BOUND_PORTS_ANNOTATION);
                         }
                     }
                 }

@@ -6,7 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, object},
+    model::{
+        Kind, Object, ObjectKey, Status, kind, object,
+        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+    },
     registry::{
         Registry, alloc, strategy,
         write::{decoded, holds_on, parsed, timestamp},
@@ -41,8 +44,6 @@ pub struct DeleteOptions {
     pub dry_run: bool,
 }
 
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 const ATTEMPTS_MAX: u32 = 16;
 /// Kinds whose dependents stay when nobody says what becomes of them; older clients count on it.
 const ORPHANING: [&Kind; 2] = [&kind::JOB, &kind::REPLICATION_CONTROLLER];
@@ -156,20 +157,27 @@ fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
     let has = |name: &str| old.metadata.finalizers.iter().any(|finalizer| finalizer == name);
     let propagation = match wish {
         Some(wish) => wish,
-        None if has(ORPHAN) => Propagation::Orphan,
-        None if has(FOREGROUND) => Propagation::Foreground,
+        None if has(ORPHAN_FINALIZER) => Propagation::Orphan,
+        None if has(FOREGROUND_FINALIZER) => Propagation::Foreground,
         None if ORPHANING.contains(&old.key.kind) => Propagation::Orphan,
         None => Propagation::Background,
     };
     let wanted = match propagation {
         Propagation::Background => None,
-        Propagation::Foreground => Some(FOREGROUND),
-        Propagation::Orphan => Some(ORPHAN),
+        Propagation::Foreground => Some(FOREGROUND_FINALIZER),
+        Propagation::Orphan => Some(ORPHAN_FINALIZER),
     };
-    if [FOREGROUND, ORPHAN].iter().all(|name| has(name) == (wanted == Some(name))) {
+    if [FOREGROUND_FINALIZER, ORPHAN_FINALIZER]
+        .iter()
+        .all(|name| has(name) == (wanted == Some(name)))
+    {
         return None;
     }
-    let others = old.metadata.finalizers.iter().filter(|f| *f != FOREGROUND && *f != ORPHAN);
+    let others = old
+        .metadata
+        .finalizers
+        .iter()
+        .filter(|f| *f != FOREGROUND_FINALIZER && *f != ORPHAN_FINALIZER);
     Some(others.cloned().chain(wanted.map(str::to_owned)).collect())
 }
 
@@ -183,18 +191,28 @@ mod tests {
         for (kind, held, wish, expected) in [
             (&kind::POD, &[OTHER][..], None, None),
             (&kind::POD, &[], Some(Propagation::Background), None),
-            (&kind::POD, &[OTHER], Some(Propagation::Orphan), Some(&[OTHER, ORPHAN][..])),
-            (&kind::POD, &[ORPHAN], Some(Propagation::Foreground), Some(&[FOREGROUND])),
-            (&kind::POD, &[FOREGROUND, OTHER], Some(Propagation::Background), Some(&[OTHER])),
+            (&kind::POD, &[OTHER], Some(Propagation::Orphan), Some(&[OTHER, ORPHAN_FINALIZER][..])),
+            (
+                &kind::POD,
+                &[ORPHAN_FINALIZER],
+                Some(Propagation::Foreground),
+                Some(&[FOREGROUND_FINALIZER]),
+            ),
+            (
+                &kind::POD,
+                &[FOREGROUND_FINALIZER, OTHER],
+                Some(Propagation::Background),
+                Some(&[OTHER]),
+            ),
             // A second wish that says nothing changes nothing.
-            (&kind::POD, &[ORPHAN, OTHER], None, None),
-            (&kind::DEPLOYMENT, &[FOREGROUND], None, None),
-            (&kind::JOB, &[FOREGROUND], None, None),
+            (&kind::POD, &[ORPHAN_FINALIZER, OTHER], None, None),
+            (&kind::DEPLOYMENT, &[FOREGROUND_FINALIZER], None, None),
+            (&kind::JOB, &[FOREGROUND_FINALIZER], None, None),
             // What is usual for the kind.
             (&kind::DEPLOYMENT, &[], None, None),
-            (&kind::JOB, &[], None, Some(&[ORPHAN])),
+            (&kind::JOB, &[], None, Some(&[ORPHAN_FINALIZER])),
             (&kind::JOB, &[], Some(Propagation::Background), None),
-            (&kind::REPLICATION_CONTROLLER, &[OTHER], None, Some(&[OTHER, ORPHAN])),
+            (&kind::REPLICATION_CONTROLLER, &[OTHER], None, Some(&[OTHER, ORPHAN_FINALIZER])),
         ] {
             let document = json!({"metadata": {"name": "a", "finalizers": held}});
             let stored = object::to_stored(kind, document);

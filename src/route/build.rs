@@ -23,15 +23,12 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::SERVICE_NAME_LABEL},
     route::{
         Endpoint, Frontend, FrontendKind, Protocol, Route, RouteName, RouteTable, ServiceName,
         names::{self, ServiceKind, endpoint_label},
     },
 };
-
-/// The label by which an EndpointSlice belongs to a Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What the builder must know about the cluster.
 #[derive(Clone, Debug)]
@@ -148,7 +145,7 @@ impl Builder {
     }
 
     fn apply_slice(&mut self, name: ServiceName, object: Option<&Object>) {
-        let label = object.and_then(|object| object.metadata.labels.get(SERVICE_NAME));
+        let label = object.and_then(|object| object.metadata.labels.get(SERVICE_NAME_LABEL));
         let service = label.map(|label| ServiceName {
             namespace: name.namespace.clone(),
             name: label.as_str().into(),

@@ -19,7 +19,10 @@ use crate::{
         query::{dry_run_cause, propagation},
         request::Request,
     },
-    model::{Cause, LabelSelector, Object, ObjectKey, Status, kind},
+    model::{
+        Cause, LabelSelector, Object, ObjectKey, Status, kind,
+        well_known::{DISRUPTION_TARGET, POD_READY},
+    },
     registry::{DeleteOptions, Part, View, WriteOptions},
 };
 
@@ -194,7 +197,7 @@ fn is_ready(pod: &Pod) -> bool {
     let ready = |name: &str| {
         conditions.into_iter().flatten().any(|c| c.type_ == name && c.status == "True")
     };
-    ready("Ready")
+    ready(POD_READY)
 }
 
 /// 429; clients try again by themselves only when told when.
@@ -209,7 +212,7 @@ fn refusal(why: String, retry_after_seconds: Option<u32>) -> Status {
 /// Tells on the pod why it goes.
 async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
     let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let condition = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": now,
+    let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "lastTransitionTime": now,
         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
     let options = WriteOptions::default();
     let told = api.registry.modify(key, Part::Status, &options, |pod| {
@@ -217,7 +220,7 @@ async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
         let conditions = &mut document["status"]["conditions"];
         match conditions.as_array_mut() {
             Some(conditions) => {
-                conditions.retain(|condition| condition["type"] != "DisruptionTarget");
+                conditions.retain(|condition| condition["type"] != DISRUPTION_TARGET);
                 conditions.push(condition.clone());
             }
             None => *conditions = json!([condition]),

@@ -21,7 +21,11 @@ use crate::{
         row::{NONE, containers, joined, labels, listed, or, plain, selector},
         stored,
     },
-    model::{Object, object::Error},
+    model::{
+        Object,
+        object::Error,
+        well_known::{NODE_READY, POLICY_READY},
+    },
 };
 
 const UNKNOWN: &str = "<unknown>";
@@ -230,7 +234,7 @@ fn stateful_set(object: &Object, set: &StatefulSet, now: Timestamp) -> Vec<Value
 
 fn node(object: &Object, node: &Node, now: Timestamp) -> Vec<Value> {
     let status = node.status.clone().unwrap_or_default();
-    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == NODE_READY);
     let mut states = vec![match ready.map(|condition| condition.status.as_str()) {
         Some("True") => "Ready",
         Some(_) => "NotReady",
@@ -340,7 +344,8 @@ fn load_balancer_policy(object: &Object, policy: &Value, now: Timestamp) -> Vec<
         NONE.to_owned()
     };
     let conditions = policy.pointer("/status/conditions").and_then(Value::as_array);
-    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let ready =
+        conditions.into_iter().flatten().find(|condition| condition["type"] == POLICY_READY);
     let said = |field: &str| ready.and_then(|condition| condition[field].as_str());
     let mut row = plain(object, now, [module, said("status").unwrap_or("Unknown").to_owned()]);
     row.push(text("/status/digest").unwrap_or(NONE).into());

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::policies::COMPONENT,
-    model::{Object, Status},
+    model::{Object, Status, well_known::POLICY_READY},
     policy::library::{Library, OnFailure, Report},
     registry::{Note, Part, Registry, WriteOptions, until_written},
 };
@@ -103,7 +103,7 @@ fn ready_condition(
         .filter(|old| old.status == status)
         .map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time);
     Condition {
-        type_: "Ready".to_owned(),
+        type_: POLICY_READY.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,

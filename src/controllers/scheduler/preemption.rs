@@ -15,12 +15,13 @@ use crate::{
         pod::Pod,
         scheduler::{Refusal, neighbours::Neighbours, node::Node},
     },
-    model::{LabelSelector, kind},
+    model::{
+        LabelSelector, kind,
+        well_known::{DISRUPTION_TARGET, PART_ANNOTATION},
+    },
     registry::View,
 };
 
-/// Pods that stand for a part of this process would come back at once.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 const REASON: &str = "PreemptionByScheduler";
 
 /// Where a pod may be once these have gone.
@@ -56,7 +57,7 @@ pub(super) fn preempt<'a>(
     }
     let claim = pod.facts.status.nominated_node_name.as_str();
     let leaves = |victim: &&Pod<'_>| {
-        let condition = victim.condition("DisruptionTarget");
+        let condition = victim.condition(DISRUPTION_TARGET);
         victim.object.is_terminating()
             && victim.facts.spec.priority < pod.facts.spec.priority
             && condition.is_some_and(|c| c.status == "True" && c.reason == REASON)
@@ -204,7 +205,7 @@ fn protected(pods: &[Pod<'_>], budgets: &[Budget]) -> BTreeSet<String> {
 /// Makes a pod go: its condition tells why, its own grace period holds.
 pub(super) fn evict(world: &World<'_>, victim: &Pod<'_>, preemptor: &Pod<'_>, node: &str) -> Step {
     let mut document = document(victim.object);
-    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": REASON,
+    let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": REASON,
         "message": "default-scheduler: preempting to accommodate a higher priority pod",
         "lastTransitionTime": super::stamp(world.now)});
     super::set_condition(&mut document, condition);

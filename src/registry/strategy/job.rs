@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::{self, Cause},
+    model::{self, Cause, well_known::JOB_NAME_LABEL},
     registry::{
         Part,
         strategy::{
@@ -30,7 +30,6 @@ const INDEXES_MAX: i32 = 100_000;
 const MANY_COMPLETIONS: i32 = 100_000;
 const INDEXES_OF_MANY_MAX: i32 = 10_000;
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
-const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// The labels' names before they had a prefix; pods still have both.
 const OLD_UID_LABEL: &str = "controller-uid";
 const OLD_NAME_LABEL: &str = "job-name";
@@ -67,7 +66,7 @@ fn default(new: &mut Job, old: Option<&Job>, _context: &Context<'_>) {
 fn generate_selector(spec: &mut JobSpec, name: &str, uid: &str) {
     let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
     for (label, value) in
-        [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (NAME_LABEL, name), (OLD_NAME_LABEL, name)]
+        [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (JOB_NAME_LABEL, name), (OLD_NAME_LABEL, name)]
     {
         labels.insert(label.to_owned(), value.to_owned());
     }
@@ -313,7 +312,7 @@ mod tests {
         ] {
             assert_eq!(spec[field], value, "{field}");
         }
-        assert_eq!(job.metadata.labels.unwrap()[NAME_LABEL], "pi");
+        assert_eq!(job.metadata.labels.unwrap()[JOB_NAME_LABEL], "pi");
         let (_, queue) = check(&json!({"spec": {"parallelism": 2}}), None);
         assert_eq!(queue.spec.unwrap().completions, None);
     }

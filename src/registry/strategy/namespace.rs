@@ -3,7 +3,10 @@
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause,
+        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+    },
     registry::{
         Part,
         strategy::{
@@ -20,7 +23,7 @@ pub(super) static RULES: Rules<Namespace> =
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 /// Finalizers without a domain that Kubernetes knows.
-const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
+const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, ORPHAN_FINALIZER, FOREGROUND_FINALIZER];
 
 /// As the admission plugin NamespaceLifecycle has it for the first three.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];

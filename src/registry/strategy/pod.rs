@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind, quantity},
+    model::{Cause, kind, quantity, well_known::POD_SCHEDULED},
     registry::{
         Part,
         strategy::{
@@ -62,7 +62,7 @@ fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
 /// What a pod says that no scheduler may look at yet.
 fn gated() -> PodCondition {
     PodCondition {
-        type_: "PodScheduled".to_owned(),
+        type_: POD_SCHEDULED.to_owned(),
         status: "False".to_owned(),
         reason: Some("SchedulingGated".to_owned()),
         message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),

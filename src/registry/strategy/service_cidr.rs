@@ -5,7 +5,7 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde::Deserialize;
 
 use crate::{
-    model::{Cause, kind},
+    model::{Cause, kind, well_known::SERVICE_CIDR_READY},
     registry::{
         Part,
         strategy::{
@@ -93,7 +93,9 @@ pub(super) fn service_ranges(context: &Context<'_>) -> Vec<IpNet> {
     for object in objects.filter(|object| !object.is_terminating()) {
         let digest = object.digest::<Digest>();
         let mut conditions = digest.status.conditions.iter();
-        if conditions.any(|condition| condition.kind == "Ready" && condition.status == "True") {
+        if conditions
+            .any(|condition| condition.kind == SERVICE_CIDR_READY && condition.status == "True")
+        {
             ranges.extend(digest.spec.cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok()));
         }
     }
