@@ -17,6 +17,7 @@ use crate::{
     model::{
         Object, ObjectKey, kind,
         schedule::{self, Schedule},
+        time::time_text,
         well_known::{JOB_COMPLETE, JOB_FAILED},
     },
     registry::View,
@@ -167,7 +168,7 @@ impl Cron<'_> {
         let requeue = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
         let Some(due) = due else { return requeue };
         if self.is_late(due) {
-            let message = format!("Missed scheduled time to start a job: {}", shown(due));
+            let message = format!("Missed scheduled time to start a job: {}", time_text(due));
             self.steps.push(Step::warning(self.object, "MissSchedule", message));
             // Told once.
             self.status.last_schedule_time = Some(Time(due));
@@ -250,7 +251,7 @@ impl Cron<'_> {
         let metadata = template.metadata.as_ref();
         let mut annotations =
             metadata.and_then(|metadata| metadata.annotations.clone()).unwrap_or_default();
-        annotations.insert(SCHEDULED.to_owned(), shown(due));
+        annotations.insert(SCHEDULED.to_owned(), time_text(due));
         json!({"apiVersion": "batch/v1", "kind": "Job",
             "metadata": {"name": name, "namespace": self.object.key.namespace,
                 "labels": metadata.and_then(|metadata| metadata.labels.clone()),
@@ -297,11 +298,6 @@ fn newest(
         }
         span = span.saturating_mul(2);
     }
-}
-
-/// RFC 3339 in whole seconds.
-fn shown(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

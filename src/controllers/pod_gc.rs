@@ -11,6 +11,7 @@ use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
     model::{
         Object, ObjectKey, kind,
+        time::time_text,
         well_known::{DISRUPTION_TARGET, NODE_READY, PART_ANNOTATION},
     },
     registry::View,
@@ -88,7 +89,7 @@ fn orphaned(world: &World<'_>, pod: &Pod<'_>) -> Plan {
     }
     let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": "DeletionByPodGC",
         "message": "PodGC: node no longer exists",
-        "lastTransitionTime": world.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
+        "lastTransitionTime": time_text(world.now)});
     collect(pod, Some(condition))
 }
 

@@ -28,7 +28,7 @@ use crate::{
         queue::{Outcome, Queue},
         replica_set::REPLICA_FAILURE,
     },
-    model::{Kind, Object, ObjectKey, Status, kind},
+    model::{Kind, Object, ObjectKey, Status, kind, time::time_text},
     registry::{DeleteOptions, Part, Registry, View, WriteOptions},
 };
 
@@ -341,7 +341,7 @@ impl Runner {
         if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&owner.key.kind) {
             return;
         }
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = time_text(Timestamp::now());
         let condition = json!({"type": REPLICA_FAILURE, "status": "True", "reason": "FailedCreate",
             "message": why.to_string(), "lastTransitionTime": now});
         let options = WriteOptions::default();

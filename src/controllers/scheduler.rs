@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
-    model::{Object, ObjectKey, kind, well_known::POD_SCHEDULED},
+    model::{Object, ObjectKey, kind, time::time_text, well_known::POD_SCHEDULED},
     registry::View,
 };
 
@@ -238,7 +238,7 @@ fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> St
     let old = pod.condition(POD_SCHEDULED).filter(|condition| condition.status == status);
     let since = old.and_then(|condition| condition.last_transition_time).unwrap_or(now);
     let mut condition =
-        json!({"type": POD_SCHEDULED, "status": status, "lastTransitionTime": stamp(since)});
+        json!({"type": POD_SCHEDULED, "status": status, "lastTransitionTime": time_text(since)});
     if let Some(message) = message {
         condition["reason"] = "Unschedulable".into();
         condition["message"] = message.into();
@@ -262,10 +262,6 @@ fn set_condition(document: &mut Value, condition: Value) {
     conditions.retain(|other| other["type"] != condition["type"]);
     conditions.push(condition);
     document["status"]["conditions"] = conditions.into();
-}
-
-fn stamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod status;
+pub mod time;
 pub mod well_known;
 pub mod wording;
 

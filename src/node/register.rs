@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     model::{
         ObjectKey, Status, kind,
+        time::{micro_time_text, time_text},
         well_known::{BETA_ARCH_LABEL, BETA_OS_LABEL, HOSTNAME_LABEL, NODE_READY, ZONE_LABEL},
     },
     node::{NodeOptions, Size, capacity, parse},
@@ -64,7 +65,7 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
         };
         (object.metadata.uid.clone(), view.get(&key).is_none())
     };
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+    let now = micro_time_text(Timestamp::now());
     if is_new {
         registry.clear(&key).await?;
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]);
@@ -111,7 +112,7 @@ fn architecture() -> &'static str {
 }
 
 fn status(node: &NodeOptions, now: Timestamp) -> Value {
-    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = time_text(now);
     let Size { cpu, memory, pods } = &node.size;
     let resources = json!({"cpu": cpu.to_string(), "memory": memory.to_string(), "pods": pods.to_string(),
         "ephemeral-storage": STORAGE});

@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use crate::{
     model::{
         Kind, Object, ObjectKey, Status, kind, object,
+        time::time_text,
         well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
     },
     registry::{
         Registry, alloc, strategy,
-        write::{decoded, holds_on, parsed, timestamp},
+        write::{decoded, holds_on, parsed},
     },
     store::{Expect, Revision, Write},
 };
@@ -137,7 +138,7 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
     if !old.is_terminating() || old.metadata.deletion_grace_period_seconds != Some(grace) {
         let grace_period = SignedDuration::from_secs(grace);
         let end = Timestamp::now().checked_add(grace_period).unwrap_or(Timestamp::MAX);
-        metadata["deletionTimestamp"] = timestamp(end).into();
+        metadata["deletionTimestamp"] = time_text(end).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
     match finalizers(old, options.propagation) {

@@ -9,7 +9,10 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, canonical, conversion, kind, object, patch::Wanted},
+    model::{
+        Kind, Object, ObjectKey, Status, canonical, conversion, kind, object, patch::Wanted,
+        time::time_text,
+    },
     registry::{
         FieldValidation, Registry, View, alloc,
         strategy::{self, Admitted, Context},
@@ -106,7 +109,7 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let now = Timestamp::now();
-        let stamp = timestamp(now);
+        let stamp = time_text(now);
         own_metadata_on_create(key, document, &stamp);
         canonical::canonicalise(key.kind.stored(), document);
         for _attempt in 0..ATTEMPTS_MAX {
@@ -190,7 +193,7 @@ impl Registry {
                 return Ok(Written { object: decoded(key, old.revision, value)?, warnings });
             }
             let claims = if gone { &[] } else { claims.as_slice() };
-            let mut writes = alloc::writes(&view, key, &old_claims, claims, &timestamp(now));
+            let mut writes = alloc::writes(&view, key, &old_claims, claims, &time_text(now));
             writes.push(Write {
                 key: key.to_store_key().into(),
                 expect: Expect::At(Revision(old.revision)),
@@ -295,11 +298,6 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
         store::Error::Closed => Status::unavailable("the server is shutting down"),
         _ => Status::internal(error.to_string()),
     }
-}
-
-/// RFC 3339 in whole seconds, as `metav1.Time` is written.
-pub(crate) fn timestamp(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// Parses an object of the cache, which this process wrote.

@@ -16,8 +16,9 @@ use serde_json::{Map, Value};
 use crate::{
     api::protobuf::wire::{Fields, Malformed, Wire},
     model::{
-        Status, canonical,
+        Status,
         fields::{self, EMBEDDED, Field, Form, Message, Presence, Shape},
+        time::{micro_time_text, time_text},
     },
 };
 
@@ -160,8 +161,8 @@ fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>
         (Form::Bool, Wire::Number(number)) => (number != 0).into(),
         (Form::Text, Wire::Bytes(text)) => string(text).into(),
         (Form::Bytes, Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
-        (Form::Time, Wire::Bytes(bytes)) => return time(bytes, canonical::seconds, name),
-        (Form::MicroTime, Wire::Bytes(bytes)) => return time(bytes, canonical::microseconds, name),
+        (Form::Time, Wire::Bytes(bytes)) => return time(bytes, time_text, name),
+        (Form::MicroTime, Wire::Bytes(bytes)) => return time(bytes, micro_time_text, name),
         (Form::Quantity, Wire::Bytes(bytes)) => {
             let text = first_text(bytes)?;
             if text.is_empty() { "0".into() } else { text.into() }

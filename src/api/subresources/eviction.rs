@@ -21,6 +21,7 @@ use crate::{
     },
     model::{
         Cause, LabelSelector, Object, ObjectKey, Status, kind,
+        time::time_text,
         well_known::{DISRUPTION_TARGET, POD_READY},
     },
     registry::{DeleteOptions, Part, View, WriteOptions},
@@ -211,7 +212,7 @@ fn refusal(why: String, retry_after_seconds: Option<u32>) -> Status {
 
 /// Tells on the pod why it goes.
 async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = time_text(Timestamp::now());
     let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "lastTransitionTime": now,
         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
     let options = WriteOptions::default();

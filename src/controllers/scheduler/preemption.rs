@@ -17,6 +17,7 @@ use crate::{
     },
     model::{
         LabelSelector, kind,
+        time::time_text,
         well_known::{DISRUPTION_TARGET, PART_ANNOTATION},
     },
     registry::View,
@@ -207,7 +208,7 @@ pub(super) fn evict(world: &World<'_>, victim: &Pod<'_>, preemptor: &Pod<'_>, no
     let mut document = document(victim.object);
     let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": REASON,
         "message": "default-scheduler: preempting to accommodate a higher priority pod",
-        "lastTransitionTime": super::stamp(world.now)});
+        "lastTransitionTime": time_text(world.now)});
     super::set_condition(&mut document, condition);
     let by = &preemptor.object.metadata.uid;
     Step::Chain(vec![
