@@ -19,7 +19,7 @@ use crate::{
         patch::{self, FieldManager, PatchType, Wanted},
         wording,
     },
-    registry::{DeleteOptions, Part, Propagation, WriteOptions},
+    registry::{DeleteOptions, Part, Preconditions, Propagation, WriteOptions},
 };
 
 /// One request about a resource.
@@ -102,42 +102,40 @@ impl Request {
 
     /// What a delete is told, by its body or else its query.
     pub(crate) fn delete_options(&self) -> Result<DeleteOptions, Status> {
-        let body: DeleteBody = if self.body.is_empty() {
-            DeleteBody::default()
-        } else {
-            serde_json::from_value(self.document()?).map_err(|error| {
-                Status::bad_request(format!("DeleteOptions: {}", wording::in_json(&error)))
-            })?
-        };
-        let policy = body.propagation_policy.as_deref().unwrap_or(&self.query.propagation_policy);
-        let mut causes: Vec<_> = [&body.dry_run, &self.query.dry_run]
-            .into_iter()
-            .filter_map(|values| dry_run_cause(values))
-            .collect();
-        let policy = match body.orphan_dependents {
-            Some(true) => Some(Propagation::Orphan),
-            Some(false) => Some(Propagation::Background),
-            None => propagation(policy).unwrap_or_else(|cause| {
-                causes.push(cause);
-                None
-            }),
-        };
-        if !causes.is_empty() {
-            return Err(Status::invalid_options("DeleteOptions", causes));
-        }
-        let preconditions = body.preconditions.unwrap_or_default();
-        let revision =
-            preconditions.resource_version.map(|version| version.parse()).transpose().map_err(
-                |_number| Status::bad_request("preconditions.resourceVersion: not a number"),
-            )?;
-        Ok(DeleteOptions {
-            grace_seconds: body.grace_period_seconds.or(self.query.grace_period_seconds),
-            uid: preconditions.uid,
-            revision,
-            propagation: policy,
-            dry_run: !self.query.dry_run.is_empty() || !body.dry_run.is_empty(),
-        })
+        let body = if self.body.is_empty() { Value::Null } else { self.document()? };
+        delete_options(body, &self.query)
     }
+}
+
+/// What a `DeleteOptions` document says, or else the query.
+pub(crate) fn delete_options(document: Value, query: &Query) -> Result<DeleteOptions, Status> {
+    let body: Option<DeleteBody> = serde_json::from_value(document).map_err(|error| {
+        Status::bad_request(format!("DeleteOptions: {}", wording::in_json(&error)))
+    })?;
+    let body = body.unwrap_or_default();
+    let policy = body.propagation_policy.as_deref().unwrap_or(&query.propagation_policy);
+    let mut causes: Vec<_> = [&body.dry_run, &query.dry_run]
+        .into_iter()
+        .filter_map(|values| dry_run_cause(values))
+        .collect();
+    let policy = match body.orphan_dependents {
+        Some(true) => Some(Propagation::Orphan),
+        Some(false) => Some(Propagation::Background),
+        None => propagation(policy).unwrap_or_else(|cause| {
+            causes.push(cause);
+            None
+        }),
+    };
+    if !causes.is_empty() {
+        return Err(Status::invalid_options("DeleteOptions", causes));
+    }
+    let PreconditionsBody { uid, resource_version } = body.preconditions.unwrap_or_default();
+    Ok(DeleteOptions {
+        grace_seconds: body.grace_period_seconds.or(query.grace_period_seconds),
+        preconditions: Preconditions { uid, resource_version },
+        propagation: policy,
+        dry_run: !query.dry_run.is_empty() || !body.dry_run.is_empty(),
+    })
 }
 
 /// A PATCH body and what it is.
@@ -165,13 +163,13 @@ struct DeleteBody {
     grace_period_seconds: Option<i64>,
     propagation_policy: Option<String>,
     orphan_dependents: Option<bool>,
-    preconditions: Option<Preconditions>,
+    preconditions: Option<PreconditionsBody>,
     dry_run: Vec<String>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Preconditions {
+struct PreconditionsBody {
     uid: Option<String>,
     resource_version: Option<String>,
 }

@@ -29,7 +29,7 @@ use crate::{
         replica_set::REPLICA_FAILURE,
     },
     model::{Kind, Object, ObjectKey, Status, kind, time::time_text},
-    registry::{DeleteOptions, Part, Registry, View, WriteOptions},
+    registry::{DeleteOptions, Part, Preconditions, Registry, View, WriteOptions},
 };
 
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
@@ -259,9 +259,8 @@ impl Runner {
                 }
                 Step::Bind(key, document) => self.update(&key, Part::Binding, document).await,
                 Step::Delete { key, uid, propagation } => {
-                    let wanted = uid.clone();
                     let options = DeleteOptions {
-                        uid: Some(wanted),
+                        preconditions: Preconditions::of_uid(uid.as_str()),
                         propagation: Some(propagation),
                         ..DeleteOptions::default()
                     };

@@ -13,7 +13,7 @@ use crate::{
         well_known::{BOUND_PORTS_ANNOTATION, PART_ANNOTATION},
     },
     node::{NodeOptions, parse, status},
-    registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
+    registry::{DeleteOptions, Part as Section, Preconditions, Registry, WriteOptions},
     runtime::PodState,
 };
 
@@ -79,8 +79,8 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
 
 /// Removes a terminating pod, which no kubelet will do.
 async fn end(registry: &Registry, pod: &Object) -> Result<(), Status> {
-    let uid = Some(pod.metadata.uid.clone());
-    let now = DeleteOptions { grace_seconds: Some(0), uid, ..DeleteOptions::default() };
+    let preconditions = Preconditions::of_uid(pod.metadata.uid.as_str());
+    let now = DeleteOptions { grace_seconds: Some(0), preconditions, ..DeleteOptions::default() };
     match registry.delete(&pod.key, &now).await {
         Err(status) if status.code != 404 => Err(status),
         _ => Ok(()),

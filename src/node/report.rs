@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::{
     model::{Object, ObjectKey, Status, well_known::BOUND_PORTS_ANNOTATION},
     node::{NodeOptions, parse, ports::port_name, references::Missing, status},
-    registry::{DeleteOptions, Part as Section, Registry, WriteOptions, until_written},
+    registry::{
+        DeleteOptions, Part as Section, Preconditions, Registry, WriteOptions, until_written,
+    },
     runtime::{PodSpec, PodState},
 };
 
@@ -27,8 +29,8 @@ pub(crate) const OVERDUE: Reason = Reason {
 
 /// Removes the object of a pod that has ended.
 pub(crate) async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
-    let options =
-        DeleteOptions { grace_seconds: Some(0), uid: Some(uid.to_owned()), ..<_>::default() };
+    let preconditions = Preconditions::of_uid(uid);
+    let options = DeleteOptions { grace_seconds: Some(0), preconditions, ..<_>::default() };
     let removed = until_written(key, || async {
         match registry.get(key) {
             Ok(pod) if pod.metadata.uid == uid => registry.delete(key, &options).await.map(drop),

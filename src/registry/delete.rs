@@ -12,7 +12,7 @@ use crate::{
         well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
     },
     registry::{
-        Registry, alloc, strategy,
+        Preconditions, Registry, alloc, strategy,
         write::{decoded, holds_on, parsed},
     },
     store::{Expect, Revision, Write},
@@ -35,10 +35,8 @@ pub enum Propagation {
 pub struct DeleteOptions {
     /// Seconds until the end; `None` for the kind's default.
     pub grace_seconds: Option<i64>,
-    /// Only an object with this uid.
-    pub uid: Option<String>,
-    /// Only an object at this revision.
-    pub revision: Option<u64>,
+    /// Which object is meant.
+    pub preconditions: Preconditions,
     /// What becomes of dependents; `None` leaves it to an earlier wish, else to the kind.
     pub propagation: Option<Propagation>,
     /// Do everything but store it.
@@ -70,7 +68,7 @@ impl Registry {
                 return Err(Status::forbidden(key, why));
             }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
-            check_preconditions(key, &old, options)?;
+            options.preconditions.check_delete(key, &old)?;
             let mut document = parsed(&old)?;
             let default_grace = rules.grace_seconds(key.kind, &document);
             mark(&mut document, &old, options, default_grace);
@@ -97,32 +95,6 @@ impl Registry {
         }
         Err(Status::conflict(key, "too many other writers; please try again"))
     }
-}
-
-fn check_preconditions(
-    key: &ObjectKey,
-    old: &Object,
-    options: &DeleteOptions,
-) -> Result<(), Status> {
-    if let Some(uid) = &options.uid
-        && *uid != old.metadata.uid
-    {
-        let text = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old.metadata.uid
-        );
-        return Err(Status::conflict(key, &text));
-    }
-    if let Some(revision) = options.revision
-        && revision != old.revision
-    {
-        let text = format!(
-            "Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {}",
-            old.revision
-        );
-        return Err(Status::conflict(key, &text));
-    }
-    Ok(())
 }
 
 /// Writes the wish to delete into the document. A second wish may shorten the grace period, never lengthen it.

@@ -10,6 +10,7 @@ mod decode;
 mod delete;
 mod label_index;
 mod past;
+mod preconditions;
 mod record;
 mod retry;
 mod strategy;
@@ -33,6 +34,7 @@ pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
+pub use preconditions::Preconditions;
 pub use record::Note;
 pub use retry::until_written;
 pub(crate) use strategy::{

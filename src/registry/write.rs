@@ -14,7 +14,7 @@ use crate::{
         time::time_text,
     },
     registry::{
-        FieldValidation, Registry, View, alloc,
+        FieldValidation, Preconditions, Registry, View, alloc,
         strategy::{self, Admitted, Context},
     },
     store::{self, Expect, Revision, Write},
@@ -362,14 +362,8 @@ fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
 
 fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Result<(), Status> {
     let metadata = &document["metadata"];
-    if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty())
-        && uid != old.metadata.uid
-    {
-        let text = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old.metadata.uid
-        );
-        return Err(Status::conflict(key, &text));
+    if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty()) {
+        Preconditions::of_uid(uid).check_update(key, old)?;
     }
     match metadata["resourceVersion"].as_str() {
         None | Some("" | "0") => Ok(()),
