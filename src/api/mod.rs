@@ -9,7 +9,6 @@ mod answer;
 pub mod authentication;
 mod authorization;
 mod bodies;
-pub mod certificates;
 mod decode;
 mod description;
 pub mod discovery;

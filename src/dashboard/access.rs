@@ -17,9 +17,9 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::dashboard::{
-    hosts::{self, Hosts},
-    options::Options,
+use crate::{
+    dashboard::options::Options,
+    http_server::hosts::{self, Hosts},
 };
 
 /// What the answer to an unauthenticated request may use; it holds nothing about the cluster.

@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::authentication::{CREDENTIAL_ID, Caller, jwt::SigningKey},
+    api::authentication::{CREDENTIAL_ID, Caller},
     model::{Kind, Object, ObjectKey, kind},
+    pki::jwt::SigningKey,
     registry::{Registry, View},
 };
 
