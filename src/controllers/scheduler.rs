@@ -128,10 +128,10 @@ fn schedule<'a>(
                 neighbours.add(&name, pod);
             }
         }
-        Err(refusal) => {
+        Err(fit_error) => {
             let scene = Scene { world, nodes, neighbours };
-            let refused = preemption::preempt(&scene, pod, &spec, &refusal);
-            let mut message = refusal.message;
+            let refused = preemption::preempt(&scene, pod, &spec, &fit_error);
+            let mut message = fit_error.message;
             let claim = match refused {
                 Ok(Preemption { node, victims }) => {
                     let evict = |victim| preemption::evict(world, victim, pod, &node);
@@ -163,7 +163,7 @@ fn schedule<'a>(
 }
 
 /// Why a pod fits nowhere.
-struct Refusal {
+struct FitError {
     /// In Kubernetes' words.
     message: String,
     /// Nodes where it would fit if others were not there.
@@ -178,10 +178,10 @@ fn choose(
     spec: &core::PodSpec,
     rules: &Rules,
     nodes: &BTreeMap<String, Node>,
-) -> Result<String, Refusal> {
+) -> Result<String, FitError> {
     if nodes.is_empty() {
         let message = "no nodes available to schedule pods".to_owned();
-        return Err(Refusal { message, soft: BTreeSet::new(), firm: 0 });
+        return Err(FitError { message, soft: BTreeSet::new(), firm: 0 });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let (mut fitting, mut soft) = (Vec::new(), BTreeSet::new());
@@ -211,7 +211,7 @@ fn choose(
         return Ok(best.name.clone());
     }
     let firm = nodes.len() - soft.len();
-    Err(Refusal { message: unavailable(nodes.len(), reasons), soft, firm })
+    Err(FitError { message: unavailable(nodes.len(), reasons), soft, firm })
 }
 
 /// Every reason against a node; the other pods' rules are asked when nothing else speaks against it.

@@ -13,7 +13,7 @@ use crate::{
     controllers::{
         Step, World, document,
         pod::Pod,
-        scheduler::{Refusal, neighbours::Neighbours, node::Node},
+        scheduler::{FitError, neighbours::Neighbours, node::Node},
     },
     model::{
         LabelSelector, kind,
@@ -50,7 +50,7 @@ pub(super) fn preempt<'a>(
     scene: &Scene<'_, 'a>,
     pod: &Pod<'_>,
     spec: &core::PodSpec,
-    refusal: &Refusal,
+    fit_error: &FitError,
 ) -> Result<Preemption<'a>, Helpless> {
     let helpless = |message: String| Helpless { message, waits: false };
     if pod.facts.spec.preemption_policy == "Never" {
@@ -63,18 +63,18 @@ pub(super) fn preempt<'a>(
             && victim.facts.spec.priority < pod.facts.spec.priority
             && condition.is_some_and(|c| c.status == "True" && c.reason == REASON)
     };
-    if refusal.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
+    if fit_error.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
         let message = "not eligible due to a terminating pod on the nominated node.".to_owned();
         return Err(Helpless { message, waits: true });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    if refusal.firm > 0 {
+    if fit_error.firm > 0 {
         let reason = "Preemption is not helpful for scheduling".to_owned();
-        reasons.insert(reason, refusal.firm);
+        reasons.insert(reason, fit_error.firm);
     }
     let budgets = budgets(scene.world.view);
     let mut best: Option<(Harm, Preemption<'a>)> = None;
-    for name in &refusal.soft {
+    for name in &fit_error.soft {
         match victims(scene, pod, spec, name, &budgets) {
             Ok((harm, victims)) => {
                 if best.as_ref().is_none_or(|(least, _)| harm < *least) {

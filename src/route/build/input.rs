@@ -12,7 +12,7 @@ use crate::{
         well_known::{BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, ZONE_LABEL},
     },
     route::{
-        Node, Protocol, ServiceName,
+        NamespacedName, Node, Protocol,
         names::{self, ServiceKind},
     },
 };
@@ -113,7 +113,7 @@ pub(super) struct SliceEndpoint {
     pub(super) node: Option<Arc<str>>,
     pub(super) zone: Option<Arc<str>>,
     /// The pod that `targetRef` names.
-    pub(super) pod: Option<ServiceName>,
+    pub(super) pod: Option<NamespacedName>,
 }
 
 impl Slice {
@@ -152,7 +152,7 @@ impl SliceEndpoint {
             pod: pod.and_then(|target| {
                 let of_target = target.namespace.as_deref().map(Into::into);
                 let namespace = of_target.unwrap_or_else(|| namespace.clone());
-                Some(ServiceName { namespace, name: target.name.as_deref()?.into() })
+                Some(NamespacedName { namespace, name: target.name.as_deref()?.into() })
             }),
         })
     }
