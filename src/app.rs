@@ -11,7 +11,7 @@ mod http;
 pub mod kubeconfig;
 pub mod manifests;
 mod memory;
-mod parts;
+mod mirror_pods;
 pub mod snapshot;
 mod tasks;
 mod traffic;
@@ -268,8 +268,8 @@ impl Cluster {
         noticed: mpsc::Receiver<Notice>,
         tables: watch::Sender<Arc<RouteTable>>,
     ) -> anyhow::Result<()> {
-        let parts = parts::all(&self.options, sockets);
-        let node_options = node::Options { nodes: self.options.nodes.clone(), parts };
+        let mirror_pods = mirror_pods::all(&self.options, sockets);
+        let node_options = node::Options { nodes: self.options.nodes.clone(), mirror_pods };
         let nodes = Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
         nodes.register().await.context("cannot register the nodes")?;
         self.tasks.begin_stage();

@@ -19,7 +19,7 @@ use crate::{
         patch::{self, FieldManager, PatchType, Wanted},
         wording,
     },
-    registry::{DeleteOptions, Part, Preconditions, Propagation, WriteOptions},
+    registry::{DeleteOptions, Preconditions, Propagation, Subresource, WriteOptions},
 };
 
 /// One request about a resource.
@@ -145,14 +145,14 @@ pub(crate) struct Patch<'a> {
     force: bool,
 }
 
-/// Who writes which part.
-pub(crate) fn manager(name: &str, part: Part) -> FieldManager<'_> {
-    let subresource = match part {
-        Part::Main => "",
-        Part::Status => "status",
-        Part::EphemeralContainers => "ephemeralcontainers",
-        Part::Finalizers => "finalize",
-        Part::Binding => "binding",
+/// Who writes through which subresource, for `metadata.managedFields`.
+pub(crate) fn manager(name: &str, subresource: Subresource) -> FieldManager<'_> {
+    let subresource = match subresource {
+        Subresource::None => "",
+        Subresource::Status => "status",
+        Subresource::EphemeralContainers => "ephemeralcontainers",
+        Subresource::Finalize => "finalize",
+        Subresource::Binding => "binding",
     };
     FieldManager { name, subresource, now: Timestamp::now() }
 }

@@ -24,7 +24,7 @@ use crate::{
         kind,
         patch::{PatchType, Wanted},
     },
-    registry::{Part, ROUTED},
+    registry::{ROUTED, Subresource},
 };
 
 /// How often a server-side apply starts anew because the object came or went meanwhile.
@@ -38,8 +38,8 @@ pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response,
         (&Method::GET, None) => list(api, request).await,
         (&Method::GET, Some(_)) => get(api, request).await,
         (&Method::POST, None) => create(api, request).await,
-        (&Method::PUT, Some(_)) => replace(api, request, Part::Main).await,
-        (&Method::PATCH, Some(_)) => apply_patch(api, request, Part::Main).await,
+        (&Method::PUT, Some(_)) => replace(api, request, Subresource::None).await,
+        (&Method::PATCH, Some(_)) => apply_patch(api, request, Subresource::None).await,
         (&Method::DELETE, Some(_)) => delete(api, request).await,
         (&Method::DELETE, None) if kind.namespaced || request.target.namespace.is_none() => {
             delete_collection(api, request).await
@@ -85,14 +85,19 @@ async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
         Some(namespace) => namespace,
     };
     let name = request.manager();
-    let wanted = Wanted::updated(document, manager(&name, Part::Main)).with_duplicates(duplicates);
+    let wanted =
+        Wanted::updated(document, manager(&name, Subresource::None)).with_duplicates(duplicates);
     let options = request.write_options()?;
     let written = api.registry.create(kind, namespace, wanted, &options).await?;
     api.answer_write(written, form, StatusCode::CREATED).await
 }
 
 /// PUT of an object or its status.
-pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<Response, Status> {
+pub(crate) async fn replace(
+    api: &Api,
+    request: &Request,
+    subresource: Subresource,
+) -> Result<Response, Status> {
     let form = request.form()?;
     let options = request.write_options()?;
     let key = request.target.key()?;
@@ -105,8 +110,8 @@ pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<
     let name = request.manager();
     let written = api
         .registry
-        .modify(&key, part, &options, |_| {
-            let wanted = Wanted::updated(document.clone(), manager(&name, part));
+        .modify(&key, subresource, &options, |_| {
+            let wanted = Wanted::updated(document.clone(), manager(&name, subresource));
             Ok(wanted.with_duplicates(duplicates.clone()))
         })
         .await?;
@@ -117,26 +122,27 @@ pub(crate) async fn replace(api: &Api, request: &Request, part: Part) -> Result<
 pub(crate) async fn apply_patch(
     api: &Api,
     request: &Request,
-    part: Part,
+    subresource: Subresource,
 ) -> Result<Response, Status> {
     let form = request.form()?;
     let options = request.write_options()?;
     let key = request.target.key()?;
     let patch = request.patch()?;
     let name = request.manager();
-    let may_create = patch.kind == PatchType::Apply && part == Part::Main;
+    let may_create = patch.kind == PatchType::Apply && subresource == Subresource::None;
     for _attempt in 0..ATTEMPTS_MAX {
         if may_create && api.registry.view().get(&key).is_none() {
-            let wanted = request.patched(&patch, None, manager(&name, part))?;
+            let wanted = request.patched(&patch, None, manager(&name, subresource))?;
             match api.registry.create(key.kind, &key.namespace, wanted, &options).await {
                 // Somebody else was faster: merge with what there is now.
                 Err(status) if status.reason == "AlreadyExists" => {}
                 written => return api.answer_write(written?, form, StatusCode::CREATED).await,
             }
         }
-        let change =
-            |old: &Object| request.patched(&patch, Some(&parsed(old)?), manager(&name, part));
-        match api.registry.modify(&key, part, &options, change).await {
+        let change = |old: &Object| {
+            request.patched(&patch, Some(&parsed(old)?), manager(&name, subresource))
+        };
+        match api.registry.modify(&key, subresource, &options, change).await {
             Err(status) if may_create && status.reason == "NotFound" => {}
             written => return api.answer_write(written?, form, StatusCode::OK).await,
         }

@@ -12,7 +12,7 @@ use crate::{
         Kind, Object, ObjectKey, Status, kind,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
-    registry::{DeleteOptions, Part, Registry, WriteOptions},
+    registry::{DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
 /// Offsets of well-known Services in the service range.
@@ -109,7 +109,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
             document["metadata"]["finalizers"] = json!([]);
             Ok(document)
         };
-        let freed = registry.modify(&key, Part::Main, &WriteOptions::default(), free).await;
+        let freed = registry.modify(&key, Subresource::None, &WriteOptions::default(), free).await;
         freed.context("cannot free ServiceCIDR kubernetes")?;
         let deleted = registry.delete(&key, &DeleteOptions::default()).await;
         deleted.context("cannot replace ServiceCIDR kubernetes")?;
@@ -126,7 +126,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
         }
         Ok(document)
     };
-    let written = registry.modify(&key, Part::Status, &WriteOptions::default(), ready).await;
+    let written = registry.modify(&key, Subresource::Status, &WriteOptions::default(), ready).await;
     written.map(drop).context("cannot write the status of ServiceCIDR kubernetes")
 }
 
@@ -238,7 +238,7 @@ async fn put(
         return create(registry, kind, namespace, document).await;
     }
     registry
-        .update(&key, Part::Main, document, &WriteOptions::default())
+        .update(&key, Subresource::None, document, &WriteOptions::default())
         .await
         .map(drop)
         .with_context(|| format!("cannot update {} {name}", kind.kind))

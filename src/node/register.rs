@@ -10,7 +10,7 @@ use crate::{
         well_known::{BETA_ARCH_LABEL, BETA_OS_LABEL, HOSTNAME_LABEL, NODE_READY, ZONE_LABEL},
     },
     node::{NodeOptions, Size, capacity, parse},
-    registry::{Part, Registry, WriteOptions},
+    registry::{Registry, Subresource, WriteOptions},
 };
 
 /// The Kubernetes version whose behaviour is served, which `kubectl get nodes` shows.
@@ -32,7 +32,7 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
         registry.create(&kind::NODE, "", document, &options).await?;
     } else {
         registry
-            .modify(&key, Part::Main, &options, |object| {
+            .modify(&key, Subresource::None, &options, |object| {
                 let mut document: Value = parse(object)?;
                 for (label, value) in labels.as_object().into_iter().flatten() {
                     document["metadata"]["labels"][label] = value.clone();
@@ -42,7 +42,7 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
             .await?;
     }
     registry
-        .modify(&key, Part::Status, &options, |object| {
+        .modify(&key, Subresource::Status, &options, |object| {
             let mut document: Value = parse(object)?;
             let mut wanted = status(node, Timestamp::now());
             capacity::keep_additions(&document["status"], &mut wanted);
@@ -75,7 +75,7 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
         return Ok(());
     }
     registry
-        .modify(&key, Part::Main, &options, |object| {
+        .modify(&key, Subresource::None, &options, |object| {
             let mut document: Value = parse(object)?;
             document["spec"]["renewTime"] = now.as_str().into();
             Ok(document)

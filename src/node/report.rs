@@ -9,9 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     model::{Object, ObjectKey, Status, well_known::BOUND_PORTS_ANNOTATION},
     node::{NodeOptions, parse, ports::port_name, references::Missing, status},
-    registry::{
-        DeleteOptions, Part as Section, Preconditions, Registry, WriteOptions, until_written,
-    },
+    registry::{DeleteOptions, Preconditions, Registry, Subresource, WriteOptions, until_written},
     runtime::{PodSpec, PodState},
 };
 
@@ -66,7 +64,7 @@ pub(crate) async fn tell_end(
         }
         Ok(document)
     };
-    let told = until_written(key, || registry.modify(key, Section::Status, &options, ended));
+    let told = until_written(key, || registry.modify(key, Subresource::Status, &options, ended));
     if let Err(status) = told.await
         && status.code != 404
     {
@@ -92,7 +90,7 @@ pub(crate) async fn write_held(
         document["status"] = json!(status::held(&typed, node, missing, Timestamp::now()));
         Ok(document)
     };
-    registry.modify(key, Section::Status, &WriteOptions::default(), held).await.map(|_| ())
+    registry.modify(key, Subresource::Status, &WriteOptions::default(), held).await.map(|_| ())
 }
 
 /// Tells how a pod is, once.
@@ -113,7 +111,7 @@ pub(crate) async fn write_status(
     let object = registry.get(key)?;
     if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
         registry
-            .modify(key, Section::Main, &options, |pod| {
+            .modify(key, Subresource::None, &options, |pod| {
                 own(pod)?;
                 let mut document: Value = parse(pod)?;
                 match &wanted {
@@ -132,7 +130,7 @@ pub(crate) async fn write_status(
             .await?;
     }
     registry
-        .modify(key, Section::Status, &options, |pod| {
+        .modify(key, Subresource::Status, &options, |pod| {
             own(pod)?;
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;

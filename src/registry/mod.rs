@@ -44,7 +44,7 @@ pub(crate) use strategy::{
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;
-pub use write::{Part, WriteOptions, Written};
+pub use write::{Subresource, WriteOptions, Written};
 
 /// What the registry must know about the cluster.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     model::{ObjectKey, Status, kind, time::time_text},
-    registry::{Part, Registry, WriteOptions, retry::until_written, write::parsed},
+    registry::{Registry, Subresource, WriteOptions, retry::until_written, write::parsed},
 };
 
 /// An Event to be recorded.
@@ -204,7 +204,7 @@ impl Registry {
             document["message"] = message.into();
             Ok(document)
         };
-        self.modify(key, Part::Main, &WriteOptions::default(), again).await.map(|_| ())
+        self.modify(key, Subresource::None, &WriteOptions::default(), again).await.map(|_| ())
     }
 }
 

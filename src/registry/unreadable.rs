@@ -103,7 +103,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::registry::{EventKind, Part, WriteOptions};
+    use crate::registry::{EventKind, Subresource, WriteOptions};
 
     async fn running() -> (Arc<Registry>, JoinSet<()>) {
         let registry = Registry::for_tests().await;
@@ -148,7 +148,8 @@ mod tests {
             let read = registry.get(&key).unwrap_err();
             assert_eq!((read.code, read.reason), (500, "StorageReadError"));
             assert!(read.message.contains("kubectl delete"), "{}", read.message);
-            let update = registry.update(&key, Part::Main, document(), &options).await.unwrap_err();
+            let update =
+                registry.update(&key, Subresource::None, document(), &options).await.unwrap_err();
             assert_eq!(update.reason, "StorageReadError");
             let create = registry.create(&kind::CONFIG_MAP, "default", document(), &options).await;
             assert_eq!(create.unwrap_err().reason, "AlreadyExists");

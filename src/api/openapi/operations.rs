@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
-        discovery::{Subresource, subresources, verbs},
+        discovery::{SubresourceEntry, subresources, verbs},
         openapi::schemas,
     },
     model::{
@@ -141,10 +141,10 @@ fn operation(
     path: &str,
     method: &'static str,
     action: &'static str,
-    subresource: Option<Subresource>,
+    subresource: Option<SubresourceEntry>,
 ) -> Operation {
     let about = match subresource {
-        Some(Subresource { kind: Some(about), .. }) => about,
+        Some(SubresourceEntry { kind: Some(about), .. }) => about,
         _ => (kind.group, kind.version, kind.kind),
     };
     let is_log = subresource.is_some_and(|subresource| subresource.name == "log");
@@ -207,7 +207,7 @@ fn operation(
 }
 
 /// The end of the operation ids of a subresource.
-fn suffix(subresource: Subresource) -> &'static str {
+fn suffix(subresource: SubresourceEntry) -> &'static str {
     match subresource.name {
         "attach" => "Attach",
         "binding" => "Binding",

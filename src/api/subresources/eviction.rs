@@ -24,7 +24,7 @@ use crate::{
         time::time_text,
         well_known::{DISRUPTION_TARGET, POD_READY},
     },
-    registry::{Part, View, WriteOptions},
+    registry::{Subresource, View, WriteOptions},
 };
 
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -98,7 +98,7 @@ async fn grant(
     let options = WriteOptions { dry_run, ..WriteOptions::default() };
     let taken = api
         .registry
-        .modify(budget, Part::Status, &options, |object| {
+        .modify(budget, Subresource::Status, &options, |object| {
             let mut document = parsed(object)?;
             let budget: PodDisruptionBudget =
                 object.parse().map_err(|_damaged| Status::internal("the budget is damaged"))?;
@@ -182,7 +182,7 @@ async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
     let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "lastTransitionTime": now,
         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
     let options = WriteOptions::default();
-    let told = api.registry.modify(key, Part::Status, &options, |pod| {
+    let told = api.registry.modify(key, Subresource::Status, &options, |pod| {
         let mut document = parsed(pod)?;
         let conditions = &mut document["status"]["conditions"];
         match conditions.as_array_mut() {

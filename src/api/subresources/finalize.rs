@@ -11,7 +11,7 @@ use crate::{
         request::{Request, manager},
     },
     model::{Status, patch::Wanted},
-    registry::Part,
+    registry::Subresource,
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -22,7 +22,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let name = request.manager();
     let written = api
         .registry
-        .modify(&key, Part::Finalizers, &options, |old| {
+        .modify(&key, Subresource::Finalize, &options, |old| {
             let mut namespace = parsed(old)?;
             namespace["spec"]["finalizers"] = document["spec"]["finalizers"].clone();
             for identity in ["name", "uid", "resourceVersion"] {
@@ -30,7 +30,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
                     namespace["metadata"][identity] = value.clone();
                 }
             }
-            Ok(Wanted::updated(namespace, manager(&name, Part::Finalizers)))
+            Ok(Wanted::updated(namespace, manager(&name, Subresource::Finalize)))
         })
         .await?;
     api.answer_write(written, form, StatusCode::OK).await

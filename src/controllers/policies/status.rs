@@ -10,7 +10,7 @@ use crate::{
     controllers::policies::COMPONENT,
     model::{Object, Status, well_known::POLICY_READY},
     policy::library::{Library, OnFailure, Report},
-    registry::{Note, Part, Registry, WriteOptions, until_written},
+    registry::{Note, Registry, Subresource, WriteOptions, until_written},
 };
 
 /// What is to be said.
@@ -67,7 +67,7 @@ impl Statement {
             "Services that name it use round robin"
         };
         let options = WriteOptions::default();
-        let written = registry.modify(&object.key, Part::Status, &options, |current| {
+        let written = registry.modify(&object.key, Subresource::Status, &options, |current| {
             if current.metadata.uid != object.metadata.uid {
                 return Err(Status::not_found(&object.key));
             }

@@ -11,7 +11,7 @@ use k8s_openapi::{
 use crate::{
     model::{self, Cause, well_known::JOB_NAME_LABEL},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             container_validation::Place,
@@ -79,7 +79,7 @@ fn generate_selector(spec: &mut JobSpec, name: &str, uid: &str) {
 fn validate(new: &Job, old: Option<&Job>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             for (field, count) in [
                 ("active", status.active),
@@ -289,7 +289,7 @@ mod tests {
             "spec": {"template": {"spec": {"restartPolicy": "Never",
                 "containers": [{"name": "a", "image": "a:1"}]}}}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let base = old.map_or(base, checks::shown);
         let mut new: Job = object(merged(base, change));
         default(&mut new, old, &context);

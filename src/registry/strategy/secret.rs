@@ -100,14 +100,14 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, merged, object, options},
     };
 
     fn admit(change: &Value, old: Option<&Secret>) -> (Vec<String>, Secret) {
         let base = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: Secret = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{
     model::{Cause, kind, well_known::SERVICE_CIDR_READY},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, address,
             checks::{IMMUTABLE, shown},
@@ -31,7 +31,7 @@ fn ranges(object: &ServiceCIDR) -> &[String] {
 
 fn validate(new: &ServiceCIDR, old: Option<&ServiceCIDR>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     let ranges_now = ranges(new);
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let make = |ranges: &Value| -> ServiceCIDR {
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
                 "metadata": {"name": "a"}, "spec": {"cidrs": ranges}}))
