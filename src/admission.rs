@@ -50,8 +50,8 @@ pub struct Admission {
 struct State {
     next: u64,
     /// Oldest first.
-    seats: BTreeMap<u64, Arc<Seat>>,
-    /// How many seats each bounded source has.
+    connections: BTreeMap<u64, Arc<Connection>>,
+    /// How many connections each bounded source has.
     sources: BTreeMap<IpAddr, usize>,
 }
 
@@ -60,7 +60,7 @@ type Rank = (bool, u64);
 
 /// What the owner of a connection and the admission share.
 #[derive(Debug)]
-struct Seat {
+struct Connection {
     source: Option<IpAddr>,
     /// When the last progress was, or the connection began: in microseconds of the admission.
     since: AtomicU64,
@@ -75,7 +75,7 @@ struct Seat {
 #[derive(Debug)]
 pub struct Place {
     id: u64,
-    seat: Arc<Seat>,
+    connection: Arc<Connection>,
     admission: Arc<Admission>,
 }
 
@@ -102,25 +102,25 @@ impl Admission {
         let mut state = self.state.lock();
         let of_source = source.and_then(|source| state.sources.get(&source)).copied().unwrap_or(0);
         if of_source >= self.bounds.per_source {
-            state.evict(now, |seat| seat.source == source)?;
+            state.evict(now, |connection| connection.source == source)?;
         }
-        if state.seats.len() >= self.bounds.total {
+        if state.connections.len() >= self.bounds.total {
             state.evict(now, |_any| true)?;
         }
         let id = state.next;
         state.next += 1;
-        let seat = Arc::new(Seat {
+        let connection = Arc::new(Connection {
             source,
             since: AtomicU64::new(now),
             started: AtomicBool::new(false),
             works: AtomicUsize::new(0),
             lost: CancellationToken::new(),
         });
-        state.seats.insert(id, seat.clone());
+        state.connections.insert(id, connection.clone());
         if let Some(source) = source {
             *state.sources.entry(source).or_default() += 1;
         }
-        Some(Arc::new(Place { id, seat, admission: self.clone() }))
+        Some(Arc::new(Place { id, connection, admission: self.clone() }))
     }
 
     /// Takes the place of one without progress in any of these, where it is not places that are scarce; `false` while
@@ -137,7 +137,7 @@ impl Admission {
     }
 }
 
-impl Seat {
+impl Connection {
     /// Who loses its place first has the lowest rank; `None` while something is done for the client.
     fn rank(&self, now: u64) -> Option<Rank> {
         let since = self.since.load(Ordering::Relaxed);
@@ -149,21 +149,21 @@ impl Seat {
 
 impl State {
     /// Takes the place of the one that loses it first; `None` when something is done for all of them.
-    fn evict(&mut self, now: u64, may: impl Fn(&Seat) -> bool) -> Option<()> {
+    fn evict(&mut self, now: u64, may: impl Fn(&Connection) -> bool) -> Option<()> {
         let (_, id) = self.lowest(now, may)?;
         self.remove(id)?.lost.cancel();
         Some(())
     }
 
     /// The rank and id of the one that loses its place first.
-    fn lowest(&self, now: u64, may: impl Fn(&Seat) -> bool) -> Option<(Rank, u64)> {
-        let seats = self.seats.iter().filter(|(_, seat)| may(seat));
-        seats.filter_map(|(id, seat)| Some((seat.rank(now)?, *id))).min()
+    fn lowest(&self, now: u64, may: impl Fn(&Connection) -> bool) -> Option<(Rank, u64)> {
+        let connections = self.connections.iter().filter(|(_, connection)| may(connection));
+        connections.filter_map(|(id, connection)| Some((connection.rank(now)?, *id))).min()
     }
 
-    fn remove(&mut self, id: u64) -> Option<Arc<Seat>> {
-        let seat = self.seats.remove(&id)?;
-        if let Some(source) = seat.source
+    fn remove(&mut self, id: u64) -> Option<Arc<Connection>> {
+        let connection = self.connections.remove(&id)?;
+        if let Some(source) = connection.source
             && let Some(count) = self.sources.get_mut(&source)
         {
             *count = count.saturating_sub(1);
@@ -171,26 +171,26 @@ impl State {
                 self.sources.remove(&source);
             }
         }
-        Some(seat)
+        Some(connection)
     }
 }
 
 impl Place {
     /// Something was done for the client, now.
     pub fn progress(&self) {
-        self.seat.since.store(self.admission.now(), Ordering::Relaxed);
-        self.seat.started.store(true, Ordering::Relaxed);
+        self.connection.since.store(self.admission.now(), Ordering::Relaxed);
+        self.connection.started.store(true, Ordering::Relaxed);
     }
 
     /// Begins to do something for the client.
     pub fn work(self: &Arc<Self>) -> Work {
-        self.seat.works.fetch_add(1, Ordering::Relaxed);
+        self.connection.works.fetch_add(1, Ordering::Relaxed);
         Work(self.clone())
     }
 
     /// Waits until the place was given to another: the connection must be closed.
     pub async fn lost(&self) {
-        self.seat.lost.cancelled().await;
+        self.connection.lost.cancelled().await;
     }
 }
 
@@ -203,7 +203,7 @@ impl Drop for Place {
 impl Drop for Work {
     fn drop(&mut self) {
         self.0.progress();
-        self.0.seat.works.fetch_sub(1, Ordering::Relaxed);
+        self.0.connection.works.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -260,7 +260,7 @@ mod tests {
         places.push(another());
         assert_eq!(lost(&places), [0, 1, 2, 3, 5]);
         drop(places);
-        assert!(admission.state.lock().seats.is_empty());
+        assert!(admission.state.lock().connections.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ mod http;
 pub mod kubeconfig;
 pub mod manifests;
 mod memory;
-mod parts;
+mod mirror_pods;
 pub mod snapshot;
 mod tasks;
 mod traffic;
@@ -25,17 +25,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{
-        authentication::{
-            account_tokens::secret_token, jwt::SigningKey, static_tokens::StaticTokens,
-        },
-        certificates::{self, Authority},
-    },
+    api::authentication::{account_tokens::secret_token, static_tokens::StaticTokens},
     app::{bind::Sockets, data::Elsewhere, kubeconfig::Entry, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
     descriptors::Budget,
     node::{self, Nodes},
+    pki::{certificates::Authority, jwt::SigningKey},
     policy::library::{InstanceKey, Library},
     proxy::{self, Proxy, Question, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
@@ -272,8 +268,8 @@ impl Cluster {
         noticed: mpsc::Receiver<Notice>,
         tables: watch::Sender<Arc<RouteTable>>,
     ) -> anyhow::Result<()> {
-        let parts = parts::all(&self.options, sockets);
-        let node_options = node::Options { nodes: self.options.nodes.clone(), parts };
+        let mirror_pods = mirror_pods::all(&self.options, sockets);
+        let node_options = node::Options { nodes: self.options.nodes.clone(), mirror_pods };
         let nodes = Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
         nodes.register().await.context("cannot register the nodes")?;
         self.tasks.begin_stage();
@@ -375,8 +371,8 @@ impl Cluster {
         let options = &self.options;
         let entry = Entry {
             name: options.context.clone(),
-            cluster: certificates::kubeconfig_cluster(&api, self.authority.certificate()),
-            user: certificates::kubeconfig_user(&self.authority.administrator()?),
+            cluster: kubeconfig::cluster(&api, self.authority.certificate()),
+            user: kubeconfig::user(&self.authority.administrator()?),
         };
         let current = kubeconfig::merge(&options.kubeconfig, &entry, options.switch_context)
             .await

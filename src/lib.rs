@@ -32,6 +32,8 @@ pub mod admission;
 
 pub mod http_server;
 
+pub mod pki;
+
 pub mod model;
 
 pub mod store;

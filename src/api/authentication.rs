@@ -5,7 +5,6 @@
 
 pub mod account_tokens;
 pub(crate) mod impersonation;
-pub mod jwt;
 pub mod static_tokens;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -120,4 +119,22 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         headers.get(header::AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+
+    use super::*;
+    use crate::pki::certificates::Authority;
+
+    #[test]
+    fn the_administrators_certificate_names_the_administrator() {
+        let directory = tempfile::tempdir().unwrap();
+        let administrator = Authority::open(directory.path()).unwrap().administrator().unwrap();
+        let der = CertificateDer::from_pem_slice(administrator.certificate.as_bytes()).unwrap();
+        let caller = Caller::from_certificate(&der).unwrap();
+        assert_eq!(&*caller.name, "kubernetes-admin");
+        assert_eq!(*caller.groups, ["system:masters", AUTHENTICATED]);
+    }
 }

@@ -3,7 +3,10 @@
 
 use http::Method;
 
-use crate::{api::Caller, api::authentication::UNAUTHENTICATED, model::Status};
+use crate::{
+    api::authentication::{Caller, UNAUTHENTICATED},
+    model::Status,
+};
 
 /// What somebody wants to do (Kubernetes' `authorizer.Attributes`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,9 +10,11 @@ use crate::{
     api::{
         authorization::{Attributes, Resource, To},
         forms,
-        request::{PROXY, Query, Target},
+        parameters::Parameters,
+        query::Query,
+        target::{PROXY, Target},
     },
-    model::Status,
+    model::{Status, kind},
 };
 
 /// Programs that people look through (`isPrettyPrint` of kube-apiserver).
@@ -76,7 +78,7 @@ impl Description {
 
     /// The target of a request that needs one.
     pub(crate) fn target(&self) -> Result<&Target, Status> {
-        self.target.as_ref().ok_or_else(|| crate::api::not_served(&self.path))
+        self.target.as_ref().ok_or_else(|| not_served(&self.path))
     }
 
     /// Whether the answer goes on as long as the client likes.
@@ -104,48 +106,20 @@ impl Description {
     }
 }
 
+/// The answer about a path that leads nowhere, which names an API group that is not here.
+fn not_served(path: &str) -> Status {
+    let mut status = Status::no_such_path();
+    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
+    if let Some(group) = group.filter(|group| kind::KINDS.iter().all(|kind| kind.group != *group)) {
+        let text = format!("{}: Snowglobe does not serve the API group {group}", status.message);
+        status.message = text;
+    }
+    status
+}
+
 /// A part of a path as text. What is no UTF-8 stays as it was sent: it names nothing.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
-}
-
-/// Query parameters, names and values decoded, in the order in which they were sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parameters(Vec<(String, String)>);
-
-impl Parameters {
-    pub(crate) fn of(query: &str) -> Self {
-        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
-    }
-
-    /// All values of a parameter.
-    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
-    }
-
-    /// Its first value, which counts.
-    pub(crate) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
-        self.all(name).next()
-    }
-
-    /// A boolean: all is true but `false` and `0`, as with kube-apiserver.
-    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
-        self.first(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
-    }
-
-    /// A number.
-    ///
-    /// # Errors
-    /// 400 in the words of Go's `strconv`.
-    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
-        let Some(text) = self.first(name) else { return Ok(None) };
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        let wrong = if is_number { "value out of range" } else { "invalid syntax" };
-        text.parse().map(Some).map_err(|_number| {
-            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {wrong}"))
-        })
-    }
 }
 
 /// Whether a text is a duration as Go writes it: `1h15m30.918s`, `-5ms`, `0`. The error is Go's sentence about it.
@@ -245,19 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_and_durations() {
-        let number = |text: &str| {
-            let found = Parameters::of(&format!("limit={text}")).number("limit");
-            found.map_err(|status| status.message)
-        };
-        assert_eq!(number("-5"), Ok(Some(-5)));
-        let refused = |text: &str, why: &str| {
-            let expected = format!("strconv.ParseInt: parsing {text:?}: {why}");
-            assert_eq!(number(text), Err(expected));
-        };
-        refused("", "invalid syntax");
-        refused("1.5", "invalid syntax");
-        refused("9223372036854775808", "value out of range");
+    fn durations() {
         for right in ["0", "32s", "1h15m30.918s", "-5ms", "+.5h", "3us"] {
             assert_eq!(check_duration(right), Ok(()), "{right}");
         }

@@ -45,7 +45,7 @@ const GROUP_ORDER: &[&str] = &[
 
 /// One subresource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subresource {
+pub struct SubresourceEntry {
     /// Name in the URL.
     pub name: &'static str,
     /// Group, version and kind of its documents; `None` is the parent's.
@@ -54,44 +54,51 @@ pub struct Subresource {
     pub verbs: &'static [&'static str],
 }
 
-const BINDING: Subresource =
-    Subresource { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
-const EVICTION: Subresource =
-    Subresource { name: "eviction", kind: Some(("policy", "v1", "Eviction")), verbs: &["create"] };
-const EPHEMERAL_CONTAINERS: Subresource =
-    Subresource { name: "ephemeralcontainers", kind: None, verbs: &["get", "patch", "update"] };
-const FINALIZE: Subresource = Subresource { name: "finalize", kind: None, verbs: &["update"] };
-const ATTACH: Subresource = stream("attach", "PodAttachOptions");
-const EXEC: Subresource = stream("exec", "PodExecOptions");
-const PORT_FORWARD: Subresource = stream("portforward", "PodPortForwardOptions");
-const LOG: Subresource = Subresource { name: "log", kind: None, verbs: &["get"] };
-const TOKEN: Subresource = Subresource {
+const BINDING: SubresourceEntry =
+    SubresourceEntry { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
+const EVICTION: SubresourceEntry = SubresourceEntry {
+    name: "eviction",
+    kind: Some(("policy", "v1", "Eviction")),
+    verbs: &["create"],
+};
+const EPHEMERAL_CONTAINERS: SubresourceEntry = SubresourceEntry {
+    name: "ephemeralcontainers",
+    kind: None,
+    verbs: &["get", "patch", "update"],
+};
+const FINALIZE: SubresourceEntry =
+    SubresourceEntry { name: "finalize", kind: None, verbs: &["update"] };
+const ATTACH: SubresourceEntry = stream("attach", "PodAttachOptions");
+const EXEC: SubresourceEntry = stream("exec", "PodExecOptions");
+const PORT_FORWARD: SubresourceEntry = stream("portforward", "PodPortForwardOptions");
+const LOG: SubresourceEntry = SubresourceEntry { name: "log", kind: None, verbs: &["get"] };
+const TOKEN: SubresourceEntry = SubresourceEntry {
     name: "token",
     kind: Some(("authentication.k8s.io", "v1", "TokenRequest")),
     verbs: &["create"],
 };
-const SCALE: Subresource = Subresource {
+const SCALE: SubresourceEntry = SubresourceEntry {
     name: "scale",
     kind: Some(("autoscaling", "v1", "Scale")),
     verbs: &["get", "patch", "update"],
 };
-const POD_PROXY: Subresource = proxy("PodProxyOptions");
-const SERVICE_PROXY: Subresource = proxy("ServiceProxyOptions");
-const STATUS: Subresource =
-    Subresource { name: "status", kind: None, verbs: &["get", "patch", "update"] };
+const POD_PROXY: SubresourceEntry = proxy("PodProxyOptions");
+const SERVICE_PROXY: SubresourceEntry = proxy("ServiceProxyOptions");
+const STATUS: SubresourceEntry =
+    SubresourceEntry { name: "status", kind: None, verbs: &["get", "patch", "update"] };
 
 /// One whose requests become a stream.
-const fn stream(name: &'static str, options: &'static str) -> Subresource {
-    Subresource { name, kind: Some(("", "v1", options)), verbs: &["create", "get"] }
+const fn stream(name: &'static str, options: &'static str) -> SubresourceEntry {
+    SubresourceEntry { name, kind: Some(("", "v1", options)), verbs: &["create", "get"] }
 }
 
 /// One whose requests go on to a pod, whatever they are.
-const fn proxy(options: &'static str) -> Subresource {
+const fn proxy(options: &'static str) -> SubresourceEntry {
     let verbs = &["create", "delete", "get", "patch", "update"];
-    Subresource { name: "proxy", kind: Some(("", "v1", options)), verbs }
+    SubresourceEntry { name: "proxy", kind: Some(("", "v1", options)), verbs }
 }
 
-impl Subresource {
+impl SubresourceEntry {
     /// Whether its requests become a stream, of no particular type.
     pub fn is_stream(&self) -> bool {
         matches!(self.name, "attach" | "exec" | "portforward") || self.is_proxy()
@@ -104,7 +111,7 @@ impl Subresource {
 }
 
 /// The subresources of a kind, by name.
-pub fn subresources(kind: &Kind) -> Vec<Subresource> {
+pub fn subresources(kind: &Kind) -> Vec<SubresourceEntry> {
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
     let is_account = kind.group.is_empty() && kind.kind == "ServiceAccount";
     [

@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
+        answer::in_form,
         discovery::{self, Form},
         forms, openapi,
-        resources::in_form,
     },
     model::Status,
 };

@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     api::{
-        Api, Caller,
-        authentication::impersonation::impersonated,
+        Api,
+        authentication::{Caller, impersonation::impersonated},
         authorization::{Attributes, Resource, To, authorize},
         bodies::Encoding,
         description::Description,

@@ -14,7 +14,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 
 use crate::{
-    api::{Api, description::Parameters},
+    api::{Api, parameters::Parameters},
     model::Status,
 };
 

@@ -5,10 +5,11 @@
 //! about the server's health, lie behind [`gate`]: who asks, whether they may, how many at once. Nothing here decides what an
 //! object means: defaults and validation are the registry's, behaviour is the controllers'.
 
+mod answer;
 pub mod authentication;
 mod authorization;
 mod bodies;
-pub mod certificates;
+mod decode;
 mod description;
 pub mod discovery;
 mod documents;
@@ -20,15 +21,19 @@ mod lists;
 pub mod openapi;
 mod pages;
 pub mod panics;
+mod parameters;
 mod pieces;
 mod pretty;
 pub mod protobuf;
+mod query;
 mod request;
 mod resources;
 mod reviews;
+mod selectors;
 mod snapshot;
 mod subresources;
 pub mod table;
+mod target;
 pub mod tls;
 mod watch;
 
@@ -49,16 +54,17 @@ use tokio::sync::{Semaphore, watch as channel};
 use tokio_util::sync::CancellationToken;
 use tower::util::MapRequest;
 
+use self::{
+    authentication::{Authenticator, Caller},
+    bodies::Bodies,
+    description::Description,
+    gate::InFlight,
+    subresources::proxy::Backends,
+};
 use crate::{
-    api::{
-        authentication::Authenticator, bodies::Bodies, description::Description, gate::InFlight,
-        subresources::proxy::Backends,
-    },
     model::{Status, kind},
     registry::Registry,
 };
-
-pub use authentication::Caller;
 
 /// As kube-apiserver warns since 1.33.
 const ENDPOINTS_DEPRECATED: &str =
@@ -175,17 +181,6 @@ fn without_slash_at_the_end(mut request: HttpRequest) -> HttpRequest {
     request
 }
 
-/// The answer about a path that leads nowhere, which names an API group that is not here.
-fn not_served(path: &str) -> Status {
-    let mut status = Status::no_such_path();
-    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
-    if let Some(group) = group.filter(|group| kind::KINDS.iter().all(|kind| kind.group != *group)) {
-        let text = format!("{}: Snowglobe does not serve the API group {group}", status.message);
-        status.message = text;
-    }
-    status
-}
-
 async fn metrics(State(api): State<Arc<Api>>) -> String {
     (api.metrics)()
 }
@@ -212,16 +207,19 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
         let request = HttpRequest::from_parts(parts, body);
         return subresources::proxy::serve(&api, &target, &description.proxied, request).await;
     }
-    let request = resources::Request {
+    let request = request::Request {
         method: parts.method,
         target,
         query: description.query()?,
         headers: parts.headers,
         body: whole(body).await?,
     };
-    let mut response = resources::serve(&api, &request).await?;
+    let mut response = match &request.target.subresource {
+        Some(subresource) => subresources::serve(&api, &request, subresource).await?,
+        None => resources::serve(&api, &request).await?,
+    };
     if *request.target.kind == kind::ENDPOINTS {
-        resources::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
+        answer::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
     }
     Ok(response)
 }

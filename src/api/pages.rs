@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{Api, request::Target, resources::Request},
+    api::{Api, request::Request, target::Target},
     model::Status,
     registry::View,
 };

@@ -1,523 +1,175 @@
-//! What a request about a resource asks for: the target that its path names, and its query parameters by their meaning.
-//! Both are read from the request's [description](crate::api::description).
+//! One request about a resource, and what its headers, query and body say together.
 
-use std::time::Duration;
-
+use axum::body::Bytes;
+use http::{HeaderMap, Method, header};
+use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::description::Parameters,
-    model::{Cause, FieldSelector, Kind, LabelSelector, ObjectKey, Status, kind},
-    registry::{FieldValidation, Propagation, WriteOptions},
+    api::{
+        decode::{content_type, document_of, parsed_of},
+        forms::Form,
+        query::{Query, dry_run_cause, propagation},
+        target::Target,
+    },
+    model::{
+        Status,
+        duplicates::Parsed,
+        patch::{self, FieldManager, PatchType, Wanted},
+        wording,
+    },
+    registry::{DeleteOptions, Preconditions, Propagation, Subresource, WriteOptions},
 };
 
-/// The subresource whose paths go on.
-pub(crate) const PROXY: &str = "proxy";
-
-/// The resource that a path names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
-    pub(crate) kind: &'static Kind,
-    /// Absent for cluster-scoped kinds and for lists over all namespaces.
-    pub(crate) namespace: Option<String>,
-    pub(crate) name: Option<String>,
-    pub(crate) subresource: Option<String>,
+/// One request about a resource.
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) target: Target,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
-impl Target {
-    /// Reads the segments of `/api/v1/...` and `/apis/GROUP/VERSION/...`; `None` when they name nothing that is served.
-    pub(crate) fn of(segments: &[&str]) -> Option<Self> {
-        let (group, version, rest) = match segments {
-            ["api", version, rest @ ..] => ("", *version, rest),
-            ["apis", group, version, rest @ ..] => (*group, *version, rest),
-            _ => return None,
-        };
-        let (namespace, rest) = match rest {
-            ["namespaces", _, "status" | "finalize"] if group.is_empty() => (None, rest),
-            ["namespaces", namespace, inner @ ..] if !inner.is_empty() => {
-                (Some((*namespace).to_owned()), inner)
-            }
-            _ => (None, rest),
-        };
-        let kind = kind::by_path(group, version, rest.first()?)?;
-        let text = |index: usize| rest.get(index).map(|part| (*part).to_owned());
-        let (name, subresource) = (text(1), text(2));
-        let misplaced = if kind.namespaced {
-            namespace.is_none() && name.is_some()
-        } else {
-            namespace.is_some()
-        };
-        // What comes after is a path of its own.
-        let proxied = subresource.as_deref() == Some(PROXY);
-        let empty = rest.iter().take(3).any(|part| part.is_empty());
-        let served = !misplaced && !empty && (proxied || rest.len() <= 3);
-        served.then_some(Self { kind, namespace, name, subresource })
+impl Request {
+    /// The form of the answer, if that is one object.
+    pub(crate) fn form(&self) -> Result<Form, Status> {
+        Form::of_object(&self.headers, &self.query.include_object)
     }
 
-    /// The key of the one named object.
-    pub(crate) fn key(&self) -> Result<ObjectKey, Status> {
-        let name = self.name.clone().ok_or_else(Status::method_not_allowed)?;
-        Ok(ObjectKey::new(self.kind, self.namespace.clone().unwrap_or_default(), name))
-    }
-}
-
-/// Query parameters of resource requests.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Query {
-    pub(crate) label_selector: String,
-    pub(crate) field_selector: String,
-    pub(crate) watch: bool,
-    pub(crate) resource_version: String,
-    pub(crate) resource_version_match: String,
-    pub(crate) limit: Option<i64>,
-    pub(crate) r#continue: String,
-    pub(crate) timeout_seconds: Option<i64>,
-    pub(crate) allow_watch_bookmarks: bool,
-    pub(crate) send_initial_events: Option<bool>,
-    pub(crate) dry_run: Vec<String>,
-    pub(crate) field_manager: String,
-    pub(crate) field_validation: String,
-    pub(crate) force: Option<bool>,
-    pub(crate) grace_period_seconds: Option<i64>,
-    pub(crate) propagation_policy: String,
-    pub(crate) include_object: String,
-    pub(crate) follow: bool,
-    pub(crate) tail_lines: Option<i64>,
-    pub(crate) since_seconds: Option<i64>,
-    pub(crate) since_time: String,
-    pub(crate) timestamps: bool,
-    pub(crate) limit_bytes: Option<i64>,
-}
-
-impl Query {
-    /// Reads those that a request with this verb has; others may hold anything.
-    ///
-    /// # Errors
-    /// 400 for what is no number and should be one.
-    pub(crate) fn of(parameters: &Parameters, verb: &str) -> Result<Self, Status> {
-        let text = |name| parameters.first(name).unwrap_or_default().to_owned();
-        let is_set = |name| parameters.flag(name).unwrap_or_default();
-        let number = |so: bool, name| if so { parameters.number(name) } else { Ok(None) };
-        let deletes = matches!(verb, "delete" | "deletecollection");
-        let lists = matches!(verb, "list" | "watch" | "deletecollection");
-        let gets = verb == "get";
-        Ok(Self {
-            label_selector: text("labelSelector"),
-            field_selector: text("fieldSelector"),
-            watch: is_set("watch"),
-            resource_version: text("resourceVersion"),
-            resource_version_match: text("resourceVersionMatch"),
-            limit: number(lists, "limit")?,
-            r#continue: text("continue"),
-            timeout_seconds: number(lists, "timeoutSeconds")?,
-            allow_watch_bookmarks: is_set("allowWatchBookmarks"),
-            send_initial_events: parameters.flag("sendInitialEvents"),
-            dry_run: parameters.all("dryRun").map(str::to_owned).collect(),
-            field_manager: text("fieldManager"),
-            field_validation: text("fieldValidation"),
-            force: parameters.flag("force"),
-            grace_period_seconds: number(deletes, "gracePeriodSeconds")?,
-            propagation_policy: text("propagationPolicy"),
-            include_object: text("includeObject"),
-            follow: is_set("follow"),
-            tail_lines: number(gets, "tailLines")?,
-            since_seconds: number(gets, "sinceSeconds")?,
-            since_time: text("sinceTime"),
-            timestamps: is_set("timestamps"),
-            limit_bytes: number(gets, "limitBytes")?,
+    /// What a write is told.
+    pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
+        self.query.write_options(match self.method {
+            Method::POST => "CreateOptions",
+            Method::PUT => "UpdateOptions",
+            Method::PATCH => "PatchOptions",
+            _ => "DeleteOptions",
         })
     }
 
-    /// The selectors of a list or watch, checked against what the kind supports.
-    pub(crate) fn selectors(&self, kind: &'static Kind) -> Result<Selectors, Status> {
-        let labels = LabelSelector::parse(&self.label_selector).map_err(Status::bad_request)?;
-        let fields = FieldSelector::parse(&self.field_selector).map_err(Status::bad_request)?;
-        for field in fields.paths() {
-            if field_path(kind, field).is_none() {
-                return Err(Status::bad_request(not_selectable(kind, field)));
-            }
+    /// The body as a document.
+    pub(crate) fn document(&self) -> Result<Value, Status> {
+        document_of(&self.headers, &self.body)
+    }
+
+    /// The body as a document, and what a strict client minds about it.
+    pub(crate) fn parsed(&self) -> Result<Parsed, Status> {
+        parsed_of(&self.headers, &self.body)
+    }
+
+    /// The kind of a PATCH, checked against the query.
+    pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
+        let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
+        let force = self.query.force;
+        patch::check_options(kind, &self.query.field_manager, force)?;
+        Ok(Patch { kind, body: &self.body, force: force == Some(true) })
+    }
+
+    /// What a patch makes out of the old document.
+    pub(crate) fn patched<'a>(
+        &self,
+        patch: &Patch<'_>,
+        old: Option<&Value>,
+        manager: FieldManager<'a>,
+    ) -> Result<Wanted<'a>, Status> {
+        let kind = self.target.kind;
+        if patch.kind == PatchType::Apply {
+            let Parsed { value: config, duplicates } = patch::decode_apply(patch.body)?;
+            let wanted = patch::apply(kind, old, &config, &manager, patch.force)?;
+            return Ok(wanted.with_duplicates(duplicates));
         }
-        Ok(Selectors { kind: Some(kind), labels, fields })
-    }
-
-    /// Whether the parameters of a list (or watch) about revisions fit together, by kube-apiserver's rules and words
-    /// (`ValidateListOptions`).
-    pub(crate) fn check_versions(&self) -> Result<(), Status> {
-        const MATCH: &str = "resourceVersionMatch";
-        const INITIAL: &str = "sendInitialEvents";
-        let watching = self.watch;
-        let (asked, initial) =
-            (self.resource_version_match.as_str(), self.send_initial_events.is_some());
-        let mut causes = Vec::new();
-        let mut forbid = |so, field, detail: &str| {
-            if so {
-                causes.push(Cause::forbidden(field, detail));
-            }
-        };
-        forbid(
-            watching && initial && asked != "NotOlderThan",
-            MATCH,
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        );
-        forbid(
-            watching && !initial && !asked.is_empty(),
-            MATCH,
-            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-        );
-        forbid(
-            !watching && !asked.is_empty() && self.resource_version.is_empty(),
-            MATCH,
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        );
-        forbid(
-            !asked.is_empty() && !self.r#continue.is_empty(),
-            MATCH,
-            "resourceVersionMatch is forbidden when continue is provided",
-        );
-        forbid(
-            !watching && asked == "Exact" && self.resource_version == "0",
-            MATCH,
-            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-        );
-        forbid(!watching && initial, INITIAL, "sendInitialEvents is forbidden for list");
-        let supported: &[&str] =
-            if watching { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
-        if !asked.is_empty() && !supported.contains(&asked) {
-            causes.push(Cause::not_supported(MATCH, asked, supported));
+        let Parsed { value, mut duplicates } = patch::decode_patch(patch.body)?;
+        if patch.kind == PatchType::Json {
+            // As kube-apiserver, which reads the operations as a type of their own.
+            duplicates.iter_mut().for_each(|line| line.insert_str(0, "json patch "));
         }
-        if causes.is_empty() { Ok(()) } else { Err(Status::invalid_options("ListOptions", causes)) }
+        let document = patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), value)?;
+        Ok(Wanted::updated(document, manager).with_duplicates(duplicates))
     }
 
-    /// `resourceVersion` as a number; `None` when any will do.
-    pub(crate) fn version(&self) -> Result<Option<u64>, Status> {
-        match self.resource_version.as_str() {
-            "" | "0" => Ok(None),
-            text => text.parse().map(Some).map_err(|_number| {
-                Status::bad_request(format!(
-                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
-                     strconv.ParseUint: parsing {text:?}: invalid syntax"
-                ))
-            }),
+    fn content_type(&self) -> &str {
+        content_type(&self.headers)
+    }
+
+    /// Who is written into `metadata.managedFields`: the query parameter, else the first word of the user agent.
+    pub(crate) fn manager(&self) -> String {
+        if !self.query.field_manager.is_empty() {
+            return self.query.field_manager.clone();
         }
+        let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        agent.and_then(|text| text.split('/').next()).unwrap_or("unknown").to_owned()
     }
 
-    /// The revision that a list must show; `None` for any that is new enough. Besides what says so, a list in pages
-    /// that names a revision is meant exactly.
-    pub(crate) fn exact_version(&self) -> Result<Option<u64>, Status> {
-        let paged = self.limit_of_page().is_some();
-        match self.resource_version_match.as_str() {
-            "Exact" => self.version(),
-            "" if paged => self.version(),
-            _ => Ok(None),
-        }
-    }
-
-    /// How many objects a page of a list holds; `None` for all.
-    pub(crate) fn limit_of_page(&self) -> Option<usize> {
-        let limit = self.limit.filter(|limit| *limit > 0)?;
-        Some(usize::try_from(limit).unwrap_or(usize::MAX))
-    }
-
-    /// How long a watch lasts; `None` for as long as the server likes. A time that is over ends it at once, as with
-    /// kube-apiserver.
-    pub(crate) fn lasting(&self) -> Option<Duration> {
-        let seconds = self.timeout_seconds.filter(|seconds| *seconds != 0)?;
-        Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-    }
-
-    /// What a write of an object is told; `options` is what Kubernetes calls these parameters: `CreateOptions`, ...
-    ///
-    /// # Errors
-    /// 422 for values that are not known.
-    pub(crate) fn write_options(&self, options: &str) -> Result<WriteOptions, Status> {
-        let mut causes = Vec::from_iter(dry_run_cause(&self.dry_run));
-        let field_validation = match self.field_validation.as_str() {
-            "" | "Warn" => FieldValidation::Warn,
-            "Strict" => FieldValidation::Strict,
-            "Ignore" => FieldValidation::Ignore,
-            other => {
-                let supported = ["", "Ignore", "Strict", "Warn"];
-                causes.push(Cause::not_supported("fieldValidation", other, &supported));
-                FieldValidation::Warn
-            }
-        };
-        if causes.is_empty() {
-            return Ok(WriteOptions { dry_run: !self.dry_run.is_empty(), field_validation });
-        }
-        Err(Status::invalid_options(options, causes))
+    /// What a delete is told, by its body or else its query.
+    pub(crate) fn delete_options(&self) -> Result<DeleteOptions, Status> {
+        let body = if self.body.is_empty() { Value::Null } else { self.document()? };
+        delete_options(body, &self.query)
     }
 }
 
-/// What is wrong with the values of `dryRun`, in the query or in DeleteOptions.
-pub(crate) fn dry_run_cause(values: &[String]) -> Option<Cause> {
-    let known = values.iter().all(|value| value == "All");
-    (!known).then(|| Cause::not_supported("dryRun", values, &["All"]))
+/// What a `DeleteOptions` document says, or else the query.
+pub(crate) fn delete_options(document: Value, query: &Query) -> Result<DeleteOptions, Status> {
+    let body: Option<DeleteBody> = serde_json::from_value(document).map_err(|error| {
+        Status::bad_request(format!("DeleteOptions: {}", wording::in_json(&error)))
+    })?;
+    let body = body.unwrap_or_default();
+    let policy = body.propagation_policy.as_deref().unwrap_or(&query.propagation_policy);
+    let mut causes: Vec<_> = [&body.dry_run, &query.dry_run]
+        .into_iter()
+        .filter_map(|values| dry_run_cause(values))
+        .collect();
+    let policy = match body.orphan_dependents {
+        Some(true) => Some(Propagation::Orphan),
+        Some(false) => Some(Propagation::Background),
+        None => propagation(policy).unwrap_or_else(|cause| {
+            causes.push(cause);
+            None
+        }),
+    };
+    if !causes.is_empty() {
+        return Err(Status::invalid_options("DeleteOptions", causes));
+    }
+    let PreconditionsBody { uid, resource_version } = body.preconditions.unwrap_or_default();
+    Ok(DeleteOptions {
+        grace_seconds: body.grace_period_seconds.or(query.grace_period_seconds),
+        preconditions: Preconditions { uid, resource_version },
+        propagation: policy,
+        dry_run: !query.dry_run.is_empty() || !body.dry_run.is_empty(),
+    })
 }
 
-/// `propagationPolicy` as a query parameter or in DeleteOptions.
-pub(crate) fn propagation(text: &str) -> Result<Option<Propagation>, Cause> {
-    match text {
-        "" => Ok(None),
-        "Background" => Ok(Some(Propagation::Background)),
-        "Foreground" => Ok(Some(Propagation::Foreground)),
-        "Orphan" => Ok(Some(Propagation::Orphan)),
-        other => {
-            let supported = ["Foreground", "Background", "Orphan", "nil"];
-            Err(Cause::not_supported("propagationPolicy", other, &supported))
-        }
-    }
+/// A PATCH body and what it is.
+pub(crate) struct Patch<'a> {
+    pub(crate) kind: PatchType,
+    body: &'a [u8],
+    force: bool,
 }
 
-/// Label and field selectors of one request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Selectors {
-    kind: Option<&'static Kind>,
-    labels: LabelSelector,
-    fields: FieldSelector,
+/// Who writes through which subresource, for `metadata.managedFields`.
+pub(crate) fn manager(name: &str, subresource: Subresource) -> FieldManager<'_> {
+    let subresource = match subresource {
+        Subresource::None => "",
+        Subresource::Status => "status",
+        Subresource::EphemeralContainers => "ephemeralcontainers",
+        Subresource::Finalize => "finalize",
+        Subresource::Binding => "binding",
+    };
+    FieldManager { name, subresource, now: Timestamp::now() }
 }
 
-impl Selectors {
-    /// Whether everything matches.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.labels.is_empty() && self.fields.is_empty()
-    }
-
-    pub(crate) fn matches(&self, object: &crate::model::Object) -> bool {
-        if !self.labels.matches(&object.metadata.labels) {
-            return false;
-        }
-        if self.fields.is_empty() {
-            return true;
-        }
-        let is_metadata = |field: &str| field.starts_with("metadata.name");
-        let document: Value = match self.fields.paths().all(is_metadata) {
-            true => Value::Null,
-            false => object.parse().unwrap_or_default(),
-        };
-        self.fields.matches(|field| match field {
-            "metadata.name" => object.key.name.as_str().into(),
-            "metadata.namespace" => object.key.namespace.as_str().into(),
-            field => {
-                let paths = self.kind.and_then(|kind| field_path(kind, field)).unwrap_or(field);
-                let at = |path: &str| path.split('.').fold(&document, |value, part| &value[part]);
-                let is_set = |value: &&Value| !value.is_null() && **value != "";
-                match paths.split('|').map(at).find(is_set) {
-                    Some(Value::String(text)) => text.clone().into(),
-                    Some(other) => other.to_string().into(),
-                    None => empty_value(field).into(),
-                }
-            }
-        })
-    }
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct DeleteBody {
+    grace_period_seconds: Option<i64>,
+    propagation_policy: Option<String>,
+    orphan_dependents: Option<bool>,
+    preconditions: Option<PreconditionsBody>,
+    dry_run: Vec<String>,
 }
 
-/// What stands for a field that the document leaves out.
-fn empty_value(field: &str) -> &'static str {
-    match field {
-        "spec.unschedulable" | "spec.hostNetwork" => "false",
-        "status.successful" | "status.replicas" => "0",
-        _ => "",
-    }
-}
-
-/// Where the stored document has what a field selector names; of several places the first that is set. `None` for a
-/// field that Kubernetes does not select this kind by.
-fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
-    let fields = selectable_fields(kind);
-    let has_namespace = kind.namespaced || fields.is_empty();
-    if field == "metadata.name" || (field == "metadata.namespace" && has_namespace) {
-        return Some("");
-    }
-    fields.iter().find(|(name, _)| *name == field).map(|(_, path)| *path)
-}
-
-/// kube-apiserver's words; each kind with fields of its own has its own conversion of them.
-fn not_selectable(kind: &Kind, field: &str) -> String {
-    if kind.kind == "Job" {
-        format!("field label {field:?} not supported for Job")
-    } else if selectable_fields(kind).is_empty() {
-        format!(
-            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
-        )
-    } else {
-        format!("field label not supported: {field}")
-    }
-}
-
-/// A field whose place in the document is its name.
-const fn as_named(name: &'static str) -> (&'static str, &'static str) {
-    (name, name)
-}
-
-/// The fields besides name and namespace, and their places.
-fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
-    match (kind.group, kind.kind) {
-        ("", "Pod") => {
-            const {
-                &[
-                    as_named("spec.nodeName"),
-                    as_named("spec.restartPolicy"),
-                    as_named("spec.schedulerName"),
-                    as_named("spec.serviceAccountName"),
-                    as_named("spec.hostNetwork"),
-                    as_named("status.phase"),
-                    as_named("status.podIP"),
-                    as_named("status.nominatedNodeName"),
-                ]
-            }
-        }
-        ("", "Event") => {
-            const {
-                &[
-                    as_named("involvedObject.kind"),
-                    as_named("involvedObject.namespace"),
-                    as_named("involvedObject.name"),
-                    as_named("involvedObject.uid"),
-                    as_named("involvedObject.apiVersion"),
-                    as_named("involvedObject.resourceVersion"),
-                    as_named("involvedObject.fieldPath"),
-                    as_named("reason"),
-                    as_named("reportingComponent"),
-                    ("source", "source.component|reportingComponent"),
-                    as_named("type"),
-                ]
-            }
-        }
-        ("events.k8s.io", "Event") => &[
-            ("regarding.kind", "involvedObject.kind"),
-            ("regarding.namespace", "involvedObject.namespace"),
-            ("regarding.name", "involvedObject.name"),
-            ("regarding.uid", "involvedObject.uid"),
-            ("regarding.apiVersion", "involvedObject.apiVersion"),
-            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
-            ("regarding.fieldPath", "involvedObject.fieldPath"),
-            ("reason", "reason"),
-            ("reportingController", "reportingComponent"),
-            ("type", "type"),
-        ],
-        ("", "Namespace") => const { &[as_named("status.phase")] },
-        ("", "Node") => const { &[as_named("spec.unschedulable")] },
-        ("", "Secret") => const { &[as_named("type")] },
-        ("", "Service") => const { &[as_named("spec.clusterIP"), as_named("spec.type")] },
-        ("", "ReplicationController") | ("apps", "ReplicaSet") => {
-            const { &[as_named("status.replicas")] }
-        }
-        ("batch", "Job") => &[("status.successful", "status.succeeded")],
-        _ => &[],
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(text: &str) -> Query {
-        let verb = if text.starts_with("watch") { "watch" } else { "list" };
-        Query::of(&Parameters::of(text), verb).unwrap()
-    }
-
-    #[test]
-    fn versions_fit_together_or_are_refused() {
-        let check = |text: &str, expected: Option<&str>| {
-            let query = query(text);
-            let message = query.check_versions().err().map(|status| {
-                assert_eq!((status.code, status.reason), (422, "Invalid"));
-                status.message
-            });
-            let full =
-                expected.map(|text| format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"));
-            assert_eq!(message, full, "{text}");
-        };
-        check("", None);
-        check("resourceVersion=5", None);
-        check("resourceVersion=5&resourceVersionMatch=Exact&limit=2", None);
-        check("resourceVersion=0&resourceVersionMatch=NotOlderThan", None);
-        check("watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", None);
-        check(
-            "resourceVersionMatch=Exact",
-            Some(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-            ),
-        );
-        check(
-            "resourceVersion=0&resourceVersionMatch=Exact",
-            Some(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-            ),
-        );
-        check(
-            "resourceVersion=5&resourceVersionMatch=Exact&continue=x",
-            Some(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden when continue is provided",
-            ),
-        );
-        check(
-            "resourceVersion=5&resourceVersionMatch=Sometimes",
-            Some(
-                "resourceVersionMatch: Unsupported value: \"Sometimes\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
-            ),
-        );
-        check(
-            "sendInitialEvents=true",
-            Some("sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
-        );
-        check(
-            "watch=1&resourceVersion=5&resourceVersionMatch=NotOlderThan",
-            Some(
-                "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ),
-        );
-        check(
-            "watch=1&sendInitialEvents=true",
-            Some(
-                "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ),
-        );
-    }
-
-    #[test]
-    fn exact_versions() {
-        for (text, expected) in [
-            ("resourceVersion=5&resourceVersionMatch=Exact", Some(5)),
-            ("resourceVersion=5&limit=3", Some(5)),
-            ("resourceVersion=0&limit=3", None),
-            ("resourceVersion=5", None),
-            ("resourceVersion=5&resourceVersionMatch=NotOlderThan&limit=3", None),
-        ] {
-            assert_eq!(query(text).exact_version(), Ok(expected), "{text}");
-        }
-        assert!(query("resourceVersion=x&limit=3").exact_version().is_err());
-    }
-
-    #[test]
-    fn paths() {
-        /// Plural, namespace, name, subresource.
-        type Parts<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
-        let check = |path: &str, expected: Option<Parts<'_>>| {
-            let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
-            let target = Target::of(&segments);
-            let found = target.as_ref().map(|t| {
-                (t.kind.plural, t.namespace.as_deref(), t.name.as_deref(), t.subresource.as_deref())
-            });
-            assert_eq!(found, expected, "{path}");
-        };
-        check("/api/v1/pods", Some(("pods", None, None, None)));
-        check("/api/v1/namespaces", Some(("namespaces", None, None, None)));
-        check("/api/v1/namespaces/a", Some(("namespaces", None, Some("a"), None)));
-        check("/api/v1/namespaces/a/status", Some(("namespaces", None, Some("a"), Some("status"))));
-        check("/api/v1/namespaces/a/pods/b/log", Some(("pods", Some("a"), Some("b"), Some("log"))));
-        check(
-            "/apis/apps/v1/namespaces/a/deployments",
-            Some(("deployments", Some("a"), None, None)),
-        );
-        check("/apis/apps/v2/deployments", None);
-        check("/api/v1/pods/b", None);
-        check("/api/v1/namespaces/a/nodes", None);
-        check("/api/v1/nodes/n/x/y", None);
-        check(
-            "/api/v1/namespaces/a/services/b:web/proxy/x//y/",
-            Some(("services", Some("a"), Some("b:web"), Some("proxy"))),
-        );
-        check("/", None);
-    }
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PreconditionsBody {
+    uid: Option<String>,
+    resource_version: Option<String>,
 }

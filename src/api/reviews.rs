@@ -19,12 +19,14 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, Caller,
+        Api,
+        answer::in_form,
+        authentication::Caller,
         authorization::{Attributes, Resource, To, authorize},
+        decode::document_of,
         forms::Form,
-        resources::{document_of, in_form},
     },
-    model::{Cause, Kind, Status, kind::REVIEWS, wording},
+    model::{Cause, Kind, Status, kind::REVIEWS, time::time_text, wording},
 };
 
 /// The review that a request is about.
@@ -60,8 +62,7 @@ pub(crate) fn serve(api: &Api, review: &Review<'_>) -> Result<Response, Status> 
     check_kind(review.kind, &mut document)?;
     let status = review.status(api, &document)?;
     document["status"] = status;
-    document["metadata"]["creationTimestamp"] =
-        Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+    document["metadata"]["creationTimestamp"] = time_text(Timestamp::now()).into();
     in_form(document.to_string().into(), form, StatusCode::CREATED).map(IntoResponse::into_response)
 }
 

@@ -12,9 +12,10 @@ use rustls::{
 
 use crate::{
     admission::Places,
-    api::{authentication::Caller, certificates::Identity},
+    api::authentication::Caller,
     descriptors::{Budget, Purpose},
     http_server::{Limits, Server},
+    pki::certificates::Identity,
 };
 
 /// Connections at once; each costs a TLS session of some 30 KB.

@@ -8,8 +8,11 @@ use serde_json::{Value, json};
 
 use crate::{
     config::Options,
-    model::{Kind, Object, ObjectKey, Status, kind},
-    registry::{DeleteOptions, Part, Registry, WriteOptions},
+    model::{
+        Kind, Object, ObjectKey, Status, kind,
+        well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
+    },
+    registry::{DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
 /// Offsets of well-known Services in the service range.
@@ -106,7 +109,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
             document["metadata"]["finalizers"] = json!([]);
             Ok(document)
         };
-        let freed = registry.modify(&key, Part::Main, &WriteOptions::default(), free).await;
+        let freed = registry.modify(&key, Subresource::None, &WriteOptions::default(), free).await;
         freed.context("cannot free ServiceCIDR kubernetes")?;
         let deleted = registry.delete(&key, &DeleteOptions::default()).await;
         deleted.context("cannot replace ServiceCIDR kubernetes")?;
@@ -117,13 +120,13 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
         let mut document: Value =
             found.parse().map_err(|error| Status::internal(error.to_string()))?;
         if document["status"]["conditions"].is_null() {
-            document["status"]["conditions"] = json!([{"type": "Ready", "status": "True", "reason": "",
+            document["status"]["conditions"] = json!([{"type": NODE_READY, "status": "True", "reason": "",
                 "message": "Kubernetes default Service CIDR is ready",
                 "lastTransitionTime": document["metadata"]["creationTimestamp"]}]);
         }
         Ok(document)
     };
-    let written = registry.modify(&key, Part::Status, &WriteOptions::default(), ready).await;
+    let written = registry.modify(&key, Subresource::Status, &WriteOptions::default(), ready).await;
     written.map(drop).context("cannot write the status of ServiceCIDR kubernetes")
 }
 
@@ -190,14 +193,14 @@ fn api_endpoints(api: SocketAddr) -> (Value, Value) {
         if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
     let port = json!({"name": "https", "port": api.port(), "protocol": "TCP"});
     let slice = json!({
-        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "metadata": {"name": "kubernetes", "labels": {SERVICE_NAME_LABEL: "kubernetes"}},
         "addressType": if api.is_ipv4() { "IPv4" } else { "IPv6" },
         "ports": [port],
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
     });
     let endpoints = json!({
         "metadata": {"name": "kubernetes",
-                     "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+                     "labels": {SKIP_MIRROR_LABEL: "true"}},
         "subsets": [{"addresses": [{"ip": address}], "ports": [port]}],
     });
     (slice, endpoints)
@@ -235,7 +238,7 @@ async fn put(
         return create(registry, kind, namespace, document).await;
     }
     registry
-        .update(&key, Part::Main, document, &WriteOptions::default())
+        .update(&key, Subresource::None, document, &WriteOptions::default())
         .await
         .map(drop)
         .with_context(|| format!("cannot update {} {name}", kind.kind))

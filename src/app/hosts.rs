@@ -1,5 +1,5 @@
 //! Guards the API and metrics ports against other web sites in the user's browser, by the rules of
-//! [`dashboard::hosts`](crate::dashboard::hosts): an unknown `Host` and cross-site writes are refused.
+//! [`http_server::hosts`](crate::http_server::hosts): an unknown `Host` and cross-site writes are refused.
 
 use axum::{
     extract::{Request, State},
@@ -9,7 +9,7 @@ use axum::{
 use http::{Method, header};
 
 use crate::{
-    dashboard::hosts::{self, Hosts},
+    http_server::hosts::{self, Hosts},
     model::Status,
 };
 

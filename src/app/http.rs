@@ -15,11 +15,10 @@ use crate::{
     app::{Cluster, bind::Sockets, hosts},
     dashboard::{
         self,
-        hosts::Hosts,
         views::{EndpointTraffic, RouteTraffic},
     },
     descriptors::Purpose,
-    http_server::{Limits, Server, sending},
+    http_server::{Limits, Server, hosts::Hosts, sending},
     proxy::{Proxy, RouteStats},
     route::RouteTable,
     telemetry::Metrics,

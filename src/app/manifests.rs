@@ -13,7 +13,7 @@ use crate::{
         Kind, ObjectKey, kind,
         patch::{self, FieldManager},
     },
-    registry::{FieldValidation, Part, Registry, WriteOptions},
+    registry::{FieldValidation, Registry, Subresource, WriteOptions},
 };
 
 /// Who owns the fields, in `metadata.managedFields`.
@@ -138,7 +138,7 @@ pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<O
                 old.parse().map_err(|error| crate::model::Status::internal(error.to_string()))?;
             apply(Some(&old))
         };
-        registry.modify(&key, Part::Main, &options, change).await
+        registry.modify(&key, Subresource::None, &options, change).await
     };
     result.with_context(|| place.clone())?;
     Ok(key)

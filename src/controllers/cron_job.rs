@@ -17,6 +17,8 @@ use crate::{
     model::{
         Object, ObjectKey, kind,
         schedule::{self, Schedule},
+        time::time_text,
+        well_known::{JOB_COMPLETE, JOB_FAILED},
     },
     registry::View,
 };
@@ -84,7 +86,8 @@ impl Run<'_> {
     fn ended(&self) -> Option<&str> {
         let mut conditions = self.status.conditions.iter().flatten();
         let end = conditions.find(|condition| {
-            condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
+            condition.status == "True"
+                && matches!(condition.type_.as_str(), JOB_COMPLETE | JOB_FAILED)
         });
         end.map(|condition| condition.type_.as_str())
     }
@@ -138,7 +141,7 @@ impl Cron<'_> {
         let active: Vec<_> =
             active.map(|run| kept(run).unwrap_or_else(|| run.reference())).collect();
         self.status.active = (!active.is_empty()).then_some(active);
-        let succeeded = self.runs.iter().filter(|run| run.ended() == Some("Complete"));
+        let succeeded = self.runs.iter().filter(|run| run.ended() == Some(JOB_COMPLETE));
         let last = succeeded.filter_map(|run| run.status.completion_time.clone()).max();
         if last > self.status.last_successful_time {
             self.status.last_successful_time = last;
@@ -165,7 +168,7 @@ impl Cron<'_> {
         let requeue = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
         let Some(due) = due else { return requeue };
         if self.is_late(due) {
-            let message = format!("Missed scheduled time to start a job: {}", shown(due));
+            let message = format!("Missed scheduled time to start a job: {}", time_text(due));
             self.steps.push(Step::warning(self.object, "MissSchedule", message));
             // Told once.
             self.status.last_schedule_time = Some(Time(due));
@@ -248,7 +251,7 @@ impl Cron<'_> {
         let metadata = template.metadata.as_ref();
         let mut annotations =
             metadata.and_then(|metadata| metadata.annotations.clone()).unwrap_or_default();
-        annotations.insert(SCHEDULED.to_owned(), shown(due));
+        annotations.insert(SCHEDULED.to_owned(), time_text(due));
         json!({"apiVersion": "batch/v1", "kind": "Job",
             "metadata": {"name": name, "namespace": self.object.key.namespace,
                 "labels": metadata.and_then(|metadata| metadata.labels.clone()),
@@ -260,8 +263,8 @@ impl Cron<'_> {
     /// Deletes the oldest ended Jobs beyond the limits.
     fn clean_up(&mut self) {
         for (end, limit) in [
-            ("Complete", self.spec.successful_jobs_history_limit.unwrap_or(3)),
-            ("Failed", self.spec.failed_jobs_history_limit.unwrap_or(1)),
+            (JOB_COMPLETE, self.spec.successful_jobs_history_limit.unwrap_or(3)),
+            (JOB_FAILED, self.spec.failed_jobs_history_limit.unwrap_or(1)),
         ] {
             let ended = |run: &&Run<'_>| run.ended() == Some(end) && !run.object.is_terminating();
             let mut ended: Vec<_> = self.runs.iter().filter(ended).collect();
@@ -295,11 +298,6 @@ fn newest(
         }
         span = span.saturating_mul(2);
     }
-}
-
-/// RFC 3339 in whole seconds.
-fn shown(at: Timestamp) -> String {
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -14,13 +14,11 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Step, document, service::Port, to_value},
-    model::{Object, kind},
+    model::{
+        Object, kind,
+        well_known::{HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL},
+    },
 };
-
-/// Names the Service of a slice.
-pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-/// Names who keeps a slice.
-pub(crate) const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 
 /// What makes an endpoint the same endpoint: addresses, hostname, and the pod behind it.
 pub(crate) type Identity = (Vec<String>, String, String);
@@ -235,11 +233,8 @@ fn port_value(port: &Port) -> Value {
 
 /// Labels of an owner without those that the slices' keeper sets itself.
 pub(crate) fn inherited_labels(owner: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let reserved: BTreeSet<&str> = BTreeSet::from([
-        SERVICE_LABEL,
-        MANAGED_BY_LABEL,
-        crate::controllers::service::HEADLESS_LABEL,
-    ]);
+    let reserved: BTreeSet<&str> =
+        BTreeSet::from([SERVICE_NAME_LABEL, MANAGED_BY_LABEL, HEADLESS_LABEL]);
     let free = owner.iter().filter(|(key, _)| !reserved.contains(key.as_str()));
     free.map(|(key, value)| (key.clone(), value.clone())).collect()
 }

@@ -10,19 +10,23 @@ use k8s_openapi::api::{
 use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World,
-        endpoint_packing::{self, Endpoints, MANAGED_BY_LABEL, SERVICE_LABEL, Template},
+        endpoint_packing::{self, Endpoints, Template},
         itself, ownership,
-        service::{self, Port, TRIGGER_TIME},
+        service::{self, Port},
     },
-    model::{Object, ObjectKey, kind},
+    model::{
+        Object, ObjectKey, kind,
+        well_known::{
+            LAST_APPLIED_ANNOTATION, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL,
+            TRIGGER_TIME_ANNOTATION,
+        },
+    },
     registry::View,
 };
 
 const NAME: &str = "endpointslicemirroring-controller.k8s.io";
-const SKIP_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Endpoints that old leader elections used as a lock.
 const LEADER_ANNOTATION: &str = "control-plane.alpha.kubernetes.io/leader";
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Addresses of one subset that are mirrored (`--mirroring-max-endpoints-per-subset`), and the size of a slice.
 const ADDRESSES_MAX: usize = 1000;
 
@@ -48,7 +52,7 @@ fn endpoints_of_slice(_: &View, slice: &Object) -> Vec<ObjectKey> {
     }
     let key =
         |name: &String| ObjectKey::new(&kind::ENDPOINTS, &*slice.key.namespace, name.as_str());
-    labels.get(SERVICE_LABEL).map(key).into_iter().collect()
+    labels.get(SERVICE_NAME_LABEL).map(key).into_iter().collect()
 }
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
@@ -80,7 +84,7 @@ fn is_mirrored(view: &View, endpoints: &Arc<Object>) -> bool {
     let metadata = &endpoints.metadata;
     let service = ObjectKey { kind: &kind::SERVICE, ..endpoints.key.clone() };
     let has_selector = |service: Service| service.spec.is_some_and(|s| service::has_selector(&s));
-    metadata.labels.get(SKIP_LABEL).is_none_or(|skip| skip != "true")
+    metadata.labels.get(SKIP_MIRROR_LABEL).is_none_or(|skip| skip != "true")
         && !metadata.annotations.contains_key(LEADER_ANNOTATION)
         && view.parse::<Service>(&service).is_some_and(|service| !has_selector(service))
 }
@@ -133,10 +137,11 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
 
 fn template(endpoints: &Object, family: &'static str) -> Template {
     let mut labels = endpoint_packing::inherited_labels(&endpoints.metadata.labels);
-    labels.insert(SERVICE_LABEL.to_owned(), endpoints.key.name.clone());
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), endpoints.key.name.clone());
     labels.insert(MANAGED_BY_LABEL.to_owned(), NAME.to_owned());
     let mut annotations = endpoints.metadata.annotations.clone();
-    annotations.retain(|name, _| name != LAST_APPLIED && name != TRIGGER_TIME);
+    annotations
+        .retain(|name, _| name != LAST_APPLIED_ANNOTATION && name != TRIGGER_TIME_ANNOTATION);
     Template {
         namespace: endpoints.key.namespace.clone(),
         base: format!("{}-", endpoints.key.name),
@@ -181,7 +186,7 @@ subsets:
         let v4 = slices.iter().find(|slice| slice["addressType"] == "IPv4").unwrap();
         assert_eq!(v4["endpoints"].as_array().unwrap().len(), 2);
         assert_eq!(v4["endpoints"][1]["conditions"]["ready"], false);
-        assert_eq!(v4["metadata"]["labels"][SERVICE_LABEL], "db");
+        assert_eq!(v4["metadata"]["labels"][SERVICE_NAME_LABEL], "db");
         assert_eq!(v4["metadata"]["ownerReferences"][0]["kind"], "Endpoints");
         assert_eq!(v4["ports"][0]["name"], "");
     }

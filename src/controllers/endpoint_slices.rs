@@ -12,12 +12,19 @@ use k8s_openapi::api::{
 use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World,
-        endpoint_packing::{self, Endpoints, MANAGED_BY_LABEL, SERVICE_LABEL, Template},
+        endpoint_packing::{self, Endpoints, Template},
         itself, ownership,
         pod::Pod,
-        service::{self, HEADLESS_LABEL, Port, TRIGGER_TIME, ZONE_LABEL},
+        service::{self, Port},
     },
-    model::{Object, ObjectKey, kind, service::is_headless},
+    model::{
+        Object, ObjectKey, kind,
+        service::is_headless,
+        well_known::{
+            HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL, TRIGGER_TIME_ANNOTATION,
+            ZONE_LABEL,
+        },
+    },
     registry::View,
 };
 
@@ -42,7 +49,7 @@ fn service_of_slice(_: &View, slice: &Object) -> Vec<ObjectKey> {
     if labels.get(MANAGED_BY_LABEL).is_none_or(|keeper| keeper != NAME) {
         return Vec::new();
     }
-    let service = labels.get(SERVICE_LABEL);
+    let service = labels.get(SERVICE_NAME_LABEL);
     let key = |name: &String| ObjectKey::new(&kind::SERVICE, &*slice.key.namespace, name.as_str());
     service.map(key).into_iter().collect()
 }
@@ -87,7 +94,7 @@ fn own_slices<'a>(
         *slice.key.kind == kind::ENDPOINT_SLICE
             && !slice.is_terminating()
             && labels.get(MANAGED_BY_LABEL).is_some_and(|keeper| keeper == NAME)
-            && labels.get(SERVICE_LABEL) == Some(&name)
+            && labels.get(SERVICE_NAME_LABEL) == Some(&name)
     })
 }
 
@@ -180,7 +187,7 @@ fn template(
     family: &'static str,
 ) -> Template {
     let mut labels = endpoint_packing::inherited_labels(&object.metadata.labels);
-    labels.insert(SERVICE_LABEL.to_owned(), object.key.name.clone());
+    labels.insert(SERVICE_NAME_LABEL.to_owned(), object.key.name.clone());
     labels.insert(MANAGED_BY_LABEL.to_owned(), NAME.to_owned());
     if is_headless(spec) {
         labels.insert(HEADLESS_LABEL.to_owned(), String::new());
@@ -191,7 +198,10 @@ fn template(
         base: format!("{}-", object.key.name),
         address_type: family,
         labels,
-        annotations: stamp.into_iter().map(|stamp| (TRIGGER_TIME.to_owned(), stamp)).collect(),
+        annotations: stamp
+            .into_iter()
+            .map(|stamp| (TRIGGER_TIME_ANNOTATION.to_owned(), stamp))
+            .collect(),
         owner: ownership::reference(object),
         placeholder: true,
     }

@@ -11,10 +11,14 @@ use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World, document, endpoint_slices, itself,
         pod::Pod,
-        service::{self, HEADLESS_LABEL, Port, TRIGGER_TIME},
+        service::{self, Port},
         to_value,
     },
-    model::{Object, ObjectKey, kind, service::is_headless},
+    model::{
+        Object, ObjectKey, kind,
+        service::is_headless,
+        well_known::{HEADLESS_LABEL, TRIGGER_TIME_ANNOTATION},
+    },
     registry::View,
 };
 
@@ -91,7 +95,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
 
 fn set_annotations(document: &mut serde_json::Value, stamp: Option<String>, truncated: bool) {
     if let Some(stamp) = stamp {
-        document["metadata"]["annotations"][TRIGGER_TIME] = stamp.into();
+        document["metadata"]["annotations"][TRIGGER_TIME_ANNOTATION] = stamp.into();
     }
     if truncated {
         document["metadata"]["annotations"][OVER_CAPACITY] = "truncated".into();

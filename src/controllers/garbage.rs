@@ -6,12 +6,12 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, document,
         ownership::{self, owner_key},
     },
-    model::{Object, ObjectKey, OwnerReference, kind},
+    model::{
+        Object, ObjectKey, OwnerReference, kind,
+        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+    },
     registry::{Propagation, View},
 };
-
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
@@ -43,10 +43,10 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
     if object.is_terminating() {
         let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
-        if has(ORPHAN) {
+        if has(ORPHAN_FINALIZER) {
             return orphan_dependents(world.view, object);
         }
-        if has(FOREGROUND) {
+        if has(FOREGROUND_FINALIZER) {
             return finish_foreground(world.view, object);
         }
         return Plan::nothing();
@@ -59,7 +59,7 @@ fn orphan_dependents(view: &View, owner: &Object) -> Plan {
     let strip = |object| ownership::without_owner(object, uid);
     let dependents: Vec<_> = view.dependents(uid).map(|object| strip(object)).collect();
     let mut steps = Plan::all(dependents).steps;
-    steps.push(without_finalizer(owner, ORPHAN));
+    steps.push(without_finalizer(owner, ORPHAN_FINALIZER));
     steps.into()
 }
 
@@ -72,7 +72,7 @@ fn finish_foreground(view: &View, owner: &Object) -> Plan {
     if view.dependents(uid).any(|object| blocks(object)) {
         return Plan::nothing();
     }
-    vec![without_finalizer(owner, FOREGROUND)].into()
+    vec![without_finalizer(owner, FOREGROUND_FINALIZER)].into()
 }
 
 fn without_finalizer(object: &Object, finalizer: &str) -> Step {
@@ -133,9 +133,9 @@ fn propagation(view: &View, object: &Object, owners: &[Owner]) -> Propagation {
     let mut dependents = view.dependents(&object.metadata.uid);
     if owners.contains(&Owner::Waiting) && dependents.next().is_some() {
         Propagation::Foreground
-    } else if has(ORPHAN) {
+    } else if has(ORPHAN_FINALIZER) {
         Propagation::Orphan
-    } else if has(FOREGROUND) {
+    } else if has(FOREGROUND_FINALIZER) {
         Propagation::Foreground
     } else {
         Propagation::Background
@@ -177,7 +177,11 @@ fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
         None => Owner::Gone,
         Some(found) => {
             let waits = found.is_terminating()
-                && found.metadata.finalizers.iter().any(|finalizer| finalizer == FOREGROUND);
+                && found
+                    .metadata
+                    .finalizers
+                    .iter()
+                    .any(|finalizer| finalizer == FOREGROUND_FINALIZER);
             if waits { Owner::Waiting } else { Owner::Present }
         }
     }
@@ -234,7 +238,9 @@ mod tests {
     fn foreground() {
         let mut cluster = family();
         let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "d");
-        cluster.edit(&key, |document| document["metadata"]["finalizers"] = json!([FOREGROUND]));
+        cluster.edit(&key, |document| {
+            document["metadata"]["finalizers"] = json!([FOREGROUND_FINALIZER])
+        });
         cluster.delete(&key);
         let plan = cluster.plan(&CONTROLLER, &ObjectKey::new(&kind::REPLICA_SET, "default", "r"));
         assert!(matches!(
@@ -250,7 +256,8 @@ mod tests {
     fn orphan() {
         let mut cluster = family();
         let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "d");
-        cluster.edit(&key, |document| document["metadata"]["finalizers"] = json!([ORPHAN]));
+        cluster
+            .edit(&key, |document| document["metadata"]["finalizers"] = json!([ORPHAN_FINALIZER]));
         cluster.delete(&key);
         cluster.settle(&[&CONTROLLER], |_| {});
         assert!(cluster.get(&key).is_null());

@@ -22,7 +22,10 @@ use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World, document, itself, ownership, pod::Pod,
     },
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{
+        LabelSelector, Object, ObjectKey, kind,
+        well_known::{JOB_NAME_LABEL, JOB_SUSPENDED},
+    },
     registry::{Propagation, View},
 };
 
@@ -30,8 +33,6 @@ use tally::Tally;
 
 /// Keeps a pod until it is counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-/// Which Job a pod was made by.
-const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// Jobs that name another controller are left alone.
 const OWN_NAME: &str = "kubernetes.io/job-controller";
 
@@ -49,7 +50,7 @@ fn jobs_of_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
     let mut keys = ownership::managers(view, &kind::JOB, pod);
     if is_tracked(pod) && pod.controller().is_none() {
         // Its Job may be gone and have left it behind.
-        let name = pod.metadata.labels.get(NAME_LABEL);
+        let name = pod.metadata.labels.get(JOB_NAME_LABEL);
         keys.extend(
             name.map(|name| ObjectKey::new(&kind::JOB, &*pod.key.namespace, name.as_str())),
         );
@@ -110,7 +111,7 @@ fn abandoned<'a>(view: &'a View, job: &ObjectKey) -> Vec<&'a Object> {
         }
         None => uid.is_none(),
     };
-    let label = BTreeMap::from([(NAME_LABEL.to_owned(), job.name.clone())]);
+    let label = BTreeMap::from([(JOB_NAME_LABEL.to_owned(), job.name.clone())]);
     let selector = LabelSelector::from_map(&label);
     let pods = view.matching(&kind::POD, &job.namespace, &selector);
     pods.filter(|pod| is_tracked(pod)).filter(was_its).map(AsRef::as_ref).collect()
@@ -211,17 +212,17 @@ impl Work<'_> {
 
     /// While a Job is suspended, its clock stands still.
     fn note_suspension(&mut self, suspended: bool) {
-        let noted = self.condition("Suspended").is_some_and(|c| c.status == "True");
+        let noted = self.condition(JOB_SUSPENDED).is_some_and(|c| c.status == "True");
         match (suspended, noted) {
             (true, false) => {
                 self.status.start_time = None;
-                self.set_condition("Suspended", true, "JobSuspended", "Job suspended");
+                self.set_condition(JOB_SUSPENDED, true, "JobSuspended", "Job suspended");
                 let note = Step::note(self.object, "Suspended", "Job suspended".to_owned());
                 self.notes.push(note);
             }
             (false, true) if self.spec.suspend != Some(true) => {
                 self.status.start_time = Some(Time(self.world.now));
-                self.set_condition("Suspended", false, "JobResumed", "Job resumed");
+                self.set_condition(JOB_SUSPENDED, false, "JobResumed", "Job resumed");
                 self.notes.push(Step::note(self.object, "Resumed", "Job resumed".to_owned()));
             }
             _ => {}

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{Kind, ObjectKey, kind},
     registry::{Note, Registry},
-    route::{Notice, ServiceName},
+    route::{NamespacedName, Notice},
 };
 
 const COMPONENT: &str = "kube-proxy";
@@ -82,7 +82,7 @@ fn note(about: ObjectKey, warning: bool, reason: &'static str, message: String) 
     Note { about, uid: String::new(), warning, reason, message }
 }
 
-fn service(name: &ServiceName) -> ObjectKey {
+fn service(name: &NamespacedName) -> ObjectKey {
     ObjectKey::new(&kind::SERVICE, &*name.namespace, &*name.name)
 }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Affinity};
 use serde::Deserialize;
 
-use crate::model::{Object, quantity};
+use crate::model::{Object, quantity, well_known::POD_READY};
 
 /// A pod with the digest of its document.
 #[derive(Clone)]
@@ -131,12 +131,12 @@ impl<'a> Pod<'a> {
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.condition("Ready").is_some_and(|condition| condition.status == "True")
+        self.condition(POD_READY).is_some_and(|condition| condition.status == "True")
     }
 
     /// Since when the pod is ready.
     pub(crate) fn ready_since(&self) -> Option<Timestamp> {
-        let ready = self.condition("Ready").filter(|condition| condition.status == "True")?;
+        let ready = self.condition(POD_READY).filter(|condition| condition.status == "True")?;
         ready.last_transition_time
     }
 
@@ -173,7 +173,8 @@ impl<'a> Pod<'a> {
             containers.map(|c| c.state?.terminated?.finished_at.map(|time| time.0)).collect();
         let last = ends.and_then(|ends| ends.into_iter().max());
         let unready = || {
-            let ready = self.condition("Ready").filter(|condition| condition.status == "False")?;
+            let ready =
+                self.condition(POD_READY).filter(|condition| condition.status == "False")?;
             ready.last_transition_time
         };
         let deleted = || {

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
-    model::{Object, ObjectKey, kind},
+    model::{
+        Object, ObjectKey, kind,
+        time::time_text,
+        well_known::{DISRUPTION_TARGET, NODE_READY, PART_ANNOTATION},
+    },
     registry::View,
 };
 
-/// Pods that stand for a part of this process stay; they come back anyway.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 /// Ended pods that are kept (kube-controller-manager's default for `--terminated-pod-gc-threshold`).
 const ENDED_MAX: usize = 12_500;
 /// A new pod may be bound before its node is there; it gets as long as with kube-controller-manager.
@@ -85,9 +87,9 @@ fn orphaned(world: &World<'_>, pod: &Pod<'_>) -> Plan {
     if !was_there && left.is_positive() {
         return Plan { requeue: Duration::try_from(left).ok(), ..Plan::nothing() };
     }
-    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByPodGC",
+    let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": "DeletionByPodGC",
         "message": "PodGC: node no longer exists",
-        "lastTransitionTime": world.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()});
+        "lastTransitionTime": time_text(world.now)});
     collect(pod, Some(condition))
 }
 
@@ -132,7 +134,7 @@ fn is_out_of_service(node: &Object) -> bool {
     let Ok(node) = node.parse::<Node>() else { return false };
     let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
     let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
-    let ready = conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+    let ready = conditions.iter().any(|c| c.type_ == NODE_READY && c.status == "True");
     !ready && taints.iter().any(|taint| taint.key == OUT_OF_SERVICE)
 }
 

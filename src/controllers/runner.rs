@@ -28,8 +28,8 @@ use crate::{
         queue::{Outcome, Queue},
         replica_set::REPLICA_FAILURE,
     },
-    model::{Kind, Object, ObjectKey, Status, kind},
-    registry::{DeleteOptions, Part, Registry, View, WriteOptions},
+    model::{Kind, Object, ObjectKey, Status, kind, time::time_text},
+    registry::{DeleteOptions, Preconditions, Registry, Subresource, View, WriteOptions},
 };
 
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
@@ -250,18 +250,19 @@ impl Runner {
                         }
                     }
                 }
-                Step::Update(key, document) => self.update(&key, Part::Main, document).await,
+                Step::Update(key, document) => self.update(&key, Subresource::None, document).await,
                 Step::UpdateStatus(key, document) => {
-                    self.update(&key, Part::Status, document).await
+                    self.update(&key, Subresource::Status, document).await
                 }
                 Step::Finalize(key, document) => {
-                    self.update(&key, Part::Finalizers, document).await
+                    self.update(&key, Subresource::Finalize, document).await
                 }
-                Step::Bind(key, document) => self.update(&key, Part::Binding, document).await,
+                Step::Bind(key, document) => {
+                    self.update(&key, Subresource::Binding, document).await
+                }
                 Step::Delete { key, uid, propagation } => {
-                    let wanted = uid.clone();
                     let options = DeleteOptions {
-                        uid: Some(wanted),
+                        preconditions: Preconditions::of_uid(uid.as_str()),
                         propagation: Some(propagation),
                         ..DeleteOptions::default()
                     };
@@ -296,9 +297,14 @@ impl Runner {
         })
     }
 
-    async fn update(&self, key: &ObjectKey, part: Part, document: Value) -> Result<(), Failure> {
+    async fn update(
+        &self,
+        key: &ObjectKey,
+        subresource: Subresource,
+        document: Value,
+    ) -> Result<(), Failure> {
         let options = WriteOptions::default();
-        Ok(self.registry.update(key, part, document, &options).await.map(|_| ())?)
+        Ok(self.registry.update(key, subresource, document, &options).await.map(|_| ())?)
     }
 
     fn exists(&self, key: &ObjectKey, uid: &str) -> bool {
@@ -341,11 +347,11 @@ impl Runner {
         if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&owner.key.kind) {
             return;
         }
-        let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let now = time_text(Timestamp::now());
         let condition = json!({"type": REPLICA_FAILURE, "status": "True", "reason": "FailedCreate",
             "message": why.to_string(), "lastTransitionTime": now});
         let options = WriteOptions::default();
-        let told = self.registry.modify(&owner.key, Part::Status, &options, |found| {
+        let told = self.registry.modify(&owner.key, Subresource::Status, &options, |found| {
             let mut document = document(found);
             let conditions = document["status"]["conditions"].as_array().cloned();
             let mut conditions = conditions.unwrap_or_default();

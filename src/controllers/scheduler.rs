@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, time::time_text, well_known::POD_SCHEDULED},
     registry::View,
 };
 
@@ -57,7 +57,7 @@ fn on_node(_: &View, _: &Object) -> Vec<ObjectKey> {
 }
 
 fn is_marked_scheduled(pod: &Pod<'_>) -> bool {
-    pod.condition("PodScheduled").is_some_and(|condition| condition.status == "True")
+    pod.condition(POD_SCHEDULED).is_some_and(|condition| condition.status == "True")
 }
 
 fn waits(pod: &Pod<'_>) -> bool {
@@ -128,10 +128,10 @@ fn schedule<'a>(
                 neighbours.add(&name, pod);
             }
         }
-        Err(refusal) => {
+        Err(fit_error) => {
             let scene = Scene { world, nodes, neighbours };
-            let refused = preemption::preempt(&scene, pod, &spec, &refusal);
-            let mut message = refusal.message;
+            let refused = preemption::preempt(&scene, pod, &spec, &fit_error);
+            let mut message = fit_error.message;
             let claim = match refused {
                 Ok(Preemption { node, victims }) => {
                     let evict = |victim| preemption::evict(world, victim, pod, &node);
@@ -151,7 +151,7 @@ fn schedule<'a>(
                 node.take(pod);
                 neighbours.add(&claim, pod);
             }
-            let condition = pod.condition("PodScheduled");
+            let condition = pod.condition(POD_SCHEDULED);
             let known = condition.is_some_and(|c| c.status == "False" && c.message == message);
             if !known || pod.facts.status.nominated_node_name != claim {
                 let mark = mark(pod, world.now, Some(&message), &claim);
@@ -163,7 +163,7 @@ fn schedule<'a>(
 }
 
 /// Why a pod fits nowhere.
-struct Refusal {
+struct FitError {
     /// In Kubernetes' words.
     message: String,
     /// Nodes where it would fit if others were not there.
@@ -178,10 +178,10 @@ fn choose(
     spec: &core::PodSpec,
     rules: &Rules,
     nodes: &BTreeMap<String, Node>,
-) -> Result<String, Refusal> {
+) -> Result<String, FitError> {
     if nodes.is_empty() {
         let message = "no nodes available to schedule pods".to_owned();
-        return Err(Refusal { message, soft: BTreeSet::new(), firm: 0 });
+        return Err(FitError { message, soft: BTreeSet::new(), firm: 0 });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let (mut fitting, mut soft) = (Vec::new(), BTreeSet::new());
@@ -211,7 +211,7 @@ fn choose(
         return Ok(best.name.clone());
     }
     let firm = nodes.len() - soft.len();
-    Err(Refusal { message: unavailable(nodes.len(), reasons), soft, firm })
+    Err(FitError { message: unavailable(nodes.len(), reasons), soft, firm })
 }
 
 /// Every reason against a node; the other pods' rules are asked when nothing else speaks against it.
@@ -235,10 +235,10 @@ fn unavailable(all: usize, reasons: BTreeMap<String, usize>) -> String {
 fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> Step {
     let status = if message.is_none() { "True" } else { "False" };
     let mut document = document(pod.object);
-    let old = pod.condition("PodScheduled").filter(|condition| condition.status == status);
+    let old = pod.condition(POD_SCHEDULED).filter(|condition| condition.status == status);
     let since = old.and_then(|condition| condition.last_transition_time).unwrap_or(now);
     let mut condition =
-        json!({"type": "PodScheduled", "status": status, "lastTransitionTime": stamp(since)});
+        json!({"type": POD_SCHEDULED, "status": status, "lastTransitionTime": time_text(since)});
     if let Some(message) = message {
         condition["reason"] = "Unschedulable".into();
         condition["message"] = message.into();
@@ -262,10 +262,6 @@ fn set_condition(document: &mut Value, condition: Value) {
     conditions.retain(|other| other["type"] != condition["type"]);
     conditions.push(condition);
     document["status"]["conditions"] = conditions.into();
-}
-
-fn stamp(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -10,16 +10,13 @@ use k8s_openapi::{
 
 use crate::{
     controllers::pod::Pod,
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{
+        LabelSelector, Object, ObjectKey, kind,
+        time::time_text,
+        well_known::{POD_READY, ZONE_LABEL},
+    },
     registry::View,
 };
-
-/// The label that names a node's zone.
-pub(crate) const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
-/// When what caused an endpoint's change happened.
-pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
-/// Marks slices and Endpoints of Services without address.
-pub(crate) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 
 /// A port of an endpoint, resolved for one pod. The order makes equal sets equal.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,7 +106,7 @@ pub(crate) fn hostname(key: &ObjectKey, pod: &Pod<'_>) -> Option<String> {
 /// When the newest of the things happened from which the endpoints follow.
 pub(crate) fn trigger_time(service: &Service, pods: &[Pod<'_>]) -> Option<String> {
     let created = service.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let readiness = |pod: &Pod<'_>| pod.condition("Ready").and_then(|c| c.last_transition_time);
+    let readiness = |pod: &Pod<'_>| pod.condition(POD_READY).and_then(|c| c.last_transition_time);
     let newest: Option<Timestamp> = pods.iter().filter_map(readiness).chain(created).max();
-    newest.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    newest.map(|time| time_text(time))
 }

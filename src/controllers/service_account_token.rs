@@ -6,12 +6,13 @@ use serde_json::Value;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
-    model::{Object, ObjectKey, kind},
+    model::{
+        Object, ObjectKey, kind,
+        well_known::{ACCOUNT_NAME_ANNOTATION, ACCOUNT_TOKEN_SECRET},
+    },
     registry::View,
 };
 
-const TYPE: &str = "kubernetes.io/service-account-token";
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 pub(crate) static CONTROLLER: Controller = Controller {
@@ -30,7 +31,7 @@ fn annotation<'a>(secret: &'a Object, name: &str) -> &'a str {
 
 fn secrets_of(view: &View, account: &Object) -> Vec<ObjectKey> {
     view.list(&kind::SECRET, Some(&account.key.namespace))
-        .filter(|secret| annotation(secret, ACCOUNT_NAME) == account.key.name)
+        .filter(|secret| annotation(secret, ACCOUNT_NAME_ANNOTATION) == account.key.name)
         .map(|secret| secret.key.clone())
         .collect()
 }
@@ -40,12 +41,12 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         return Plan::nothing();
     };
     // Most Secrets are not of this type; their documents are not read for it.
-    let name = annotation(secret, ACCOUNT_NAME);
+    let name = annotation(secret, ACCOUNT_NAME_ANNOTATION);
     if name.is_empty() {
         return Plan::nothing();
     }
     let mut document = document(secret);
-    if document["type"] != TYPE {
+    if document["type"] != ACCOUNT_TOKEN_SECRET {
         return Plan::nothing();
     }
     let account = world.view.get(&ObjectKey::new(&kind::SERVICE_ACCOUNT, &*key.namespace, name));

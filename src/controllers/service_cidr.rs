@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, World, document},
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::SERVICE_CIDR_READY},
     registry::View,
 };
 
@@ -125,14 +125,14 @@ fn ready(
     let range: ServiceCIDR = object.parse().ok()?;
     let mut conditions = range.status.and_then(|status| status.conditions).unwrap_or_default();
     let status = if holds { "True" } else { "False" };
-    let old = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let old = conditions.iter().find(|condition| condition.type_ == SERVICE_CIDR_READY);
     if old.is_some_and(|o| o.status == status && o.reason == reason && o.message == message) {
         return None;
     }
     let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
-    conditions.retain(|condition| condition.type_ != "Ready");
+    conditions.retain(|condition| condition.type_ != SERVICE_CIDR_READY);
     conditions.push(Condition {
-        type_: "Ready".to_owned(),
+        type_: SERVICE_CIDR_READY.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),

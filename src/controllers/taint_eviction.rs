@@ -10,12 +10,9 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, itself, pod::Pod,
         scheduler::node::tolerates,
     },
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::PART_ANNOTATION},
     registry::View,
 };
-
-/// Pods that stand for a part of this process stay, as daemons that tolerate everything would.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "taint-eviction-controller",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Controller, Options, Plan, SecretToken, Step, World},
-    model::{Kind, Object, ObjectKey, kind, object},
+    model::{Kind, Object, ObjectKey, kind, object, time::time_text},
     registry::View,
 };
 
@@ -67,8 +67,7 @@ impl Cluster {
             metadata["uid"] = format!("uid-{}", self.revision).into();
         }
         if metadata["creationTimestamp"].is_null() {
-            metadata["creationTimestamp"] =
-                self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+            metadata["creationTimestamp"] = time_text(self.now).into();
         }
         if kind.has_generation && metadata["generation"].is_null() {
             metadata["generation"] = 1.into();
@@ -254,7 +253,7 @@ impl Cluster {
     pub(crate) fn ready(&mut self, key: &ObjectKey) {
         let mut pod = self.get(key);
         let n = self.revision;
-        let stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let stamp = time_text(self.now);
         let address = format!("127.244.{}.{}", n / 250 % 250, n % 250 + 1);
         let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.retain(|condition| condition["type"] != "Ready");

@@ -17,9 +17,9 @@ use axum::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::dashboard::{
-    hosts::{self, Hosts},
-    options::Options,
+use crate::{
+    dashboard::options::Options,
+    http_server::hosts::{self, Hosts},
 };
 
 /// What the answer to an unauthenticated request may use; it holds nothing about the cluster.
@@ -50,7 +50,7 @@ pub(crate) struct Access {
 }
 
 /// Why a request is not served, or not yet.
-enum Refusal {
+enum Rejection {
     Host(String),
     OtherSite,
     /// Neither session nor token; true when a page of another site led here.
@@ -71,7 +71,7 @@ pub(crate) async fn guard(
 ) -> Response {
     let mut response = match access.admit(request.method(), request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal.answer(request.uri().path()),
+        Err(rejection) => rejection.answer(request.uri().path()),
     };
     let headers = response.headers_mut();
     for (name, value) in SECURITY {
@@ -90,8 +90,8 @@ impl Access {
         Self { hosts, token: Secret::new(&options.token), session, session_secret }
     }
 
-    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let host = self.hosts.check(uri, headers).map_err(Refusal::Host)?;
+    fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
+        let host = self.hosts.check(uri, headers).map_err(Rejection::Host)?;
         check_site(method, uri, headers, &host)?;
         if PUBLIC.contains(&uri.path()) {
             return Ok(());
@@ -104,14 +104,14 @@ impl Access {
         match (offered, known) {
             (Some(token), _) if self.token.is(token) => {
                 let attributes = "HttpOnly; SameSite=Strict; Path=/";
-                Err(Refusal::Welcome(Some(format!("{cookie}={}; {attributes}", self.session))))
+                Err(Rejection::Welcome(Some(format!("{cookie}={}; {attributes}", self.session))))
             }
-            (Some(_), true) => Err(Refusal::Welcome(None)),
-            (Some(_), false) => Err(Refusal::WrongToken),
+            (Some(_), true) => Err(Rejection::Welcome(None)),
+            (Some(_), false) => Err(Rejection::WrongToken),
             (None, true) => Ok(()),
             (None, false) => {
                 let led_here = hosts::text(headers, hosts::FETCH_SITE) == Some("cross-site");
-                Err(Refusal::Locked { led_here })
+                Err(Rejection::Locked { led_here })
             }
         }
     }
@@ -137,10 +137,10 @@ fn check_site(
     uri: &Uri,
     headers: &HeaderMap,
     host: &Authority,
-) -> Result<(), Refusal> {
+) -> Result<(), Rejection> {
     let harmless =
         matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/");
-    if harmless || hosts::is_same_site(headers, host) { Ok(()) } else { Err(Refusal::OtherSite) }
+    if harmless || hosts::is_same_site(headers, host) { Ok(()) } else { Err(Rejection::OtherSite) }
 }
 
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
@@ -156,7 +156,7 @@ fn token_of(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
 
-impl Refusal {
+impl Rejection {
     fn answer(self, path: &str) -> Response {
         match self {
             Self::Host(name) => {

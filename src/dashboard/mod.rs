@@ -6,7 +6,6 @@
 
 mod access;
 mod files;
-pub mod hosts;
 mod options;
 mod sources;
 mod stream;

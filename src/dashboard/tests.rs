@@ -15,7 +15,7 @@ use crate::{
     dashboard::views::{EndpointTraffic, RouteTraffic},
     model::{Kind, Object, ObjectKey, kind, object},
     registry::View,
-    route::{Protocol, RouteName, ServiceName},
+    route::{NamespacedName, Protocol, RouteName},
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -86,7 +86,7 @@ fn put(view: &mut View, kind: &'static Kind, document: Value) {
 }
 
 fn web_traffic(address: &str, picks: u64) -> RouteTraffic {
-    let service = ServiceName { namespace: "shop".into(), name: "web".into() };
+    let service = NamespacedName { namespace: "shop".into(), name: "web".into() };
     RouteTraffic {
         route: RouteName { service, port: 80, protocol: Protocol::Tcp },
         policy: Some("rr".to_owned()),

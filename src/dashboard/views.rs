@@ -23,6 +23,10 @@ use crate::{
     model::{
         Object, kind,
         service::{EXTERNAL_NAME, NONE, is_headless, is_type},
+        well_known::{
+            LOAD_BALANCER_POLICY_ANNOTATION, NODE_READY, POD_READY, POLICY_READY,
+            SERVICE_NAME_LABEL, ZONE_LABEL,
+        },
     },
     registry::View,
     route::RouteName,
@@ -35,9 +39,6 @@ pub const ENDPOINTS_MAX: usize = 200;
 /// The newest Events in the document.
 pub const EVENTS_MAX: usize = 50;
 
-const ZONE: &str = "topology.kubernetes.io/zone";
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-const LOAD_BALANCER_POLICY: &str = "snowglobe.dev/load-balancer-policy";
 const TOPOLOGY_POLICY: &str = "snowglobe.dev/topology-policy";
 
 /// What the proxy counts for one service port in one view.
@@ -321,7 +322,7 @@ fn parse<T: serde::de::DeserializeOwned>(object: &Object) -> Option<T> {
 fn slices_by_service(view: &View) -> BTreeMap<(String, String), Vec<EndpointSlice>> {
     let mut slices: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for object in view.list(&kind::ENDPOINT_SLICE, None) {
-        let Some(service) = object.metadata.labels.get(SERVICE_NAME) else { continue };
+        let Some(service) = object.metadata.labels.get(SERVICE_NAME_LABEL) else { continue };
         let key = (object.key.namespace.clone(), service.clone());
         slices.entry(key).or_default().extend(parse::<EndpointSlice>(object));
     }
@@ -348,7 +349,7 @@ fn service(object: &Object, endpoints: Vec<Endpoint>) -> Option<Service> {
         r#type,
         ports: spec.ports.unwrap_or_default().into_iter().map(port).collect(),
         selector: spec.selector.unwrap_or_default(),
-        policy: annotation(LOAD_BALANCER_POLICY).unwrap_or_default(),
+        policy: annotation(LOAD_BALANCER_POLICY_ANNOTATION).unwrap_or_default(),
         topology: annotation(TOPOLOGY_POLICY).or(spec.traffic_distribution).unwrap_or_default(),
         affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
@@ -420,7 +421,7 @@ fn pods(view: &View) -> (Pods, BTreeMap<String, usize>) {
         }
         let mut conditions = status.conditions.iter().flatten();
         pods.total += 1;
-        pods.ready += usize::from(conditions.any(|c| c.type_ == "Ready" && c.status == "True"));
+        pods.ready += usize::from(conditions.any(|c| c.type_ == POD_READY && c.status == "True"));
         if let Some(node) = spec.and_then(|spec| spec.node_name) {
             *by_node.entry(node).or_default() += 1;
         }
@@ -437,8 +438,8 @@ fn nodes(view: &View, pods: &BTreeMap<String, usize>) -> Vec<Node> {
         let room = status.allocatable.as_ref().or(status.capacity.as_ref());
         Some(Node {
             name: object.key.name.clone(),
-            zone: object.metadata.labels.get(ZONE).cloned().unwrap_or_default(),
-            ready: conditions.any(|c| c.type_ == "Ready" && c.status == "True"),
+            zone: object.metadata.labels.get(ZONE_LABEL).cloned().unwrap_or_default(),
+            ready: conditions.any(|c| c.type_ == NODE_READY && c.status == "True"),
             address: addresses
                 .find(|address| address.type_ == "InternalIP")
                 .map(|address| address.address)
@@ -482,7 +483,7 @@ struct PolicyCondition {
 
 fn policy(object: &Arc<Object>) -> Option<Policy> {
     let PolicyDocument { spec, status } = parse(object)?;
-    let ready = status.conditions.into_iter().find(|condition| condition.r#type == "Ready");
+    let ready = status.conditions.into_iter().find(|condition| condition.r#type == POLICY_READY);
     let (ready, message) =
         ready.map_or_else(|| ("Unknown".to_owned(), String::new()), |c| (c.status, c.message));
     Some(Policy {

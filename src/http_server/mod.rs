@@ -3,8 +3,10 @@
 //! that do nothing.
 //!
 //! Enter at [`Server`]. What is served is a [`Router`]. With each request it gets what is known of the connection, and a
-//! `Transfer`, by which the answer tells how it gets on. Nothing here knows Kubernetes, or who may ask for what.
+//! `Transfer`, by which the answer tells how it gets on. [`hosts`] finds out whether a web page of another site asks.
+//! Nothing here knows Kubernetes, or who may ask for what.
 
+pub mod hosts;
 pub(crate) mod sending;
 mod timed;
 pub(crate) mod transfers;

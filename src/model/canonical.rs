@@ -9,12 +9,11 @@ use crate::model::{
     Kind,
     fields::{self, Field, Form, Message, Presence, Shape},
     quantity,
+    time::{micro_time_text, time_text},
 };
 
 /// Go's `time.Time{}`, which is written as no time.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
-const SECONDS: &str = "%Y-%m-%dT%H:%M:%SZ";
-const MICROSECONDS: &str = "%Y-%m-%dT%H:%M:%S.%6fZ";
 
 /// Brings a document of a stored kind into its canonical form. What is unknown or of a wrong type stays as it is, to be
 /// found by whoever reads the types. Of custom resources only the metadata has a Go type.
@@ -25,16 +24,6 @@ pub fn canonicalise(kind: &Kind, document: &mut Value) {
     } else if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
         object(fields::metadata(), metadata);
     }
-}
-
-/// The time as `metav1.Time` is written.
-pub fn seconds(time: Timestamp) -> String {
-    time.strftime(SECONDS).to_string()
-}
-
-/// The time as `metav1.MicroTime` is written.
-pub fn microseconds(time: Timestamp) -> String {
-    time.strftime(MICROSECONDS).to_string()
 }
 
 fn object(message: &Message, fields: &mut Map<String, Value>) {
@@ -97,9 +86,9 @@ fn value(form: Form, value: &mut Value) {
         (Form::Message(id), Value::Object(fields)) => object(id.message(), fields),
         (Form::Quantity, Value::Number(number)) => *value = quantity_of(&number.to_string()),
         (Form::Quantity, Value::String(text)) => *value = quantity_of(text),
-        (Form::Time, Value::String(text)) => rewrite(text, NO_TIME.len(), seconds),
+        (Form::Time, Value::String(text)) => rewrite(text, NO_TIME.len(), time_text),
         (Form::MicroTime, Value::String(text)) => {
-            rewrite(text, NO_TIME.len() + ".000000".len(), microseconds);
+            rewrite(text, NO_TIME.len() + ".000000".len(), micro_time_text);
         }
         _ => {}
     }

@@ -3,7 +3,6 @@
 //! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
 //! is told when something is wrong). This module must never know the store, the cache or a socket.
 
-pub mod annotations;
 pub mod canonical;
 pub mod conversion;
 pub mod duplicates;
@@ -19,6 +18,8 @@ pub mod schedule;
 pub mod selector;
 pub mod service;
 pub mod status;
+pub mod time;
+pub mod well_known;
 pub mod wording;
 
 pub use key::ObjectKey;

@@ -165,6 +165,15 @@ impl Status {
         Self::new(409, "Conflict", message).about(key.kind, &key.name)
     }
 
+    /// The same because of a precondition of a deletion: kube-apiserver names the kind there, not the resource.
+    pub fn conflict_of_kind(key: &ObjectKey, detail: &str) -> Self {
+        let kind = qualified(key.kind.kind, key.kind.group);
+        let message = format!("Operation cannot be fulfilled on {kind} \"{}\": {detail}", key.name);
+        let mut status = Self::new(409, "Conflict", message).about(key.kind, &key.name);
+        status.resource = key.kind.kind.to_owned();
+        status
+    }
+
     /// The usual [`Status::conflict`].
     pub fn modified(key: &ObjectKey) -> Self {
         Self::conflict(

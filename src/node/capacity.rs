@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{Object, ObjectKey, Status, kind},
     node::parse,
-    registry::{Part, Registry, WriteOptions, until_written},
+    registry::{Registry, Subresource, WriteOptions, until_written},
 };
 
 /// What a node decides itself.
@@ -61,7 +61,7 @@ async fn offer(registry: &Registry, key: &ObjectKey) -> Result<(), Status> {
     if offered(&node)? == parse::<Value>(&node)? {
         return Ok(());
     }
-    registry.modify(key, Part::Status, &WriteOptions::default(), offered).await.map(|_| ())
+    registry.modify(key, Subresource::Status, &WriteOptions::default(), offered).await.map(|_| ())
 }
 
 fn additions(status: &Value) -> impl Iterator<Item = (&String, &Value)> {

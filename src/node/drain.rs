@@ -16,12 +16,10 @@ use tokio::{
 };
 
 use crate::{
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::SERVICE_NAME_LABEL},
     registry::Registry,
 };
 
-/// Names the Service of a slice.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 /// So long may a pod be all that a Service has, until its successor is ready.
 const LAST_MAX: Duration = Duration::from_secs(1);
 /// So long may a slice call a pod ready, if its grace period is not over: the slices' controller has much to do, or
@@ -187,7 +185,7 @@ impl Slices {
 
 impl Slice {
     fn new(object: &Object) -> Self {
-        let label = object.metadata.labels.get(SERVICE_LABEL).cloned();
+        let label = object.metadata.labels.get(SERVICE_NAME_LABEL).cloned();
         let service = (object.key.namespace.clone(), label);
         Self { service, parsed: object.digest() }
     }
@@ -240,7 +238,7 @@ mod tests {
                 json!({"addresses": [ip], "conditions": {"ready": ready, "serving": serving}})
             })
             .collect();
-        let metadata = json!({"name": key.name, "labels": {SERVICE_LABEL: service}});
+        let metadata = json!({"name": key.name, "labels": {SERVICE_NAME_LABEL: service}});
         let document = json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints});
         Object::from_stored(key.clone(), 1, to_stored(&kind::ENDPOINT_SLICE, document)).unwrap()
     }

@@ -8,8 +8,8 @@ mod capacity;
 mod containers;
 mod drain;
 mod environment;
+mod mirror_pods;
 mod notes;
-mod parts;
 mod pods;
 mod ports;
 mod references;
@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use parts::Part;
+pub use mirror_pods::MirrorPod;
 pub use size::{Amount, Size, check_label};
 
 use crate::{
@@ -41,7 +41,7 @@ pub struct Options {
     /// One entry per node.
     pub nodes: Vec<NodeOptions>,
     /// Pods that stand for parts of this process.
-    pub parts: Vec<Part>,
+    pub mirror_pods: Vec<MirrorPod>,
 }
 
 /// One virtual node.
@@ -77,13 +77,13 @@ impl Nodes {
         Self { registry, runtime, options }
     }
 
-    /// Creates or refreshes the Node objects and the pods of this process's parts.
+    /// Creates or refreshes the Node objects and the mirror pods.
     pub async fn register(&self) -> Result<(), Status> {
         for node in &self.options.nodes {
             register::node(&self.registry, node).await?;
         }
-        for part in &self.options.parts {
-            parts::ensure(&self.registry, part).await?;
+        for pod in &self.options.mirror_pods {
+            mirror_pods::ensure(&self.registry, pod).await?;
         }
         Ok(())
     }

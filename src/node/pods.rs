@@ -25,9 +25,9 @@ use crate::{
         containers,
         drain::{Slices, drained},
         environment::Surroundings,
+        mirror_pods::{self, MirrorPod},
         notes::{announcement, port_notes},
         parse,
-        parts::{self, Part},
         ports::ports,
         references::{self, Missing},
         report::{self, OVERDUE},
@@ -60,7 +60,7 @@ struct Sync {
     /// Pods that do not start yet: the uid, and why.
     held: BTreeMap<ObjectKey, (String, Missing)>,
     slices: Slices,
-    parts: BTreeMap<ObjectKey, Part>,
+    mirror_pods: BTreeMap<ObjectKey, MirrorPod>,
     /// Status writes; each gives the uid of its pod.
     writes: JoinSet<String>,
     /// Ends of pods.
@@ -120,7 +120,8 @@ impl Sync {
             pod.status?.pod_ip?.parse().ok()
         });
         let reserved = reserved.collect();
-        let parts = options.parts.iter().map(|part| (parts::key(part), part.clone())).collect();
+        let mirror_pods = options.mirror_pods.iter();
+        let mirror_pods = mirror_pods.map(|pod| (mirror_pods::key(pod), pod.clone())).collect();
         Self {
             registry,
             runtime,
@@ -130,7 +131,7 @@ impl Sync {
             running: Table::default(),
             held: BTreeMap::new(),
             slices: Slices::default(),
-            parts,
+            mirror_pods,
             writes: JoinSet::new(),
             stops: JoinSet::new(),
             ending: BTreeSet::new(),
@@ -197,9 +198,9 @@ impl Sync {
             self.runtime.stop(&uid, Duration::ZERO).await;
             self.forget(&uid);
         }
-        if let Some(part) = self.parts.get(key) {
+        if let Some(pod) = self.mirror_pods.get(key) {
             if object.is_none_or(|object| object.is_terminating()) {
-                self.restore(part.clone());
+                self.restore(pod.clone());
             }
             return;
         }
@@ -325,13 +326,13 @@ impl Sync {
         self.runtime.ensure(spec).await;
     }
 
-    /// Brings the pod of a part of this process back.
-    fn restore(&mut self, part: Part) {
+    /// Brings back a mirror pod that was deleted.
+    fn restore(&mut self, mirror: MirrorPod) {
         let registry = self.registry.clone();
         self.writes.spawn(async move {
-            let restored = until_written(&part.name, || parts::ensure(&registry, &part));
+            let restored = until_written(&mirror.name, || mirror_pods::ensure(&registry, &mirror));
             if let Err(status) = restored.await {
-                tracing::warn!(pod = %part.name, error = %status, "cannot restore a part's pod");
+                tracing::warn!(pod = %mirror.name, error = %status, "cannot restore a mirror pod");
             }
             String::new()
         });

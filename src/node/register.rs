@@ -4,9 +4,13 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{ObjectKey, Status, kind},
+    model::{
+        ObjectKey, Status, kind,
+        time::{micro_time_text, time_text},
+        well_known::{BETA_ARCH_LABEL, BETA_OS_LABEL, HOSTNAME_LABEL, NODE_READY, ZONE_LABEL},
+    },
     node::{NodeOptions, Size, capacity, parse},
-    registry::{Part, Registry, WriteOptions},
+    registry::{Registry, Subresource, WriteOptions},
 };
 
 /// The Kubernetes version whose behaviour is served, which `kubectl get nodes` shows.
@@ -28,7 +32,7 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
         registry.create(&kind::NODE, "", document, &options).await?;
     } else {
         registry
-            .modify(&key, Part::Main, &options, |object| {
+            .modify(&key, Subresource::None, &options, |object| {
                 let mut document: Value = parse(object)?;
                 for (label, value) in labels.as_object().into_iter().flatten() {
                     document["metadata"]["labels"][label] = value.clone();
@@ -38,7 +42,7 @@ pub(crate) async fn node(registry: &Registry, node: &NodeOptions) -> Result<(), 
             .await?;
     }
     registry
-        .modify(&key, Part::Status, &options, |object| {
+        .modify(&key, Subresource::Status, &options, |object| {
             let mut document: Value = parse(object)?;
             let mut wanted = status(node, Timestamp::now());
             capacity::keep_additions(&document["status"], &mut wanted);
@@ -61,7 +65,7 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
         };
         (object.metadata.uid.clone(), view.get(&key).is_none())
     };
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_string();
+    let now = micro_time_text(Timestamp::now());
     if is_new {
         registry.clear(&key).await?;
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": uid}]);
@@ -71,7 +75,7 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
         return Ok(());
     }
     registry
-        .modify(&key, Part::Main, &options, |object| {
+        .modify(&key, Subresource::None, &options, |object| {
             let mut document: Value = parse(object)?;
             document["spec"]["renewTime"] = now.as_str().into();
             Ok(document)
@@ -83,14 +87,14 @@ pub(crate) async fn renew_lease(registry: &Registry, node: &NodeOptions) -> Resu
 fn labels(node: &NodeOptions) -> Value {
     let architecture = architecture();
     let mut labels = json!({
-        "kubernetes.io/hostname": node.name,
+        HOSTNAME_LABEL: node.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture,
-        "beta.kubernetes.io/os": "linux",
-        "beta.kubernetes.io/arch": architecture,
+        BETA_OS_LABEL: "linux",
+        BETA_ARCH_LABEL: architecture,
     });
     if let Some(zone) = &node.zone {
-        labels["topology.kubernetes.io/zone"] = zone.as_str().into();
+        labels[ZONE_LABEL] = zone.as_str().into();
     }
     for (label, value) in &node.labels {
         labels[label] = value.as_str().into();
@@ -108,7 +112,7 @@ fn architecture() -> &'static str {
 }
 
 fn status(node: &NodeOptions, now: Timestamp) -> Value {
-    let now = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let now = time_text(now);
     let Size { cpu, memory, pods } = &node.size;
     let resources = json!({"cpu": cpu.to_string(), "memory": memory.to_string(), "pods": pods.to_string(),
         "ephemeral-storage": STORAGE});
@@ -126,7 +130,7 @@ fn status(node: &NodeOptions, now: Timestamp) -> Value {
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "the node has sufficient memory available"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "the node has no disk pressure"),
             condition("PIDPressure", "False", "KubeletHasSufficientPID", "the node has sufficient process ids available"),
-            condition("Ready", "True", "KubeletReady", "the virtual node runs pods"),
+            condition(NODE_READY, "True", "KubeletReady", "the virtual node runs pods"),
         ],
         "nodeInfo": {
             "architecture": architecture(), "operatingSystem": "linux", "osImage": "Snowglobe virtual node",

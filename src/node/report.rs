@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, annotations::BOUND_PORTS},
+    model::{Object, ObjectKey, Status, well_known::BOUND_PORTS_ANNOTATION},
     node::{NodeOptions, parse, ports::port_name, references::Missing, status},
-    registry::{DeleteOptions, Part as Section, Registry, WriteOptions, until_written},
+    registry::{DeleteOptions, Preconditions, Registry, Subresource, WriteOptions, until_written},
     runtime::{PodSpec, PodState},
 };
 
@@ -27,8 +27,8 @@ pub(crate) const OVERDUE: Reason = Reason {
 
 /// Removes the object of a pod that has ended.
 pub(crate) async fn remove(registry: &Registry, key: &ObjectKey, uid: &str) {
-    let options =
-        DeleteOptions { grace_seconds: Some(0), uid: Some(uid.to_owned()), ..<_>::default() };
+    let preconditions = Preconditions::of_uid(uid);
+    let options = DeleteOptions { grace_seconds: Some(0), preconditions, ..<_>::default() };
     let removed = until_written(key, || async {
         match registry.get(key) {
             Ok(pod) if pod.metadata.uid == uid => registry.delete(key, &options).await.map(drop),
@@ -64,7 +64,7 @@ pub(crate) async fn tell_end(
         }
         Ok(document)
     };
-    let told = until_written(key, || registry.modify(key, Section::Status, &options, ended));
+    let told = until_written(key, || registry.modify(key, Subresource::Status, &options, ended));
     if let Err(status) = told.await
         && status.code != 404
     {
@@ -90,7 +90,7 @@ pub(crate) async fn write_held(
         document["status"] = json!(status::held(&typed, node, missing, Timestamp::now()));
         Ok(document)
     };
-    registry.modify(key, Section::Status, &WriteOptions::default(), held).await.map(|_| ())
+    registry.modify(key, Subresource::Status, &WriteOptions::default(), held).await.map(|_| ())
 }
 
 /// Tells how a pod is, once.
@@ -109,18 +109,19 @@ pub(crate) async fn write_status(
         state.moved.iter().map(|moved| (port_name(&moved.port), moved.bound)).collect();
     let wanted = (!moved.is_empty()).then(|| json!(moved).to_string());
     let object = registry.get(key)?;
-    if object.metadata.annotations.get(BOUND_PORTS) != wanted.as_ref() {
+    if object.metadata.annotations.get(BOUND_PORTS_ANNOTATION) != wanted.as_ref() {
         registry
-            .modify(key, Section::Main, &options, |pod| {
+            .modify(key, Subresource::None, &options, |pod| {
                 own(pod)?;
                 let mut document: Value = parse(pod)?;
                 match &wanted {
                     Some(text) => {
-                        document["metadata"]["annotations"][BOUND_PORTS] = text.as_str().into();
+                        document["metadata"]["annotations"][BOUND_PORTS_ANNOTATION] =
+                            text.as_str().into();
                     }
                     None => {
                         if let Some(all) = document["metadata"]["annotations"].as_object_mut() {
-                            all.remove(BOUND_PORTS);
+                            all.remove(BOUND_PORTS_ANNOTATION);
                         }
                     }
                 }
@@ -129,7 +130,7 @@ pub(crate) async fn write_status(
             .await?;
     }
     registry
-        .modify(key, Section::Status, &options, |pod| {
+        .modify(key, Subresource::Status, &options, |pod| {
             own(pod)?;
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;

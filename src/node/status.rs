@@ -10,6 +10,7 @@ use k8s_openapi::{
 };
 
 use crate::{
+    model::well_known::{CONTAINERS_READY, POD_INITIALIZED, POD_READY, POD_SCHEDULED},
     node::{NodeOptions, containers::is_sidecar, references::Missing},
     runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
@@ -19,7 +20,7 @@ const KILLED: i32 = 137;
 
 /// Conditions that are written here; others stay.
 const CONDITIONS: [&str; 5] =
-    ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
+    ["PodReadyToStartContainers", POD_INITIALIZED, POD_READY, CONTAINERS_READY, POD_SCHEDULED];
 
 /// The phase, also how a pod ended.
 fn phase(pod: &Pod, state: &PodState) -> &'static str {
@@ -85,8 +86,8 @@ pub(crate) fn running(
     let holds = [matches!(phase, "Pending" | "Running"), initialized, ready, contained, true];
     let own = CONDITIONS.into_iter().zip(holds).map(|(name, holds)| {
         let why = match name {
-            "Initialized" => &uninitialized,
-            "Ready" if contained => &gated,
+            POD_INITIALIZED => &uninitialized,
+            POD_READY if contained => &gated,
             _ => &not_ready,
         };
         condition(&old, name, holds, why.as_ref(), &now)
@@ -154,9 +155,9 @@ pub(crate) fn gates_moved(pod: &Pod) -> bool {
     let find = |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name);
     let holds = |name| find(name).is_some_and(|condition| condition.status == "True");
     let unmet = unmet_gates(pod, status);
-    let told = find("Ready").and_then(|ready| ready.message.as_ref());
-    holds("ContainersReady")
-        && (holds("Ready") != unmet.is_empty()
+    let told = find(POD_READY).and_then(|ready| ready.message.as_ref());
+    holds(CONTAINERS_READY)
+        && (holds(POD_READY) != unmet.is_empty()
             || !unmet.is_empty() && told != Some(&unmet.join(", ")))
 }
 
@@ -180,7 +181,7 @@ pub(crate) fn held(pod: &Pod, node: &NodeOptions, missing: &Missing, now: Timest
     let holds = [missing.volumes.is_empty(), init.is_empty(), false, false, true];
     let own = CONDITIONS.into_iter().zip(holds).map(|(name, holds)| {
         let why = match name {
-            "Initialized" => &uninitialized,
+            POD_INITIALIZED => &uninitialized,
             "PodReadyToStartContainers" => &None,
             _ => &unready,
         };
@@ -321,7 +322,7 @@ pub(crate) fn killed(pod: &Pod, now: Timestamp) -> PodStatus {
         (container.ready, container.started) = (false, Some(false));
     }
     for condition in status.conditions.iter_mut().flatten() {
-        if matches!(condition.type_.as_str(), "Ready" | "ContainersReady") {
+        if matches!(condition.type_.as_str(), POD_READY | CONTAINERS_READY) {
             condition.status = "False".to_owned();
             condition.reason = Some("PodFailed".to_owned());
             condition.last_transition_time = Some(Time(now));

@@ -16,9 +16,9 @@ use tokio::time::Instant;
 
 use crate::{
     policy::{
-        Candidates, Failure, Flow, Policy, Refusal,
+        Candidates, Failure, Flow, ModuleError, Policy,
+        instance::{Guests, Request},
         place::{Counters, PLACES_MAX, Places, Version},
-        seat::{Guests, Request},
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -115,7 +115,7 @@ pub struct Info {
 
 impl Library {
     /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
-    pub fn new(notices: notice::Sender) -> Result<Arc<Self>, Refusal> {
+    pub fn new(notices: notice::Sender) -> Result<Arc<Self>, ModuleError> {
         Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
     }
 
@@ -123,7 +123,7 @@ impl Library {
         notices: notice::Sender,
         places: Places,
         guests: Guests,
-    ) -> Result<Arc<Self>, Refusal> {
+    ) -> Result<Arc<Self>, ModuleError> {
         Ok(Arc::new(Self {
             engine: Engine::new()?,
             notices,
@@ -157,11 +157,13 @@ impl Library {
         source: Source,
         config: String,
         on_failure: OnFailure,
-    ) -> Result<Report, Refusal> {
+    ) -> Result<Report, ModuleError> {
         let number = self.next_version.fetch_add(1, Ordering::Relaxed);
         if config.len() > CONFIG_BYTES_MAX {
             let length = config.len();
-            return Err(Refusal(format!("{length} bytes of config, more than {CONFIG_BYTES_MAX}")));
+            return Err(ModuleError(format!(
+                "{length} bytes of config, more than {CONFIG_BYTES_MAX}"
+            )));
         }
         let started = Instant::now();
         let program = self.program(source, number)?;
@@ -175,7 +177,7 @@ impl Library {
         let name = Arc::from(name);
         let log = self.log(&name);
         let policy = WasmPolicy::new(&self.engine, program, Arc::from(config), log);
-        policy.rehearse()?;
+        policy.try_out()?;
         self.publish(&name, number, policy, on_failure);
         Ok(report)
     }
@@ -292,13 +294,14 @@ impl Library {
 
     fn load_builtin(&self, name: &str) {
         let source = Source::Builtin(name.to_owned());
-        if let Err(Refusal(reason)) = self.compile(name, source, String::new(), OnFailure::Fallback)
+        if let Err(ModuleError(reason)) =
+            self.compile(name, source, String::new(), OnFailure::Fallback)
         {
             tracing::error!(policy = name, reason, "built-in policy does not load");
         }
     }
 
-    fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, Refusal> {
+    fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, ModuleError> {
         let bytes = match source {
             Source::Builtin(name) => Engine::builtin(&name)?.to_vec(),
             Source::Module(bytes) => bytes,

@@ -6,9 +6,9 @@
 //! Kubernetes or a socket.
 
 pub mod fallback;
+mod instance;
 pub mod library;
 mod place;
-mod seat;
 pub mod wasm;
 
 use std::{
@@ -99,7 +99,7 @@ pub struct Failure(pub String);
 /// Why a module is not accepted. A policy that was active under its name stays so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Refusal(pub String);
+pub struct ModuleError(pub String);
 
 /// The bits of `flow-hash`.
 pub mod flow_hash {

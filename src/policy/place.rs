@@ -17,7 +17,7 @@ use crate::{
     policy::{
         Failure, Picker,
         fallback::RoundRobin,
-        seat::{Guests, Miss, Request, Seat},
+        instance::{Guests, Instance, Miss, Request},
         wasm::WasmPolicy,
     },
     route::RouteName,
@@ -104,10 +104,10 @@ pub(super) struct Place {
 #[derive(Default)]
 struct State {
     version: Option<Arc<Version>>,
-    current: Option<Arc<Seat>>,
+    current: Option<Arc<Instance>>,
     /// The guest of the version before picks until the current one has started.
-    before: Option<Arc<Seat>>,
-    last_good: Option<Arc<Seat>>,
+    before: Option<Arc<Instance>>,
+    last_good: Option<Arc<Instance>>,
     fallback: Native,
 }
 
@@ -223,12 +223,12 @@ impl Place {
         request: Request<'_>,
         guests: &Guests,
     ) -> Picked {
-        let seat = version.last_good.as_ref().map(|policy| {
+        let instance = version.last_good.as_ref().map(|policy| {
             let last_good = &mut self.state.lock().last_good;
-            Arc::clone(last_good.get_or_insert_with(|| Seat::new(policy)))
+            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy)))
         });
-        let answer = match seat {
-            Some(seat) => seat.pick(request, guests).await.ok(),
+        let answer = match instance {
+            Some(instance) => instance.pick(request, guests).await.ok(),
             None => None,
         };
         match answer.and_then(|answer| answer.index) {
@@ -244,7 +244,7 @@ impl Place {
 
     /// Changes over to `version` and returns what now serves. A connection that still brings an older version of the
     /// same policy does not change back.
-    fn adopt(&self, version: &Arc<Version>, guests: &Guests) -> (Arc<Version>, Arc<Seat>) {
+    fn adopt(&self, version: &Arc<Version>, guests: &Guests) -> (Arc<Version>, Arc<Instance>) {
         let mut state = self.state.lock();
         let is_adopted = |now: &Version| now.name == version.name && now.number >= version.number;
         let (now, gone) = match (&state.version, &state.current) {
@@ -254,11 +254,11 @@ impl Place {
                 (now, if is_over { state.before.take() } else { None })
             }
             _ => {
-                let seat = Seat::new(&version.policy);
-                let gone = state.change_to(version, &seat);
+                let instance = Instance::new(&version.policy);
+                let gone = state.change_to(version, &instance);
                 drop(state);
                 guests.discard(gone);
-                return (Arc::clone(version), seat);
+                return (Arc::clone(version), instance);
             }
         };
         drop(state);
@@ -270,11 +270,15 @@ impl Place {
 }
 
 impl State {
-    /// Puts a new version in place; the caller drops the seats that are of no use any more.
-    fn change_to(&mut self, version: &Arc<Version>, seat: &Arc<Seat>) -> Vec<Arc<Seat>> {
+    /// Puts a new version in place; the caller drops the instances that are of no use any more.
+    fn change_to(
+        &mut self,
+        version: &Arc<Version>,
+        instance: &Arc<Instance>,
+    ) -> Vec<Arc<Instance>> {
         let is_same_policy = self.version.as_ref().is_some_and(|now| now.name == version.name);
         self.version = Some(Arc::clone(version));
-        let outgoing = self.current.replace(Arc::clone(seat));
+        let outgoing = self.current.replace(Arc::clone(instance));
         let mut gone = Vec::from_iter(self.last_good.take());
         if !is_same_policy {
             gone.extend(outgoing);

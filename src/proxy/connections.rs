@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admission::bounded_source,
     descriptors::{Budget, Held, Purpose},
-    route::ServiceName,
+    route::NamespacedName,
 };
 
 /// Connections carried at one time, if there are descriptors for so many; one costs 32 KiB.
@@ -61,7 +61,7 @@ pub(crate) struct Connections {
 struct State {
     next: u64,
     total: usize,
-    services: BTreeMap<ServiceName, Service>,
+    services: BTreeMap<NamespacedName, Service>,
     /// How many each bounded source has.
     sources: BTreeMap<IpAddr, usize>,
 }
@@ -86,7 +86,7 @@ struct Connection {
 /// The place of one connection, free again when dropped.
 pub(crate) struct Admitted {
     id: u64,
-    service: ServiceName,
+    service: NamespacedName,
     connection: Arc<Connection>,
     all: Arc<Connections>,
 }
@@ -116,7 +116,7 @@ impl Connections {
     /// A place for a new connection, for which idle ones are ended if need be; `None` when there is none.
     pub(crate) fn admit(
         self: &Arc<Self>,
-        service: &ServiceName,
+        service: &NamespacedName,
         listener: SocketAddr,
         source: IpAddr,
     ) -> Option<Admitted> {
@@ -155,7 +155,7 @@ impl Connections {
 /// What a newcomer needs.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
-    service: &'a ServiceName,
+    service: &'a NamespacedName,
     listener: SocketAddr,
     source: Option<IpAddr>,
     /// There were none.
@@ -205,7 +205,7 @@ impl State {
     /// Ends some connections of these services, those on which nothing moved for longest; `None` when there are none.
     fn end(
         &mut self,
-        services: &[ServiceName],
+        services: &[NamespacedName],
         may: impl Fn(&Connection) -> bool,
         ended: &mut Vec<Arc<Connection>>,
     ) -> Option<()> {
@@ -225,16 +225,16 @@ impl State {
         (ended.len() > before).then_some(())
     }
 
-    fn count(&self, service: &ServiceName) -> usize {
+    fn count(&self, service: &NamespacedName) -> usize {
         self.services.get(service).map_or(0, |service| service.connections.len())
     }
 
-    fn count_to(&self, service: &ServiceName, listener: SocketAddr) -> usize {
+    fn count_to(&self, service: &NamespacedName, listener: SocketAddr) -> usize {
         let service = self.services.get(service);
         service.and_then(|service| service.listeners.get(&listener)).copied().unwrap_or(0)
     }
 
-    fn insert(&mut self, service: &ServiceName, connection: Arc<Connection>) -> u64 {
+    fn insert(&mut self, service: &NamespacedName, connection: Arc<Connection>) -> u64 {
         let id = self.next;
         (self.next, self.total) = (id + 1, self.total + 1);
         if let Some(source) = connection.source {
@@ -246,7 +246,7 @@ impl State {
         id
     }
 
-    fn remove(&mut self, name: &ServiceName, id: u64) -> Option<Arc<Connection>> {
+    fn remove(&mut self, name: &NamespacedName, id: u64) -> Option<Arc<Connection>> {
         let service = self.services.get_mut(name)?;
         let connection = service.connections.remove(&id)?;
         self.total -= 1;
@@ -312,7 +312,7 @@ mod tests {
         fn admit_to(&self, service: &str, port: u16, source: &str) -> Option<Admitted> {
             let (namespace, name) = (Arc::from("default"), Arc::from(service));
             let listener = SocketAddr::from(([127, 96, 0, 1], port));
-            self.0.admit(&ServiceName { namespace, name }, listener, source.parse().unwrap())
+            self.0.admit(&NamespacedName { namespace, name }, listener, source.parse().unwrap())
         }
     }
 

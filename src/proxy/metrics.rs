@@ -54,7 +54,7 @@ pub struct Totals {
 
 /// Why a connection was reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub(crate) enum Refusal {
+pub(crate) enum ResetReason {
     /// The service port is gone; its listener is about to be.
     NoRoute,
     /// This client's view has no endpoint.
@@ -100,7 +100,7 @@ struct RefusedLabels {
     service: String,
     port: u16,
     protocol: String,
-    reason: Refusal,
+    reason: ResetReason,
 }
 
 impl Default for Metrics {
@@ -170,7 +170,7 @@ impl Metrics {
     }
 
     /// A connection was reset, or a datagram dropped.
-    pub(crate) fn refused(&self, route: &RouteName, reason: Refusal) {
+    pub(crate) fn refused(&self, route: &RouteName, reason: ResetReason) {
         self.sums.refused.fetch_add(1, Relaxed);
         let RouteLabels { namespace, service, port, protocol } = RouteLabels::new(route);
         let labels = RefusedLabels { namespace, service, port, protocol, reason };
@@ -197,14 +197,14 @@ impl Metrics {
         {
             family.remove(&labels);
         }
-        for reason in Refusal::ALL {
+        for reason in ResetReason::ALL {
             let RouteLabels { namespace, service, port, protocol } = labels.clone();
             self.refused.remove(&RefusedLabels { namespace, service, port, protocol, reason });
         }
     }
 }
 
-impl Refusal {
+impl ResetReason {
     const ALL: [Self; 5] =
         [Self::NoRoute, Self::NoEndpoint, Self::Source, Self::NotConnected, Self::Bound];
 }

@@ -34,8 +34,8 @@ use crate::{
     proxy::{
         choice::Chooser,
         connections::{Bounds, Connections},
-        dataplane::{Connection, DataPlane, Deliver, Duty, Incoming},
-        metrics::Refusal,
+        dataplane::{Connection, Context, DataPlane, Deliver, Incoming},
+        metrics::ResetReason,
         sessions::Sessions,
         upstream::reset,
         views::{Changes, Dialled, Views},
@@ -123,7 +123,7 @@ impl Proxy {
             let proxy = Arc::clone(&self);
             Arc::new(move |incoming| proxy.take(incoming))
         };
-        let duty = Duty {
+        let context = Context {
             table: planes_table.subscribe(),
             deliver,
             served: self.served.clone(),
@@ -131,7 +131,7 @@ impl Proxy {
             descriptors: self.descriptors.clone(),
             token: token.clone(),
         };
-        tokio::join!(plane.run(duty), self.follow(table, &planes_table, &token));
+        tokio::join!(plane.run(context), self.follow(table, &planes_table, &token));
         self.tasks.close();
         if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
             tracing::info!(open = self.tasks.len(), "connections reset after the drain time");
@@ -225,7 +225,7 @@ impl Proxy {
     fn take_connection(self: &Arc<Self>, client: TcpStream, dialled: Dialled<'_>) {
         let Dialled { route, source, destination, frontend, .. } = dialled;
         let Some(place) = self.connections.admit(&route.service, destination, source.ip()) else {
-            self.refuse(route, source, Refusal::Bound);
+            self.refuse(route, source, ResetReason::Bound);
             return reset(client);
         };
         match self.views.resolve(dialled) {
@@ -243,14 +243,14 @@ impl Proxy {
     }
 
     /// Counts a refusal and says so where a user would want to know.
-    fn refuse(&self, route: &RouteName, source: SocketAddr, refusal: Refusal) {
-        tracing::debug!(%route, %source, ?refusal, "refused");
-        self.metrics.refused(route, refusal);
-        match refusal {
-            Refusal::Source if self.views.first_refusal(route, source.ip()) => {
+    fn refuse(&self, route: &RouteName, source: SocketAddr, reason: ResetReason) {
+        tracing::debug!(%route, %source, refusal = ?reason, "refused");
+        self.metrics.refused(route, reason);
+        match reason {
+            ResetReason::Source if self.views.first_refusal(route, source.ip()) => {
                 self.notify(Notice::SourceRefused { route: route.clone(), source });
             }
-            Refusal::Bound => {
+            ResetReason::Bound => {
                 let mut reported_at = self.bound_reported_at.lock();
                 if reported_at.is_none_or(|at| at.elapsed() >= BOUND_REPORT_PAUSE) {
                     *reported_at = Some(Instant::now());

@@ -20,7 +20,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     descriptors::Held,
     proxy::{choice::Chosen, metrics::RouteCounters, options::Timeouts},
-    route::{Endpoint, Route, ServiceName},
+    route::{Endpoint, NamespacedName, Route},
 };
 
 /// A session that is used for longer than this, both ways, is a stream and kept for longer (as conntrack decides).
@@ -67,7 +67,7 @@ pub(crate) struct Session {
     pub(crate) used_at_ms: AtomicU64,
     pub(crate) replied: AtomicBool,
     pub(crate) end: CancellationToken,
-    pub(crate) service: ServiceName,
+    pub(crate) service: NamespacedName,
     pub(crate) _descriptor: Held,
 }
 
@@ -217,7 +217,7 @@ impl Key {
 
 /// Ends some sessions of the service that has the most: those that were unused for longest.
 fn end_longest_unused(by_key: &mut BTreeMap<Key, Arc<Session>>) {
-    let mut services = BTreeMap::<&ServiceName, Vec<_>>::new();
+    let mut services = BTreeMap::<&NamespacedName, Vec<_>>::new();
     for session in by_key.values() {
         let used_at = session.used_at_ms.load(Relaxed);
         services.entry(&session.service).or_default().push((used_at, session.key));

@@ -23,7 +23,7 @@ use crate::{
         Proxy, choice,
         connections::Admitted,
         live::Live,
-        metrics::Refusal,
+        metrics::ResetReason,
         upstream::{connect_tcp, reset},
         views::{Dialled, View},
     },
@@ -86,7 +86,7 @@ impl Proxy {
                 }
             }
         }
-        self.refuse(&view.route.name, flow.source, Refusal::NotConnected);
+        self.refuse(&view.route.name, flow.source, ResetReason::NotConnected);
         reset(client);
     }
 

@@ -15,13 +15,13 @@ use tokio::{
 use super::*;
 use crate::{
     proxy::dataplane::loopback::Loopback,
-    route::{Endpoint, Frontend, FrontendKind, Node, ServiceName},
+    route::{Endpoint, Frontend, FrontendKind, NamespacedName, Node},
 };
 
 const LONG: Duration = Duration::from_secs(20);
 
 /// A proxy on real sockets, and the control half that feeds it.
-struct House {
+struct Fixture {
     proxy: Arc<Proxy>,
     table: watch::Sender<Arc<RouteTable>>,
     notices: mpsc::Receiver<Notice>,
@@ -30,7 +30,7 @@ struct House {
     forgotten: Arc<Mutex<Vec<RouteName>>>,
 }
 
-impl House {
+impl Fixture {
     fn start() -> Self {
         Self::bounded(Bounds::within(&options().descriptors), SESSIONS_MAX)
     }
@@ -112,7 +112,7 @@ fn table(revision: u64, routes: &[Route]) -> RouteTable {
 }
 
 fn route(protocol: Protocol, frontend: SocketAddr, endpoints: &[Endpoint]) -> Route {
-    let service = ServiceName { namespace: Arc::from("default"), name: Arc::from("web") };
+    let service = NamespacedName { namespace: Arc::from("default"), name: Arc::from("web") };
     Route {
         name: RouteName { service, port: frontend.port(), protocol },
         port_name: Arc::from(""),

@@ -21,7 +21,7 @@ use crate::{
     proxy::{
         Proxy,
         choice::{self, Chosen},
-        metrics::Refusal,
+        metrics::ResetReason,
         sessions::{Key, Session},
         upstream::connect_udp,
         views::{Dialled, View},
@@ -81,12 +81,12 @@ impl Proxy {
         flow: Flow,
         chosen: Option<Chosen>,
     ) {
-        let refuse = || self.refuse(&view.route.name, flow.source, Refusal::NotConnected);
+        let refuse = || self.refuse(&view.route.name, flow.source, ResetReason::NotConnected);
         let Some(chosen) = chosen else { return refuse() };
         let Some(descriptor) = self.descriptors.take(Purpose::Session, 1) else {
             // What ends now has made room when the client sends again.
             self.sessions.make_room();
-            return self.refuse(&view.route.name, flow.source, Refusal::Bound);
+            return self.refuse(&view.route.name, flow.source, ResetReason::Bound);
         };
         let upstream = match connect_udp(flow.source, chosen.target) {
             Ok(upstream) => upstream,

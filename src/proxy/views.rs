@@ -18,7 +18,7 @@ use crate::{
     proxy::{
         affinity::Affinity,
         live::Live,
-        metrics::{Metrics, Refusal, RouteCounters},
+        metrics::{Metrics, ResetReason, RouteCounters},
         options::ProxyView,
     },
     route::{Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable},
@@ -154,17 +154,17 @@ impl Views {
     }
 
     /// The view and the flow of a connection.
-    pub(crate) fn resolve(&self, dialled: Dialled<'_>) -> Result<(Arc<View>, Flow), Refusal> {
+    pub(crate) fn resolve(&self, dialled: Dialled<'_>) -> Result<(Arc<View>, Flow), ResetReason> {
         let mut state = self.state.lock();
         let State { table, routes, numbers } = &mut *state;
-        let route = table.routes.get(dialled.route).ok_or(Refusal::NoRoute)?;
+        let route = table.routes.get(dialled.route).ok_or(ResetReason::NoRoute)?;
         if !source_allowed(route, dialled.frontend, dialled.source.ip()) {
-            return Err(Refusal::Source);
+            return Err(ResetReason::Source);
         }
         if !routes.contains_key(dialled.route) {
             routes.insert(dialled.route.clone(), RouteViews::default());
         }
-        let known = routes.get_mut(dialled.route).ok_or(Refusal::NoRoute)?;
+        let known = routes.get_mut(dialled.route).ok_or(ResetReason::NoRoute)?;
         let (node, local) = self.place(table, route, dialled, &mut known.turn);
         let zone = table.nodes.get(&node).and_then(|node| node.zone.as_ref());
         let flow = Flow {
@@ -186,7 +186,7 @@ impl Views {
                 view
             }
         };
-        if view.candidates.is_empty() { Err(Refusal::NoEndpoint) } else { Ok((view, flow)) }
+        if view.candidates.is_empty() { Err(ResetReason::NoEndpoint) } else { Ok((view, flow)) }
     }
 
     /// True the first time that this service port refuses this source.

@@ -6,10 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, object},
+    model::{
+        Kind, Object, ObjectKey, Status, kind, object,
+        time::time_text,
+        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+    },
     registry::{
-        Registry, alloc, strategy,
-        write::{holds_on, parsed, timestamp},
+        Preconditions, Registry, alloc, strategy,
+        write::{holds_on, parsed},
     },
     store::{Expect, Revision, Write},
 };
@@ -31,18 +35,14 @@ pub enum Propagation {
 pub struct DeleteOptions {
     /// Seconds until the end; `None` for the kind's default.
     pub grace_seconds: Option<i64>,
-    /// Only an object with this uid.
-    pub uid: Option<String>,
-    /// Only an object at this revision.
-    pub revision: Option<u64>,
+    /// Which object is meant.
+    pub preconditions: Preconditions,
     /// What becomes of dependents; `None` leaves it to an earlier wish, else to the kind.
     pub propagation: Option<Propagation>,
     /// Do everything but store it.
     pub dry_run: bool,
 }
 
-const FOREGROUND: &str = "foregroundDeletion";
-const ORPHAN: &str = "orphan";
 const ATTEMPTS_MAX: u32 = 16;
 /// Kinds whose dependents stay when nobody says what becomes of them; older clients count on it.
 const ORPHANING: [&Kind; 2] = [&kind::JOB, &kind::REPLICATION_CONTROLLER];
@@ -68,7 +68,7 @@ impl Registry {
                 return Err(Status::forbidden(key, why));
             }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
-            check_preconditions(key, &old, options)?;
+            options.preconditions.check_delete(key, &old)?;
             let before = parsed(&old)?;
             let default_grace = rules.grace_seconds(key.kind, &before);
             let mut document = before.clone();
@@ -98,32 +98,6 @@ impl Registry {
     }
 }
 
-fn check_preconditions(
-    key: &ObjectKey,
-    old: &Object,
-    options: &DeleteOptions,
-) -> Result<(), Status> {
-    if let Some(uid) = &options.uid
-        && *uid != old.metadata.uid
-    {
-        let text = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old.metadata.uid
-        );
-        return Err(Status::conflict(key, &text));
-    }
-    if let Some(revision) = options.revision
-        && revision != old.revision
-    {
-        let text = format!(
-            "Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {}",
-            old.revision
-        );
-        return Err(Status::conflict(key, &text));
-    }
-    Ok(())
-}
-
 /// Writes the wish to delete into the document. A second wish may shorten the grace period, never lengthen it.
 fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_grace: Option<i64>) {
     let grace = match default_grace.map(|seconds| options.grace_seconds.unwrap_or(seconds)) {
@@ -137,7 +111,7 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
     if !old.is_terminating() || old.metadata.deletion_grace_period_seconds != Some(grace) {
         let grace_period = SignedDuration::from_secs(grace);
         let end = Timestamp::now().checked_add(grace_period).unwrap_or(Timestamp::MAX);
-        metadata["deletionTimestamp"] = timestamp(end).into();
+        metadata["deletionTimestamp"] = time_text(end).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
     match finalizers(old, options.propagation) {
@@ -157,20 +131,27 @@ fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
     let has = |name: &str| old.metadata.finalizers.iter().any(|finalizer| finalizer == name);
     let propagation = match wish {
         Some(wish) => wish,
-        None if has(ORPHAN) => Propagation::Orphan,
-        None if has(FOREGROUND) => Propagation::Foreground,
+        None if has(ORPHAN_FINALIZER) => Propagation::Orphan,
+        None if has(FOREGROUND_FINALIZER) => Propagation::Foreground,
         None if ORPHANING.contains(&old.key.kind) => Propagation::Orphan,
         None => Propagation::Background,
     };
     let wanted = match propagation {
         Propagation::Background => None,
-        Propagation::Foreground => Some(FOREGROUND),
-        Propagation::Orphan => Some(ORPHAN),
+        Propagation::Foreground => Some(FOREGROUND_FINALIZER),
+        Propagation::Orphan => Some(ORPHAN_FINALIZER),
     };
-    if [FOREGROUND, ORPHAN].iter().all(|name| has(name) == (wanted == Some(name))) {
+    if [FOREGROUND_FINALIZER, ORPHAN_FINALIZER]
+        .iter()
+        .all(|name| has(name) == (wanted == Some(name)))
+    {
         return None;
     }
-    let others = old.metadata.finalizers.iter().filter(|f| *f != FOREGROUND && *f != ORPHAN);
+    let others = old
+        .metadata
+        .finalizers
+        .iter()
+        .filter(|f| *f != FOREGROUND_FINALIZER && *f != ORPHAN_FINALIZER);
     Some(others.cloned().chain(wanted.map(str::to_owned)).collect())
 }
 
@@ -184,18 +165,28 @@ mod tests {
         for (kind, held, wish, expected) in [
             (&kind::POD, &[OTHER][..], None, None),
             (&kind::POD, &[], Some(Propagation::Background), None),
-            (&kind::POD, &[OTHER], Some(Propagation::Orphan), Some(&[OTHER, ORPHAN][..])),
-            (&kind::POD, &[ORPHAN], Some(Propagation::Foreground), Some(&[FOREGROUND])),
-            (&kind::POD, &[FOREGROUND, OTHER], Some(Propagation::Background), Some(&[OTHER])),
+            (&kind::POD, &[OTHER], Some(Propagation::Orphan), Some(&[OTHER, ORPHAN_FINALIZER][..])),
+            (
+                &kind::POD,
+                &[ORPHAN_FINALIZER],
+                Some(Propagation::Foreground),
+                Some(&[FOREGROUND_FINALIZER]),
+            ),
+            (
+                &kind::POD,
+                &[FOREGROUND_FINALIZER, OTHER],
+                Some(Propagation::Background),
+                Some(&[OTHER]),
+            ),
             // A second wish that says nothing changes nothing.
-            (&kind::POD, &[ORPHAN, OTHER], None, None),
-            (&kind::DEPLOYMENT, &[FOREGROUND], None, None),
-            (&kind::JOB, &[FOREGROUND], None, None),
+            (&kind::POD, &[ORPHAN_FINALIZER, OTHER], None, None),
+            (&kind::DEPLOYMENT, &[FOREGROUND_FINALIZER], None, None),
+            (&kind::JOB, &[FOREGROUND_FINALIZER], None, None),
             // What is usual for the kind.
             (&kind::DEPLOYMENT, &[], None, None),
-            (&kind::JOB, &[], None, Some(&[ORPHAN])),
+            (&kind::JOB, &[], None, Some(&[ORPHAN_FINALIZER])),
             (&kind::JOB, &[], Some(Propagation::Background), None),
-            (&kind::REPLICATION_CONTROLLER, &[OTHER], None, Some(&[OTHER, ORPHAN])),
+            (&kind::REPLICATION_CONTROLLER, &[OTHER], None, Some(&[OTHER, ORPHAN_FINALIZER])),
         ] {
             let document = json!({"metadata": {"name": "a", "finalizers": held}});
             let stored = object::to_stored(kind, document);

@@ -10,6 +10,7 @@ mod decode;
 mod delete;
 mod label_index;
 mod past;
+mod preconditions;
 mod record;
 mod retry;
 mod strategy;
@@ -33,6 +34,7 @@ pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
 pub use past::History;
+pub use preconditions::Preconditions;
 pub use record::Note;
 pub use retry::until_written;
 pub(crate) use strategy::{
@@ -42,7 +44,7 @@ pub(crate) use strategy::{
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;
-pub use write::{Part, WriteOptions, Written};
+pub use write::{Subresource, WriteOptions, Written};
 
 /// What the registry must know about the cluster.
 #[derive(Clone, Debug)]

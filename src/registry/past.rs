@@ -87,7 +87,7 @@ mod tests {
     use super::*;
     use crate::{
         model::kind,
-        registry::{Part, WriteOptions},
+        registry::{Subresource, WriteOptions},
     };
 
     async fn with_maps() -> (std::sync::Arc<Registry>, tokio::task::JoinSet<()>, Vec<u64>) {
@@ -108,7 +108,7 @@ mod tests {
         }
         let key = ObjectKey::new(&kind::CONFIG_MAP, "a", "x");
         let document = json!({"metadata": {"name": "x"}, "data": {"k": "new"}});
-        let written = registry.update(&key, Part::Main, document, &options).await.unwrap();
+        let written = registry.update(&key, Subresource::None, document, &options).await.unwrap();
         revisions.push(written.object.revision);
         (registry, tasks, revisions)
     }

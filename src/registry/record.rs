@@ -18,12 +18,8 @@ use siphasher::sip::SipHasher13;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    model::{ObjectKey, Status, kind},
-    registry::{
-        Part, Registry, WriteOptions,
-        retry::until_written,
-        write::{parsed, timestamp},
-    },
+    model::{ObjectKey, Status, kind, time::time_text},
+    registry::{Registry, Subresource, WriteOptions, retry::until_written, write::parsed},
 };
 
 /// An Event to be recorded.
@@ -167,7 +163,7 @@ impl Registry {
         let now = Timestamp::now();
         let key = self.recorder.key(component, note, combined, now);
         let (component, note) = (component.to_owned(), note.clone());
-        let said = Said { key, component, note, message, stamp: timestamp(now) };
+        let said = Said { key, component, note, message, stamp: time_text(now) };
         match self.say(&said).await {
             Err(status) if status.is_unavailable() => self.recorder.put_off(said),
             Err(status) => tracing::debug!(key = %said.key, %status, "event not recorded"),
@@ -208,7 +204,7 @@ impl Registry {
             document["message"] = message.into();
             Ok(document)
         };
-        self.modify(key, Part::Main, &WriteOptions::default(), again).await.map(|_| ())
+        self.modify(key, Subresource::None, &WriteOptions::default(), again).await.map(|_| ())
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     model::{Object, ObjectKey, Status, kind, object},
-    registry::{DeleteOptions, Registry, View, alloc, write::decoded},
+    registry::{DeleteOptions, Preconditions, Registry, View, alloc, write::decoded},
     store::{Expect, Revision, Write},
 };
 
@@ -64,8 +64,10 @@ impl Registry {
         found: &Unreadable,
         options: &DeleteOptions,
     ) -> Result<Option<Arc<Object>>, Status> {
-        let other = options.revision.is_some_and(|revision| revision != found.revision);
-        if other || options.uid.as_ref().is_some_and(|uid| !uid.is_empty()) {
+        let Preconditions { uid, resource_version } = &options.preconditions;
+        let current = found.revision.to_string();
+        let other = resource_version.as_ref().is_some_and(|version| *version != current);
+        if other || uid.as_ref().is_some_and(|uid| !uid.is_empty()) {
             let text = "Precondition failed: what is stored cannot be read";
             return Err(Status::conflict(key, text));
         }
@@ -101,7 +103,7 @@ mod tests {
     use tokio::task::JoinSet;
 
     use super::*;
-    use crate::registry::{EventKind, Part, WriteOptions};
+    use crate::registry::{EventKind, Subresource, WriteOptions};
 
     async fn running() -> (Arc<Registry>, JoinSet<()>) {
         let registry = Registry::for_tests().await;
@@ -146,11 +148,14 @@ mod tests {
             let read = registry.get(&key).unwrap_err();
             assert_eq!((read.code, read.reason), (500, "StorageReadError"));
             assert!(read.message.contains("kubectl delete"), "{}", read.message);
-            let update = registry.update(&key, Part::Main, document(), &options).await.unwrap_err();
+            let update =
+                registry.update(&key, Subresource::None, document(), &options).await.unwrap_err();
             assert_eq!(update.reason, "StorageReadError");
             let create = registry.create(&kind::CONFIG_MAP, "default", document(), &options).await;
             assert_eq!(create.unwrap_err().reason, "AlreadyExists");
-            let stale = DeleteOptions { revision: Some(created), ..DeleteOptions::default() };
+            let preconditions =
+                Preconditions { uid: None, resource_version: Some(created.to_string()) };
+            let stale = DeleteOptions { preconditions, ..DeleteOptions::default() };
             assert_eq!(registry.delete(&key, &stale).await.unwrap_err().code, 409);
             let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
             assert!(registry.delete(&key, &dry).await.unwrap().1);

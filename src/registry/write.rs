@@ -9,25 +9,28 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, canonical, conversion, kind, object, patch::Wanted},
+    model::{
+        Kind, Object, ObjectKey, Status, canonical, conversion, kind, object, patch::Wanted,
+        time::time_text,
+    },
     registry::{
-        FieldValidation, Registry, View, alloc,
+        FieldValidation, Preconditions, Registry, View, alloc,
         strategy::{self, Admitted, Context},
     },
     store::{self, Expect, Revision, Write},
 };
 
-/// Which part of an object a write may change.
+/// The subresource that a write goes through. It says which part of the object may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Everything but the status, for kinds that have a status subresource.
-    Main,
+pub enum Subresource {
+    /// The resource itself: everything, but not the status of a kind that has a status subresource.
+    None,
     /// Only the status.
     Status,
     /// Only the ephemeral containers of a pod.
     EphemeralContainers,
-    /// What Main may change, and `spec.finalizers` of a Namespace.
-    Finalizers,
+    /// What can change without a subresource, and `spec.finalizers` of a Namespace.
+    Finalize,
     /// Only the node of a pod that has none yet, and annotations that come with it.
     Binding,
 }
@@ -106,7 +109,7 @@ impl Registry {
         options: &WriteOptions,
     ) -> Result<Written, Status> {
         let now = Timestamp::now();
-        let stamp = timestamp(now);
+        let stamp = time_text(now);
         own_metadata_on_create(key, document, &stamp);
         canonical::canonicalise(key.kind.stored(), document);
         for _attempt in 0..ATTEMPTS_MAX {
@@ -144,11 +147,11 @@ impl Registry {
     pub async fn update(
         &self,
         key: &ObjectKey,
-        part: Part,
+        subresource: Subresource,
         document: Value,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        self.modify(key, part, options, |_| Ok(document.clone())).await
+        self.modify(key, subresource, options, |_| Ok(document.clone())).await
     }
 
     /// Changes an object by a function of its current document; called again when another writer was faster,
@@ -156,7 +159,7 @@ impl Registry {
     pub async fn modify<'a, W: Into<Wanted<'a>>>(
         &self,
         key: &ObjectKey,
-        part: Part,
+        subresource: Subresource,
         options: &WriteOptions,
         mut change: impl FnMut(&Object) -> Result<W, Status> + Send,
     ) -> Result<Written, Status> {
@@ -171,14 +174,14 @@ impl Registry {
             // Earlier versions wrote other forms.
             canonical::canonicalise(key.kind.stored(), &mut old_document);
             let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
-            let mut document = merge_parts(key.kind, part, document, &old_document);
+            let mut document = merge_parts(key.kind, subresource, document, &old_document);
             canonical::canonicalise(key.kind.stored(), &mut document);
             let now = Timestamp::now();
             let context = self.context(&view, now, options, key.kind, &wanted);
-            let context = Context { part, ..context };
+            let context = Context { subresource, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =
                 admit(key.kind, &document, Some(&old_document), &context)?;
-            if matches!(part, Part::Main | Part::EphemeralContainers) {
+            if matches!(subresource, Subresource::None | Subresource::EphemeralContainers) {
                 count_generation(key.kind, &mut document, &old_document);
             }
             if same_content(&document, &old_document) {
@@ -190,7 +193,7 @@ impl Registry {
                 return Ok(Written { object: decoded(key, old.revision, value)?, warnings });
             }
             let claims = if gone { &[] } else { claims.as_slice() };
-            let mut writes = alloc::writes(&view, key, &old_claims, claims, &timestamp(now));
+            let mut writes = alloc::writes(&view, key, &old_claims, claims, &time_text(now));
             writes.push(Write {
                 key: key.to_store_key().into(),
                 expect: Expect::At(Revision(old.revision)),
@@ -216,7 +219,7 @@ impl Registry {
             view,
             options: &self.options,
             now,
-            part: Part::Main,
+            subresource: Subresource::None,
             shown,
             wanted,
             seed: rand::rng().random(),
@@ -308,11 +311,6 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
     }
 }
 
-/// RFC 3339 in whole seconds, as `metav1.Time` is written.
-pub(crate) fn timestamp(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 /// Parses an object of the cache, which this process wrote.
 pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
     object.parse().map_err(|error| Status::internal(error.to_string()))
@@ -375,14 +373,8 @@ fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
 
 fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Result<(), Status> {
     let metadata = &document["metadata"];
-    if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty())
-        && uid != old.metadata.uid
-    {
-        let text = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old.metadata.uid
-        );
-        return Err(Status::conflict(key, &text));
+    if let Some(uid) = metadata["uid"].as_str().filter(|uid| !uid.is_empty()) {
+        Preconditions::of_uid(uid).check_update(key, old)?;
     }
     match metadata["resourceVersion"].as_str() {
         None | Some("" | "0") => Ok(()),
@@ -437,24 +429,24 @@ const OWN_METADATA: [&str; 8] = [
 ];
 
 /// The new document with what this write may not touch taken from the old one.
-fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
+fn merge_parts(kind: &Kind, subresource: Subresource, mut new: Value, old: &Value) -> Value {
     for field in OWN_METADATA {
         set_or_remove(&mut new["metadata"], field, old["metadata"].get(field).cloned());
     }
-    match part {
-        Part::Main | Part::Finalizers => {
+    match subresource {
+        Subresource::None | Subresource::Finalize => {
             if kind.has_status {
                 set_or_remove(&mut new, "status", old.get("status").cloned());
             }
             new
         }
-        Part::Status => {
+        Subresource::Status => {
             let mut document = old.clone();
             set_or_remove(&mut document, "status", new.get("status").cloned());
             document["metadata"] = status_metadata(kind, new["metadata"].take(), &old["metadata"]);
             document
         }
-        Part::EphemeralContainers => {
+        Subresource::EphemeralContainers => {
             let mut document = old.clone();
             let containers = new["spec"].get("ephemeralContainers").cloned();
             set_or_remove(&mut document["spec"], "ephemeralContainers", containers);
@@ -462,7 +454,7 @@ fn merge_parts(kind: &Kind, part: Part, mut new: Value, old: &Value) -> Value {
             set_or_remove(&mut document["metadata"], "managedFields", managers);
             document
         }
-        Part::Binding => {
+        Subresource::Binding => {
             let mut document = old.clone();
             document["spec"]["nodeName"] = new["spec"]["nodeName"].take();
             let annotations = new["metadata"].get("annotations").cloned();
@@ -569,21 +561,21 @@ mod tests {
             "/spec/x",
             "/status/s",
         ];
-        for (kind, part, changed) in [
-            (&kind::SERVICE, Part::Main, "nnnnnnn."),
-            (&kind::CONFIG_MAP, Part::Main, "nnnnnnnn"),
-            (&kind::SERVICE, Part::Status, "nnnnn..n"),
-            (&kind::DEPLOYMENT, Part::Status, ".nnnn..n"),
-            (&kind::POD, Part::Status, "nn.nn..n"),
-            (&kind::LOAD_BALANCER_POLICY, Part::Status, "....n..n"),
-            (&kind::POD, Part::Binding, ".n...n.."),
-            (&kind::NAMESPACE, Part::Finalizers, "nnnnnnn."),
+        for (kind, subresource, changed) in [
+            (&kind::SERVICE, Subresource::None, "nnnnnnn."),
+            (&kind::CONFIG_MAP, Subresource::None, "nnnnnnnn"),
+            (&kind::SERVICE, Subresource::Status, "nnnnn..n"),
+            (&kind::DEPLOYMENT, Subresource::Status, ".nnnn..n"),
+            (&kind::POD, Subresource::Status, "nn.nn..n"),
+            (&kind::LOAD_BALANCER_POLICY, Subresource::Status, "....n..n"),
+            (&kind::POD, Subresource::Binding, ".n...n.."),
+            (&kind::NAMESPACE, Subresource::Finalize, "nnnnnnn."),
         ] {
-            let merged = merge_parts(kind, part, new.clone(), &old);
+            let merged = merge_parts(kind, subresource, new.clone(), &old);
             let is_new = |path: &&str| merged.pointer(path) == Some(&"new".into());
             let found: String =
                 all.iter().map(|path| if is_new(path) { 'n' } else { '.' }).collect();
-            assert_eq!(found, changed, "{} {part:?}", kind.kind);
+            assert_eq!(found, changed, "{} {subresource:?}", kind.kind);
             assert_eq!(merged["metadata"]["uid"], "1");
             assert_eq!(merged["metadata"]["generation"], 2);
         }

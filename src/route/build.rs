@@ -23,15 +23,12 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, well_known::SERVICE_NAME_LABEL},
     route::{
-        Endpoint, Frontend, FrontendKind, Protocol, Route, RouteName, RouteTable, ServiceName,
+        Endpoint, Frontend, FrontendKind, NamespacedName, Protocol, Route, RouteName, RouteTable,
         names::{self, ServiceKind, endpoint_label},
     },
 };
-
-/// The label by which an EndpointSlice belongs to a Service.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What the builder must know about the cluster.
 #[derive(Clone, Debug)]
@@ -49,34 +46,34 @@ impl Default for Options {
 /// Follows the objects and makes each next [`RouteTable`].
 pub struct Builder {
     options: Options,
-    services: BTreeMap<ServiceName, input::Service>,
+    services: BTreeMap<NamespacedName, input::Service>,
     /// Slices by their service and their own name.
     slices: BTreeMap<SliceName, input::Slice>,
     /// The service that each slice (namespace and name) was last labelled with.
-    labels: BTreeMap<ServiceName, ServiceName>,
-    pods: BTreeMap<ServiceName, input::Pod>,
+    labels: BTreeMap<NamespacedName, NamespacedName>,
+    pods: BTreeMap<NamespacedName, input::Pod>,
     /// Who has an address, nodes first (pods on the host network share their node's), and on which node that is.
     holders: BTreeMap<(IpAddr, Holder), Arc<str>>,
     /// Which slices look at a pod, an address or a node.
     uses: BTreeSet<(Use, SliceName)>,
-    dirty: BTreeSet<ServiceName>,
+    dirty: BTreeSet<NamespacedName>,
     names_changed: bool,
     table: RouteTable,
 }
 
-type SliceName = (ServiceName, Arc<str>);
+type SliceName = (NamespacedName, Arc<str>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
     Node(Arc<str>),
-    Pod(ServiceName),
+    Pod(NamespacedName),
 }
 
 /// What a slice's endpoints are completed from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     /// The pod that `targetRef` names.
-    Pod(ServiceName),
+    Pod(NamespacedName),
     /// Whichever pod has the address of an endpoint without `targetRef`.
     Address(IpAddr),
     /// The node that gives its zone to an endpoint without one.
@@ -131,13 +128,13 @@ impl Builder {
         Arc::new(self.table.clone())
     }
 
-    fn rebuild(&mut self, service: &ServiceName) {
+    fn rebuild(&mut self, service: &NamespacedName) {
         self.rebuild_routes(service);
         let names = self.services.get(service).map(|input| self.names(service, input));
         self.names_changed |= self.table.names.set_service(service, names);
     }
 
-    fn apply_service(&mut self, name: ServiceName, object: Option<&Object>) {
+    fn apply_service(&mut self, name: NamespacedName, object: Option<&Object>) {
         let service = object.and_then(|object| {
             Some(input::Service::new(parse::<core::Service>(object)?, &object.metadata.annotations))
         });
@@ -147,9 +144,9 @@ impl Builder {
         }
     }
 
-    fn apply_slice(&mut self, name: ServiceName, object: Option<&Object>) {
-        let label = object.and_then(|object| object.metadata.labels.get(SERVICE_NAME));
-        let service = label.map(|label| ServiceName {
+    fn apply_slice(&mut self, name: NamespacedName, object: Option<&Object>) {
+        let label = object.and_then(|object| object.metadata.labels.get(SERVICE_NAME_LABEL));
+        let service = label.map(|label| NamespacedName {
             namespace: name.namespace.clone(),
             name: label.as_str().into(),
         });
@@ -179,7 +176,7 @@ impl Builder {
         put(&mut self.slices, name, slice);
     }
 
-    fn apply_pod(&mut self, name: ServiceName, object: Option<&Object>) {
+    fn apply_pod(&mut self, name: NamespacedName, object: Option<&Object>) {
         let pod = object.and_then(|object| {
             input::Pod::new(parse::<core::Pod>(object)?, &object.metadata.annotations)
         });
@@ -259,7 +256,7 @@ impl Builder {
         self.dirty.extend(users.map(|(_, (service, _))| service.clone()));
     }
 
-    fn rebuild_routes(&mut self, service: &ServiceName) {
+    fn rebuild_routes(&mut self, service: &NamespacedName) {
         let routes = match self.services.get(service) {
             Some(input) => self.routes(service, input),
             None => BTreeMap::new(),
@@ -278,7 +275,11 @@ impl Builder {
         }
     }
 
-    fn routes(&self, name: &ServiceName, service: &input::Service) -> BTreeMap<RouteName, Route> {
+    fn routes(
+        &self,
+        name: &NamespacedName,
+        service: &input::Service,
+    ) -> BTreeMap<RouteName, Route> {
         let ServiceKind::ClusterIp(cluster_ips) = &service.kind else { return BTreeMap::new() };
         if cluster_ips.is_empty() {
             return BTreeMap::new();
@@ -324,7 +325,7 @@ impl Builder {
     }
 
     /// An address that stands in two slices (it may, while it moves) counts once, ready if it is so anywhere.
-    fn endpoints(&self, service: &ServiceName, port: &input::ServicePort) -> Vec<Endpoint> {
+    fn endpoints(&self, service: &NamespacedName, port: &input::ServicePort) -> Vec<Endpoint> {
         let mut all: Vec<Endpoint> = Vec::new();
         let mut seen: BTreeMap<SocketAddr, usize> = BTreeMap::new();
         for slice in self.slices_of(service) {
@@ -369,7 +370,7 @@ impl Builder {
         }
     }
 
-    fn names(&self, name: &ServiceName, service: &input::Service) -> names::Service {
+    fn names(&self, name: &NamespacedName, service: &input::Service) -> names::Service {
         let ports = service.ports.iter().map(|port| names::Port {
             name: port.name.clone(),
             protocol: port.protocol,
@@ -393,7 +394,7 @@ impl Builder {
     }
 
     /// The slices of a service, by name.
-    fn slices_of(&self, service: &ServiceName) -> impl Iterator<Item = &input::Slice> {
+    fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &input::Slice> {
         let first = (service.clone(), Arc::default());
         self.slices
             .range(first..)
@@ -416,12 +417,12 @@ fn uses_of(slice: &input::Slice) -> BTreeSet<Use> {
     uses
 }
 
-fn name_of(key: &ObjectKey) -> ServiceName {
-    ServiceName { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
+fn name_of(key: &ObjectKey) -> NamespacedName {
+    NamespacedName { namespace: key.namespace.as_str().into(), name: key.name.as_str().into() }
 }
 
-fn lowest_name() -> ServiceName {
-    ServiceName { namespace: Arc::default(), name: Arc::default() }
+fn lowest_name() -> NamespacedName {
+    NamespacedName { namespace: Arc::default(), name: Arc::default() }
 }
 
 fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {

@@ -38,16 +38,16 @@ pub struct RouteTable {
     pub names: Names,
 }
 
-/// A service, `default/web`.
+/// Namespace and name of an object, `default/web`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServiceName {
+pub struct NamespacedName {
     /// Namespace.
     pub namespace: Arc<str>,
     /// Name.
     pub name: Arc<str>,
 }
 
-impl fmt::Display for ServiceName {
+impl fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -57,7 +57,7 @@ impl fmt::Display for ServiceName {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteName {
     /// The service.
-    pub service: ServiceName,
+    pub service: NamespacedName,
     /// The service's port number.
     pub port: u16,
     /// The transport.

@@ -11,7 +11,7 @@ use std::{
 
 use imbl::{OrdMap, OrdSet};
 
-use crate::route::{Protocol, ServiceName};
+use crate::route::{NamespacedName, Protocol};
 
 /// The names of the cluster.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,7 @@ pub struct Namespace {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     /// Namespace and name.
-    pub name: ServiceName,
+    pub name: NamespacedName,
     /// How it is resolved.
     pub kind: ServiceKind,
     /// Ports of the service itself, SCTP included.
@@ -93,7 +93,7 @@ pub struct Pointer {
     /// The endpoint's label; `None` for the service's own address.
     pub endpoint: Option<Arc<str>>,
     /// The service.
-    pub service: ServiceName,
+    pub service: NamespacedName,
 }
 
 impl Names {
@@ -135,7 +135,7 @@ impl Names {
     }
 
     /// Puts, replaces or removes one service; true when anything changed.
-    pub(super) fn set_service(&mut self, name: &ServiceName, service: Option<Service>) -> bool {
+    pub(super) fn set_service(&mut self, name: &NamespacedName, service: Option<Service>) -> bool {
         let mut namespace = self.namespaces.get(&name.namespace).cloned().unwrap_or_default();
         let old = namespace.services.get(&name.name).cloned();
         if old.as_deref() == service.as_ref() {
@@ -167,14 +167,14 @@ impl Names {
 }
 
 fn lowest(address: IpAddr) -> Pointer {
-    let service = ServiceName { namespace: Arc::default(), name: Arc::default() };
+    let service = NamespacedName { namespace: Arc::default(), name: Arc::default() };
     Pointer { address, endpoint: None, service }
 }
 
 impl Service {
     /// A service with its endpoints in any order.
     pub fn new(
-        name: ServiceName,
+        name: NamespacedName,
         kind: ServiceKind,
         ports: Vec<Port>,
         mut endpoints: Vec<Endpoint>,
@@ -243,8 +243,8 @@ pub fn dashed_address(label: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn service_name(name: &str) -> ServiceName {
-        ServiceName { namespace: "default".into(), name: name.into() }
+    fn service_name(name: &str) -> NamespacedName {
+        NamespacedName { namespace: "default".into(), name: name.into() }
     }
 
     fn endpoint(label: &str, address: &str, ready: bool) -> Endpoint {

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::route::{Protocol, RouteName, ServiceName};
+use crate::route::{NamespacedName, Protocol, RouteName};
 
 /// Something that happened in the data half and that a user should be able to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Notice {
     /// A port's protocol is not carried (SCTP).
     ProtocolNotCarried {
         /// Whose.
-        service: ServiceName,
+        service: NamespacedName,
         /// Which.
         protocol: Protocol,
     },

@@ -8,11 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        Caller,
-        authentication::{CREDENTIAL_ID, jwt::SigningKey},
-    },
+    api::authentication::{CREDENTIAL_ID, Caller},
     model::{Kind, Object, ObjectKey, kind},
+    pki::jwt::SigningKey,
     registry::{Registry, View},
 };
 

@@ -5,12 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use http::{HeaderMap, HeaderName};
 
 use crate::{
-    api::{
-        Caller,
-        authentication::{
-            ANONYMOUS, UNAUTHENTICATED,
-            account_tokens::{account_groups, account_of_user},
-        },
+    api::authentication::{
+        ANONYMOUS, Caller, UNAUTHENTICATED,
+        account_tokens::{account_groups, account_of_user},
     },
     model::Status,
 };

@@ -7,7 +7,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::api::Caller;
+use crate::api::authentication::Caller;
 
 /// Why the file cannot be used. Neither message shows any of its content.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@
 
 mod multicluster;
 mod operations;
+mod references;
 mod schemas;
 
 #[cfg(test)]

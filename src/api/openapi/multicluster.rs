@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::openapi::schemas::reference,
+    api::openapi::references::reference,
     model::{Kind, patch::keys},
 };
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     api::{
-        discovery::{Subresource, subresources, verbs},
+        discovery::{SubresourceEntry, subresources, verbs},
         openapi::schemas,
     },
     model::{
@@ -141,10 +141,10 @@ fn operation(
     path: &str,
     method: &'static str,
     action: &'static str,
-    subresource: Option<Subresource>,
+    subresource: Option<SubresourceEntry>,
 ) -> Operation {
     let about = match subresource {
-        Some(Subresource { kind: Some(about), .. }) => about,
+        Some(SubresourceEntry { kind: Some(about), .. }) => about,
         _ => (kind.group, kind.version, kind.kind),
     };
     let is_log = subresource.is_some_and(|subresource| subresource.name == "log");
@@ -207,7 +207,7 @@ fn operation(
 }
 
 /// The end of the operation ids of a subresource.
-fn suffix(subresource: Subresource) -> &'static str {
+fn suffix(subresource: SubresourceEntry) -> &'static str {
     match subresource.name {
         "attach" => "Attach",
         "binding" => "Binding",
@@ -276,7 +276,7 @@ pub(super) mod v3 {
     use crate::{
         api::openapi::{
             operations::{JSON, Operation, by_path},
-            schemas,
+            references::reference,
         },
         model::Kind,
     };
@@ -290,8 +290,7 @@ pub(super) mod v3 {
     }
 
     fn content(media_types: &[&str], schema: &str) -> Value {
-        let typed =
-            |media: &&str| ((*media).to_owned(), json!({"schema": schemas::reference(schema)}));
+        let typed = |media: &&str| ((*media).to_owned(), json!({"schema": reference(schema)}));
         Value::Object(media_types.iter().map(typed).collect())
     }
 
@@ -329,7 +328,7 @@ pub(super) mod v2 {
     use crate::{
         api::openapi::{
             operations::{JSON, Operation, by_path},
-            schemas::SWAGGER_PREFIX,
+            references::SWAGGER_PREFIX,
         },
         model::Kind,
     };

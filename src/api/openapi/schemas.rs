@@ -31,17 +31,18 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    api::{discovery::verbs, openapi::multicluster},
+    api::{
+        discovery::verbs,
+        openapi::{
+            multicluster,
+            references::{PREFIX, SWAGGER_PREFIX, reference},
+        },
+    },
     model::{
         Kind,
         patch::keys::{self, Field, List, Strategy, Type},
     },
 };
-
-/// Where references point in v3 documents.
-pub(super) const PREFIX: &str = "#/components/schemas/";
-/// Where references point in v2 documents.
-pub(super) const SWAGGER_PREFIX: &str = "#/definitions/";
 
 const GROUP_VERSION_KIND: &str = "x-kubernetes-group-version-kind";
 
@@ -169,11 +170,6 @@ fn list_schema(kind: &Kind) -> Value {
         },
         GROUP_VERSION_KIND: [group_version_kind(kind.group, kind.version, &name)],
     })
-}
-
-/// A reference to a schema.
-pub(super) fn reference(schema: &str) -> Value {
-    json!({"$ref": format!("{PREFIX}{schema}")})
 }
 
 /// In OpenAPI 3.0 nothing may stand beside a reference, and a value of two types is a choice.

@@ -14,10 +14,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::{
-    api::protobuf::wire::{Fields, Wire},
+    api::protobuf::wire::{Fields, Malformed, Wire},
     model::{
-        Status, canonical,
+        Status,
         fields::{self, EMBEDDED, Field, Form, Message, Presence, Shape},
+        time::{micro_time_text, time_text},
     },
 };
 
@@ -32,8 +33,8 @@ const MAGIC: &[u8] = b"k8s\0";
 enum Error {
     #[error("the body is not in the Kubernetes protobuf encoding")]
     NoMagic,
-    #[error("the message ends early or is malformed")]
-    Malformed,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
     #[error("no kind {kind:?} is known in version {api_version:?}")]
     UnknownKind { api_version: String, kind: String },
     #[error("field {0:?} has the wrong type")]
@@ -72,7 +73,7 @@ fn document(body: &[u8]) -> Result<Value, Error> {
         }
     }
     if kind.is_empty() {
-        return Err(Error::Malformed);
+        return Err(Malformed.into());
     }
     let Some(fields) = fields::message(&api_version, &kind) else {
         return Err(Error::UnknownKind { api_version, kind });
@@ -160,8 +161,8 @@ fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>
         (Form::Bool, Wire::Number(number)) => (number != 0).into(),
         (Form::Text, Wire::Bytes(text)) => string(text).into(),
         (Form::Bytes, Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
-        (Form::Time, Wire::Bytes(bytes)) => return time(bytes, canonical::seconds, name),
-        (Form::MicroTime, Wire::Bytes(bytes)) => return time(bytes, canonical::microseconds, name),
+        (Form::Time, Wire::Bytes(bytes)) => return time(bytes, time_text, name),
+        (Form::MicroTime, Wire::Bytes(bytes)) => return time(bytes, micro_time_text, name),
         (Form::Quantity, Wire::Bytes(bytes)) => {
             let text = first_text(bytes)?;
             if text.is_empty() { "0".into() } else { text.into() }

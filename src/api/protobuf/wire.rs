@@ -1,6 +1,9 @@
 //! The wire format of protobuf: a message is a sequence of numbered fields.
 
-use crate::api::protobuf::Error;
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the message ends early or is malformed")]
+pub(super) struct Malformed;
 
 /// One value on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,17 @@ const CONTINUES: u8 = 0x80;
 const VARINT_BITS_MAX: u32 = 64;
 
 /// Reads a varint off the front.
-pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Error> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let mut number = 0_u64;
     for shift in (0..VARINT_BITS_MAX).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or(Error::Malformed)?;
+        let (&byte, rest) = bytes.split_first().ok_or(Malformed)?;
         *bytes = rest;
         number |= u64::from(byte & !CONTINUES) << shift;
         if byte & CONTINUES == 0 {
             return Ok(number);
         }
     }
-    Err(Error::Malformed)
+    Err(Malformed)
 }
 
 /// Signed numbers are sent in two's complement.
@@ -38,14 +41,14 @@ pub(super) fn signed(number: u64) -> i64 {
     number.cast_signed()
 }
 
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], Error> {
-    let length = usize::try_from(length).map_err(|_range| Error::Malformed)?;
-    let (taken, rest) = bytes.split_at_checked(length).ok_or(Error::Malformed)?;
+fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], Malformed> {
+    let length = usize::try_from(length).map_err(|_range| Malformed)?;
+    let (taken, rest) = bytes.split_at_checked(length).ok_or(Malformed)?;
     *bytes = rest;
     Ok(taken)
 }
 
-fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>), Error> {
+fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>), Malformed> {
     let tag = varint(bytes)?;
     let wire = match tag & 7 {
         0 => Wire::Number(varint(bytes)?),
@@ -55,13 +58,13 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>), Error> {
             Wire::Bytes(take(bytes, length)?)
         }
         5 => take(bytes, 4).map(|_four| Wire::Fixed)?,
-        _ => return Err(Error::Malformed),
+        _ => return Err(Malformed),
     };
     Ok((tag >> 3, wire))
 }
 
 impl<'a> Iterator for Fields<'a> {
-    type Item = Result<(u64, Wire<'a>), Error>;
+    type Item = Result<(u64, Wire<'a>), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {

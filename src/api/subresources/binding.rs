@@ -5,9 +5,9 @@ use http::StatusCode;
 use serde_json::json;
 
 use crate::{
-    api::{Api, resources::Request, resources::parsed},
+    api::{Api, answer::parsed, request::Request},
     model::Status,
-    registry::Part,
+    registry::Subresource,
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -17,7 +17,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let node = node.ok_or_else(|| Status::bad_request("target.name: Required value"))?;
     let options = request.write_options()?;
     api.registry
-        .modify(&key, Part::Binding, &options, |pod| {
+        .modify(&key, Subresource::Binding, &options, |pod| {
             if pod.is_terminating() {
                 let name = &key.name;
                 let text = format!("pod {name} is being deleted, cannot be assigned to a host");

@@ -15,11 +15,16 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        request::{dry_run_cause, propagation},
-        resources::{Request, parsed},
+        answer::parsed,
+        query::Query,
+        request::{Request, delete_options},
     },
-    model::{Cause, LabelSelector, Object, ObjectKey, Status, kind},
-    registry::{DeleteOptions, Part, View, WriteOptions},
+    model::{
+        Cause, LabelSelector, Object, ObjectKey, Status, kind,
+        time::time_text,
+        well_known::{DISRUPTION_TARGET, POD_READY},
+    },
+    registry::{Subresource, View, WriteOptions},
 };
 
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
@@ -32,15 +37,18 @@ const DISRUPTED_MAX: usize = 2000;
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let key = request.target.key()?;
-    let eviction = request.document()?;
+    let mut eviction = request.document()?;
     if eviction["metadata"]["name"].as_str().is_some_and(|name| name != key.name) {
         let text = "name in URL does not match name in Eviction object";
         return Err(Status::bad_request(text));
     }
-    let mut options = delete_options(request, &eviction["deleteOptions"])?;
+    let query = Query { dry_run: request.query.dry_run.clone(), ..Query::default() };
+    let document = eviction.get_mut("deleteOptions").map(Value::take).unwrap_or_default();
+    let mut options = delete_options(document, &query)?;
     let view = api.registry.view();
     let pod = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
-    check_preconditions(&key, pod, &options)?;
+    // Before anything is taken from a budget.
+    options.preconditions.check_delete(&key, pod)?;
     let typed: Pod = pod.parse().map_err(|_damaged| Status::internal("the pod is damaged"))?;
     if !goes_freely(pod, &typed)
         && let Some(budget) = budget_of(&view, pod)?
@@ -49,49 +57,12 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
         if !options.dry_run {
             tell_disruption(api, &key).await?;
             // Held until here.
-            options.revision = None;
+            options.preconditions.resource_version = None;
         }
     }
     api.registry.delete(&key, &options).await?;
     let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok((StatusCode::CREATED, axum::Json(body)).into_response())
-}
-
-fn delete_options(request: &Request, body: &Value) -> Result<DeleteOptions, Status> {
-    let preconditions = &body["preconditions"];
-    let revision = preconditions["resourceVersion"].as_str().map(str::parse).transpose();
-    let not_a_number = |_error| Status::bad_request("preconditions.resourceVersion: not a number");
-    let dry_run = body["dryRun"].as_array().into_iter().flatten();
-    let dry_run = dry_run.map(|value| value.as_str().unwrap_or_default().to_owned());
-    let dry_run: Vec<String> = dry_run.chain(request.query.dry_run.iter().cloned()).collect();
-    let policy = body["propagationPolicy"].as_str().unwrap_or_default();
-    let propagation = propagation(policy);
-    let causes: Vec<Cause> =
-        dry_run_cause(&dry_run).into_iter().chain(propagation.clone().err()).collect();
-    if !causes.is_empty() {
-        return Err(Status::invalid_options("DeleteOptions", causes));
-    }
-    Ok(DeleteOptions {
-        grace_seconds: body["gracePeriodSeconds"].as_i64(),
-        uid: preconditions["uid"].as_str().map(str::to_owned),
-        revision: revision.map_err(not_a_number)?,
-        propagation: propagation.unwrap_or_default(),
-        dry_run: !dry_run.is_empty(),
-    })
-}
-
-/// Refused before anything is taken from a budget.
-fn check_preconditions(
-    key: &ObjectKey,
-    pod: &Object,
-    options: &DeleteOptions,
-) -> Result<(), Status> {
-    let uid = options.uid.as_ref().is_none_or(|uid| *uid == pod.metadata.uid);
-    let revision = options.revision.is_none_or(|revision| revision == pod.revision);
-    if uid && revision {
-        return Ok(());
-    }
-    Err(Status::conflict(key, "Precondition failed: the pod is not the one that was meant"))
 }
 
 /// Pods that serve nobody yet, or no more, are no budget's business.
@@ -127,7 +98,7 @@ async fn grant(
     let options = WriteOptions { dry_run, ..WriteOptions::default() };
     let taken = api
         .registry
-        .modify(budget, Part::Status, &options, |object| {
+        .modify(budget, Subresource::Status, &options, |object| {
             let mut document = parsed(object)?;
             let budget: PodDisruptionBudget =
                 object.parse().map_err(|_damaged| Status::internal("the budget is damaged"))?;
@@ -193,7 +164,7 @@ fn is_ready(pod: &Pod) -> bool {
     let ready = |name: &str| {
         conditions.into_iter().flatten().any(|c| c.type_ == name && c.status == "True")
     };
-    ready("Ready")
+    ready(POD_READY)
 }
 
 /// 429; clients try again by themselves only when told when.
@@ -207,16 +178,16 @@ fn refusal(why: String, retry_after_seconds: Option<u32>) -> Status {
 
 /// Tells on the pod why it goes.
 async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
-    let now = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let condition = json!({"type": "DisruptionTarget", "status": "True", "lastTransitionTime": now,
+    let now = time_text(Timestamp::now());
+    let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "lastTransitionTime": now,
         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
     let options = WriteOptions::default();
-    let told = api.registry.modify(key, Part::Status, &options, |pod| {
+    let told = api.registry.modify(key, Subresource::Status, &options, |pod| {
         let mut document = parsed(pod)?;
         let conditions = &mut document["status"]["conditions"];
         match conditions.as_array_mut() {
             Some(conditions) => {
-                conditions.retain(|condition| condition["type"] != "DisruptionTarget");
+                conditions.retain(|condition| condition["type"] != DISRUPTION_TARGET);
                 conditions.push(condition.clone());
             }
             None => *conditions = json!([condition]),

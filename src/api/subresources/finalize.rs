@@ -7,10 +7,11 @@ use http::StatusCode;
 use crate::{
     api::{
         Api,
-        resources::{Request, manager, parsed},
+        answer::parsed,
+        request::{Request, manager},
     },
     model::{Status, patch::Wanted},
-    registry::Part,
+    registry::Subresource,
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -21,7 +22,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let name = request.manager();
     let written = api
         .registry
-        .modify(&key, Part::Finalizers, &options, |old| {
+        .modify(&key, Subresource::Finalize, &options, |old| {
             let mut namespace = parsed(old)?;
             namespace["spec"]["finalizers"] = document["spec"]["finalizers"].clone();
             for identity in ["name", "uid", "resourceVersion"] {
@@ -29,7 +30,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
                     namespace["metadata"][identity] = value.clone();
                 }
             }
-            Ok(Wanted::updated(namespace, manager(&name, Part::Finalizers)))
+            Ok(Wanted::updated(namespace, manager(&name, Subresource::Finalize)))
         })
         .await?;
     api.answer_write(written, form, StatusCode::OK).await

@@ -11,7 +11,7 @@ use http::header;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{Api, Log, request::Query, resources::Request},
+    api::{Api, Log, query::Query, request::Request},
     model::{Cause, Status},
 };
 
@@ -121,7 +121,7 @@ impl Follow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::description::Parameters;
+    use crate::api::parameters::Parameters;
 
     #[test]
     fn what_is_wanted() {

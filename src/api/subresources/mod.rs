@@ -15,9 +15,9 @@ use axum::response::Response;
 use http::Method;
 
 use crate::{
-    api::{Api, resources, resources::Request},
+    api::{Api, request::Request, resources},
     model::Status,
-    registry::Part,
+    registry::Subresource,
 };
 
 /// Answers a request about a subresource.
@@ -31,17 +31,17 @@ pub(crate) async fn serve(
     match (subresource, &request.method) {
         ("status", &Method::GET) if kind.has_status => resources::get(api, request).await,
         ("status", &Method::PUT) if kind.has_status => {
-            resources::replace(api, request, Part::Status).await
+            resources::replace(api, request, Subresource::Status).await
         }
         ("status", &Method::PATCH) if kind.has_status => {
-            resources::apply_patch(api, request, Part::Status).await
+            resources::apply_patch(api, request, Subresource::Status).await
         }
         ("ephemeralcontainers", &Method::GET) if is_pod => resources::get(api, request).await,
         ("ephemeralcontainers", &Method::PUT) if is_pod => {
-            resources::replace(api, request, Part::EphemeralContainers).await
+            resources::replace(api, request, Subresource::EphemeralContainers).await
         }
         ("ephemeralcontainers", &Method::PATCH) if is_pod => {
-            resources::apply_patch(api, request, Part::EphemeralContainers).await
+            resources::apply_patch(api, request, Subresource::EphemeralContainers).await
         }
         ("scale", _) if kind.has_scale => scale::serve(api, request).await,
         ("log", &Method::GET) if is_pod => log::serve(api, request),

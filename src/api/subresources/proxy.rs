@@ -38,8 +38,11 @@ use tokio::{
 };
 
 use crate::{
-    api::{Api, request::Target, tls::Peer},
-    model::{LabelSelector, Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
+    api::{Api, target::Target, tls::Peer},
+    model::{
+        LabelSelector, Object, ObjectKey, Status, kind,
+        well_known::{BOUND_PORTS_ANNOTATION, SERVICE_NAME_LABEL},
+    },
     registry::View,
 };
 
@@ -51,7 +54,6 @@ const RETRY_SECONDS: u32 = 1;
 const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// Where a pod without ports is asked.
 const PORT_DEFAULT: u16 = 80;
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// What concerns one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -146,7 +148,7 @@ struct Place {
 
 impl Place {
     fn of(pod: &Object, ip: IpAddr, port: u16) -> Self {
-        let bound = pod.metadata.annotations.get(BOUND_PORTS);
+        let bound = pod.metadata.annotations.get(BOUND_PORTS_ANNOTATION);
         let bound: BTreeMap<String, u16> =
             bound.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let real = bound.get(&format!("{port}/TCP")).copied().unwrap_or(port);
@@ -265,8 +267,10 @@ fn place_of_service(view: &View, key: &ObjectKey) -> Result<Place, Status> {
 }
 
 fn ready_places(view: &View, key: &ObjectKey, service: &str, port: &str) -> Vec<Place> {
-    let of_service =
-        LabelSelector::from_map(&BTreeMap::from([(SERVICE_NAME.to_owned(), service.to_owned())]));
+    let of_service = LabelSelector::from_map(&BTreeMap::from([(
+        SERVICE_NAME_LABEL.to_owned(),
+        service.to_owned(),
+    )]));
     let slices = view.matching(&kind::ENDPOINT_SLICE, &key.namespace, &of_service);
     let slices = slices.filter_map(|slice| slice.parse::<EndpointSlice>().ok());
     let mut places = Vec::new();

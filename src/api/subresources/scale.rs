@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
+        answer::{in_form, parsed},
         forms::Form,
-        resources::{Request, in_form, manager, parsed},
+        request::{Request, manager},
         table,
     },
     model::{Object, Status},
-    registry::Part,
+    registry::Subresource,
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -26,13 +27,13 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let options = request.write_options()?;
     let written = api
         .registry
-        .modify(&key, Part::Main, &options, |workload| {
+        .modify(&key, Subresource::None, &options, |workload| {
             let wanted = match request.method {
                 Method::PUT => request.document()?,
                 Method::PATCH => {
                     let scale = scale_of(workload)?;
                     let name = request.manager();
-                    let manager = manager(&name, Part::Main);
+                    let manager = manager(&name, Subresource::None);
                     request.patched(&request.patch()?, Some(&scale), manager)?.document
                 }
                 _ => return Err(Status::method_not_allowed()),

@@ -4,7 +4,7 @@ use axum::response::Response;
 use serde_json::Value;
 
 use crate::{
-    api::{Api, resources::Request},
+    api::{Api, request::Request},
     model::Status,
 };
 

@@ -10,12 +10,9 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api,
-        authentication::account_tokens::Grant,
-        forms::Form,
-        resources::{Request, in_form},
+        Api, answer::in_form, authentication::account_tokens::Grant, forms::Form, request::Request,
     },
-    model::{Cause, Kind, Object, ObjectKey, Status, kind, wording},
+    model::{Cause, Kind, Object, ObjectKey, Status, kind, time::time_text, wording},
     registry::View,
 };
 
@@ -49,14 +46,13 @@ pub(crate) fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let bound = bound.map(AsRef::as_ref);
     let grant = Grant { account, audiences, from, to, bound, node: node.map(AsRef::as_ref) };
     let token = api.authenticator.accounts.issue(&grant);
-    let stamp = |at: Timestamp| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     document["kind"] = "TokenRequest".into();
     document["apiVersion"] = "authentication.k8s.io/v1".into();
     document["metadata"] = json!({"name": key.name, "namespace": key.namespace,
-        "creationTimestamp": stamp(from)});
+        "creationTimestamp": time_text(from)});
     document["spec"]["audiences"] = json!(audiences);
     document["spec"]["expirationSeconds"] = seconds.into();
-    document["status"] = json!({"token": token, "expirationTimestamp": stamp(to)});
+    document["status"] = json!({"token": token, "expirationTimestamp": time_text(to)});
     in_form(document.to_string().into(), form, StatusCode::CREATED)
 }
 

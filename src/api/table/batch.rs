@@ -15,9 +15,14 @@ use serde_json::Value;
 use crate::{
     api::table::{
         age::{human, since},
-        cells::{NONE, containers, labels, or, plain, selector},
+        row::{NONE, containers, labels, or, plain, selector},
     },
-    model::Object,
+    model::{
+        Object,
+        well_known::{
+            JOB_COMPLETE, JOB_FAILED, JOB_FAILURE_TARGET, JOB_SUCCESS_CRITERIA_MET, JOB_SUSPENDED,
+        },
+    },
 };
 
 pub(super) fn daemon_set(object: &Object, set: &DaemonSet, now: Timestamp) -> Vec<Value> {
@@ -69,10 +74,10 @@ fn job_state(object: &Object, job: &Job) -> &'static str {
         let mut all = conditions.into_iter().flatten();
         all.any(|condition| condition.type_ == name && condition.status == "True")
     };
-    let ended = ["Complete", "Failed"].into_iter().find(|name| has(name));
+    let ended = [JOB_COMPLETE, JOB_FAILED].into_iter().find(|name| has(name));
     let ending = || object.is_terminating().then_some("Terminating");
     let others = || {
-        let names = ["Suspended", "FailureTarget", "SuccessCriteriaMet"];
+        let names = [JOB_SUSPENDED, JOB_FAILURE_TARGET, JOB_SUCCESS_CRITERIA_MET];
         names.into_iter().find(|name| has(name))
     };
     ended.or_else(ending).or_else(others).unwrap_or("Running")

@@ -1,36 +1,33 @@
 //! The cells of each kind, in the order of its columns. Larger ones have files of their own.
 
-use std::{collections::BTreeMap, fmt::Display, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        apps::v1::{Deployment, ReplicaSet, StatefulSet},
-        coordination::v1::Lease,
-        core::v1::{
-            Endpoints, Event, Namespace, Node, PodTemplateSpec, Service, ServiceAccount,
-            ServicePort,
-        },
-        discovery::v1::EndpointSlice,
-        networking::v1::IPAddress,
-        node::v1::RuntimeClass,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    coordination::v1::Lease,
+    core::v1::{Endpoints, Event, Namespace, Node, Service, ServiceAccount, ServicePort},
+    discovery::v1::EndpointSlice,
+    networking::v1::IPAddress,
+    node::v1::RuntimeClass,
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::Value;
 
 use crate::{
     api::table::{
-        age::{since, since_text},
-        batch, pod, stored,
+        age::since,
+        batch, pod,
+        row::{NONE, containers, joined, labels, listed, or, plain, selector},
+        stored,
     },
-    model::{Object, object::Error},
+    model::{
+        Object,
+        object::Error,
+        well_known::{NODE_READY, POLICY_READY},
+    },
 };
 
-/// Addresses or ports that are named before `+ n more...`.
-pub(super) const LISTED_MAX: usize = 3;
-pub(super) const NONE: &str = "<none>";
 const UNKNOWN: &str = "<unknown>";
 const ROLE_LABEL_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
@@ -95,23 +92,6 @@ pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
     })
 }
 
-/// Name, the cells, age: the form of most rows.
-pub(super) fn plain<T: Into<Value>, const N: usize>(
-    object: &Object,
-    now: Timestamp,
-    cells: [T; N],
-) -> Vec<Value> {
-    let mut row = vec![Value::from(object.key.name.as_str())];
-    row.extend(cells.into_iter().map(Into::into));
-    row.push(age(object, now));
-    row
-}
-
-/// The age of an object.
-pub(super) fn age(object: &Object, now: Timestamp) -> Value {
-    since_text(object.metadata.creation_timestamp.as_deref(), now).into()
-}
-
 /// The keys of a ConfigMap or Secret, without decoding what they hold.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -124,60 +104,6 @@ struct Keys {
 
 fn count(data: Option<&BTreeMap<String, IgnoredAny>>) -> usize {
     data.map_or(0, BTreeMap::len)
-}
-
-pub(super) fn joined<T: Display>(parts: impl IntoIterator<Item = T>) -> String {
-    let parts: Vec<String> = parts.into_iter().map(|part| part.to_string()).collect();
-    parts.join(",")
-}
-
-/// The text, or what stands for none.
-pub(super) fn or(text: String, instead: &str) -> String {
-    if text.is_empty() { instead.to_owned() } else { text }
-}
-
-/// The first three, and how many more there are.
-fn listed(parts: &[String]) -> String {
-    let shown = parts.iter().take(LISTED_MAX);
-    match parts.len().checked_sub(LISTED_MAX) {
-        None | Some(0) => joined(shown),
-        Some(more) => format!("{} + {more} more...", joined(shown)),
-    }
-}
-
-pub(super) fn labels(labels: Option<&BTreeMap<String, String>>) -> String {
-    or(joined(labels.into_iter().flatten().map(|(k, v)| format!("{k}={v}"))), NONE)
-}
-
-/// As `kubectl -l` takes it, requirements in the order of their keys.
-pub(super) fn selector(selector: &LabelSelector) -> String {
-    let mut parts: Vec<(String, String)> = Vec::new();
-    for (key, value) in selector.match_labels.iter().flatten() {
-        parts.push((key.clone(), format!("{key}={value}")));
-    }
-    for expression in selector.match_expressions.iter().flatten() {
-        let key = &expression.key;
-        let mut values = expression.values.clone().unwrap_or_default();
-        values.sort();
-        let text = match expression.operator.as_str() {
-            "In" => format!("{key} in ({})", joined(values)),
-            "NotIn" => format!("{key} notin ({})", joined(values)),
-            "Exists" => key.clone(),
-            "DoesNotExist" => format!("!{key}"),
-            _ => return "<invalid>".to_owned(),
-        };
-        parts.push((key.clone(), text));
-    }
-    parts.sort();
-    joined(parts.into_iter().map(|(_, text)| text))
-}
-
-/// Names and images of the containers.
-pub(super) fn containers(template: Option<&PodTemplateSpec>) -> [Value; 2] {
-    let containers =
-        template.and_then(|t| t.spec.as_ref()).map_or(&[][..], |spec| spec.containers.as_slice());
-    let images = containers.iter().map(|c| c.image.as_deref().unwrap_or_default());
-    [joined(containers.iter().map(|c| &c.name)).into(), joined(images).into()]
 }
 
 fn service(object: &Object, service: &Service, now: Timestamp) -> Vec<Value> {
@@ -308,7 +234,7 @@ fn stateful_set(object: &Object, set: &StatefulSet, now: Timestamp) -> Vec<Value
 
 fn node(object: &Object, node: &Node, now: Timestamp) -> Vec<Value> {
     let status = node.status.clone().unwrap_or_default();
-    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == "Ready");
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == NODE_READY);
     let mut states = vec![match ready.map(|condition| condition.status.as_str()) {
         Some("True") => "Ready",
         Some(_) => "NotReady",
@@ -418,7 +344,8 @@ fn load_balancer_policy(object: &Object, policy: &Value, now: Timestamp) -> Vec<
         NONE.to_owned()
     };
     let conditions = policy.pointer("/status/conditions").and_then(Value::as_array);
-    let ready = conditions.into_iter().flatten().find(|condition| condition["type"] == "Ready");
+    let ready =
+        conditions.into_iter().flatten().find(|condition| condition["type"] == POLICY_READY);
     let said = |field: &str| ready.and_then(|condition| condition[field].as_str());
     let mut row = plain(object, now, [module, said("status").unwrap_or("Unknown").to_owned()]);
     row.push(text("/status/digest").unwrap_or(NONE).into());

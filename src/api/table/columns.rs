@@ -174,7 +174,7 @@ const EVENT: &[Column] = &[
     text("Type", "Normal or Warning."),
     text("Reason", "Why, in one word."),
     text("Object", "What it is about."),
-    text("Subobject", "Part of the object that it is about.").wide(),
+    text("Subobject", "Subresource of the object that it is about.").wide(),
     text("Source", "Who reports it.").wide(),
     text("Message", "What happened, for people."),
     text("First Seen", "Time since it happened first.").wide(),

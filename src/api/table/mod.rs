@@ -2,13 +2,14 @@
 //!
 //! Enter at `head` and `row_of` (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
 //! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
-//! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`.
+//! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`, what these share in `row.rs`.
 
 mod age;
 mod batch;
 mod cells;
 mod columns;
 mod pod;
+mod row;
 mod stored;
 
 #[cfg(test)]

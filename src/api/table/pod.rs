@@ -8,11 +8,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::table::{age::since, cells::age},
-    model::Object,
+    api::table::{
+        age::since,
+        row::{NONE, age},
+    },
+    model::{
+        Object,
+        well_known::{POD_INITIALIZED, POD_READY, POD_SCHEDULED},
+    },
 };
 
-const NONE: &str = "<none>";
 /// The reason of pods whose node is lost.
 const NODE_LOST: &str = "NodeLost";
 
@@ -77,7 +82,7 @@ fn is_sidecar(container: &Container) -> bool {
 fn summary(spec: &PodSpec, status: &PodStatus) -> Summary {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let is_gated = conditions(status)
-        .any(|c| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated"));
+        .any(|c| c.type_ == POD_SCHEDULED && c.reason.as_deref() == Some("SchedulingGated"));
     let reason = if is_gated {
         "SchedulingGated".to_owned()
     } else {
@@ -87,7 +92,7 @@ fn summary(spec: &PodSpec, status: &PodStatus) -> Summary {
     let total = spec.containers.len() + sidecars;
     let mut summary = Summary { ready: 0, total, reason, restarts: 0, last_restart: None };
     let initializing = init_containers(spec, status, &mut summary);
-    if !initializing || has_condition(status, "Initialized") {
+    if !initializing || has_condition(status, POD_INITIALIZED) {
         let sidecar_statuses = status.init_container_statuses.iter().flatten().filter(|status| {
             spec.init_containers.iter().flatten().any(|c| c.name == status.name && is_sidecar(c))
         });
@@ -160,7 +165,7 @@ fn containers(status: &PodStatus, summary: &mut Summary) {
         }
     }
     if summary.reason == "Completed" && is_running {
-        let is_ready = has_condition(status, "Ready");
+        let is_ready = has_condition(status, POD_READY);
         summary.reason = if is_ready { "Running" } else { "NotReady" }.to_owned();
     }
 }

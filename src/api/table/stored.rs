@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::table::cells::{LISTED_MAX, NONE, joined, or, plain, selector},
+    api::table::row::{LISTED_MAX, NONE, joined, or, plain, selector},
     model::Object,
 };
 

@@ -15,11 +15,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::*;
 use crate::{
-    api::{certificates::Authority, panics},
+    api::panics,
     http_server::{
         sending::{Held, send},
         transfers::Transfer,
     },
+    pki::certificates::Authority,
 };
 
 /// So short that a test does not wait, so long that a busy machine does not count as slow.

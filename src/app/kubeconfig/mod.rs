@@ -18,10 +18,11 @@ use std::{
 };
 
 use anyhow::{Context, anyhow, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value as Json, json};
 use serde_yaml::Value;
 
-use crate::app::kubeconfig::lock::Lock;
+use crate::{app::kubeconfig::lock::Lock, pki::certificates::Identity};
 
 /// One cluster with its user.
 pub(crate) struct Entry {
@@ -59,6 +60,17 @@ impl Entry {
             (list, Value::Mapping(item))
         })
     }
+}
+
+/// What a kubeconfig says of a cluster: how to reach and trust its API.
+pub(crate) fn cluster(server: &str, authority: &str) -> Json {
+    json!({"certificate-authority-data": STANDARD.encode(authority), "server": server})
+}
+
+/// What a kubeconfig says of a user: the credentials.
+pub(crate) fn user(identity: &Identity) -> Json {
+    json!({"client-certificate-data": STANDARD.encode(&identity.certificate),
+           "client-key-data": STANDARD.encode(&identity.key)})
 }
 
 /// Refuses a file that is there and is no kubeconfig. Nothing is changed.

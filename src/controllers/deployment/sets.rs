@@ -14,12 +14,12 @@ use crate::{
         deployment::{DESIRED_REPLICAS, HASH_LABEL, MAX_REPLICAS, REVISION, REVISION_HISTORY},
         document,
     },
-    model::Object,
+    model::{Object, well_known::LAST_APPLIED_ANNOTATION},
 };
 
 /// Annotations of a Deployment that are about itself.
 const OWN_ANNOTATIONS: &[&str] = &[
-    "kubectl.kubernetes.io/last-applied-configuration",
+    LAST_APPLIED_ANNOTATION,
     REVISION,
     REVISION_HISTORY,
     DESIRED_REPLICAS,

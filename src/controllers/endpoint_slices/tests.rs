@@ -49,10 +49,10 @@ fn an_endpoint_tells_all_about_its_pod() {
     assert_eq!(slice["metadata"]["generateName"], "web-");
     assert_eq!(
         slice["metadata"]["labels"],
-        json!({"team": "x", SERVICE_LABEL: "web", MANAGED_BY_LABEL: NAME})
+        json!({"team": "x", SERVICE_NAME_LABEL: "web", MANAGED_BY_LABEL: NAME})
     );
     assert_eq!(slice["metadata"]["ownerReferences"][0]["kind"], "Service");
-    assert!(slice["metadata"]["annotations"][TRIGGER_TIME].is_string());
+    assert!(slice["metadata"]["annotations"][TRIGGER_TIME_ANNOTATION].is_string());
     assert_eq!(
         slice["ports"],
         json!([{"protocol": "TCP", "name": "http", "port": 8080, "appProtocol": "h2c"}])
@@ -131,7 +131,7 @@ fn slices_of_others_are_left_alone() {
     cluster.insert(
         &json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "endpoints": [{"addresses": ["10.9.9.9"]}], "ports": [],
-        "metadata": {"name": "mine", "labels": {SERVICE_LABEL: "web"}}}),
+        "metadata": {"name": "mine", "labels": {SERVICE_NAME_LABEL: "web"}}}),
     );
     cluster.settle(&[&CONTROLLER], |_| {});
     assert_eq!(cluster.list(&kind::ENDPOINT_SLICE).len(), 2, "it and our placeholder");

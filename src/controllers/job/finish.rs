@@ -3,21 +3,19 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{api::batch::v1::JobStatus, apimachinery::pkg::apis::meta::v1::Time};
 
-use crate::controllers::{
-    Step,
-    job::{Work, indexes},
+use crate::{
+    controllers::{
+        Step,
+        job::{Work, indexes},
+    },
+    model::well_known::{JOB_COMPLETE, JOB_FAILED, JOB_FAILURE_TARGET, JOB_SUCCESS_CRITERIA_MET},
 };
-
-const SUCCEEDING: &str = "SuccessCriteriaMet";
-const FAILING: &str = "FailureTarget";
-const COMPLETE: &str = "Complete";
-const FAILED: &str = "Failed";
 
 /// When the Job was over.
 pub(super) fn over(status: &JobStatus) -> Option<Timestamp> {
     let mut conditions = status.conditions.iter().flatten();
-    let end =
-        conditions.find(|c| matches!(c.type_.as_str(), COMPLETE | FAILED) && c.status == "True")?;
+    let end = conditions
+        .find(|c| matches!(c.type_.as_str(), JOB_COMPLETE | JOB_FAILED) && c.status == "True")?;
     let completed = status.completion_time.as_ref().or(end.last_transition_time.as_ref());
     Some(completed.map_or(Timestamp::UNIX_EPOCH, |time| time.0))
 }
@@ -26,15 +24,15 @@ impl Work<'_> {
     /// Whether it is decided how the Job ends; decides it when it is time.
     pub(super) fn is_ending(&mut self) -> bool {
         let decided = |kind| self.condition(kind).is_some_and(|c| c.status == "True");
-        if decided(SUCCEEDING) || decided(FAILING) {
+        if decided(JOB_SUCCESS_CRITERIA_MET) || decided(JOB_FAILURE_TARGET) {
             return true;
         }
         if let Some((reason, message)) = self.failure() {
-            self.set_condition(FAILING, true, reason, &message);
+            self.set_condition(JOB_FAILURE_TARGET, true, reason, &message);
             return true;
         }
         if let Some((reason, message)) = self.success() {
-            self.set_condition(SUCCEEDING, true, reason, &message);
+            self.set_condition(JOB_SUCCESS_CRITERIA_MET, true, reason, &message);
             return true;
         }
         false
@@ -127,14 +125,14 @@ impl Work<'_> {
         }
         let decided = |kind| self.condition(kind).filter(|c| c.status == "True").cloned();
         let text = |text: Option<String>| text.unwrap_or_default();
-        if let Some(condition) = decided(SUCCEEDING) {
+        if let Some(condition) = decided(JOB_SUCCESS_CRITERIA_MET) {
             let (reason, message) = (text(condition.reason), text(condition.message));
-            self.set_condition(COMPLETE, true, &reason, &message);
+            self.set_condition(JOB_COMPLETE, true, &reason, &message);
             self.status.completion_time = Some(Time(self.world.now));
             self.notes.push(Step::note(self.object, "Completed", "Job completed".to_owned()));
-        } else if let Some(condition) = decided(FAILING) {
+        } else if let Some(condition) = decided(JOB_FAILURE_TARGET) {
             let (reason, message) = (text(condition.reason), text(condition.message));
-            self.set_condition(FAILED, true, &reason, &message);
+            self.set_condition(JOB_FAILED, true, &reason, &message);
             let reason = match reason.as_str() {
                 "BackoffLimitExceeded" => "BackoffLimitExceeded",
                 "DeadlineExceeded" => "DeadlineExceeded",

@@ -294,7 +294,7 @@ fn pods_of_a_deleted_job_are_let_go() {
 
 #[test]
 fn pods_that_a_job_left_behind_are_let_go() {
-    let mut cluster = with(&json!({"template": {"metadata": {"labels": {NAME_LABEL: "pi"}}}}));
+    let mut cluster = with(&json!({"template": {"metadata": {"labels": {JOB_NAME_LABEL: "pi"}}}}));
     cluster.edit(&key(), |job| job["metadata"]["finalizers"] = json!(["orphan"]));
     cluster.delete(&key());
     cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});

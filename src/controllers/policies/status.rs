@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::policies::COMPONENT,
-    model::{Object, Status},
+    model::{Object, Status, well_known::POLICY_READY},
     policy::library::{Library, OnFailure, Report},
-    registry::{Note, Part, Registry, WriteOptions, until_written},
+    registry::{Note, Registry, Subresource, WriteOptions, until_written},
 };
 
 /// What is to be said.
@@ -67,7 +67,7 @@ impl Statement {
             "Services that name it use round robin"
         };
         let options = WriteOptions::default();
-        let written = registry.modify(&object.key, Part::Status, &options, |current| {
+        let written = registry.modify(&object.key, Subresource::Status, &options, |current| {
             if current.metadata.uid != object.metadata.uid {
                 return Err(Status::not_found(&object.key));
             }
@@ -103,7 +103,7 @@ fn ready_condition(
         .filter(|old| old.status == status)
         .map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time);
     Condition {
-        type_: "Ready".to_owned(),
+        type_: POLICY_READY.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,

@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::api::resource::Quantity};
 
 use crate::{
-    controllers::{
-        pod::{Facts, HostPort, Pod, Requests},
-        service::ZONE_LABEL,
+    controllers::pod::{Facts, HostPort, Pod, Requests},
+    model::{
+        kind, quantity,
+        well_known::{HOSTNAME_LABEL, ZONE_LABEL},
     },
-    model::{kind, quantity},
     registry::View,
 };
 
 /// Pods of a node that does not tell its capacity.
 const PODS_DEFAULT: i64 = 110;
-const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 /// A `PreferNoSchedule` taint counts as much as the strongest wish.
 const AVOIDED_WEIGHT: i64 = 100;
 const UNSCHEDULABLE_TAINT: &str = "node.kubernetes.io/unschedulable";

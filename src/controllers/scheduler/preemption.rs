@@ -13,14 +13,16 @@ use crate::{
     controllers::{
         Step, World, document,
         pod::Pod,
-        scheduler::{Refusal, neighbours::Neighbours, node::Node},
+        scheduler::{FitError, neighbours::Neighbours, node::Node},
     },
-    model::{LabelSelector, kind},
+    model::{
+        LabelSelector, kind,
+        time::time_text,
+        well_known::{DISRUPTION_TARGET, PART_ANNOTATION},
+    },
     registry::View,
 };
 
-/// Pods that stand for a part of this process would come back at once.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 const REASON: &str = "PreemptionByScheduler";
 
 /// Where a pod may be once these have gone.
@@ -48,7 +50,7 @@ pub(super) fn preempt<'a>(
     scene: &Scene<'_, 'a>,
     pod: &Pod<'_>,
     spec: &core::PodSpec,
-    refusal: &Refusal,
+    fit_error: &FitError,
 ) -> Result<Preemption<'a>, Helpless> {
     let helpless = |message: String| Helpless { message, waits: false };
     if pod.facts.spec.preemption_policy == "Never" {
@@ -56,23 +58,23 @@ pub(super) fn preempt<'a>(
     }
     let claim = pod.facts.status.nominated_node_name.as_str();
     let leaves = |victim: &&Pod<'_>| {
-        let condition = victim.condition("DisruptionTarget");
+        let condition = victim.condition(DISRUPTION_TARGET);
         victim.object.is_terminating()
             && victim.facts.spec.priority < pod.facts.spec.priority
             && condition.is_some_and(|c| c.status == "True" && c.reason == REASON)
     };
-    if refusal.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
+    if fit_error.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
         let message = "not eligible due to a terminating pod on the nominated node.".to_owned();
         return Err(Helpless { message, waits: true });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    if refusal.firm > 0 {
+    if fit_error.firm > 0 {
         let reason = "Preemption is not helpful for scheduling".to_owned();
-        reasons.insert(reason, refusal.firm);
+        reasons.insert(reason, fit_error.firm);
     }
     let budgets = budgets(scene.world.view);
     let mut best: Option<(Harm, Preemption<'a>)> = None;
-    for name in &refusal.soft {
+    for name in &fit_error.soft {
         match victims(scene, pod, spec, name, &budgets) {
             Ok((harm, victims)) => {
                 if best.as_ref().is_none_or(|(least, _)| harm < *least) {
@@ -204,9 +206,9 @@ fn protected(pods: &[Pod<'_>], budgets: &[Budget]) -> BTreeSet<String> {
 /// Makes a pod go: its condition tells why, its own grace period holds.
 pub(super) fn evict(world: &World<'_>, victim: &Pod<'_>, preemptor: &Pod<'_>, node: &str) -> Step {
     let mut document = document(victim.object);
-    let condition = json!({"type": "DisruptionTarget", "status": "True", "reason": REASON,
+    let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": REASON,
         "message": "default-scheduler: preempting to accommodate a higher priority pod",
-        "lastTransitionTime": super::stamp(world.now)});
+        "lastTransitionTime": time_text(world.now)});
     super::set_condition(&mut document, condition);
     let by = &preemptor.object.metadata.uid;
     Step::Chain(vec![

@@ -96,11 +96,11 @@ impl<'a, R: Rng> Lookup<'a, R> {
             [namespace, "svc"] => self.table.names.has_namespace(namespace),
             [service, namespace, "svc"] => self.service(name, rtype, (namespace, service), None),
             [endpoint, service, namespace, "svc"] => {
-                self.service(name, rtype, (namespace, service), Some(Part::Endpoint(endpoint)))
+                self.service(name, rtype, (namespace, service), Some(Prefix::Endpoint(endpoint)))
             }
             [port, protocol, service, namespace, "svc"] => {
-                let part = Part::Port { port: bare(port), protocol: bare(protocol) };
-                self.service(name, rtype, (namespace, service), Some(part))
+                let prefix = Prefix::Port { port: bare(port), protocol: bare(protocol) };
+                self.service(name, rtype, (namespace, service), Some(prefix))
             }
             [namespace, "pod"] => {
                 self.zone.pods != PodRecords::Disabled && self.table.names.has_namespace(namespace)
@@ -189,17 +189,17 @@ impl<'a, R: Rng> Lookup<'a, R> {
         name: &Name,
         rtype: RecordType,
         (namespace, service): (&str, &str),
-        part: Option<Part<'_>>,
+        prefix: Option<Prefix<'_>>,
     ) -> bool {
         let table = self.table;
         let Some(service) = table.names.service(namespace, service) else { return false };
-        match (&service.kind, part) {
+        match (&service.kind, prefix) {
             (ServiceKind::ExternalName(target), None) => self.external(name, rtype, target),
             (ServiceKind::ExternalName(_), Some(_)) => false,
-            (ServiceKind::ClusterIp(addresses), None | Some(Part::Port { .. })) => {
+            (ServiceKind::ClusterIp(addresses), None | Some(Prefix::Port { .. })) => {
                 let ports: Vec<&Port> =
-                    service.ports.iter().filter(|port| fits(port, part)).collect();
-                if part.is_some() && ports.is_empty() {
+                    service.ports.iter().filter(|port| fits(port, prefix)).collect();
+                if prefix.is_some() && ports.is_empty() {
                     return false;
                 }
                 if rtype == RecordType::SRV {
@@ -223,24 +223,25 @@ impl<'a, R: Rng> Lookup<'a, R> {
                 }
                 !(v4.is_empty() && v6.is_empty())
             }
-            (_, part) => self.endpoints(name, rtype, service, part),
+            (_, prefix) => self.endpoints(name, rtype, service, prefix),
         }
     }
 
-    /// The ready endpoints of a service, all of them or those that a part of the name picks.
+    /// The ready endpoints of a service, all of them or those that the prefix of the name picks.
     fn endpoints(
         &mut self,
         name: &Name,
         rtype: RecordType,
         service: &Service,
-        part: Option<Part<'_>>,
+        prefix: Option<Prefix<'_>>,
     ) -> bool {
-        let all = match part {
-            Some(Part::Endpoint(label)) => service.labelled(label),
+        let all = match prefix {
+            Some(Prefix::Endpoint(label)) => service.labelled(label),
             _ => service.endpoints(),
         };
-        let asked_port = matches!(part, Some(Part::Port { .. }));
-        let with_port = |e: &&names::Endpoint| !asked_port || e.ports.iter().any(|p| fits(p, part));
+        let asked_port = matches!(prefix, Some(Prefix::Port { .. }));
+        let with_port =
+            |e: &&names::Endpoint| !asked_port || e.ports.iter().any(|p| fits(p, prefix));
         let picked: Vec<&names::Endpoint> =
             all.iter().filter(|endpoint| endpoint.ready).filter(with_port).collect();
         if picked.is_empty() {
@@ -248,7 +249,7 @@ impl<'a, R: Rng> Lookup<'a, R> {
         }
         if rtype == RecordType::SRV {
             let pairs = picked.iter().flat_map(|endpoint| {
-                let ports = endpoint.ports.iter().filter(|port| fits(port, part));
+                let ports = endpoint.ports.iter().filter(|port| fits(port, prefix));
                 ports.map(|port| (Some(&endpoint.label), endpoint.address, port.number))
             });
             let targets: Vec<Target<'_>> = pairs.collect();
@@ -339,16 +340,16 @@ impl<'a, R: Rng> Lookup<'a, R> {
     }
 }
 
-/// What stands left of a service's name.
+/// The labels before a service's name.
 #[derive(Clone, Copy)]
-enum Part<'a> {
+enum Prefix<'a> {
     Endpoint(&'a str),
     Port { port: &'a str, protocol: &'a str },
 }
 
-/// Whether a port is meant; without a port in the name every one is.
-fn fits(port: &Port, part: Option<Part<'_>>) -> bool {
-    let Some(Part::Port { port: name, protocol }) = part else { return true };
+/// Whether the name asks for this port. A name without a port asks for all.
+fn fits(port: &Port, prefix: Option<Prefix<'_>>) -> bool {
+    let Some(Prefix::Port { port: name, protocol }) = prefix else { return true };
     let transport = match port.protocol {
         Protocol::Tcp => "tcp",
         Protocol::Udp => "udp",

@@ -13,10 +13,9 @@ use crate::model::{
         paths::Paths,
         walk::{self, Place},
     },
+    well_known::LAST_APPLIED_ANNOTATION,
 };
 
-/// What kubectl's client-side apply remembers, and its server-side apply takes over.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 const KUBECTL: &str = "kubectl";
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
@@ -144,7 +143,7 @@ fn last_applied(kind: &Kind, live: &Value, place: Place) -> Option<Paths> {
 }
 
 fn annotation(document: &Value) -> Option<&Value> {
-    document.get("metadata")?.get("annotations")?.get(LAST_APPLIED)
+    document.get("metadata")?.get("annotations")?.get(LAST_APPLIED_ANNOTATION)
 }
 
 /// Keeps kubectl's own memory in step, so that one may go back to client-side apply.
@@ -156,7 +155,7 @@ fn renew_last_applied(merged: &mut Value, config: &Value) {
     if let Some(annotations) =
         config.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
     {
-        annotations.shift_remove(LAST_APPLIED);
+        annotations.shift_remove(LAST_APPLIED_ANNOTATION);
     }
-    merged["metadata"]["annotations"][LAST_APPLIED] = config.to_string().into();
+    merged["metadata"]["annotations"][LAST_APPLIED_ANNOTATION] = config.to_string().into();
 }

@@ -11,6 +11,7 @@ use crate::model::{
         paths::Paths,
         walk::{Comparison, Place, compare},
     },
+    time::time_text,
 };
 
 /// Entries of managers that update (rather than apply) which are kept; older ones are merged into one
@@ -62,7 +63,7 @@ impl Entry {
             applied,
             api_version: kind.api_version(),
             subresource: manager.subresource.to_owned(),
-            time: Some(seconds(manager.now)),
+            time: Some(time_text(manager.now)),
             paths: Paths::default(),
         }
     }
@@ -124,11 +125,6 @@ impl Entry {
             paths: Paths::from_json(value.get("fieldsV1").unwrap_or(&no_fields))?,
         })
     }
-}
-
-/// RFC 3339 to the second, as all times of metadata.
-pub(super) fn seconds(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The entries of a document; none when they do not parse, as if nobody had ever been recorded.

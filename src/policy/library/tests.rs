@@ -19,10 +19,10 @@ use tokio::{
 use super::{Guests, Info, InstanceKey, Library, OnFailure, PLACES_MAX, Places, Source};
 use crate::{
     policy::{
-        Candidates, Refusal,
-        wasm::{extra_flow, extras},
+        Candidates, ModuleError,
+        wasm::{trial_candidates, trial_flow},
     },
-    route::{Notice, Protocol, RouteName, ServiceName, notice::NOTICES_MAX},
+    route::{NamespacedName, Notice, Protocol, RouteName, notice::NOTICES_MAX},
 };
 
 /// Picks the last endpoint until a failed connect of endpoint 0 is on record; then it traps.
@@ -95,7 +95,7 @@ fn text(source: &str) -> Source {
 }
 
 fn key(service: &str, view: &str) -> InstanceKey {
-    let service = ServiceName { namespace: "default".into(), name: service.into() };
+    let service = NamespacedName { namespace: "default".into(), name: service.into() };
     InstanceKey {
         route: RouteName { service, port: 80, protocol: Protocol::Tcp },
         view: view.into(),
@@ -139,10 +139,10 @@ impl Traffic {
             let _time = runtime.enter();
             library.load_builtins();
         }
-        Self { runtime, library, notices, candidates: extras(count), generation: 1 }
+        Self { runtime, library, notices, candidates: trial_candidates(count), generation: 1 }
     }
 
-    fn load(&self, name: &str, source: Source, on_failure: OnFailure) -> Result<(), Refusal> {
+    fn load(&self, name: &str, source: Source, on_failure: OnFailure) -> Result<(), ModuleError> {
         let _time = self.runtime.enter();
         self.library.compile(name, source, String::new(), on_failure).map(drop)
     }
@@ -159,7 +159,7 @@ impl Traffic {
     }
 
     async fn picking(&self, place: &InstanceKey, policy: Option<&str>) -> Option<usize> {
-        let flow = extra_flow(40_000);
+        let flow = trial_flow(40_000);
         self.library.pick(place, policy, self.generation, &self.candidates, &flow).await
     }
 
@@ -210,12 +210,12 @@ fn rr_is_strict_also_when_endpoints_change() {
         assert!(picks.windows(2).all(|pair| pair[0] != pair[1]), "{policy}: {picks:?}");
 
         // Endpoint 2 was last. It moves to the front, so that 0 is next though its index changed.
-        traffic.candidates = [2, 0, 1].map(|i| extras(3)[i].clone()).into();
+        traffic.candidates = [2, 0, 1].map(|i| trial_candidates(3)[i].clone()).into();
         traffic.generation += 1;
         assert_eq!(traffic.picks(policy, 3), [1, 2, 0], "{policy}");
 
         // The last one is gone: the round goes on where it stood.
-        traffic.candidates = [0, 1].map(|i| extras(3)[i].clone()).into();
+        traffic.candidates = [0, 1].map(|i| trial_candidates(3)[i].clone()).into();
         traffic.generation += 1;
         assert_eq!(traffic.picks(policy, 3), [1, 0, 1], "{policy}");
     }
@@ -248,14 +248,14 @@ fn p2c_prefers_less_load_per_weight() {
     assert!(!picks.contains(&3), "the busiest never wins a comparison");
     assert!((0..3).all(|endpoint| picks.contains(&endpoint)));
 
-    let mut weighted = extras(2).to_vec();
+    let mut weighted = trial_candidates(2).to_vec();
     (weighted[0].weight, weighted[1].weight) = (1, 4);
     weighted[1].load.active.store(2, Ordering::Relaxed);
     traffic.candidates = weighted.into();
     traffic.generation += 1;
     assert_eq!(traffic.picks("p2c", 20), [1; 20], "(2 + 1) / 4 is less than (0 + 1) / 1");
 
-    traffic.candidates = extras(1);
+    traffic.candidates = trial_candidates(1);
     traffic.generation += 1;
     assert_eq!(traffic.picks("p2c", 2), [0, 0]);
 }
@@ -549,7 +549,8 @@ fn endpoints_change_without_waiting_for_a_slow_configure() {
     let source = text(&format!("(module {})", guest(0, 12_000_000, 0)));
     traffic.load("mine", source, OnFailure::Fallback).unwrap();
     for count in [3, 2, 4] {
-        (traffic.candidates, traffic.generation) = (extras(count), traffic.generation + 1);
+        (traffic.candidates, traffic.generation) =
+            (trial_candidates(count), traffic.generation + 1);
         let before = traffic.info("mine").fallbacks;
         assert!(traffic.pick("mine").is_some_and(|index| index < usize::from(count)));
         assert_eq!(traffic.info("mine").fallbacks, before + 1, "it is being configured");
@@ -567,13 +568,13 @@ fn a_failed_configure_is_told_once() {
         (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0)))"#;
     traffic.load("mine", text(source), OnFailure::Fallback).unwrap();
     assert_eq!(traffic.pick("mine"), Some(0));
-    (traffic.candidates, traffic.generation) = (extras(5), 2);
+    (traffic.candidates, traffic.generation) = (trial_candidates(5), 2);
     assert_eq!(traffic.picks("mine", 5), [0, 1, 2, 3, 4]);
     let info = traffic.info("mine");
     assert_eq!((info.failures, info.fallbacks), (2, 5), "the second at once, then a pause");
     let reason = "configure: wasm trap: wasm `unreachable` instruction executed";
     assert_eq!(info.last_failure.as_deref(), Some(reason));
-    (traffic.candidates, traffic.generation) = (extras(4), 3);
+    (traffic.candidates, traffic.generation) = (trial_candidates(4), 3);
     traffic.advance(Duration::from_millis(100));
     assert_eq!(traffic.picks("mine", 3), [0; 3]);
 }

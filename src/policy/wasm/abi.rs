@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
-    Candidate, Candidates, Failure, Flow, Refusal,
+    Candidate, Candidates, Failure, Flow, ModuleError,
     wasm::{epochs::TICK, world::host::Host as Functions},
 };
 
@@ -232,12 +232,12 @@ pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<
 }
 
 /// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks.
-pub(super) fn check_interface(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_interface(name: &str) -> Result<(), ModuleError> {
     let supported = VERSIONS.join(", ");
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     if interface != INTERFACE {
         let text = format!("imports `{name}`; there is only `{INTERFACE}@{}`", VERSIONS[0]);
-        return Err(Refusal(shortened(&text)));
+        return Err(ModuleError(shortened(&text)));
     }
     if VERSIONS.contains(&version) {
         return Ok(());
@@ -246,20 +246,20 @@ pub(super) fn check_interface(name: &str) -> Result<(), Refusal> {
         "" => format!("imports `{name}` without a version; supported are {supported}"),
         _ => format!("imports version {version} of `{INTERFACE}`; supported are {supported}"),
     };
-    Err(Refusal(shortened(&text)))
+    Err(ModuleError(shortened(&text)))
 }
 
 /// Refuses a function that [`INTERFACE`] does not have.
-pub(super) fn check_function(name: &str) -> Result<(), Refusal> {
+pub(super) fn check_function(name: &str) -> Result<(), ModuleError> {
     if FUNCTIONS.contains(&name) {
         return Ok(());
     }
     let text = format!("imports `{name}`, but `{INTERFACE}` has only {}", FUNCTIONS.join(", "));
-    Err(Refusal(shortened(&text)))
+    Err(ModuleError(shortened(&text)))
 }
 
 /// In the engine's words.
-impl From<wasmtime::Error> for Refusal {
+impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> Self {
         Self(shortened(&format!("{error:#}")))
     }

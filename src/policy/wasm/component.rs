@@ -3,7 +3,7 @@
 use wasmtime::component::{Component, HasSelf, Linker, types::ComponentItem};
 
 use crate::policy::{
-    Refusal,
+    ModuleError,
     wasm::{
         abi::{self, Host},
         world::{LoadBalancer, LoadBalancerPre},
@@ -24,7 +24,7 @@ pub(super) fn linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>
 pub(super) fn link(
     linker: &Linker<Host>,
     component: &Component,
-) -> Result<LoadBalancerPre<Host>, Refusal> {
+) -> Result<LoadBalancerPre<Host>, ModuleError> {
     let engine = linker.engine();
     for (name, import) in component.component_type().imports(engine) {
         if name.starts_with(DENIED) {
@@ -32,7 +32,7 @@ pub(super) fn link(
         }
         abi::check_interface(name)?;
         let ComponentItem::ComponentInstance(interface) = import.ty else {
-            return Err(Refusal(format!("imports `{name}`, which is no interface")));
+            return Err(ModuleError(format!("imports `{name}`, which is no interface")));
         };
         for (function, _) in interface.exports(engine) {
             abi::check_function(function)?;

@@ -8,7 +8,7 @@ use wasmtime::{
 };
 
 use crate::policy::{
-    Candidates, Failure, Flow, Picker, Refusal, flow_hash,
+    Candidates, Failure, Flow, ModuleError, Picker, flow_hash,
     wasm::{
         Engine,
         abi::{self, Host},
@@ -49,7 +49,7 @@ enum Exports {
 pub(super) fn link_core(
     linker: &Linker<Host>,
     module: &Module,
-) -> Result<InstancePre<Host>, Refusal> {
+) -> Result<InstancePre<Host>, ModuleError> {
     for import in module.imports() {
         abi::check_interface(import.module())?;
         abi::check_function(import.name())?;
@@ -61,13 +61,13 @@ pub(super) fn link_core(
             None => Ok(false),
             Some(ExternType::Func(found)) if FuncType::eq(&found, &wanted) => Ok(true),
             Some(ExternType::Func(found)) => {
-                Err(Refusal(format!("exports `{name}` as {found}, must be {wanted}")))
+                Err(ModuleError(format!("exports `{name}` as {found}, must be {wanted}")))
             }
-            Some(_) => Err(Refusal(format!("exports `{name}`, but not as a function"))),
+            Some(_) => Err(ModuleError(format!("exports `{name}`, but not as a function"))),
         }
     };
     if !export("pick", &[I64, I32, I32], &[I32])? {
-        return Err(Refusal(match module.get_export("score") {
+        return Err(ModuleError(match module.get_export("score") {
             Some(_) => "exports `score` and not `pick`: a topology policy, no load balancer".into(),
             None => "does not export `pick`".into(),
         }));

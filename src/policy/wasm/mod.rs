@@ -33,7 +33,7 @@ use self::{
 };
 use crate::{
     policy::{
-        Candidate, Candidates, Failure, Flow, Load, Picker, Policy, Refusal, UNKNOWN, identity,
+        Candidate, Candidates, Failure, Flow, Load, ModuleError, Picker, Policy, UNKNOWN, identity,
     },
     route::Protocol,
 };
@@ -75,12 +75,12 @@ pub struct WasmPolicy {
 
 impl Engine {
     /// An engine with its clock, a thread that sleeps while nothing is called.
-    pub fn new() -> Result<Arc<Self>, Refusal> {
+    pub fn new() -> Result<Arc<Self>, ModuleError> {
         let engine = wasmtime::Engine::new(&settings::config())?;
         let core = abi::core_linker(&engine)?;
         let component = component::linker(&engine)?;
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
-            Refusal(format!("the clock of the policies does not start: {error}"))
+            ModuleError(format!("the clock of the policies does not start: {error}"))
         })?;
         Ok(Arc::new(Self { engine, core, component, epochs, started: Instant::now() }))
     }
@@ -91,23 +91,23 @@ impl Engine {
     }
 
     /// The text of the built-in policy of that name.
-    pub fn builtin(name: &str) -> Result<&'static [u8], Refusal> {
+    pub fn builtin(name: &str) -> Result<&'static [u8], ModuleError> {
         let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
         builtin.map(|builtin| builtin.source).ok_or_else(|| {
             let known = Self::builtins().collect::<Vec<_>>().join(", ");
-            Refusal(format!("there is no built-in policy `{name}`, only {known}"))
+            ModuleError(format!("there is no built-in policy `{name}`, only {known}"))
         })
     }
 
     /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to
-    /// seconds: not for an async task. Runs nothing of it; see [`WasmPolicy::rehearse`].
-    pub fn compile(&self, source: &[u8]) -> Result<Program, Refusal> {
+    /// seconds: not for an async task. Runs nothing of it; see [`WasmPolicy::try_out`].
+    pub fn compile(&self, source: &[u8]) -> Result<Program, ModuleError> {
         if source.is_empty() {
-            return Err(Refusal("the module is empty".to_owned()));
+            return Err(ModuleError("the module is empty".to_owned()));
         }
         if source.len() > MODULE_BYTES_MAX {
             let size = source.len();
-            return Err(Refusal(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
+            return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
         let code = if is_component(source) {
             let component = Component::new(&self.engine, source)?;
@@ -204,25 +204,25 @@ impl WasmPolicy {
 
     /// Runs a throw-away instance through a little life, so that a module that cannot work is refused before it
     /// sees traffic.
-    pub fn rehearse(&self) -> Result<(), Refusal> {
+    pub fn try_out(&self) -> Result<(), ModuleError> {
         let silent: Log = Arc::new(|_, _| ());
         let policy = self.in_environment(self.environment.clone(), silent);
-        let rehearsal = || -> Result<(), Failure> {
+        let trial = || -> Result<(), Failure> {
             let mut guest = policy.instance()?;
             for (generation, count) in [(1, 3), (2, 1)] {
-                guest.configure(generation, &extras(count))?;
+                guest.configure(generation, &trial_candidates(count))?;
                 for port in 40_000..40_003 {
-                    guest.pick(&extra_flow(port))?;
+                    guest.pick(&trial_flow(port))?;
                 }
             }
             Ok(())
         };
-        rehearsal().map_err(|Failure(reason)| Refusal(format!("failed when tried: {reason}")))
+        trial().map_err(|Failure(reason)| ModuleError(format!("failed when tried: {reason}")))
     }
 }
 
-/// A connection for a rehearsal.
-pub(super) fn extra_flow(port: u16) -> Flow {
+/// A connection for a trial.
+pub(super) fn trial_flow(port: u16) -> Flow {
     Flow {
         protocol: Protocol::Tcp,
         source: (Ipv4Addr::LOCALHOST, port).into(),
@@ -232,8 +232,8 @@ pub(super) fn extra_flow(port: u16) -> Flow {
     }
 }
 
-/// Endpoints for a rehearsal.
-pub(super) fn extras(count: u16) -> Candidates {
+/// Endpoints for a trial.
+pub(super) fn trial_candidates(count: u16) -> Candidates {
     (0..count)
         .map(|i| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080 + i));

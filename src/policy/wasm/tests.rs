@@ -10,8 +10,8 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Engine, Environment, Log, WasmPolicy, abi, extra_flow, extras};
-use crate::policy::{Candidates, Failure, Policy, Refusal, UNKNOWN, flow_hash, identity};
+use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
+use crate::policy::{Candidates, Failure, ModuleError, Policy, UNKNOWN, flow_hash, identity};
 
 const CONFIG: &str = "ab";
 const NOW: u64 = 1_234;
@@ -21,7 +21,7 @@ const FIRST_RANDOM: u64 = 0xe220_a839_7b1d_cdaf;
 
 /// Three endpoints; number 1 has a value of its own for everything.
 fn candidates() -> Candidates {
-    let mut candidates = extras(3).to_vec();
+    let mut candidates = trial_candidates(3).to_vec();
     let one = &mut candidates[1];
     (one.zone, one.node, one.weight) = (11, UNKNOWN, 13);
     one.load.active.store(14, Ordering::Relaxed);
@@ -34,8 +34,8 @@ fn candidates() -> Candidates {
 type Row = (&'static str, &'static [&'static str], &'static str, &'static str, u64);
 
 fn table() -> Vec<Row> {
-    let one = extras(3)[1].address;
-    let hash = |fields| extra_flow(40_000).hash(fields);
+    let one = trial_candidates(3)[1].address;
+    let hash = |fields| trial_flow(40_000).hash(fields);
     let (i, fields) = (&["u32"], &["u32"]);
     vec![
         ("zone", i, "u32", "(i32.const 1)", 11),
@@ -116,7 +116,7 @@ fn component(imports: &str, with: &str, core: &str) -> String {
     )
 }
 
-fn policy(source: &str, log: Log) -> Result<WasmPolicy, Refusal> {
+fn policy(source: &str, log: Log) -> Result<WasmPolicy, ModuleError> {
     let engine = Engine::new().unwrap();
     let program = Arc::new(engine.compile(source.as_bytes())?);
     let clock = Arc::new(AtomicU64::new(NOW));
@@ -131,7 +131,7 @@ fn silent() -> Log {
 fn picked(source: &str) -> Result<Option<usize>, Failure> {
     let mut guest = policy(source, silent()).expect(source).instance()?;
     guest.configure(1, &candidates())?;
-    guest.pick(&extra_flow(40_000))
+    guest.pick(&trial_flow(40_000))
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn log_reaches_the_host() {
           (call $log (i32.const 7) (local.get 0)) (i32.const 0)))"#;
     let mut guest = policy(source, log).unwrap().instance().unwrap();
     guest.configure(1, &candidates()).unwrap();
-    let flow = extra_flow(40_000);
+    let flow = trial_flow(40_000);
     guest.pick(&flow).unwrap();
     assert_eq!(*seen.lock(), [(7, flow.hash(flow_hash::SOURCE_ADDRESS))]);
 }
@@ -196,7 +196,7 @@ fn configure_and_pick_get_their_arguments() {
     for source in [format!("(module {core})"), component("", "", core)] {
         let mut guest = policy(&source, silent()).unwrap().instance().unwrap();
         guest.configure(42, &candidates()).unwrap();
-        let mut flow = extra_flow(40_000);
+        let mut flow = trial_flow(40_000);
         (flow.client_zone, flow.client_node) = (5, 6);
         assert_eq!(guest.pick(&flow), Ok(Some(1)));
     }
@@ -306,7 +306,9 @@ fn modules_that_do_not_fit_are_refused() {
         (&unknown_component, "imports `evil:net/tcp`"),
     ];
     for (source, expected) in rows {
-        let Err(Refusal(reason)) = policy(source, silent()) else { panic!("accepted: {source}") };
+        let Err(ModuleError(reason)) = policy(source, silent()) else {
+            panic!("accepted: {source}")
+        };
         assert!(reason.contains(expected), "{source}\n  got {reason}");
     }
 }
@@ -357,7 +359,7 @@ fn modules_that_misbehave_fail_when_tried() {
         (&pick("(i32.const -2)"), "pick: chose endpoint 4294967294 of 3"),
     ];
     for (source, expected) in rows {
-        let Err(Refusal(reason)) = policy(source, silent()).unwrap().rehearse() else {
+        let Err(ModuleError(reason)) = policy(source, silent()).unwrap().try_out() else {
             panic!("accepted: {source}")
         };
         assert!(reason.contains(expected), "{source}\n  got {reason}");
@@ -378,7 +380,7 @@ fn a_component_has_two_seconds_to_start() {
 }
 
 #[test]
-fn builtins_pass_their_rehearsal() {
+fn builtins_pass_their_trial() {
     let sources = std::fs::read_dir("policies").unwrap();
     let texts = sources.filter(|entry| {
         entry.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "wat")
@@ -387,7 +389,7 @@ fn builtins_pass_their_rehearsal() {
     let engine = Engine::new().unwrap();
     for name in Engine::builtins() {
         let program = Arc::new(engine.compile(Engine::builtin(name).unwrap()).unwrap());
-        WasmPolicy::new(&engine, program, Arc::from(""), silent()).rehearse().expect(name);
+        WasmPolicy::new(&engine, program, Arc::from(""), silent()).try_out().expect(name);
     }
     assert!(Engine::builtin("best").is_err());
 }
@@ -414,7 +416,7 @@ fn a_simulation_repeats_itself_and_its_instances_differ() {
     let first_pick = || {
         let mut guest = policy.instance().unwrap();
         guest.configure(1, &candidates()).unwrap();
-        guest.pick(&extra_flow(40_000)).unwrap()
+        guest.pick(&trial_flow(40_000)).unwrap()
     };
     assert_eq!(first_pick(), Some(1));
     assert_eq!(first_pick(), Some(0), "the second instance has another seed");

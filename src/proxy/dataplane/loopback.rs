@@ -24,7 +24,7 @@ use crate::{
     descriptors::{Budget, Held, Purpose},
     proxy::{
         dataplane::{
-            DataPlane, Deliver, Duty,
+            Context, DataPlane, Deliver,
             listener::{Listener, Owner, remedy},
             sockets::{self, Sockets},
         },
@@ -48,8 +48,8 @@ pub struct Loopback;
 
 #[async_trait]
 impl DataPlane for Loopback {
-    async fn run(&self, duty: Duty) {
-        let Duty { mut table, deliver, served, notices, descriptors, token } = duty;
+    async fn run(&self, context: Context) {
+        let Context { mut table, deliver, served, notices, descriptors, token } = context;
         let mut listeners = Listeners::new(deliver, notices, descriptors);
         while !token.is_cancelled() {
             let next = Arc::clone(&table.borrow_and_update());
@@ -332,21 +332,21 @@ impl Slot {
 }
 
 /// Both transports' sockets at one moment.
-struct Taken {
+struct SocketSnapshot {
     tcp: Sockets,
     udp: Sockets,
 }
 
-impl Taken {
+impl SocketSnapshot {
     fn of(&self, place: Place) -> &Sockets {
         if place.udp { &self.udp } else { &self.tcp }
     }
 }
 
-async fn read_sockets() -> Taken {
-    let read = || Taken { tcp: Sockets::read(false), udp: Sockets::read(true) };
+async fn read_sockets() -> SocketSnapshot {
+    let read = || SocketSnapshot { tcp: Sockets::read(false), udp: Sockets::read(true) };
     // A reader that panics is a bug, and then nothing is known about other sockets.
-    let nothing = |_| Taken { tcp: Sockets::default(), udp: Sockets::default() };
+    let nothing = |_| SocketSnapshot { tcp: Sockets::default(), udp: Sockets::default() };
     tokio::task::spawn_blocking(read).await.unwrap_or_else(nothing)
 }
 
@@ -355,10 +355,10 @@ async fn holders(places: Vec<Place>) -> BTreeMap<Place, String> {
     if places.is_empty() {
         return BTreeMap::new();
     }
-    let taken = read_sockets().await;
+    let snapshot = read_sockets().await;
     let in_the_way: Vec<_> = places
         .into_iter()
-        .filter_map(|place| Some((place, taken.of(place).in_the_way(place.address)?)))
+        .filter_map(|place| Some((place, snapshot.of(place).in_the_way(place.address)?)))
         .collect();
     let find = move || {
         let holders = sockets::holders(in_the_way.iter().map(|(_, socket)| socket.inode));
@@ -412,7 +412,7 @@ fn notify(notices: &notice::Sender, route: &RouteName, place: Place, reason: Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::route::{Endpoint, Frontend, ServiceName};
+    use crate::route::{Endpoint, Frontend, NamespacedName};
 
     fn route(number: u16, port: u16, ready: bool) -> Arc<Route> {
         let [high, low] = number.to_be_bytes();
@@ -429,7 +429,7 @@ mod tests {
             pod: None,
         };
         let name = Arc::from(format!("service-{number}"));
-        let service = ServiceName { namespace: Arc::from("default"), name };
+        let service = NamespacedName { namespace: Arc::from("default"), name };
         Arc::new(Route {
             name: RouteName { service, port: 80, protocol: Protocol::Tcp },
             port_name: Arc::from(""),

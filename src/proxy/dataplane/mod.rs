@@ -27,11 +27,11 @@ use crate::{
 pub trait DataPlane: Send + Sync + 'static {
     /// Follows the table until cancelled, then closes everything that it listens on and returns. What it has handed
     /// over lives on.
-    async fn run(&self, duty: Duty);
+    async fn run(&self, context: Context);
 }
 
 /// What a plane works with.
-pub struct Duty {
+pub struct Context {
     /// What to listen on.
     pub table: watch::Receiver<Arc<RouteTable>>,
     /// Where traffic goes.

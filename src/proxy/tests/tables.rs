@@ -23,7 +23,7 @@ fn resolve(
     route: &Route,
     source: &str,
     frontend: Frontend,
-) -> Result<(Arc<View>, Flow), Refusal> {
+) -> Result<(Arc<View>, Flow), ResetReason> {
     views.resolve(Dialled {
         protocol: Protocol::Tcp,
         source: SocketAddr::new(source.parse::<IpAddr>().unwrap(), 4000),
@@ -201,7 +201,7 @@ fn a_service_port_that_is_gone_is_no_route() {
     let changes = views.follow(Arc::new(table(2, &[])));
     assert_eq!((changes.removed.len(), views.in_use().len()), (1, 0));
     let gone = resolve(&views, &route, "127.0.0.1", route.frontends[0]);
-    assert_eq!(gone.err(), Some(Refusal::NoRoute));
+    assert_eq!(gone.err(), Some(ResetReason::NoRoute));
 }
 
 #[test]

@@ -179,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
@@ -189,7 +189,7 @@ mod tests {
             "subjects": [{"kind": "User", "name": "ann"}]});
         json_patch::merge(&mut document, change);
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: RoleBinding = object(document);
         (ROLE_BINDING.default)(&mut new, old, &context);
         (lines(&(ROLE_BINDING.validate)(&new, old, &context)), new)

@@ -257,7 +257,7 @@ pub(super) mod testing {
             patch::{Ownership, Wanted},
         },
         registry::{
-            FieldValidation, Options, Part, View,
+            FieldValidation, Options, Subresource, View,
             strategy::{Context, Rules},
         },
     };
@@ -284,11 +284,20 @@ pub(super) mod testing {
     pub(in crate::registry::strategy) fn context<'a>(
         view: &'a View,
         options: &'a Options,
-        part: Part,
+        subresource: Subresource,
     ) -> Context<'a> {
         let field_validation = FieldValidation::Strict;
         let (now, shown) = (Timestamp::UNIX_EPOCH, &kind::CONFIG_MAP);
-        Context { view, options, now, part, shown, wanted: &WANTED, seed: 7, field_validation }
+        Context {
+            view,
+            options,
+            now,
+            subresource,
+            shown,
+            wanted: &WANTED,
+            seed: 7,
+            field_validation,
+        }
     }
 
     /// A typed object from JSON.
@@ -303,7 +312,7 @@ pub(super) mod testing {
         old: Option<&T>,
     ) -> (Vec<String>, T) {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new = object(document);
         (rules.default)(&mut new, old, &context);
         if let Some(admit) = rules.admit {

@@ -53,7 +53,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, merged, object, options},
     };
 
@@ -62,7 +62,7 @@ mod tests {
         let (view, options) = (View::default(), options());
         let new = object(merged(base.clone(), change));
         let old = old.map(|old| object(merged(base, old)));
-        lines(&validate(&new, old.as_ref(), &context(&view, &options, Part::Main)))
+        lines(&validate(&new, old.as_ref(), &context(&view, &options, Subresource::None)))
     }
 
     #[test]

@@ -17,10 +17,16 @@ use crate::{
         field_references::{self, OF_VARIABLES},
         fields::{is_empty, items, text},
         metadata::NameForm,
-        pod_validation::Place,
         resource_validation, security_validation, volume_validation,
     },
 };
+
+/// Where a pod spec stands; a few rules hold only for Pods.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Pod,
+    Template,
+}
 
 const NOT_FOR_INIT: &str = "may not be set for init containers without restartPolicy=Always";
 const VARIABLE_RULE: &str = "a valid environment variable name must consist only of printable ASCII characters other than '='";

@@ -5,7 +5,7 @@ use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus};
 use crate::{
     model::{Cause, schedule},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
@@ -35,7 +35,7 @@ fn default(new: &mut CronJob, old: Option<&CronJob>, _context: &Context<'_>) {
 
 fn validate(new: &CronJob, old: Option<&CronJob>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     let spec = &new.spec;
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn defaults_and_rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let check = |change: Value| {
             let base = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick"},
                 "spec": {"schedule": "*/5 * * * *", "jobTemplate": {"spec": {"template": {"spec":

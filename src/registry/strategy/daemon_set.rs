@@ -8,7 +8,7 @@ use k8s_openapi::{
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
@@ -59,7 +59,7 @@ fn count_templates(new: &mut DaemonSet, old: Option<&DaemonSet>) {
 fn validate(new: &DaemonSet, old: Option<&DaemonSet>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         validate_status(&mut causes, new.status.as_ref());
         return causes;
     }
@@ -152,7 +152,7 @@ mod tests {
             "template": {"metadata": {"labels": {"app": "agent"}},
                          "spec": {"containers": [{"name": "a", "image": "a:1"}]}}}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: DaemonSet = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

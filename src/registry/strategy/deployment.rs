@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
@@ -45,7 +45,7 @@ fn default(new: &mut Deployment, old: Option<&Deployment>, _context: &Context<'_
 fn validate(new: &Deployment, old: Option<&Deployment>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             workload::validate_counts(
                 &mut causes,

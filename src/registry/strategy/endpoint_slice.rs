@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, merged, object, options},
     };
 
@@ -179,7 +179,7 @@ mod tests {
             "metadata": {"name": "web-1"}, "addressType": "IPv4",
             "endpoints": [{"addresses": ["127.244.0.5"]}], "ports": [{"port": 8080}]});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: EndpointSlice = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

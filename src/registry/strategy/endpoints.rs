@@ -82,13 +82,13 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Options, Part, View,
+        Options, Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
     fn check(subsets: &Value, options: &Options) -> Vec<String> {
         let view = View::default();
-        let context = context(&view, options, Part::Main);
+        let context = context(&view, options, Subresource::None);
         let mut new: Endpoints = object(json!({"apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": "web"}, "subsets": subsets}));
         default(&mut new, None, &context);

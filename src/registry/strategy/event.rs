@@ -146,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{admitted, context, lines, merged, object, options},
     };
 
@@ -160,7 +160,8 @@ mod tests {
     #[test]
     fn the_new_api_is_strict() {
         let (view, options) = (View::default(), options());
-        let strict = Context { shown: &kind::NEW_EVENT, ..context(&view, &options, Part::Main) };
+        let strict =
+            Context { shown: &kind::NEW_EVENT, ..context(&view, &options, Subresource::None) };
         let make = |change: Value| -> Event {
             object(merged(
                 json!({"apiVersion": "v1", "kind": "Event",

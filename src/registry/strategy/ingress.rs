@@ -12,7 +12,7 @@ use k8s_openapi::api::{
 use crate::{
     model::{Cause, kind},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, address, checks,
             fields::{items, text},
@@ -62,7 +62,7 @@ fn warnings(new: &Ingress, _old: Option<&Ingress>) -> Vec<String> {
 
 fn validate(new: &Ingress, old: Option<&Ingress>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         validate_status(&mut causes, new);
         return causes;
     }
@@ -237,7 +237,7 @@ mod tests {
 
     fn admit(view: &View, spec: &Value) -> (Vec<String>, Ingress) {
         let options = options();
-        let context = context(view, &options, Part::Main);
+        let context = context(view, &options, Subresource::None);
         let mut new: Ingress =
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
                 "metadata": {"name": "a"}, "spec": spec}));

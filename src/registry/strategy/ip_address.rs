@@ -37,14 +37,14 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let check = |name: &str, parent: &str| {
             let address = object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
                 "metadata": {"name": name},

@@ -9,14 +9,14 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::{self, Cause},
+    model::{self, Cause, well_known::JOB_NAME_LABEL},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
+            container_validation::Place,
             fields::{fill, fill_text, items, text},
-            pod_validation::{self, Place},
-            pod_warnings, workload,
+            pod_validation, pod_warnings, workload,
         },
     },
 };
@@ -30,7 +30,6 @@ const INDEXES_MAX: i32 = 100_000;
 const MANY_COMPLETIONS: i32 = 100_000;
 const INDEXES_OF_MANY_MAX: i32 = 10_000;
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
-const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 /// The labels' names before they had a prefix; pods still have both.
 const OLD_UID_LABEL: &str = "controller-uid";
 const OLD_NAME_LABEL: &str = "job-name";
@@ -67,7 +66,7 @@ fn default(new: &mut Job, old: Option<&Job>, _context: &Context<'_>) {
 fn generate_selector(spec: &mut JobSpec, name: &str, uid: &str) {
     let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
     for (label, value) in
-        [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (NAME_LABEL, name), (OLD_NAME_LABEL, name)]
+        [(UID_LABEL, uid), (OLD_UID_LABEL, uid), (JOB_NAME_LABEL, name), (OLD_NAME_LABEL, name)]
     {
         labels.insert(label.to_owned(), value.to_owned());
     }
@@ -80,7 +79,7 @@ fn generate_selector(spec: &mut JobSpec, name: &str, uid: &str) {
 fn validate(new: &Job, old: Option<&Job>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             for (field, count) in [
                 ("active", status.active),
@@ -290,7 +289,7 @@ mod tests {
             "spec": {"template": {"spec": {"restartPolicy": "Never",
                 "containers": [{"name": "a", "image": "a:1"}]}}}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let base = old.map_or(base, checks::shown);
         let mut new: Job = object(merged(base, change));
         default(&mut new, old, &context);
@@ -313,7 +312,7 @@ mod tests {
         ] {
             assert_eq!(spec[field], value, "{field}");
         }
-        assert_eq!(job.metadata.labels.unwrap()[NAME_LABEL], "pi");
+        assert_eq!(job.metadata.labels.unwrap()[JOB_NAME_LABEL], "pi");
         let (_, queue) = check(&json!({"spec": {"parallelism": 2}}), None);
         assert_eq!(queue.spec.unwrap().completions, None);
     }

@@ -25,7 +25,7 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
@@ -35,7 +35,7 @@ mod tests {
         let lease = object(json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": "a"}, "spec": {"leaseDurationSeconds": 0, "leaseTransitions": -1}}));
         assert_eq!(
-            lines(&validate(&lease, None, &context(&view, &options, Part::Main))),
+            lines(&validate(&lease, None, &context(&view, &options, Subresource::None))),
             [
                 "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
                 "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",

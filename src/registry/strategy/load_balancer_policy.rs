@@ -6,7 +6,7 @@ use crate::{
         policy::{LoadBalancerPolicy, PolicyModule},
     },
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, text},
@@ -36,7 +36,7 @@ fn validate(
     context: &Context<'_>,
 ) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Main {
+    if context.subresource == Subresource::None {
         validate_module(&mut causes, &new.spec.module);
         let field = "spec.onFailure";
         checks::one_of(&mut causes, field, text(&new.spec.on_failure), &ON_FAILURE);
@@ -111,7 +111,7 @@ mod tests {
 
     fn check(spec: &Value) -> (Vec<String>, LoadBalancerPolicy) {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: LoadBalancerPolicy =
             object(json!({"apiVersion": "snowglobe.dev/v1alpha1", "kind": "LoadBalancerPolicy",
                 "metadata": {"name": "mine"}, "spec": spec}));

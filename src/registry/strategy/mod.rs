@@ -62,7 +62,7 @@ use serde_json::Value;
 
 use crate::{
     model::{Cause, Kind, ObjectKey, Status, canonical, conversion, patch::Wanted},
-    registry::{FieldValidation, Options, Part, View, alloc::Claim, decode},
+    registry::{FieldValidation, Options, Subresource, View, alloc::Claim, decode},
 };
 
 /// What a rule may look at besides the object itself.
@@ -70,7 +70,7 @@ pub(crate) struct Context<'a> {
     pub(crate) view: &'a View,
     pub(crate) options: &'a Options,
     pub(crate) now: Timestamp,
-    pub(crate) part: Part,
+    pub(crate) subresource: Subresource,
     /// The kind in whose form the client wrote the object.
     pub(crate) shown: &'static Kind,
     /// What the client sent, without the document: whose fields they become, and what was wrong with the text.

@@ -6,7 +6,7 @@ use crate::{
         multicluster::{ServiceExport, ServiceImport, ServiceImportSpec},
     },
     registry::{
-        Part,
+        Subresource,
         strategy::{Rules, checks},
     },
 };
@@ -16,7 +16,7 @@ pub(super) static EXPORT: Rules<ServiceExport> = Rules::STORED;
 
 pub(super) static IMPORT: Rules<ServiceImport> = Rules {
     validate: |new, _, context| {
-        if context.part == Part::Status {
+        if context.subresource == Subresource::Status {
             return Vec::new();
         }
         new.spec.as_ref().map(validate).unwrap_or_default()

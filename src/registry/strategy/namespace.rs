@@ -3,9 +3,12 @@
 use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause,
+        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+    },
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
@@ -20,7 +23,7 @@ pub(super) static RULES: Rules<Namespace> =
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 const FINALIZER: &str = "kubernetes";
 /// Finalizers without a domain that Kubernetes knows.
-const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, "orphan", "foregroundDeletion"];
+const STANDARD_FINALIZERS: [&str; 3] = [FINALIZER, ORPHAN_FINALIZER, FOREGROUND_FINALIZER];
 
 /// As the admission plugin NamespaceLifecycle has it for the first three.
 const SYSTEM: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
@@ -43,7 +46,7 @@ fn default(new: &mut Namespace, old: Option<&Namespace>, context: &Context<'_>) 
             new.status = Some(NamespaceStatus { phase, ..NamespaceStatus::default() });
         }
         Some(old) => {
-            if context.part != Part::Finalizers {
+            if context.subresource != Subresource::Finalize {
                 let held = old.spec.as_ref().map(|spec| items(&spec.finalizers));
                 *finalizers = held.unwrap_or_default().to_vec();
             }
@@ -54,7 +57,7 @@ fn default(new: &mut Namespace, old: Option<&Namespace>, context: &Context<'_>) 
 
 fn validate(new: &Namespace, _old: Option<&Namespace>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         let phase = new.status.as_ref().map(|status| text(&status.phase)).unwrap_or_default();
         let (expected, state) = match new.metadata.deletion_timestamp {
             None => ("Active", "empty"),
@@ -89,10 +92,14 @@ mod tests {
         },
     };
 
-    fn admit(change: &Value, old: Option<&Namespace>, part: Part) -> (Vec<String>, Namespace) {
+    fn admit(
+        change: &Value,
+        old: Option<&Namespace>,
+        subresource: Subresource,
+    ) -> (Vec<String>, Namespace) {
         let base = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, part);
+        let context = context(&view, &options, subresource);
         let mut new: Namespace = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)
@@ -108,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_new_namespace() {
-        let (faults, new) = admit(&json!({}), None, Part::Main);
+        let (faults, new) = admit(&json!({}), None, Subresource::None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(
             shown(&new),
@@ -118,7 +125,7 @@ mod tests {
         );
         let change = json!({"spec": {"finalizers": ["mine"]}});
         assert_eq!(
-            admit(&change, None, Part::Main).0,
+            admit(&change, None, Subresource::None).0,
             [
                 "spec.finalizers: Invalid value: \"mine\": name is neither a standard finalizer name nor is it fully qualified"
             ]
@@ -127,26 +134,29 @@ mod tests {
 
     #[test]
     fn finalizers_change_only_by_finalize() {
-        let (_, mut old) = admit(&json!({}), None, Part::Main);
-        let change = |old: &Namespace, part, finalizers: Value| {
+        let (_, mut old) = admit(&json!({}), None, Subresource::None);
+        let change = |old: &Namespace, subresource, finalizers: Value| {
             let change = json!({"spec": {"finalizers": finalizers}});
-            admit(&change, Some(old), part).1.spec.unwrap().finalizers.unwrap()
+            admit(&change, Some(old), subresource).1.spec.unwrap().finalizers.unwrap()
         };
         for deletion in [None, Some("2026-01-01T00:00:00Z")] {
             old.metadata.deletion_timestamp = deletion.map(|time| object(json!(time)));
-            assert_eq!(change(&old, Part::Main, json!([])), ["kubernetes"]);
-            assert_eq!(change(&old, Part::Finalizers, json!([])), [""; 0]);
+            assert_eq!(change(&old, Subresource::None, json!([])), ["kubernetes"]);
+            assert_eq!(change(&old, Subresource::Finalize, json!([])), [""; 0]);
             let more = json!(["kubernetes", "example.com/mine"]);
-            assert_eq!(change(&old, Part::Finalizers, more), ["kubernetes", "example.com/mine"]);
+            assert_eq!(
+                change(&old, Subresource::Finalize, more),
+                ["kubernetes", "example.com/mine"]
+            );
         }
     }
 
     #[test]
     fn the_phase_follows_deletion() {
-        let (_, old) = admit(&json!({}), None, Part::Main);
+        let (_, old) = admit(&json!({}), None, Subresource::None);
         let change = json!({"status": {"phase": "Terminating"}});
         assert_eq!(
-            admit(&change, Some(&old), Part::Status).0,
+            admit(&change, Some(&old), Subresource::Status).0,
             [
                 "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
             ]

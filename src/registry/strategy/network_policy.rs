@@ -152,13 +152,13 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
     fn admit(spec: &Value) -> (Vec<String>, NetworkPolicy) {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: NetworkPolicy =
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
                 "metadata": {"name": "a"}, "spec": spec}));

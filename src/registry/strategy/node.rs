@@ -10,7 +10,7 @@ use k8s_openapi::{
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{is_empty, items, text},
@@ -47,7 +47,7 @@ fn default(new: &mut Node, old: Option<&Node>, context: &Context<'_>) {
 fn validate(new: &Node, old: Option<&Node>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     validate_taints(&mut causes, spec);
@@ -112,7 +112,7 @@ mod tests {
         let base = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
             "spec": {"podCIDR": "127.244.0.0/24"}, "status": {"capacity": {"pods": "110"}}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: Node = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

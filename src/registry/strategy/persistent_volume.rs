@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     model::{Cause, quantity},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
@@ -61,7 +61,7 @@ fn validate(
     context: &Context<'_>,
 ) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     let Some(spec) = &new.spec else { return causes };

@@ -10,7 +10,7 @@ use k8s_openapi::{
 use crate::{
     model::{Cause, quantity},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
@@ -58,7 +58,7 @@ fn validate(
     context: &Context<'_>,
 ) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     let Some(spec) = &new.spec else { return causes };

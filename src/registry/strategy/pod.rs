@@ -3,16 +3,17 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind, quantity},
+    model::{Cause, kind, quantity, well_known::POD_SCHEDULED},
     registry::{
-        Part,
+        Subresource,
         strategy::{
-            Context, Rules, address, checks, ephemeral_containers,
+            Context, Rules, address, checks,
+            container_validation::Place,
+            ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
             pod_admission,
             pod_defaults::{self, all_containers},
-            pod_validation::{self, Place},
-            pod_warnings,
+            pod_validation, pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },
@@ -61,7 +62,7 @@ fn default(new: &mut Pod, old: Option<&Pod>, _context: &Context<'_>) {
 /// What a pod says that no scheduler may look at yet.
 fn gated() -> PodCondition {
     PodCondition {
-        type_: "PodScheduled".to_owned(),
+        type_: POD_SCHEDULED.to_owned(),
         status: "False".to_owned(),
         reason: Some("SchedulingGated".to_owned()),
         message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
@@ -75,7 +76,7 @@ fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
     match old {
         None => admit_new(spec, &namespace, context),
-        Some(old) if context.part == Part::Main => {
+        Some(old) if context.subresource == Subresource::None => {
             tolerate_node_taints(spec);
             if let Some(old) = &old.spec {
                 spec.priority = spec.priority.or(old.priority);
@@ -209,20 +210,20 @@ fn qos_class(spec: &PodSpec) -> &'static str {
 fn validate(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             validate_status(&mut causes, status, old.and_then(|old| old.status.as_ref()));
         }
         return causes;
     }
-    if context.part == Part::EphemeralContainers {
+    if context.subresource == Subresource::EphemeralContainers {
         let old = old.and_then(|old| old.spec.as_ref()).map(|old| items(&old.ephemeral_containers));
         ephemeral_containers::validate(&mut causes, spec, old.unwrap_or_default());
         return causes;
     }
     pod_validation::validate(&mut causes, "spec", spec, Place::Pod);
     match old.and_then(|old| old.spec.as_ref()) {
-        Some(_) if context.part == Part::Binding => {}
+        Some(_) if context.subresource == Subresource::Binding => {}
         Some(old) => validate_update(&mut causes, spec, old),
         None => {
             if !is_empty(&spec.ephemeral_containers) {

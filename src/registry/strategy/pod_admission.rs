@@ -224,7 +224,7 @@ mod tests {
     use crate::{
         model::{Object, object::to_stored},
         registry::{
-            Part, View,
+            Subresource, View,
             strategy::checks::{
                 shown,
                 testing::{context, merged, object, options},
@@ -261,7 +261,7 @@ mod tests {
 
     fn with_account(more: &Value) -> Value {
         let (view, options) = (view(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut spec = spec(more);
         add_account(&mut spec, "shop", &context);
         shown(&spec)
@@ -315,7 +315,7 @@ mod tests {
     #[test]
     fn accounts_must_exist() {
         let (view, options) = (view(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         for (name, refusal) in [
             ("plain", None),
             ("default", None),
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn runtime_classes() {
         let (view, options) = (view(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let unmatched =
             "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
         let unfounded =

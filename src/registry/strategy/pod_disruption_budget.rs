@@ -5,7 +5,7 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatu
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{Context, Rules, checks},
     },
 };
@@ -35,7 +35,7 @@ fn validate(
     context: &Context<'_>,
 ) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             for (field, count) in [
                 ("disruptionsAllowed", status.disruptions_allowed),
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         for (spec, expected) in [
             (json!({"minAvailable": 1, "selector": {}}), vec![]),
             (

@@ -15,19 +15,13 @@ use serde_json::json;
 use crate::{
     model::{self, Cause},
     registry::strategy::{
-        address, checks, container_validation,
+        address, checks,
+        container_validation::{self, Place},
         fields::{is_empty, items, text},
         metadata::NameForm,
         resource_validation, security_validation, volume_validation,
     },
 };
-
-/// Where a pod spec stands; a few rules hold only for Pods.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    Pod,
-    Template,
-}
 
 /// Linux's own limit.
 const HOSTNAME_MAX: usize = 64;

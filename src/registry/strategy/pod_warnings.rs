@@ -11,7 +11,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::quantity,
+    model::{
+        quantity,
+        well_known::{BETA_ARCH_LABEL, BETA_OS_LABEL},
+    },
     registry::strategy::{
         fields::{items, text},
         metadata::{NameForm, validate_name},
@@ -19,8 +22,8 @@ use crate::{
 };
 
 const NODE_LABELS: &[(&str, &str)] = &[
-    ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
-    ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
+    (BETA_ARCH_LABEL, "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
+    (BETA_OS_LABEL, "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
     (
         "failure-domain.beta.kubernetes.io/region",
         "deprecated since v1.17; use \"topology.kubernetes.io/region\" instead",

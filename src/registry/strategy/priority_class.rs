@@ -105,7 +105,7 @@ mod tests {
     use crate::{
         model::{Object, ObjectKey, object::to_stored},
         registry::{
-            Part, View,
+            Subresource, View,
             strategy::checks::testing::{context, lines, object, options},
         },
     };
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let check = |fields: Value, old: Option<&PriorityClass>| {
             lines(&validate(&class(&fields), old, &context))
         };
@@ -159,7 +159,7 @@ mod tests {
         let key = ObjectKey::cluster(&kind::PRIORITY_CLASS, "first");
         let stored = to_stored(&kind::PRIORITY_CLASS, first);
         view.insert(&Object::from_stored(key, 1, stored).unwrap().into());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         assert_eq!(
             refuse(&class(&json!({"globalDefault": true})), None, &context).unwrap(),
             "PriorityClass first is already marked as default. Only one default can exist"

@@ -8,7 +8,7 @@ use k8s_openapi::api::{
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
     },
 };
@@ -27,7 +27,7 @@ fn default(new: &mut ReplicaSet, old: Option<&ReplicaSet>, _context: &Context<'_
 fn validate(new: &ReplicaSet, old: Option<&ReplicaSet>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             let parts =
                 [status.fully_labeled_replicas, status.ready_replicas, status.available_replicas];
@@ -74,7 +74,7 @@ mod tests {
     #[test]
     fn defaults_and_rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let check = |change: Value, old: Option<&ReplicaSet>| {
             let mut new: ReplicaSet = object(merged(base(), &change));
             default(&mut new, old, &context);

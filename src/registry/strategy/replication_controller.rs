@@ -8,7 +8,7 @@ use k8s_openapi::{
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
     },
 };
@@ -46,7 +46,7 @@ fn validate(
 ) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             let parts =
                 [status.fully_labeled_replicas, status.ready_replicas, status.available_replicas];
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn selector_and_labels_come_from_the_template() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let check = |selector: serde_json::Value| {
             let mut new: ReplicationController = object(json!({"apiVersion": "v1",
                 "kind": "ReplicationController", "metadata": {"name": "old"},

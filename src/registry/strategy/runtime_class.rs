@@ -25,14 +25,14 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, object, options},
     };
 
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let class = |handler: &str| {
             object::<RuntimeClass>(json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",
                 "metadata": {"name": "a"}, "handler": handler}))

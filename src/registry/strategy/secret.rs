@@ -4,7 +4,10 @@ use k8s_openapi::{ByteString, api::core::v1::Secret};
 use serde_json::{Map, Value};
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause,
+        well_known::{ACCOUNT_NAME_ANNOTATION, ACCOUNT_TOKEN_SECRET},
+    },
     registry::strategy::{
         Context, Rules, checks,
         config_map::{DATA_MAX, SEALED},
@@ -13,8 +16,6 @@ use crate::{
 };
 
 pub(super) static RULES: Rules<Secret> = Rules { default, validate, ..Rules::STORED };
-
-const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 
 fn default(new: &mut Secret, _old: Option<&Secret>, _context: &Context<'_>) {
     fill_text(&mut new.type_, "Opaque");
@@ -52,10 +53,13 @@ fn validate_type(causes: &mut Vec<Cause>, secret: &Secret) {
     let data = |key: &str| secret.data.as_ref().and_then(|data| data.get(key));
     let required = |key: &str| Cause::required(format!("data[{key}]"), "");
     match text(&secret.type_) {
-        "kubernetes.io/service-account-token" => {
+        ACCOUNT_TOKEN_SECRET => {
             let annotations = secret.metadata.annotations.as_ref();
-            if annotations.and_then(|all| all.get(ACCOUNT_NAME)).is_none_or(String::is_empty) {
-                let field = format!("metadata.annotations[{ACCOUNT_NAME}]");
+            if annotations
+                .and_then(|all| all.get(ACCOUNT_NAME_ANNOTATION))
+                .is_none_or(String::is_empty)
+            {
+                let field = format!("metadata.annotations[{ACCOUNT_NAME_ANNOTATION}]");
                 causes.push(Cause::required(field, ""));
             }
         }
@@ -96,14 +100,14 @@ mod tests {
 
     use super::*;
     use crate::registry::{
-        Part, View,
+        Subresource, View,
         strategy::checks::testing::{context, lines, merged, object, options},
     };
 
     fn admit(change: &Value, old: Option<&Secret>) -> (Vec<String>, Secret) {
         let base = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: Secret = object(merged(base, change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

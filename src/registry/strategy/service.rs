@@ -18,7 +18,7 @@ use crate::{
         needs_cluster_ip, needs_health_check, needs_node_ports, node_ports,
     },
     registry::{
-        Part,
+        Subresource,
         alloc::Claim,
         strategy::{
             Context, Rules,
@@ -51,7 +51,7 @@ fn default(new: &mut Service, old: Option<&Service>, context: &Context<'_>) {
                 spec.cluster_ips = spec.cluster_ip.clone().map(|address| vec![address]);
             }
         }
-        Some(old) if context.part == Part::Main => {
+        Some(old) if context.subresource == Subresource::None => {
             keep_allocated(spec, old);
             align_cluster_ips(spec, old);
             drop_what_the_type_has_not(spec, old);
@@ -61,7 +61,7 @@ fn default(new: &mut Service, old: Option<&Service>, context: &Context<'_>) {
     let balanced = is_type(spec, LOAD_BALANCER);
     let status = new.status.get_or_insert_default();
     let balancer = status.load_balancer.get_or_insert_default();
-    if !balanced && context.part == Part::Main {
+    if !balanced && context.subresource == Subresource::None {
         *balancer = LoadBalancerStatus::default();
     }
     for ingress in balancer.ingress.iter_mut().flatten().filter(|_| balanced) {

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     registry::{
-        Part,
+        Subresource,
         alloc::{self, Claim},
         strategy::{
             Context, checks,
@@ -39,7 +39,7 @@ pub(super) fn allocate(
     old: Option<&Service>,
     context: &Context<'_>,
 ) -> Vec<Cause> {
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return taken_load_balancer_addresses(new, old, context);
     }
     let old = old.and_then(|old| old.spec.as_ref());

@@ -5,9 +5,9 @@ use k8s_openapi::api::networking::v1::ServiceCIDR;
 use serde::Deserialize;
 
 use crate::{
-    model::{Cause, kind},
+    model::{Cause, kind, well_known::SERVICE_CIDR_READY},
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, address,
             checks::{IMMUTABLE, shown},
@@ -31,7 +31,7 @@ fn ranges(object: &ServiceCIDR) -> &[String] {
 
 fn validate(new: &ServiceCIDR, old: Option<&ServiceCIDR>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         return causes;
     }
     let ranges_now = ranges(new);
@@ -93,7 +93,9 @@ pub(super) fn service_ranges(context: &Context<'_>) -> Vec<IpNet> {
     for object in objects.filter(|object| !object.is_terminating()) {
         let digest = object.digest::<Digest>();
         let mut conditions = digest.status.conditions.iter();
-        if conditions.any(|condition| condition.kind == "Ready" && condition.status == "True") {
+        if conditions
+            .any(|condition| condition.kind == SERVICE_CIDR_READY && condition.status == "True")
+        {
             ranges.extend(digest.spec.cidrs.iter().filter_map(|text| text.parse::<IpNet>().ok()));
         }
     }
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn rules() {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let make = |ranges: &Value| -> ServiceCIDR {
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
                 "metadata": {"name": "a"}, "spec": {"cidrs": ranges}}))

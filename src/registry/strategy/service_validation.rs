@@ -14,7 +14,7 @@ use crate::{
         },
     },
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, address, checks,
             fields::{is_empty, items, text},
@@ -37,7 +37,7 @@ const EXTERNAL_IPS_REFUSED: &str =
 pub(super) fn validate(new: &Service, old: Option<&Service>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         let status = new.status.as_ref().and_then(|status| status.load_balancer.as_ref());
         load_balancer_status(&mut causes, spec, status);
         return causes;

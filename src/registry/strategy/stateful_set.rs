@@ -14,7 +14,7 @@ use k8s_openapi::{
 use crate::{
     model::Cause,
     registry::{
-        Part,
+        Subresource,
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
@@ -59,7 +59,7 @@ fn default(new: &mut StatefulSet, old: Option<&StatefulSet>, _context: &Context<
 fn validate(new: &StatefulSet, old: Option<&StatefulSet>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let Some(spec) = &new.spec else { return causes };
-    if context.part == Part::Status {
+    if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
             workload::validate_counts(
                 &mut causes,
@@ -200,7 +200,7 @@ mod tests {
 
     fn check(change: &Value, old: Option<&StatefulSet>) -> (Vec<String>, StatefulSet) {
         let (view, options) = (View::default(), options());
-        let context = context(&view, &options, Part::Main);
+        let context = context(&view, &options, Subresource::None);
         let mut new: StatefulSet = object(merged(base(), change));
         default(&mut new, old, &context);
         (lines(&validate(&new, old, &context)), new)

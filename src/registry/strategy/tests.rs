@@ -12,7 +12,7 @@ use crate::{
 
 fn admit(kind: &'static Kind, document: &Value) -> Result<Admitted, Status> {
     let (view, options) = (View::default(), testing::options());
-    let context = testing::context(&view, &options, Part::Main);
+    let context = testing::context(&view, &options, Subresource::None);
     rules(kind).admit(kind, document, None, &context)
 }
 
@@ -95,10 +95,10 @@ async fn addresses_and_ports_are_held_and_released_with_the_service() {
     assert_eq!(third.causes[0].message, "Invalid value: 30080: provided port is already allocated");
 
     let key = ObjectKey::new(&kind::SERVICE, "default", "first");
-    let part = Part::Main;
+    let none = Subresource::None;
     let external = json!({"metadata": {"name": "first"},
         "spec": {"type": "ExternalName", "externalName": "a.example"}});
-    registry.update(&key, part, external, &WriteOptions::default()).await.unwrap();
+    registry.update(&key, none, external, &WriteOptions::default()).await.unwrap();
     assert!(registry.get(&address).is_err());
     create(&registry, service("second", &fixed)).await.unwrap();
     let key = ObjectKey::new(&kind::SERVICE, "default", "second");
@@ -114,7 +114,7 @@ async fn an_unchanged_document_writes_nothing() {
     create(&registry, document.clone()).await.unwrap();
     let key = ObjectKey::new(&kind::SERVICE, "default", "web");
     let before = registry.get(&key).unwrap().revision;
-    registry.update(&key, Part::Main, document, &WriteOptions::default()).await.unwrap();
+    registry.update(&key, Subresource::None, document, &WriteOptions::default()).await.unwrap();
     assert_eq!(registry.get(&key).unwrap().revision, before);
 }
 

@@ -8,20 +8,17 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::{
     model::{
-        annotations::BOUND_PORTS,
         service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
+        well_known::{BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, ZONE_LABEL},
     },
     route::{
-        Node, Protocol, ServiceName,
+        NamespacedName, Node, Protocol,
         names::{self, ServiceKind},
     },
 };
 
-/// Which LoadBalancerPolicy a Service wants.
-const POLICY: &str = "snowglobe.dev/load-balancer-policy";
 /// A pod's weight.
 const WEIGHT: &str = "snowglobe.dev/weight";
-const ZONE: &str = "topology.kubernetes.io/zone";
 /// Kubernetes' default of `sessionAffinityConfig.clientIP.timeoutSeconds`: three hours.
 const AFFINITY_DEFAULT: Duration = Duration::from_secs(10_800);
 
@@ -75,7 +72,10 @@ impl Service {
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
             source_ranges: ranges.iter().filter_map(|range| range.trim().parse().ok()).collect(),
-            policy: annotations.get(POLICY).filter(|p| !p.is_empty()).map(|p| p.as_str().into()),
+            policy: annotations
+                .get(LOAD_BALANCER_POLICY_ANNOTATION)
+                .filter(|p| !p.is_empty())
+                .map(|p| p.as_str().into()),
         }
     }
 
@@ -113,7 +113,7 @@ pub(super) struct SliceEndpoint {
     pub(super) node: Option<Arc<str>>,
     pub(super) zone: Option<Arc<str>>,
     /// The pod that `targetRef` names.
-    pub(super) pod: Option<ServiceName>,
+    pub(super) pod: Option<NamespacedName>,
 }
 
 impl Slice {
@@ -152,7 +152,7 @@ impl SliceEndpoint {
             pod: pod.and_then(|target| {
                 let of_target = target.namespace.as_deref().map(Into::into);
                 let namespace = of_target.unwrap_or_else(|| namespace.clone());
-                Some(ServiceName { namespace, name: target.name.as_deref()?.into() })
+                Some(NamespacedName { namespace, name: target.name.as_deref()?.into() })
             }),
         })
     }
@@ -177,7 +177,7 @@ impl Pod {
         let ips: Vec<String> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
         let ips = if ips.is_empty() { Vec::from_iter(status.pod_ip) } else { ips };
         let weight = annotations.get(WEIGHT).and_then(|weight| weight.parse().ok());
-        let ports = annotations.get(BOUND_PORTS);
+        let ports = annotations.get(BOUND_PORTS_ANNOTATION);
         Some(Self {
             addresses: addresses(ips.iter()),
             node: pod.spec.and_then(|spec| spec.node_name).map(Into::into),
@@ -202,7 +202,7 @@ pub(super) fn node(name: &Arc<str>, node: core::Node, labels: &BTreeMap<String, 
     Node {
         name: name.clone(),
         addresses: addresses(internal.map(|address| &address.address)),
-        zone: labels.get(ZONE).map(|zone| zone.as_str().into()),
+        zone: labels.get(ZONE_LABEL).map(|zone| zone.as_str().into()),
     }
 }
 

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::route::{
-    FrontendKind, Protocol, Route, RouteName, RouteTable, ServiceName,
+    FrontendKind, NamespacedName, Protocol, Route, RouteName, RouteTable,
     build::{
         Builder, Options,
         fixture::{SERIAL, now, objects, table},
@@ -77,7 +77,7 @@ spec: {type: NodePort, clusterIP: 127.96.0.21, clusterIPs: [127.96.0.21], ports:
 ";
 
 fn route(table: &RouteTable, service: &str, port: u16, protocol: Protocol) -> Arc<Route> {
-    let service = ServiceName { namespace: "default".into(), name: service.into() };
+    let service = NamespacedName { namespace: "default".into(), name: service.into() };
     table.routes.get(&RouteName { service, port, protocol }).expect("route exists").clone()
 }
 

@@ -24,7 +24,7 @@ use crate::store::{
         connection::{CALL_MAX, CONNECT_MAX, Connection},
         diagnose,
         epochs::{self, Epochs},
-        explain::{self, Cause, Hope, Refusal},
+        explain::{self, AccessError, Cause, Hope},
         failure::Failure,
         layout::Keys,
         mark::Mark,
@@ -228,13 +228,13 @@ impl Core {
 
     /// Becomes the owner, and reads which revisions are which. A store that is not there yet is made at the `start` of
     /// a process; where etcd's data was set back, revisions jump.
-    async fn admit(&self, connection: &Connection, start: bool) -> Result<(), Refusal> {
+    async fn admit(&self, connection: &Connection, start: bool) -> Result<(), AccessError> {
         let (keys, options) = (&self.keys, &self.options);
         // Who may not have the store at all does not touch it.
         self.look(connection, start).await?;
         let tenure = match owner::own(&self.ownership, connection, start).await {
             // Who may write no more may still read.
-            Err(Refusal::Content(stopped @ Error::Stopped(_))) => Err(stopped),
+            Err(AccessError::Content(stopped @ Error::Stopped(_))) => Err(stopped),
             owned => Ok(owned?),
         };
         let (meta, header) = self.look(connection, start).await?;
@@ -285,7 +285,7 @@ impl Core {
         &self,
         connection: &Connection,
         start: bool,
-    ) -> Result<(Option<KeyValue>, ResponseHeader), Refusal> {
+    ) -> Result<(Option<KeyValue>, ResponseHeader), AccessError> {
         let (keys, options) = (&self.keys, &self.options);
         let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
         let look = TxnRequest {
@@ -310,7 +310,7 @@ impl Core {
     }
 
     /// Makes an empty store.
-    async fn make(&self, connection: &Connection, tenure: Tenure) -> Result<(), Refusal> {
+    async fn make(&self, connection: &Connection, tenure: Tenure) -> Result<(), AccessError> {
         let first = epochs::first(Revision(0));
         let mut compare = vec![tenure.condition(&self.ownership)];
         let others = self.keys.all_but(&[self.keys.owner()]);
@@ -333,7 +333,7 @@ impl Core {
     }
 
     /// Reads anew which revisions are which, which another owner may have changed.
-    pub(super) async fn read_epochs(&self, connection: &Connection) -> Result<(), Refusal> {
+    pub(super) async fn read_epochs(&self, connection: &Connection) -> Result<(), AccessError> {
         let (meta, _) = self.look(connection, false).await?;
         if let Some(meta) = meta {
             self.set_epochs(Epochs::read(&meta.value, meta.mod_revision)?);

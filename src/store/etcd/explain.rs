@@ -228,24 +228,24 @@ fn permission(url: &str, options: &Options) -> String {
 }
 
 /// Why etcd cannot be used as it is.
-pub(super) enum Refusal {
+pub(super) enum AccessError {
     Call(Failure),
     Content(Error),
 }
 
-impl From<Failure> for Refusal {
+impl From<Failure> for AccessError {
     fn from(failure: Failure) -> Self {
         Self::Call(failure)
     }
 }
 
-impl From<Error> for Refusal {
+impl From<Error> for AccessError {
     fn from(error: Error) -> Self {
         Self::Content(error)
     }
 }
 
-impl Refusal {
+impl AccessError {
     pub(super) fn error(self, options: &Options) -> Error {
         match self {
             Self::Call(failure) => reading(options, failure),

@@ -8,7 +8,7 @@ use crate::store::{
     Error,
     etcd::{
         core::Core,
-        explain::{self, Refusal},
+        explain::{self, AccessError},
         owner::{self, Tenure},
     },
 };
@@ -29,7 +29,7 @@ pub(super) async fn regain(core: &Core, lost: Tenure) -> Result<(), Error> {
         core.read_epochs(&connection).await?;
         Ok(tenure)
     };
-    let tenure = owned.await.map_err(|refusal: Refusal| refusal.error(&core.options))?;
+    let tenure = owned.await.map_err(|error: AccessError| error.error(&core.options))?;
     core.ownership.begin(tenure);
     tracing::warn!(store = %core.options, "the lease on the store had run out; it was taken again");
     Ok(())

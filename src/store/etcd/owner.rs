@@ -18,7 +18,7 @@ use crate::store::{
     Error,
     etcd::{
         connection::{CONNECT_MAX, Connection},
-        explain::Refusal,
+        explain::AccessError,
         failure::{self, Failure},
         options::Options,
         process::Process,
@@ -145,7 +145,7 @@ pub(super) async fn own(
     ownership: &Ownership,
     connection: &Connection,
     start: bool,
-) -> Result<Tenure, Refusal> {
+) -> Result<Tenure, AccessError> {
     ownership.check()?;
     let mut waiting: Option<Waiting> = None;
     loop {
@@ -205,7 +205,7 @@ impl Waiting {
         connection: &Connection,
         found: &KeyValue,
         name: &str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AccessError> {
         if found.lease == 0 {
             return Err(in_use(&ownership.options, name).into());
         }

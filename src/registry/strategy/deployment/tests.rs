@@ -12,7 +12,7 @@ fn check(spec: &Value, old: Option<&Deployment>) -> (Vec<String>, Deployment) {
         "template": {"metadata": {"labels": {"app": "web"}},
                      "spec": {"containers": [{"name": "a", "image": "a:1"}]}}});
     let (view, options) = (View::default(), options());
-    let context = context(&view, &options, Part::Main);
+    let context = context(&view, &options, Subresource::None);
     let mut new: Deployment = object(json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web"}, "spec": merged(base, spec)}));
     default(&mut new, old, &context);
@@ -127,7 +127,7 @@ fn the_selector_stays() {
 #[test]
 fn status_counts() {
     let (view, options) = (View::default(), options());
-    let context = context(&view, &options, Part::Status);
+    let context = context(&view, &options, Subresource::Status);
     let (_, mut new) = check(&json!({}), None);
     new.status = Some(object(json!({"replicas": 1, "readyReplicas": 2})));
     assert_eq!(

@@ -15,7 +15,7 @@ use crate::{
 fn admit(spec: &Value, old: Option<&Pod>) -> (Vec<String>, Pod) {
     let base = json!({"containers": [{"name": "a", "image": "a:1"}]});
     let (view, options) = (View::default(), options());
-    let context = context(&view, &options, Part::Main);
+    let context = context(&view, &options, Subresource::None);
     let mut new: Pod =
         object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
         "spec": merged(base, spec)}));
@@ -352,7 +352,7 @@ fn priorities_come_from_classes() {
         view.insert(&std::sync::Arc::new(Object::from_stored(key, 1, class).unwrap()));
     }
     let options = options();
-    let context = context(&view, &options, Part::Main);
+    let context = context(&view, &options, Subresource::None);
     let admitted = |spec: Value| {
         let mut pod: Pod = object(json!({"metadata": {"name": "web"},
             "spec": merged(json!({"containers": [{"name": "a", "image": "a:1"}]}), &spec)}));
@@ -391,7 +391,7 @@ fn priorities_come_from_classes() {
 fn the_class_of_quality_stays_when_a_status_leaves_it_out() {
     let (_, old) = admit(&json!({}), None);
     let (view, options) = (View::default(), options());
-    let context = context(&view, &options, Part::Status);
+    let context = context(&view, &options, Subresource::Status);
     for (class, faults) in [(Value::Null, 0), (json!("BestEffort"), 0), (json!("Guaranteed"), 1)] {
         let mut new = old.clone();
         new.status = object(json!({"phase": "Running", "qosClass": class}));

@@ -34,7 +34,7 @@ pub(in crate::registry::strategy) fn admit_with(
     view: &View,
     options: &Options,
 ) -> Result<Service, Vec<String>> {
-    let context = context(view, options, Part::Main);
+    let context = context(view, options, Subresource::None);
     let mut new: Service = object(json!({"apiVersion": "v1", "kind": "Service",
         "metadata": {"name": "web"}, "spec": spec}));
     new.status = old.and_then(|old| old.status.clone());
@@ -446,7 +446,7 @@ fn load_balancer_status() {
     let mut old = admit(&with(&json!({"type": "LoadBalancer"}))).unwrap();
     let check = |status: Value, view: &View| {
         let options = options();
-        let context = context(view, &options, Part::Status);
+        let context = context(view, &options, Subresource::Status);
         let mut new = old.clone();
         new.status = Some(object(json!({"loadBalancer": {"ingress": [status]}})));
         (RULES.default)(&mut new, Some(&old), &context);

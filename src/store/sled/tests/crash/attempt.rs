@@ -8,7 +8,7 @@ use crate::store::{Change, Revision, Write, sled::tests::write};
 
 /// One write of a commit.
 #[derive(Clone, Debug)]
-pub(super) struct Part {
+pub(super) struct KeyWrite {
     pub(super) key: String,
     /// The revision that is replaced; none for a key that is absent.
     pub(super) at: Option<u64>,
@@ -20,7 +20,7 @@ pub(super) struct Part {
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) id: u64,
-    pub(super) parts: Vec<Part>,
+    pub(super) parts: Vec<KeyWrite>,
 }
 
 /// Where a value tells which attempt wrote it, and as which part.
@@ -31,7 +31,7 @@ impl Attempt {
     /// `try ID KEY AT SIZE KEY AT SIZE ...`, with `-` for none.
     pub(super) fn line(&self) -> String {
         let mut line = format!("try {}", self.id);
-        for Part { key, at, size } in &self.parts {
+        for KeyWrite { key, at, size } in &self.parts {
             let number = |n: Option<String>| n.unwrap_or_else(|| "-".to_owned());
             let at = number(at.map(|n| n.to_string()));
             let size = number(size.map(|n| n.to_string()));
@@ -42,7 +42,7 @@ impl Attempt {
 
     /// From the words after `try`.
     pub(super) fn parse(words: &[&str]) -> Self {
-        let parts = words[1..].chunks_exact(3).map(|part| Part {
+        let parts = words[1..].chunks_exact(3).map(|part| KeyWrite {
             key: part[0].to_owned(),
             at: part[1].parse().ok(),
             size: part[2].parse().ok(),
@@ -51,7 +51,7 @@ impl Attempt {
     }
 
     pub(super) fn writes(&self) -> Vec<Write> {
-        let write = |(place, Part { key, at, size }): (usize, &Part)| {
+        let write = |(place, KeyWrite { key, at, size }): (usize, &KeyWrite)| {
             let value = size.map(|size| value(self.id, place, size));
             write(key, at.map(Revision), value)
         };

@@ -25,7 +25,7 @@ use crate::store::{
         tests::{
             crash::{
                 TUNING,
-                attempt::{Attempt, Part},
+                attempt::{Attempt, KeyWrite},
             },
             dir_of_child, everything,
         },
@@ -99,7 +99,7 @@ impl Writer {
             match store.commit(attempt.writes()).await {
                 Ok(Revision(revision)) => {
                     say(&format!("done {} {revision}", attempt.id));
-                    for Part { key, size, .. } in attempt.parts {
+                    for KeyWrite { key, size, .. } in attempt.parts {
                         match size {
                             Some(_) => self.own.insert(key, revision),
                             None => self.own.remove(&key),
@@ -119,7 +119,7 @@ impl Writer {
         self.next += 1;
         let count =
             if self.random.random_ratio(1, 4) { self.random.random_range(2..=6) } else { 1 };
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<KeyWrite> = Vec::new();
         while parts.len() < count {
             let part = self.part(store).await;
             if parts.iter().all(|other| other.key != part.key) {
@@ -129,7 +129,7 @@ impl Writer {
         Attempt { id, parts }
     }
 
-    async fn part(&mut self, store: &Sled) -> Part {
+    async fn part(&mut self, store: &Sled) -> KeyWrite {
         let (key, at) = if self.random.random_ratio(1, 12) {
             let key = format!("{SHARED}{}", self.random.random_range(0..SHARED_KEYS));
             let found = store.get(key.as_bytes(), None).await.unwrap();
@@ -141,7 +141,7 @@ impl Writer {
         };
         let delete = at.is_some() && self.random.random_ratio(1, 3);
         let size = (!delete).then(|| self.size());
-        Part { key, at, size }
+        KeyWrite { key, at, size }
     }
 
     /// Mostly small, seldom up to a mebibyte.

@@ -7,7 +7,7 @@ use crate::store::{
     sled::{
         Sled,
         tests::{
-            crash::attempt::{Attempt, Part, id_of, value},
+            crash::attempt::{Attempt, KeyWrite, id_of, value},
             everything,
         },
     },
@@ -119,12 +119,12 @@ impl Model {
 
     fn fits(&self, attempt: &Attempt) -> bool {
         let found = |key| self.current.get(key).map(|held| held.revision);
-        attempt.parts.iter().all(|Part { key, at, .. }| found(key) == *at)
+        attempt.parts.iter().all(|KeyWrite { key, at, .. }| found(key) == *at)
     }
 
     fn apply(&mut self, revision: u64, attempt: &Attempt) {
         assert!(self.fits(attempt), "{attempt:?}, made at {revision}: {:?}", self.current);
-        for (place, Part { key, size, .. }) in attempt.parts.iter().enumerate() {
+        for (place, KeyWrite { key, size, .. }) in attempt.parts.iter().enumerate() {
             match *size {
                 Some(size) => {
                     let held = Held { revision, id: attempt.id, place, size };

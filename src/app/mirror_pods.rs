@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{app::bind::Sockets, config::Options, node::Part};
+use crate::{app::bind::Sockets, config::Options, node::MirrorPod};
 
 /// One pod for DNS, on the first node, and one for the proxy of each node.
-pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<Part> {
+pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<MirrorPod> {
     let Some(first) = options.nodes.first() else { return Vec::new() };
     let moved: serde_json::Map<String, Value> = sockets
         .dns_pod_ports
@@ -13,7 +13,7 @@ pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<Part> {
         .filter(|moved| moved.declared != moved.bound)
         .map(|moved| (format!("{}/{}", moved.declared, moved.protocol), moved.bound.into()))
         .collect();
-    let dns = Part {
+    let dns = MirrorPod {
         name: format!("coredns-{}", first.name),
         app: "kube-dns",
         node: first.clone(),
@@ -24,7 +24,7 @@ pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<Part> {
             {"name": "metrics", "containerPort": 9153, "protocol": "TCP"}]}),
         bound_ports: Value::Object(moved),
     };
-    let proxies = options.nodes.iter().map(|node| Part {
+    let proxies = options.nodes.iter().map(|node| MirrorPod {
         name: format!("kube-proxy-{}", node.name),
         app: "kube-proxy",
         node: node.clone(),

@@ -8,19 +8,20 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Object, ObjectKey, Status, annotations::BOUND_PORTS, kind},
+    model::{
+        Object, ObjectKey, Status, kind,
+        well_known::{BOUND_PORTS_ANNOTATION, PART_ANNOTATION},
+    },
     node::{NodeOptions, parse, status},
-    registry::{DeleteOptions, Part as Section, Registry, WriteOptions},
+    registry::{DeleteOptions, Preconditions, Registry, Subresource, WriteOptions},
     runtime::PodState,
 };
 
-/// Marks pods that stand for a part of this process; they are not run.
-const PART_ANNOTATION: &str = "snowglobe.dev/part";
 const NAMESPACE: &str = "kube-system";
 
-/// One part of this process that is shown as a pod.
+/// A part of this process that is shown as a pod.
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct MirrorPod {
     /// Pod name.
     pub name: String,
     /// Label `k8s-app`.
@@ -35,11 +36,11 @@ pub struct Part {
     pub bound_ports: Value,
 }
 
-/// Creates or refreshes the pod of a part, Ready.
-pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Status> {
-    let key = key(part);
+/// Creates or refreshes a mirror pod, Ready.
+pub(crate) async fn ensure(registry: &Registry, mirror: &MirrorPod) -> Result<(), Status> {
+    let key = key(mirror);
     let options = WriteOptions::default();
-    let wanted = document(part);
+    let wanted = document(mirror);
     match registry.view().get(&key) {
         Some(old) if !old.is_terminating() => {
             // The pod of an earlier run stays; only where its ports are may have changed.
@@ -49,7 +50,7 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
                 document["metadata"]["annotations"] = annotations.clone();
                 Ok(document)
             };
-            registry.modify(&key, Section::Main, &options, change).await?;
+            registry.modify(&key, Subresource::None, &options, change).await?;
         }
         old => {
             if let Some(old) = old {
@@ -64,12 +65,13 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
         }
     }
     registry
-        .modify(&key, Section::Status, &options, |pod| {
+        .modify(&key, Subresource::Status, &options, |pod| {
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
             let state = PodState::ready();
             let now = Timestamp::now();
-            document["status"] = json!(status::running(&typed, part.ip, &part.node, &state, now));
+            document["status"] =
+                json!(status::running(&typed, mirror.ip, &mirror.node, &state, now));
             Ok(document)
         })
         .await?;
@@ -78,28 +80,28 @@ pub(crate) async fn ensure(registry: &Registry, part: &Part) -> Result<(), Statu
 
 /// Removes a terminating pod, which no kubelet will do.
 async fn end(registry: &Registry, pod: &Object) -> Result<(), Status> {
-    let uid = Some(pod.metadata.uid.clone());
-    let now = DeleteOptions { grace_seconds: Some(0), uid, ..DeleteOptions::default() };
+    let preconditions = Preconditions::of_uid(pod.metadata.uid.as_str());
+    let now = DeleteOptions { grace_seconds: Some(0), preconditions, ..DeleteOptions::default() };
     match registry.delete(&pod.key, &now).await {
         Err(status) if status.code != 404 => Err(status),
         _ => Ok(()),
     }
 }
 
-pub(crate) fn key(part: &Part) -> ObjectKey {
-    ObjectKey::new(&kind::POD, NAMESPACE, &part.name)
+pub(crate) fn key(mirror: &MirrorPod) -> ObjectKey {
+    ObjectKey::new(&kind::POD, NAMESPACE, &mirror.name)
 }
 
-fn document(part: &Part) -> Value {
-    let mut annotations = json!({PART_ANNOTATION: part.app});
-    if part.bound_ports.as_object().is_some_and(|ports| !ports.is_empty()) {
-        annotations[BOUND_PORTS] = part.bound_ports.to_string().into();
+fn document(mirror: &MirrorPod) -> Value {
+    let mut annotations = json!({PART_ANNOTATION: mirror.app});
+    if mirror.bound_ports.as_object().is_some_and(|ports| !ports.is_empty()) {
+        annotations[BOUND_PORTS_ANNOTATION] = mirror.bound_ports.to_string().into();
     }
     json!({
-        "metadata": {"name": part.name, "namespace": NAMESPACE, "labels": {"k8s-app": part.app},
+        "metadata": {"name": mirror.name, "namespace": NAMESPACE, "labels": {"k8s-app": mirror.app},
                      "annotations": annotations},
-        "spec": {"nodeName": part.node.name, "hostNetwork": part.ip == part.node.address,
+        "spec": {"nodeName": mirror.node.name, "hostNetwork": mirror.ip == mirror.node.address,
                  "priorityClassName": "", "tolerations": [{"operator": "Exists"}],
-                 "containers": [part.container]},
+                 "containers": [mirror.container]},
     })
 }

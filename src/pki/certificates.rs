@@ -1,22 +1,15 @@
-//! The cluster's certificate authority, the API server's certificate and the administrator's, and the kubeconfig
-//! that carries the latter. The authority is made on first start and kept in `DATA-DIR/pki`, so that a kubeconfig stays
+//! The cluster's certificate authority, the API server's certificate and the administrator's. The authority is made on first start and kept in `DATA-DIR/pki`, so that a kubeconfig stays
 //! valid across restarts; the leaf certificates are made anew at each start.
 
-use std::{
-    fs,
-    io::Write as _,
-    net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, net::IpAddr, path::Path};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
-use serde_json::{Value, json};
+
+use crate::pki::{Error, file_error, write_private};
 
 /// Certificates are valid for ten years: nobody rotates a sandbox.
 const VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -39,31 +32,6 @@ pub struct Identity {
 pub struct Authority {
     certificate: String,
     issuer: Issuer<'static, KeyPair>,
-}
-
-/// What can go wrong with certificates.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file could not be read or written.
-    #[error("cannot use {path}")]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A certificate or key could not be made or read.
-    #[error(
-        "cannot make or read the certificates in {path}; remove that directory to get new ones"
-    )]
-    Certificate {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: rcgen::Error,
-    },
 }
 
 impl Authority {
@@ -119,39 +87,6 @@ impl Authority {
     }
 }
 
-/// What a kubeconfig says of a cluster: how to reach and trust its API.
-pub fn kubeconfig_cluster(server: &str, authority: &str) -> Value {
-    json!({"certificate-authority-data": STANDARD.encode(authority), "server": server})
-}
-
-/// What a kubeconfig says of a user: the credentials.
-pub fn kubeconfig_user(identity: &Identity) -> Value {
-    json!({"client-certificate-data": STANDARD.encode(&identity.certificate),
-           "client-key-data": STANDARD.encode(&identity.key)})
-}
-
-/// Replaces a file in one step, readable by its owner only.
-pub fn write_private(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let temporary = path.with_extension("new");
-    let write = || {
-        // A left-over of a crash could have another mode; `mode` only counts for new files.
-        match fs::remove_file(&temporary) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
-    };
-    write().map_err(|source| file_error(path, source))
-}
-
-fn file_error(path: &Path, source: std::io::Error) -> Error {
-    Error::File { path: path.to_owned(), source }
-}
-
 fn authority_parameters() -> CertificateParams {
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = name("snowglobe-ca", None);
@@ -184,19 +119,12 @@ fn name(common: &str, organization: Option<&str>) -> DistinguishedName {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::authentication::Caller;
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
 
     #[test]
-    fn authority_survives_and_names_the_administrator() {
+    fn authority_survives() {
         let directory = tempfile::tempdir().unwrap();
         let first = Authority::open(directory.path()).unwrap();
         let again = Authority::open(directory.path()).unwrap();
         assert_eq!(first.certificate(), again.certificate());
-        let administrator = again.administrator().unwrap();
-        let der = CertificateDer::from_pem_slice(administrator.certificate.as_bytes()).unwrap();
-        let caller = Caller::from_certificate(&der).unwrap();
-        assert_eq!(&*caller.name, ADMINISTRATOR);
-        assert_eq!(*caller.groups, [ADMINISTRATORS, "system:authenticated"]);
     }
 }

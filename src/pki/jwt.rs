@@ -16,7 +16,7 @@ use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::api::certificates::{self, write_private};
+use crate::pki::{self, write_private};
 
 const ALGORITHM: &str = "ES256";
 /// kubeadm's name for it, beside the certificate authority.
@@ -29,7 +29,7 @@ const TOKEN_BYTES_MAX: usize = 8 * 1024;
 pub enum Error {
     /// The file could not be read or written.
     #[error(transparent)]
-    File(#[from] certificates::Error),
+    File(#[from] pki::Error),
     /// The file has no key that can sign.
     #[error(
         "{0} is no P-256 private key in PKCS #8; remove it to get a new one (tokens signed with the old one end)"
@@ -53,7 +53,7 @@ impl SigningKey {
             write_private(&path, key.serialize_pem().as_bytes())?;
         }
         let pem = std::fs::read_to_string(&path)
-            .map_err(|source| certificates::Error::File { path: path.clone(), source })?;
+            .map_err(|source| pki::Error::File { path: path.clone(), source })?;
         Self::from_pem(&pem).ok_or(Error::Key(path))
     }
 

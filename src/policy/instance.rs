@@ -1,4 +1,4 @@
-//! [`Seat`]: one scheduler instance, where its guest is, and what happens when it fails.
+//! [`Instance`]: a scheduler instance. It starts its guest (the WASM module), asks it, and starts another after a failure.
 //!
 //! A guest that is ready picks where the connection is handled, which takes nanoseconds. What may take longer, a start,
 //! a `configure` and the picks of a guest that was seen to be slow, is done by [`Guests`] on threads of their own; the
@@ -74,7 +74,7 @@ pub(super) struct Guests {
 }
 
 /// One scheduler instance of one place.
-pub(super) struct Seat {
+pub(super) struct Instance {
     policy: Arc<WasmPolicy>,
     state: Mutex<State>,
     /// The guest came back, or is no more.
@@ -103,9 +103,9 @@ enum Guest {
     Away(Instant),
 }
 
-/// A guest that was taken from its seat, which gets it back, whatever happens.
-struct Outing {
-    seat: Arc<Seat>,
+/// A guest that was taken from its instance, which gets it back, whatever happens.
+struct Checkout {
+    instance: Arc<Instance>,
     /// `None` for one that is yet to be started.
     guest: Option<Box<dyn Picker>>,
     is_over: bool,
@@ -115,11 +115,11 @@ struct Outing {
 enum Step {
     /// The guest is ready.
     Ask {
-        outing: Outing,
+        checkout: Checkout,
         is_trusted: bool,
     },
     /// It must be started or configured.
-    Prepare(Outing),
+    Prepare(Checkout),
     /// It is away since then.
     Wait(Instant),
     Miss(Miss),
@@ -142,28 +142,28 @@ impl Guests {
         self.tasks.spawn_blocking(move || drop(gone));
     }
 
-    fn prepare(&self, outing: Outing, generation: u64, candidates: Candidates) {
-        let starts = outing.guest.is_none() && outing.seat.policy.program().is_component();
+    fn prepare(&self, checkout: Checkout, generation: u64, candidates: Candidates) {
+        let starts = checkout.guest.is_none() && checkout.instance.policy.program().is_component();
         let permits = Arc::clone(if starts { &self.starts } else { &self.calls });
         self.tasks.spawn(async move {
             let permit = permits.acquire_owned().await;
             let done = spawn_blocking(move || {
                 let _permit = permit;
-                outing.prepare(generation, &candidates);
+                checkout.prepare(generation, &candidates);
             });
-            // Should it panic, the seat knows.
+            // Should it panic, the instance knows.
             done.await.ok();
         });
     }
 
     /// Lets a slow guest pick, for as long as a connection waits.
-    async fn ask(&self, outing: Outing, flow: Flow) -> Result<Answer, Miss> {
+    async fn ask(&self, checkout: Checkout, flow: Flow) -> Result<Answer, Miss> {
         let permits = Arc::clone(&self.calls);
         let answer = self.tasks.spawn(async move {
             let permit = permits.acquire_owned().await;
             let asked = spawn_blocking(move || {
                 let _permit = permit;
-                outing.ask(&flow)
+                checkout.ask(&flow)
             });
             asked.await.unwrap_or(Err(Miss::Away))
         });
@@ -174,8 +174,8 @@ impl Guests {
     }
 }
 
-impl Seat {
-    /// A seat without a guest.
+impl Instance {
+    /// An instance without a guest.
     pub(super) fn new(policy: &Arc<WasmPolicy>) -> Arc<Self> {
         let (state, returned) = (Mutex::default(), Notify::new());
         Arc::new(Self { policy: Arc::clone(policy), state, returned })
@@ -197,12 +197,12 @@ impl Seat {
             // Before looking, so that no return is missed.
             let returned = self.returned.notified();
             let since = match self.step(request.generation) {
-                Step::Ask { outing, is_trusted: true } => return outing.ask(request.flow),
-                Step::Ask { outing, is_trusted: false } => {
-                    return guests.ask(outing, *request.flow).await;
+                Step::Ask { checkout, is_trusted: true } => return checkout.ask(request.flow),
+                Step::Ask { checkout, is_trusted: false } => {
+                    return guests.ask(checkout, *request.flow).await;
                 }
-                Step::Prepare(outing) => {
-                    guests.prepare(outing, request.generation, Arc::clone(request.candidates));
+                Step::Prepare(checkout) => {
+                    guests.prepare(checkout, request.generation, Arc::clone(request.candidates));
                     Instant::now()
                 }
                 Step::Wait(since) => since,
@@ -222,7 +222,7 @@ impl Seat {
         request: Request<'_>,
         guests: &Guests,
     ) -> Option<usize> {
-        let (outing, is_trusted) = {
+        let (checkout, is_trusted) = {
             let mut state = self.state.lock();
             if !state.is_ready(request.generation) {
                 return None;
@@ -230,8 +230,8 @@ impl Seat {
             (self.take(&mut state), state.distrust == 0)
         };
         let answer = match is_trusted {
-            true => outing.ask(request.flow),
-            false => guests.ask(outing, *request.flow).await,
+            true => checkout.ask(request.flow),
+            false => guests.ask(checkout, *request.flow).await,
         };
         answer.ok()?.index
     }
@@ -247,16 +247,16 @@ impl Seat {
             Guest::None | Guest::Here(_) => {}
         }
         let (is_ready, is_trusted) = (state.is_ready(generation), state.distrust == 0);
-        let outing = self.take(&mut state);
-        if is_ready { Step::Ask { outing, is_trusted } } else { Step::Prepare(outing) }
+        let checkout = self.take(&mut state);
+        if is_ready { Step::Ask { checkout, is_trusted } } else { Step::Prepare(checkout) }
     }
 
-    fn take(self: &Arc<Self>, state: &mut State) -> Outing {
+    fn take(self: &Arc<Self>, state: &mut State) -> Checkout {
         let guest = match std::mem::replace(&mut state.guest, Guest::Away(Instant::now())) {
             Guest::Here(guest) => Some(guest),
             Guest::None | Guest::Away(_) => None,
         };
-        Outing { seat: Arc::clone(self), guest, is_over: false }
+        Checkout { instance: Arc::clone(self), guest, is_over: false }
     }
 }
 
@@ -283,12 +283,12 @@ impl State {
     }
 }
 
-impl Outing {
+impl Checkout {
     /// Starts the guest if there is none, and tells it its endpoints.
     fn prepare(mut self, generation: u64, candidates: &Candidates) {
         let guest = match self.guest.take() {
             Some(guest) => Ok(guest),
-            None => self.seat.policy.instance(),
+            None => self.instance.policy.instance(),
         };
         let prepared = guest.and_then(|mut guest| {
             guest.configure(generation, candidates)?;
@@ -327,12 +327,12 @@ impl Outing {
 
     fn end(&mut self, change: impl FnOnce(&mut State)) {
         self.is_over = true;
-        change(&mut self.seat.state.lock());
-        self.seat.returned.notify_waiters();
+        change(&mut self.instance.state.lock());
+        self.instance.returned.notify_waiters();
     }
 }
 
-impl Drop for Outing {
+impl Drop for Checkout {
     /// A panic, or a job that was never run.
     fn drop(&mut self) {
         if !self.is_over {

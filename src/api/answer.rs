@@ -1,0 +1,80 @@
+//! Answers about one object: its form, its status code and its warnings.
+
+use std::sync::Arc;
+
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    api::{Api, forms::Form, table},
+    model::{Object, Status},
+    registry::Written,
+};
+
+/// One object as an answer.
+pub(crate) fn answer(
+    object: &Arc<Object>,
+    form: Form,
+    code: StatusCode,
+    warnings: &[String],
+) -> Result<Response, Status> {
+    let mut response = match form {
+        Form::Table(rows) => {
+            let table = table::render_one(object, Timestamp::now(), rows, true);
+            in_form(table.to_bytes(), Form::Json, code)?
+        }
+        Form::Metadata(version) | Form::MetadataList(version) => {
+            in_form(table::partial(object, version), Form::Json, code)?
+        }
+        Form::Json | Form::Yaml => in_form(object.document(), form, code)?,
+    };
+    add_warnings(&mut response, warnings);
+    Ok(response)
+}
+
+/// JSON bytes as JSON or YAML.
+pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
+    let (body, media) = if form == Form::Yaml {
+        let value: Value =
+            serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
+        let yaml =
+            serde_yaml::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
+        (Body::from(yaml), "application/yaml")
+    } else {
+        (Body::from(json), "application/json")
+    };
+    Ok((code, [(header::CONTENT_TYPE, HeaderValue::from_static(media))], body).into_response())
+}
+
+/// `Warning: 299 - "text"` headers, which kubectl shows.
+pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(header::WARNING, value);
+        }
+    }
+}
+
+impl Api {
+    /// Answers a write once proxy and DNS know of it.
+    pub(crate) async fn answer_write(
+        &self,
+        written: Written,
+        form: Form,
+        code: StatusCode,
+    ) -> Result<Response, Status> {
+        self.registry.wait_routed(written.object.key.kind, written.object.revision).await;
+        answer(&written.object, form, code, &written.warnings)
+    }
+}
+
+/// The document of a stored object.
+pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
+    object.parse().map_err(|error| Status::internal(error.to_string()))
+}

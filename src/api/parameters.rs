@@ -1,0 +1,63 @@
+//! Query parameters as text, numbers and booleans. What they mean is [read elsewhere](crate::api::query).
+
+use crate::model::Status;
+
+/// Query parameters, names and values decoded, in the order in which they were sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub(crate) fn of(query: &str) -> Self {
+        Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect())
+    }
+
+    /// All values of a parameter.
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Its first value, which counts.
+    pub(crate) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
+        self.all(name).next()
+    }
+
+    /// A boolean: all is true but `false` and `0`, as with kube-apiserver.
+    pub(crate) fn flag(&self, name: &str) -> Option<bool> {
+        self.first(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
+    }
+
+    /// A number.
+    ///
+    /// # Errors
+    /// 400 in the words of Go's `strconv`.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        let Some(text) = self.first(name) else { return Ok(None) };
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let wrong = if is_number { "value out of range" } else { "invalid syntax" };
+        text.parse().map(Some).map_err(|_number| {
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {wrong}"))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers() {
+        let number = |text: &str| {
+            let found = Parameters::of(&format!("limit={text}")).number("limit");
+            found.map_err(|status| status.message)
+        };
+        assert_eq!(number("-5"), Ok(Some(-5)));
+        let refused = |text: &str, why: &str| {
+            let expected = format!("strconv.ParseInt: parsing {text:?}: {why}");
+            assert_eq!(number(text), Err(expected));
+        };
+        refused("", "invalid syntax");
+        refused("1.5", "invalid syntax");
+        refused("9223372036854775808", "value out of range");
+    }
+}

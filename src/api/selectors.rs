@@ -1,0 +1,174 @@
+//! Which objects a list or watch shows: its label and field selectors.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::{
+    api::target::Target,
+    model::{FieldSelector, Kind, LabelSelector, Object, Status},
+    registry::View,
+};
+
+/// Label and field selectors of one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selectors {
+    kind: Option<&'static Kind>,
+    labels: LabelSelector,
+    fields: FieldSelector,
+}
+
+impl Selectors {
+    /// Those that the texts say.
+    ///
+    /// # Errors
+    /// 400 for what cannot be read, and for fields that Kubernetes does not select this kind by.
+    pub(crate) fn of(kind: &'static Kind, labels: &str, fields: &str) -> Result<Self, Status> {
+        let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
+        let fields = FieldSelector::parse(fields).map_err(Status::bad_request)?;
+        for field in fields.paths() {
+            if field_path(kind, field).is_none() {
+                return Err(Status::bad_request(not_selectable(kind, field)));
+            }
+        }
+        Ok(Self { kind: Some(kind), labels, fields })
+    }
+
+    /// Whether everything matches.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        if !self.labels.matches(&object.metadata.labels) {
+            return false;
+        }
+        if self.fields.is_empty() {
+            return true;
+        }
+        let is_metadata = |field: &str| field.starts_with("metadata.name");
+        let document: Value = match self.fields.paths().all(is_metadata) {
+            true => Value::Null,
+            false => object.parse().unwrap_or_default(),
+        };
+        self.fields.matches(|field| match field {
+            "metadata.name" => object.key.name.as_str().into(),
+            "metadata.namespace" => object.key.namespace.as_str().into(),
+            field => {
+                let paths = self.kind.and_then(|kind| field_path(kind, field)).unwrap_or(field);
+                let at = |path: &str| path.split('.').fold(&document, |value, part| &value[part]);
+                let is_set = |value: &&Value| !value.is_null() && **value != "";
+                match paths.split('|').map(at).find(is_set) {
+                    Some(Value::String(text)) => text.clone().into(),
+                    Some(other) => other.to_string().into(),
+                    None => empty_value(field).into(),
+                }
+            }
+        })
+    }
+}
+
+/// The objects that a list or watch of this target shows, in order.
+pub(crate) fn selected<'a>(
+    view: &'a View,
+    target: &Target,
+    selectors: &'a Selectors,
+) -> impl Iterator<Item = &'a Arc<Object>> {
+    view.list(target.kind, target.namespace.as_deref()).filter(|object| selectors.matches(object))
+}
+
+/// What stands for a field that the document leaves out.
+fn empty_value(field: &str) -> &'static str {
+    match field {
+        "spec.unschedulable" | "spec.hostNetwork" => "false",
+        "status.successful" | "status.replicas" => "0",
+        _ => "",
+    }
+}
+
+/// Where the stored document has what a field selector names; of several places the first that is set. `None` for a
+/// field that Kubernetes does not select this kind by.
+fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
+    let fields = selectable_fields(kind);
+    let has_namespace = kind.namespaced || fields.is_empty();
+    if field == "metadata.name" || (field == "metadata.namespace" && has_namespace) {
+        return Some("");
+    }
+    fields.iter().find(|(name, _)| *name == field).map(|(_, path)| *path)
+}
+
+/// kube-apiserver's words; each kind with fields of its own has its own conversion of them.
+fn not_selectable(kind: &Kind, field: &str) -> String {
+    if kind.kind == "Job" {
+        format!("field label {field:?} not supported for Job")
+    } else if selectable_fields(kind).is_empty() {
+        format!(
+            "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+        )
+    } else {
+        format!("field label not supported: {field}")
+    }
+}
+
+/// A field whose place in the document is its name.
+const fn as_named(name: &'static str) -> (&'static str, &'static str) {
+    (name, name)
+}
+
+/// The fields besides name and namespace, and their places.
+fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
+    match (kind.group, kind.kind) {
+        ("", "Pod") => {
+            const {
+                &[
+                    as_named("spec.nodeName"),
+                    as_named("spec.restartPolicy"),
+                    as_named("spec.schedulerName"),
+                    as_named("spec.serviceAccountName"),
+                    as_named("spec.hostNetwork"),
+                    as_named("status.phase"),
+                    as_named("status.podIP"),
+                    as_named("status.nominatedNodeName"),
+                ]
+            }
+        }
+        ("", "Event") => {
+            const {
+                &[
+                    as_named("involvedObject.kind"),
+                    as_named("involvedObject.namespace"),
+                    as_named("involvedObject.name"),
+                    as_named("involvedObject.uid"),
+                    as_named("involvedObject.apiVersion"),
+                    as_named("involvedObject.resourceVersion"),
+                    as_named("involvedObject.fieldPath"),
+                    as_named("reason"),
+                    as_named("reportingComponent"),
+                    ("source", "source.component|reportingComponent"),
+                    as_named("type"),
+                ]
+            }
+        }
+        ("events.k8s.io", "Event") => &[
+            ("regarding.kind", "involvedObject.kind"),
+            ("regarding.namespace", "involvedObject.namespace"),
+            ("regarding.name", "involvedObject.name"),
+            ("regarding.uid", "involvedObject.uid"),
+            ("regarding.apiVersion", "involvedObject.apiVersion"),
+            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+            ("regarding.fieldPath", "involvedObject.fieldPath"),
+            ("reason", "reason"),
+            ("reportingController", "reportingComponent"),
+            ("type", "type"),
+        ],
+        ("", "Namespace") => const { &[as_named("status.phase")] },
+        ("", "Node") => const { &[as_named("spec.unschedulable")] },
+        ("", "Secret") => const { &[as_named("type")] },
+        ("", "Service") => const { &[as_named("spec.clusterIP"), as_named("spec.type")] },
+        ("", "ReplicationController") | ("apps", "ReplicaSet") => {
+            const { &[as_named("status.replicas")] }
+        }
+        ("batch", "Job") => &[("status.successful", "status.succeeded")],
+        _ => &[],
+    }
+}
