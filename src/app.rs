@@ -36,7 +36,7 @@ use crate::{
     proxy::{self, Proxy, Question, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
-    runtime::{PodRuntime, simulated::Simulated},
+    runtime::{Runtimes, simulated::Simulated},
     store::{self, Etcd, EtcdOptions, Memory, Sled, Store},
     telemetry::Metrics,
 };
@@ -49,7 +49,7 @@ pub struct Seams {
     /// Where objects are kept.
     pub store: Arc<dyn Store>,
     /// What stands behind pods.
-    pub runtime: Arc<dyn PodRuntime>,
+    pub runtimes: Runtimes,
     /// The file descriptors that all may take, the runtime included.
     pub descriptors: Budget,
     /// Where the data half runs.
@@ -93,7 +93,7 @@ struct Cluster {
     options: Options,
     descriptors: Budget,
     registry: Arc<Registry>,
-    runtime: Arc<dyn PodRuntime>,
+    runtimes: Runtimes,
     library: Arc<Library>,
     authority: Authority,
     account_key: Arc<SigningKey>,
@@ -135,7 +135,8 @@ impl Seams {
         let data = DataRuntime::start().context("cannot start the threads of the data half")?;
         let pods = Arc::new(Simulated::new(descriptors.clone(), CancellationToken::new()));
         let runtime = Arc::new(Elsewhere { pods, runtime: data.handle().clone() });
-        Ok(Self { store, runtime, descriptors, data })
+        let runtimes = Runtimes::new(runtime);
+        Ok(Self { store, runtimes, descriptors, data })
     }
 }
 
@@ -155,7 +156,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
         options,
         descriptors: seams.descriptors,
         registry,
-        runtime: seams.runtime,
+        runtimes: seams.runtimes,
         library,
         authority,
         account_key,
@@ -270,7 +271,8 @@ impl Cluster {
     ) -> anyhow::Result<()> {
         let mirror_pods = mirror_pods::all(&self.options, sockets);
         let node_options = node::Options { nodes: self.options.nodes.clone(), mirror_pods };
-        let nodes = Arc::new(Nodes::new(self.registry.clone(), self.runtime.clone(), node_options));
+        let nodes =
+            Arc::new(Nodes::new(self.registry.clone(), self.runtimes.clone(), node_options));
         nodes.register().await.context("cannot register the nodes")?;
         self.tasks.begin_stage();
         let registry = self.registry.clone();

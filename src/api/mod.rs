@@ -72,10 +72,11 @@ const ENDPOINTS_DEPRECATED: &str =
 /// Snapshots that are being sent; each keeps what it shows, however long it takes.
 const SNAPSHOTS_MAX: usize = 2;
 
-/// Gives what a pod (by uid) has written after its first so many lines; `None` for one that does not run here.
-pub type Logs = Arc<dyn Fn(&str, u64) -> Option<Log> + Send + Sync>;
+/// Gives what a container (by the pod's uid and its name) has written after its first so many lines; `None` for one that
+/// does not run here.
+pub type Logs = Arc<dyn Fn(&str, &str, u64) -> Option<Log> + Send + Sync>;
 
-/// A part of a pod's log.
+/// A part of a container's log.
 pub struct Log {
     /// When each line was written, and the line; oldest first.
     pub lines: Vec<(Timestamp, String)>,
@@ -106,7 +107,7 @@ pub struct Api {
     pub ready: channel::Receiver<bool>,
     /// Ends watches.
     pub stop: CancellationToken,
-    /// The log of a pod, by uid.
+    /// The logs of containers.
     pub logs: Logs,
     /// Who asks.
     pub authenticator: Authenticator,

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::runtime::{Log, PodEvent, PodRuntime, PodSpec};
+use crate::runtime::{ContainerHandle, PodEvent, PodRuntime, PodSpec};
 
 /// Less than any time that a connection waits for something. Tokio wakes the thread that waits for sockets whenever a timer
 /// is set that is due before all others; one that is always due earlier spares most connections that.
@@ -75,7 +75,7 @@ impl PodRuntime for Elsewhere {
         self.pods.events()
     }
 
-    fn logs(&self, uid: &str, after: u64) -> Option<Log> {
-        self.pods.logs(uid, after)
+    fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>> {
+        self.pods.container(uid, name)
     }
 }

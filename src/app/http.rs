@@ -67,13 +67,13 @@ impl Cluster {
         ips.dedup();
         let identity = self.authority.server(&names, &ips)?;
         let config = tls::configuration(self.authority.certificate(), &identity)?;
-        let (runtime, metrics) = (self.runtime.clone(), self.metrics.clone());
+        let (runtimes, metrics) = (self.runtimes.clone(), self.metrics.clone());
         let api = Api::new(
             self.registry.clone(),
             ready.subscribe(),
             self.tasks.token(),
-            Arc::new(move |uid, after| {
-                let log = runtime.logs(uid, after)?;
+            Arc::new(move |uid, container, after| {
+                let log = runtimes.container(uid, container)?.log(after);
                 Some(api::Log { lines: log.lines, written: log.written })
             }),
             api::Options {

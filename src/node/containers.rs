@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1 as core;
 use crate::{
     model::Object,
     node::environment::{Surroundings, expand},
-    runtime::{After, Container, ExitCodes, Restart, Role},
+    runtime::{After, Container, ExitCodes, Port, Restart, Role},
 };
 
 /// The containers of a pod, in the order in which they start. Those that run already keep the variables that they have.
@@ -28,6 +28,7 @@ pub(crate) fn containers(surroundings: &Surroundings<'_>, running: &[Container])
             args: later.args.clone(),
             env: later.env.clone(),
             env_from: later.env_from.clone(),
+            ports: later.ports.clone(),
             ..core::Container::default()
         };
         container(&later, Role::Ephemeral)
@@ -47,6 +48,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
         name: own.name.clone(),
         command,
         env,
+        ports: declared(own).collect(),
         role,
         after: after(own),
         pre_stop,
@@ -98,4 +100,21 @@ fn policy(name: &str) -> Restart {
 /// Whether a pod is meant to end: it belongs to a Job.
 pub(crate) fn runs_to_completion(object: &Object) -> bool {
     object.controller().is_some_and(|owner| owner.kind == "Job")
+}
+
+/// The ports that a container declares.
+pub(crate) fn declared(container: &core::Container) -> impl Iterator<Item = Port> {
+    let ports = container.ports.iter().flatten();
+    ports.filter_map(|own| port(own.container_port, own.protocol.as_deref()))
+}
+
+/// A port that can be listened on: no SCTP.
+pub(crate) fn port(number: i32, protocol: Option<&str>) -> Option<Port> {
+    let udp = match protocol.unwrap_or("TCP") {
+        "TCP" => false,
+        "UDP" => true,
+        _ => return None,
+    };
+    let number = u16::try_from(number).ok().filter(|number| *number > 0)?;
+    Some(Port { number, udp })
 }

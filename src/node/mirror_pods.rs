@@ -68,7 +68,7 @@ pub(crate) async fn ensure(registry: &Registry, mirror: &MirrorPod) -> Result<()
         .modify(&key, Subresource::Status, &options, |pod| {
             let typed: Pod = parse(pod)?;
             let mut document: Value = parse(pod)?;
-            let state = PodState::ready();
+            let state = PodState::running();
             let now = Timestamp::now();
             document["status"] =
                 json!(status::running(&typed, mirror.ip, &mirror.node, &state, now));

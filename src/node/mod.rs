@@ -18,6 +18,7 @@ mod report;
 mod running;
 mod size;
 mod status;
+mod worker;
 
 use std::{collections::BTreeMap, net::IpAddr, panic::resume_unwind, sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ pub use size::{Amount, Size, check_label};
 use crate::{
     model::{Object, Status},
     registry::Registry,
-    runtime::PodRuntime,
+    runtime::Runtimes,
 };
 
 /// The nodes of this process.
@@ -67,14 +68,14 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The virtual nodes of this process and what runs on them.
 pub struct Nodes {
     registry: Arc<Registry>,
-    runtime: Arc<dyn PodRuntime>,
+    runtimes: Runtimes,
     options: Options,
 }
 
 impl Nodes {
     /// Puts them together; nothing happens yet.
-    pub fn new(registry: Arc<Registry>, runtime: Arc<dyn PodRuntime>, options: Options) -> Self {
-        Self { registry, runtime, options }
+    pub fn new(registry: Arc<Registry>, runtimes: Runtimes, options: Options) -> Self {
+        Self { registry, runtimes, options }
     }
 
     /// Creates or refreshes the Node objects and the mirror pods.
@@ -96,7 +97,7 @@ impl Nodes {
         tasks.spawn(capacity::follow(self.registry.clone(), names, token.clone()));
         tasks.spawn(pods::run(
             self.registry.clone(),
-            self.runtime.clone(),
+            self.runtimes.clone(),
             self.options.clone(),
             token,
         ));

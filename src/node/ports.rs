@@ -7,7 +7,10 @@ use k8s_openapi::{
     apimachinery::pkg::util::intstr::IntOrString,
 };
 
-use crate::{node::containers::is_sidecar, runtime::Port};
+use crate::{
+    node::containers::{declared, is_sidecar, port},
+    runtime::Port,
+};
 
 /// `80/TCP`.
 pub(super) fn port_name(port: &Port) -> String {
@@ -16,38 +19,23 @@ pub(super) fn port_name(port: &Port) -> String {
 
 /// Declared ports of containers and sidecars, and numeric target ports of the Services that select the pod.
 pub(super) fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
-    let mut ports = BTreeSet::new();
-    let mut add = |number: i32, protocol: Option<&str>| {
-        let udp = match protocol.unwrap_or("TCP") {
-            "TCP" => false,
-            "UDP" => true,
-            _ => return,
-        };
-        if let Ok(number) = u16::try_from(number)
-            && number > 0
-        {
-            ports.insert(Port { number, udp });
-        }
-    };
     let spec = pod.spec.as_ref();
     let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let containers = containers.iter().chain(init.filter(|container| is_sidecar(container)));
-    for port in containers.flat_map(|c| c.ports.iter().flatten()) {
-        add(port.container_port, port.protocol.as_deref());
-    }
+    let mut ports: BTreeSet<Port> = containers.flat_map(declared).collect();
     for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
         if spec.type_.as_deref() == Some("ExternalName") {
             continue;
         }
-        for port in spec.ports.iter().flatten() {
-            match &port.target_port {
-                None => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(0)) => add(port.port, port.protocol.as_deref()),
-                Some(IntOrString::Int(number)) => add(*number, port.protocol.as_deref()),
-                Some(IntOrString::String(_named)) => {}
-            }
-        }
+        ports.extend(spec.ports.iter().flatten().filter_map(|own| {
+            let number = match &own.target_port {
+                None | Some(IntOrString::Int(0)) => own.port,
+                Some(IntOrString::Int(number)) => *number,
+                Some(IntOrString::String(_named)) => return None,
+            };
+            port(number, own.protocol.as_deref())
+        }));
     }
     ports.into_iter().collect()
 }

@@ -1,8 +1,11 @@
-//! The Secrets and ConfigMaps that a pod refers to: it does not start before they are there.
+//! What a pod refers to: the Secrets and ConfigMaps without which it does not start, and its RuntimeClass.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, KeyToPath, PodSpec, Volume, VolumeProjection};
+use k8s_openapi::api::{
+    core::v1::{Container, KeyToPath, Pod, PodSpec, Volume, VolumeProjection},
+    node::v1::RuntimeClass,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -48,6 +51,13 @@ struct Reference<'a> {
 struct Values {
     data: BTreeMap<String, serde::de::IgnoredAny>,
     binary_data: BTreeMap<String, serde::de::IgnoredAny>,
+}
+
+/// The handler of a pod's RuntimeClass.
+pub(crate) fn runtime_handler(view: &View, pod: &Pod) -> Option<String> {
+    let class = pod.spec.as_ref()?.runtime_class_name.as_deref()?;
+    let class = view.get(&ObjectKey::cluster(&kind::RUNTIME_CLASS, class))?;
+    Some(class.parse::<RuntimeClass>().ok()?.handler)
 }
 
 /// Looks whether everything is there that a pod refers to.

@@ -1,63 +1,50 @@
-//! [`Table`]: the pods that run here, found by uid, by name, by address and by deadline without looking at the others.
+//! [`Table`]: the pods that run here, found by uid, by name and by address without looking at the others.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch::Sender;
 
 use crate::{
     model::ObjectKey,
-    node::NodeOptions,
-    registry::Note,
-    runtime::{PodSpec, PodState, Stage},
+    node::{
+        drain::{Place, Watched},
+        worker::{Orders, Stop},
+    },
+    runtime::{PodRuntime, PodSpec, PodState, Stage},
 };
 
 /// One pod that runs here.
 pub(crate) struct Running {
     pub(crate) key: ObjectKey,
-    pub(crate) node: NodeOptions,
-    pub(crate) spec: PodSpec,
-    pub(crate) state: Option<PodState>,
-    /// The state whose ports the newest Events tell of.
-    pub(crate) noted: Option<PodState>,
-    /// A status write is under way.
-    pub(crate) writing: bool,
-    /// `state` changed since the last write began.
-    pub(crate) unwritten: bool,
-    /// Cancelled when the pod is being stopped: what is still being written about it matters no more.
-    pub(crate) stopping: CancellationToken,
-    /// What a pod that is being stopped has left for it.
-    pub(crate) grace: Duration,
-    /// When `activeDeadlineSeconds` is over.
-    deadline: Option<Instant>,
-    /// To be recorded with the first status.
-    pub(crate) announcement: Option<Note>,
+    pub(crate) runtime: Arc<dyn PodRuntime>,
+    orders: Sender<Orders>,
+    /// Where its traffic is watched.
+    pub(crate) place: Option<Place>,
 }
 
 impl Running {
-    pub(crate) fn new(key: ObjectKey, node: NodeOptions, spec: PodSpec) -> Self {
-        Self {
-            key,
-            node,
-            spec,
-            state: None,
-            noted: None,
-            writing: false,
-            unwritten: false,
-            stopping: CancellationToken::new(),
-            grace: Duration::MAX,
-            deadline: None,
-            announcement: None,
-        }
+    pub(crate) fn new(
+        key: ObjectKey,
+        runtime: Arc<dyn PodRuntime>,
+        orders: Sender<Orders>,
+    ) -> Self {
+        Self { key, runtime, orders, place: None }
     }
 
-    /// Who has ended needs no address any more.
-    fn has_ended(&self) -> bool {
-        self.state.as_ref().is_some_and(|state| state.stage == Stage::Ended)
+    pub(crate) fn spec(&self) -> Option<Arc<PodSpec>> {
+        self.orders.borrow().spec.clone()
+    }
+
+    /// The address that it needs: who has ended needs none any more.
+    fn address(&self) -> Option<IpAddr> {
+        let orders = self.orders.borrow();
+        let has_ended = orders.state.as_ref().is_some_and(|state| state.stage == Stage::Ended);
+        orders.spec.as_ref().filter(|_| !has_ended).map(|spec| spec.ip)
     }
 }
 
@@ -68,7 +55,6 @@ pub(crate) struct Table {
     uids: BTreeSet<(ObjectKey, String)>,
     /// How many pods have an address; on the host's network they share their node's.
     addresses: BTreeMap<IpAddr, usize>,
-    deadlines: BTreeSet<(Instant, String)>,
 }
 
 impl Table {
@@ -80,8 +66,8 @@ impl Table {
         self.pods.get_mut(uid)
     }
 
-    pub(crate) fn uids(&self) -> impl Iterator<Item = &String> {
-        self.pods.keys()
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&String, &Running)> {
+        self.pods.iter()
     }
 
     /// The names of all pods.
@@ -96,44 +82,65 @@ impl Table {
     }
 
     /// Adds a pod; its uid is new here.
-    pub(crate) fn insert(&mut self, running: Running) {
-        let uid = running.spec.uid.clone();
-        *self.addresses.entry(running.spec.ip).or_default() += 1;
+    pub(crate) fn insert(&mut self, uid: String, running: Running) {
         self.uids.insert((running.key.clone(), uid.clone()));
+        self.count(None, running.address());
         self.pods.insert(uid, running);
     }
 
     pub(crate) fn remove(&mut self, uid: &str) -> Option<Running> {
-        self.set_deadline(uid, None);
         let running = self.pods.remove(uid)?;
         self.uids.remove(&(running.key.clone(), uid.to_owned()));
-        if !running.has_ended() {
-            self.release(running.spec.ip);
-        }
+        self.count(running.address(), None);
         Some(running)
+    }
+
+    /// Changes the orders of a pod; its worker hears of it if the change says so.
+    pub(crate) fn give(&mut self, uid: &str, change: impl FnOnce(&mut Orders) -> bool) {
+        let Some(running) = self.pods.get(uid) else { return };
+        let before = running.address();
+        running.orders.send_if_modified(change);
+        let now = running.address();
+        self.count(before, now);
+    }
+
+    pub(crate) fn set_spec(&mut self, uid: &str, spec: Arc<PodSpec>) {
+        self.give(uid, |orders| {
+            orders.spec = Some(spec);
+            true
+        });
     }
 
     /// Notes the newest state of a pod.
     pub(crate) fn set_state(&mut self, uid: &str, state: PodState) {
-        let Some(running) = self.pods.get_mut(uid) else { return };
-        let had_ended = running.has_ended();
-        running.state = Some(state);
-        running.unwritten = true;
-        let ip = running.spec.ip;
-        match (had_ended, running.has_ended()) {
-            (false, true) => self.release(ip),
-            (true, false) => *self.addresses.entry(ip).or_default() += 1,
-            _ => {}
-        }
+        self.give(uid, |orders| {
+            let is_new = orders.state.as_deref() != Some(&state);
+            orders.state = Some(Arc::new(state));
+            is_new
+        });
     }
 
-    fn release(&mut self, ip: IpAddr) {
-        if let Some(count) = self.addresses.get_mut(&ip) {
-            *count -= 1;
-            if *count == 0 {
-                self.addresses.remove(&ip);
+    /// Lets a pod end once its traffic has, or gives one that ends already less time. Whether it was not ending before.
+    pub(crate) fn stop(
+        &mut self,
+        uid: &str,
+        grace: Duration,
+        traffic: impl FnOnce() -> Option<Watched>,
+    ) -> bool {
+        let mut begins = false;
+        self.give(uid, |orders| match &mut orders.stop {
+            Some(stop) => {
+                let is_shorter = grace < stop.grace;
+                stop.grace = stop.grace.min(grace);
+                is_shorter
             }
-        }
+            None => {
+                begins = true;
+                orders.stop = Some(Stop { grace, traffic: traffic() });
+                true
+            }
+        });
+        begins
     }
 
     /// Whether a pod that has not ended has this address.
@@ -141,23 +148,20 @@ impl Table {
         self.addresses.contains_key(address)
     }
 
-    pub(crate) fn set_deadline(&mut self, uid: &str, deadline: Option<Instant>) {
-        let Some(running) = self.pods.get_mut(uid) else { return };
-        if let Some(old) = running.deadline.take() {
-            self.deadlines.remove(&(old, uid.to_owned()));
+    fn count(&mut self, before: Option<IpAddr>, now: Option<IpAddr>) {
+        if before == now {
+            return;
         }
-        running.deadline = deadline;
-        self.deadlines.extend(deadline.map(|deadline| (deadline, uid.to_owned())));
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// A pod whose deadline is over; each is told once.
-    pub(crate) fn take_overdue(&mut self, now: Instant) -> Option<String> {
-        let (_, uid) = self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?.clone();
-        self.set_deadline(&uid, None);
-        Some(uid)
+        if let Some(ip) = before
+            && let Some(count) = self.addresses.get_mut(&ip)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.addresses.remove(&ip);
+            }
+        }
+        if let Some(ip) = now {
+            *self.addresses.entry(ip).or_default() += 1;
+        }
     }
 }

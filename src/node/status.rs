@@ -15,6 +15,8 @@ use crate::{
     runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
 
+/// `"false"` keeps a pod from being ready.
+const READY_ANNOTATION: &str = "snowglobe.dev/ready";
 /// Exit code of what was ended by SIGKILL.
 const KILLED: i32 = 137;
 
@@ -66,7 +68,7 @@ pub(crate) fn running(
     let now = Time(now);
     let started = old.start_time.clone().unwrap_or_else(|| now.clone());
     let gates = unmet_gates(pod, &old);
-    let contained = state.ready;
+    let contained = containers_ready(pod, state);
     let not_ready = state.failed.first().map(|(port, reason)| {
         ("PortNotBound", format!("port {} cannot be served: {reason}", port.number))
     });
@@ -149,16 +151,35 @@ fn unmet_gates(pod: &Pod, status: &PodStatus) -> Vec<String> {
         .collect()
 }
 
-/// Whether the conditions behind the readiness gates of a pod have changed since its own were written.
-pub(crate) fn gates_moved(pod: &Pod) -> bool {
+/// Whether the containers of a pod are ready: those that last run, all ports are served (perhaps elsewhere), and the pod
+/// does not ask otherwise.
+fn containers_ready(pod: &Pod, state: &PodState) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let asked = annotations.and_then(|all| all.get(READY_ANNOTATION)).map(String::as_str);
+    let spec = pod.spec.iter();
+    let sidecars = spec.clone().flat_map(|spec| spec.init_containers.iter().flatten());
+    let sidecars = sidecars.filter(|container| is_sidecar(container));
+    let lasting = sidecars.chain(spec.flat_map(|spec| &spec.containers));
+    let mut followed = lasting.filter_map(|container| find(state, &container.name));
+    asked != Some("false")
+        && state.stage == Stage::Running
+        && state.failed.is_empty()
+        && followed.all(|container| matches!(container.now, Activity::Running(_)))
+}
+
+/// Whether the conditions of a pod, if it has any, are no longer what its state, its annotation and its readiness gates
+/// say.
+pub(crate) fn conditions_moved(pod: &Pod, state: &PodState) -> bool {
     let Some(status) = &pod.status else { return false };
     let find = |name: &str| status.conditions.iter().flatten().find(|c| c.type_ == name);
     let holds = |name| find(name).is_some_and(|condition| condition.status == "True");
+    let contained = containers_ready(pod, state);
     let unmet = unmet_gates(pod, status);
-    let told = find(POD_READY).and_then(|ready| ready.message.as_ref());
-    holds(CONTAINERS_READY)
-        && (holds(POD_READY) != unmet.is_empty()
-            || !unmet.is_empty() && told != Some(&unmet.join(", ")))
+    let told = find("Ready").and_then(|ready| ready.message.as_ref());
+    find("ContainersReady").is_some()
+        && (holds("ContainersReady") != contained
+            || holds("Ready") != (contained && unmet.is_empty())
+            || (contained && !unmet.is_empty() && told != Some(&unmet.join(", "))))
 }
 
 /// The status of a pod that does not start, since something is missing that it refers to.
@@ -393,7 +414,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::node::Size;
+    use crate::{node::Size, runtime::Port};
 
     fn node() -> NodeOptions {
         NodeOptions {
@@ -422,7 +443,7 @@ mod tests {
     fn gates_keep_a_pod_unready() {
         let spec = json!({"containers": [{"name": "a"}],
             "readinessGates": [{"conditionType": "x/one"}, {"conditionType": "x/two"}]});
-        let state = PodState::ready();
+        let state = PodState::running();
         let absent = "corresponding condition of pod readiness gate \"x/one\" does not exist.";
         let unknown = "the status of pod readiness gate \"x/two\" is not \"True\", but Unknown";
         for (one, two, message) in [
@@ -445,11 +466,58 @@ mod tests {
             assert_eq!(told(&status, "Ready"), expected);
             assert_eq!(told(&status, "ContainersReady").0, "True");
             pod.status = Some(status);
-            assert!(!gates_moved(&pod), "{one} {two}");
+            assert!(!conditions_moved(&pod, &state), "{one} {two}");
             let conditions = pod.status.as_mut().unwrap().conditions.as_mut().unwrap();
             let two = conditions.iter_mut().find(|condition| condition.type_ == "x/two").unwrap();
             two.status = "False".to_owned();
-            assert!(gates_moved(&pod), "{one}");
+            assert!(conditions_moved(&pod, &state), "{one}");
+        }
+    }
+
+    #[test]
+    fn containers_that_last_make_a_pod_ready() {
+        let now = Timestamp::UNIX_EPOCH;
+        let exit = |code| Exit { code, started: now, finished: now, message: String::new() };
+        let one = |name: &str, now| {
+            let name = name.to_owned();
+            vec![ContainerState { name, restarts: 0, now, last: None }]
+        };
+        let (running, failed) = (Activity::Running(now), Activity::Exited(exit(1)));
+        let fine = PodState::running();
+        let unserved = vec![(Port { number: 80, udp: false }, "taken".to_owned())];
+        for (state, asked, ready) in [
+            (fine.clone(), None, true),
+            (fine.clone(), Some("false"), false),
+            (fine.clone(), Some("true"), true),
+            (PodState { failed: unserved, ..fine.clone() }, None, false),
+            (PodState { stage: Stage::Initializing, ..fine.clone() }, None, false),
+            (PodState { stage: Stage::Ended, ..fine.clone() }, None, false),
+            (PodState { containers: one("main", running), ..fine.clone() }, None, true),
+            (PodState { containers: one("main", failed.clone()), ..fine.clone() }, None, false),
+            (PodState { containers: one("beside", failed.clone()), ..fine.clone() }, None, false),
+            (PodState { containers: one("init", failed.clone()), ..fine.clone() }, None, true),
+            (PodState { containers: one("debugger", failed), ..fine }, None, true),
+        ] {
+            let spec = json!({"containers": [{"name": "main"}, {"name": "more"}],
+                "initContainers": [{"name": "init"}, {"name": "beside", "restartPolicy": "Always"}],
+                "ephemeralContainers": [{"name": "debugger"}]});
+            let mut pod = pod(&spec, &json!({}));
+            assert!(!conditions_moved(&pod, &state), "it has none yet");
+            let annotation = asked.map(|asked| (READY_ANNOTATION.to_owned(), asked.to_owned()));
+            pod.metadata.annotations = annotation.map(|annotation| [annotation].into());
+            let ip = "127.244.0.1".parse().unwrap();
+            let status = self::running(&pod, ip, &node(), &state, now);
+            let expected = if ready { "True" } else { "False" };
+            for condition in ["Ready", "ContainersReady"] {
+                assert_eq!(told(&status, condition).0, expected, "{state:?} {asked:?}");
+            }
+            pod.status = Some(status);
+            assert!(!conditions_moved(&pod, &state));
+            let other = if asked == Some("false") { "true" } else { "false" };
+            pod.metadata.annotations =
+                Some([(READY_ANNOTATION.to_owned(), other.to_owned())].into());
+            let can_be = ready || asked.is_some();
+            assert_eq!(conditions_moved(&pod, &state), can_be, "{state:?} {asked:?}");
         }
     }
 

@@ -1,14 +1,17 @@
 //! What stands behind a Pod. [`PodRuntime`] is the seam; [`simulated`] (the default) answers on real sockets of the
-//! pod's own address.
+//! pod's own address. [`Runtimes`] chooses by the handler of a pod's RuntimeClass.
 //!
 //! A runtime knows pods as plain values ([`PodSpec`]); it must never know the registry: `node` translates.
 
 pub mod simulated;
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use futures::stream::BoxStream;
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use jiff::Timestamp;
 
 /// Starts, follows and stops pods of one kind.
@@ -18,17 +21,65 @@ pub trait PodRuntime: Send + Sync + 'static {
     async fn ensure(&self, pod: PodSpec);
 
     /// Ends the pod: it stops accepting at once, and what is open is closed when `grace` is over.
-    /// Returns when nothing is left of it.
+    /// Returns when nothing is left of it. May be called again, with less grace, before that; the first call may be
+    /// dropped.
     async fn stop(&self, uid: &str, grace: Duration);
 
     /// What happens to pods, from now on. May be called once.
     fn events(&self) -> BoxStream<'static, PodEvent>;
 
-    /// What the pod has written after its first `after` lines, as far as it is kept; `None` for an unknown pod.
-    fn logs(&self, uid: &str, after: u64) -> Option<Log>;
+    /// A container of a pod, by name; `None` for one that was never started here.
+    fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>>;
 }
 
-/// A part of a pod's output.
+/// What can be had of a running container.
+pub trait ContainerHandle: Send + Sync {
+    /// What it has written after its first `after` lines, as far as that is kept.
+    fn log(&self, after: u64) -> Log;
+}
+
+/// All runtimes of this process.
+#[derive(Clone)]
+pub struct Runtimes {
+    default: Arc<dyn PodRuntime>,
+    by_handler: BTreeMap<String, Arc<dyn PodRuntime>>,
+}
+
+impl Runtimes {
+    /// One runtime for all pods.
+    pub fn new(default: Arc<dyn PodRuntime>) -> Self {
+        Self { default, by_handler: BTreeMap::new() }
+    }
+
+    /// Adds the runtime of the RuntimeClasses with this handler.
+    #[must_use]
+    pub fn with(mut self, handler: &str, runtime: Arc<dyn PodRuntime>) -> Self {
+        self.by_handler.insert(handler.to_owned(), runtime);
+        self
+    }
+
+    /// The runtime of pods whose RuntimeClass has this handler. Pods without a class, and those whose handler nothing here
+    /// stands for (`runsc`, `kata`), get the default one.
+    pub fn of(&self, handler: Option<&str>) -> &Arc<dyn PodRuntime> {
+        handler.and_then(|handler| self.by_handler.get(handler)).unwrap_or(&self.default)
+    }
+
+    /// What happens to the pods of all of them. May be called once.
+    pub fn events(&self) -> BoxStream<'static, PodEvent> {
+        stream::select_all(self.all().map(|runtime| runtime.events())).boxed()
+    }
+
+    /// A container, in whichever of them it runs.
+    pub fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>> {
+        self.all().find_map(|runtime| runtime.container(uid, name))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<dyn PodRuntime>> {
+        std::iter::once(&self.default).chain(self.by_handler.values())
+    }
+}
+
+/// A part of a container's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
     /// When each line was written, and the line; oldest first.
@@ -54,8 +105,6 @@ pub struct PodSpec {
     pub ip: IpAddr,
     /// Where it must listen: declared container ports and numeric target ports of the Services that select it.
     pub ports: Vec<Port>,
-    /// False keeps it from being ready (annotation `snowglobe.dev/ready: "false"`).
-    pub wants_ready: bool,
     /// What it consists of; init containers and sidecars first, in their order.
     pub containers: Vec<Container>,
     /// What becomes of a container that ends.
@@ -73,6 +122,8 @@ pub struct Container {
     pub command: Vec<String>,
     /// Variables whose values are known.
     pub env: BTreeMap<String, String>,
+    /// The ports that it declares.
+    pub ports: Vec<Port>,
     /// When it runs.
     pub role: Role,
     /// What becomes of it when it ends.
@@ -150,8 +201,6 @@ pub struct PodEvent {
 pub struct PodState {
     /// How far it is.
     pub stage: Stage,
-    /// Every port is served (perhaps elsewhere, see `moved`) and the pod wants to be ready.
-    pub ready: bool,
     /// Ports that could not be bound as they are and are served on another port of the pod's address,
     /// with the reason.
     pub moved: Vec<MovedPort>,
@@ -164,10 +213,9 @@ pub struct PodState {
 
 impl PodState {
     /// Everything runs, and all ports are served where they should be.
-    pub fn ready() -> Self {
+    pub fn running() -> Self {
         Self {
             stage: Stage::Running,
-            ready: true,
             moved: Vec::new(),
             failed: Vec::new(),
             containers: Vec::new(),
@@ -233,4 +281,52 @@ pub struct MovedPort {
     pub bound: u16,
     /// Why.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+
+    use super::*;
+
+    struct Named(&'static str);
+
+    #[async_trait]
+    impl PodRuntime for Named {
+        async fn ensure(&self, _: PodSpec) {}
+
+        async fn stop(&self, _: &str, _: Duration) {}
+
+        fn events(&self) -> BoxStream<'static, PodEvent> {
+            let (uid, state) = (self.0.to_owned(), PodState::running());
+            stream::iter([PodEvent { uid, state }]).boxed()
+        }
+
+        fn container(&self, uid: &str, _: &str) -> Option<Arc<dyn ContainerHandle>> {
+            (uid == self.0).then(|| Arc::new(Self(self.0)) as _)
+        }
+    }
+
+    impl ContainerHandle for Named {
+        fn log(&self, _: u64) -> Log {
+            Log { lines: vec![(Timestamp::UNIX_EPOCH, self.0.to_owned())], written: 1 }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_has_its_runtime() {
+        let runtimes =
+            Runtimes::new(Arc::new(Named("default"))).with("runc", Arc::new(Named("runc")));
+        for (handler, expected) in
+            [(None, "default"), (Some("runc"), "runc"), (Some("runsc"), "default")]
+        {
+            let own = runtimes.of(handler).events().next().await.unwrap();
+            assert_eq!(own.uid, expected, "{handler:?}");
+        }
+        let all = runtimes.events().map(|event| event.uid).collect::<Vec<_>>().await;
+        assert_eq!(all, ["default", "runc"]);
+        let log = runtimes.container("runc", "c").unwrap().log(0);
+        assert_eq!(log.lines[0].1, "runc");
+        assert!(runtimes.container("other", "c").is_none());
+    }
 }

@@ -1,4 +1,4 @@
-//! `pods/log`: what a pod's runtime kept of its output, and what it writes from now on (`follow`).
+//! `pods/log`: what a pod's runtime kept of a container's output, and what it writes from now on (`follow`).
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -9,20 +9,22 @@ use axum::{
 use futures::stream;
 use http::header;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::{
     api::{Api, Log, query::Query, request::Request},
-    model::{Cause, Status},
+    model::{Cause, Object, Status},
 };
 
-/// How often a followed log is looked at; a pod's log has no wake-up of its own.
+/// How often a followed log is looked at; a container's log has no wake-up of its own.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
 
 pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
     let pod = api.registry.get(&request.target.key()?)?;
     let (uid, query) = (pod.metadata.uid.clone(), &request.query);
     let wanted = Wanted::of(query, &pod.key.name, Timestamp::now())?;
-    let log = (api.logs)(&uid, 0).unwrap_or(Log { lines: Vec::new(), written: 0 });
+    let container = container_of(&pod, &query.container)?;
+    let log = (api.logs)(&uid, &container, 0).unwrap_or(Log { lines: Vec::new(), written: 0 });
     let lines = log.lines.iter().filter(|(at, _)| *at >= wanted.since);
     let lines: Vec<&(Timestamp, String)> = lines.collect();
     let skip = lines.len().saturating_sub(wanted.lines);
@@ -30,13 +32,39 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     let mut first: Vec<u8> = lines[skip..].iter().flat_map(|line| text(line, stamped)).collect();
     first.truncate(wanted.bytes);
     let body = if query.follow {
-        let follow = Follow { api: api.clone(), uid, stamped, written: log.written };
+        let follow = Follow { api: api.clone(), uid, container, stamped, written: log.written };
         let rest = stream::unfold(follow, Follow::next);
         Body::from_stream(futures::StreamExt::chain(stream::iter([Ok(Bytes::from(first))]), rest))
     } else {
         Body::from(first)
     };
     Ok(([(header::CONTENT_TYPE, "text/plain")], body).into_response())
+}
+
+/// The container whose log is meant, by kube-apiserver's rules and words (`validateContainer`).
+fn container_of(pod: &Object, wanted: &str) -> Result<String, Status> {
+    let name = &pod.key.name;
+    let Pod { spec, .. } = pod.parse().map_err(|error| Status::internal(error.to_string()))?;
+    let spec = spec.unwrap_or_default();
+    let main: Vec<&str> = spec.containers.iter().map(|own| own.name.as_str()).collect();
+    let init: Vec<&str> =
+        spec.init_containers.iter().flatten().map(|own| own.name.as_str()).collect();
+    let mut later = spec.ephemeral_containers.iter().flatten().map(|own| own.name.as_str());
+    match (wanted, main.as_slice()) {
+        ("", [only]) => Ok((*only).to_owned()),
+        ("", _) => {
+            let mut text = format!("a container name must be specified for pod {name}");
+            text.push_str(&format!(", choose one of: [{}]", main.join(" ")));
+            if !init.is_empty() {
+                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(text))
+        }
+        _ if main.contains(&wanted) || init.contains(&wanted) || later.any(|l| l == wanted) => {
+            Ok(wanted.to_owned())
+        }
+        _ => Err(Status::bad_request(format!("container {wanted} is not valid for pod {name}"))),
+    }
 }
 
 /// The part of a log that a request asks for.
@@ -96,6 +124,7 @@ fn text((at, line): &(Timestamp, String), stamped: bool) -> Vec<u8> {
 struct Follow {
     api: Arc<Api>,
     uid: String,
+    container: String,
     stamped: bool,
     written: u64,
 }
@@ -104,7 +133,7 @@ impl Follow {
     /// The next new lines; the end when the pod is gone or the server stops.
     async fn next(mut self) -> Option<(Result<Bytes, Infallible>, Self)> {
         loop {
-            let log = (self.api.logs)(&self.uid, self.written)?;
+            let log = (self.api.logs)(&self.uid, &self.container, self.written)?;
             self.written = log.written;
             if !log.lines.is_empty() {
                 let lines = log.lines.iter().flat_map(|line| text(line, self.stamped));
@@ -120,8 +149,37 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::api::parameters::Parameters;
+    use crate::{
+        api::parameters::Parameters,
+        model::{ObjectKey, kind, object::to_stored},
+    };
+
+    #[test]
+    fn a_container_is_chosen() {
+        let named =
+            |names: &[&str]| -> Vec<_> { names.iter().map(|name| json!({"name": name})).collect() };
+        let must = "a container name must be specified for pod p, choose one of: [a b]";
+        let or = " or one of the init containers: [i]";
+        for (containers, init, wanted, expected) in [
+            (&["a"][..], &[][..], "", Ok("a")),
+            (&["a", "b"], &[], "b", Ok("b")),
+            (&["a"], &["i"], "i", Ok("i")),
+            (&["a"], &["i"], "e", Ok("e")),
+            (&["a", "b"], &[], "", Err(must.to_owned())),
+            (&["a", "b"], &["i"], "", Err(format!("{must}{or}"))),
+            (&["a"], &[], "x", Err("container x is not valid for pod p".to_owned())),
+        ] {
+            let document = json!({"metadata": {"name": "p"}, "spec": {"containers": named(containers),
+                "initContainers": named(init), "ephemeralContainers": named(&["e"])}});
+            let key = ObjectKey::new(&kind::POD, "default", "p");
+            let pod = Object::from_stored(key, 1, to_stored(&kind::POD, document)).unwrap();
+            let found = container_of(&pod, wanted).map_err(|status| status.message);
+            assert_eq!(found.as_deref().map_err(Clone::clone), expected, "{wanted}");
+        }
+    }
 
     #[test]
     fn what_is_wanted() {

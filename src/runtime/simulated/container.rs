@@ -51,7 +51,7 @@ pub(super) async fn pre_stop(pod: &Pod, container: &Container) {
     // What a hook prints is in no log.
     let steps =
         steps.into_iter().flatten().filter(|step| !matches!(step, Step::Print(_) | Step::Date));
-    follow(pod, &steps.collect::<Vec<_>>()).await;
+    follow(pod, &container.name, &steps.collect::<Vec<_>>()).await;
 }
 
 /// Runs a container until it is not started again or the pod stops.
@@ -103,9 +103,9 @@ async fn start_again_and_again(
         let started = Timestamp::now();
         state.now = Activity::Running(started);
         pod.note_container(state.clone()).await;
-        let (code, mut message) = follow(pod, steps).await;
+        let (code, mut message) = follow(pod, &container.name, steps).await;
         if message.is_empty() && code != 0 && container.message_from_log {
-            message = pod.last_lines(MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES_MAX);
+            message = pod.last_lines(&container.name, MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES_MAX);
         }
         let exit = Exit { code, started, finished: Timestamp::now(), message };
         let again = is_started_again(container, restart, code);
@@ -148,7 +148,7 @@ fn is_started_again(container: &Container, restart: Restart, code: i32) -> bool 
 }
 
 /// Gives the exit code and the termination message.
-async fn follow(pod: &Pod, steps: &[Step]) -> (i32, String) {
+async fn follow(pod: &Pod, container: &str, steps: &[Step]) -> (i32, String) {
     let mut message = String::new();
     for step in steps {
         match step {
@@ -157,20 +157,20 @@ async fn follow(pod: &Pod, steps: &[Step]) -> (i32, String) {
                 message.push('\n');
                 message.truncate(message.floor_char_boundary(MESSAGE_BYTES_MAX));
             }
-            Step::Forever(again) => forever(pod, again).await,
+            Step::Forever(again) => forever(pod, container, again).await,
             Step::Exit(code) => return (i32::from(*code), message),
-            simple => act(pod, simple).await,
+            simple => act(pod, container, simple).await,
         }
     }
     (0, message)
 }
 
 /// Until it is cancelled. Steps that take no time would take all of it, and are done once.
-async fn forever(pod: &Pod, steps: &[Step]) {
+async fn forever(pod: &Pod, container: &str, steps: &[Step]) {
     let takes_time = |step: &Step| matches!(step, Step::Sleep(time) if !time.is_zero());
     loop {
         for step in steps {
-            act(pod, step).await;
+            act(pod, container, step).await;
         }
         if !steps.iter().any(takes_time) {
             std::future::pending::<()>().await;
@@ -178,12 +178,13 @@ async fn forever(pod: &Pod, steps: &[Step]) {
     }
 }
 
-async fn act(pod: &Pod, step: &Step) {
+async fn act(pod: &Pod, container: &str, step: &Step) {
     match step {
         Step::Sleep(time) => tokio::time::sleep(*time).await,
-        Step::Print(line) => pod.print(line.clone()),
+        Step::Print(line) => pod.print(container, line.clone()),
         Step::Date => {
-            pod.print(Timestamp::now().strftime("%a %b %e %H:%M:%S UTC %Y").to_string());
+            let now = Timestamp::now().strftime("%a %b %e %H:%M:%S UTC %Y");
+            pod.print(container, now.to_string());
         }
         Step::Message(_) | Step::Forever(_) | Step::Exit(_) => {}
     }

@@ -62,7 +62,7 @@ pub(super) async fn serve(
         }
     });
     if let Err(error) = server.serve_connection(TokioIo::new(replayed), answer).await {
-        pod.write(&format!("{client} HTTP ended: {error}"));
+        pod.write(port, &format!("{client} HTTP ended: {error}"));
     }
 }
 
@@ -102,7 +102,7 @@ async fn respond(
     let status = if drained { status } else { StatusCode::PAYLOAD_TOO_LARGE };
     tokio::time::sleep(delay).await;
     let path: String = head.uri.path().chars().take(LOGGED_PATH_MAX).collect();
-    pod.write(&format!("{client} {} {path} {}", head.method, status.as_u16()));
+    pod.write(port, &format!("{client} {} {path} {}", head.method, status.as_u16()));
     let spec = pod.spec();
     let who = json!({
         "pod": spec.name, "namespace": spec.namespace, "node": spec.node, "zone": spec.zone,

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     descriptors::Budget,
     runtime::{
-        Log, PodEvent, PodRuntime, PodSpec,
+        ContainerHandle, Log, PodEvent, PodRuntime, PodSpec,
         simulated::{connections::Crowd, news::News, pod::Pod},
     },
 };
@@ -46,6 +46,12 @@ pub struct Simulated {
     descriptors: Budget,
     crowd: Crowd,
     token: CancellationToken,
+}
+
+/// One of its containers.
+struct Handle {
+    pod: Arc<Pod>,
+    container: String,
 }
 
 impl Simulated {
@@ -93,7 +99,15 @@ impl PodRuntime for Simulated {
         stream::unfold(Arc::clone(&self.news), next).boxed()
     }
 
-    fn logs(&self, uid: &str, after: u64) -> Option<Log> {
-        self.pod(uid).map(|pod| pod.log(after))
+    fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>> {
+        let pod = self.pod(uid)?;
+        let is_known = pod.spec().containers.iter().any(|container| container.name == name);
+        is_known.then(|| Arc::new(Handle { pod, container: name.to_owned() }) as _)
+    }
+}
+
+impl ContainerHandle for Handle {
+    fn log(&self, after: u64) -> Log {
+        self.pod.log(&self.container, after)
     }
 }

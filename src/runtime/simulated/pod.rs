@@ -15,12 +15,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     descriptors::Budget,
     runtime::{
-        Activity, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Role, Stage,
+        Activity, Container, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Role,
+        Stage,
         simulated::{connections::Connections, news::News},
     },
 };
 
-/// Lines kept per pod: a screen or two of history, at most about 60 KiB.
+/// Lines kept per container: a screen or two of history, at most about 60 KiB.
 const LOG_LINES_MAX: usize = 500;
 
 /// A running pod.
@@ -29,7 +30,8 @@ pub(super) struct Pod {
     /// A task per port. Held while listeners come and go.
     pub(super) listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
     pub(super) status: Mutex<Status>,
-    log: Mutex<Written>,
+    /// By container.
+    logs: Mutex<BTreeMap<String, Written>>,
     pub(super) news: Arc<News>,
     /// Where its ports come from.
     pub(super) descriptors: Budget,
@@ -87,7 +89,7 @@ impl Pod {
             spec: RwLock::new(Arc::new(spec)),
             listeners: tokio::sync::Mutex::default(),
             status: Mutex::new(Status { stage, ..Status::default() }),
-            log: Mutex::default(),
+            logs: Mutex::default(),
             news,
             descriptors,
             connections,
@@ -137,9 +139,10 @@ impl Pod {
         self.tell();
     }
 
-    /// The end of its log.
-    pub(super) fn last_lines(&self, lines: usize, bytes: usize) -> String {
-        let log = self.log.lock();
+    /// The end of a container's log.
+    pub(super) fn last_lines(&self, container: &str, lines: usize, bytes: usize) -> String {
+        let logs = self.logs.lock();
+        let Some(log) = logs.get(container) else { return String::new() };
         let skip = log.lines.len().saturating_sub(lines);
         let mut text = String::new();
         for (_, line) in log.lines.iter().skip(skip) {
@@ -162,7 +165,7 @@ impl Pod {
         }
         let spec = self.spec();
         let mut status = self.status.lock();
-        let state = status.state(&spec);
+        let state = status.state();
         if status.told.as_ref() != Some(&state) {
             status.told = Some(state.clone());
             drop(status);
@@ -170,15 +173,27 @@ impl Pod {
         }
     }
 
-    /// Writes a line: the time, then what happened.
-    pub(super) fn write(&self, line: &str) {
+    /// Writes a line about what happened at a port, with the time: to the log of the container that declares the port,
+    /// else to that of the first one.
+    pub(super) fn write(&self, port: Port, line: &str) {
         let stamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
-        self.print(format!("{stamp} {line}"));
+        let spec = self.spec();
+        let mut lasting =
+            spec.containers.iter().filter(|c| matches!(c.role, Role::Main | Role::Sidecar));
+        let declares = |container: &&Container| container.ports.contains(&port);
+        let first = || spec.containers.iter().find(|container| container.role == Role::Main);
+        if let Some(container) = lasting.find(declares).or_else(first) {
+            self.print(&container.name, format!("{stamp} {line}"));
+        }
     }
 
-    /// Writes a line as it is.
-    pub(super) fn print(&self, line: String) {
-        let mut log = self.log.lock();
+    /// Writes a line to the log of a container.
+    pub(super) fn print(&self, container: &str, line: String) {
+        let mut logs = self.logs.lock();
+        let log = match logs.get_mut(container) {
+            Some(log) => log,
+            None => logs.entry(container.to_owned()).or_default(),
+        };
         if log.lines.len() == LOG_LINES_MAX {
             log.lines.pop_front();
         }
@@ -186,9 +201,10 @@ impl Pod {
         log.count += 1;
     }
 
-    /// What it has written after its first `after` lines, oldest first.
-    pub(super) fn log(&self, after: u64) -> Log {
-        let log = self.log.lock();
+    /// What a container has written after its first `after` lines, oldest first.
+    pub(super) fn log(&self, container: &str, after: u64) -> Log {
+        let logs = self.logs.lock();
+        let Some(log) = logs.get(container) else { return Log::default() };
         let wanted = usize::try_from(log.count.saturating_sub(after)).unwrap_or(usize::MAX);
         let skip = log.lines.len().saturating_sub(wanted);
         Log { lines: log.lines.iter().skip(skip).cloned().collect(), written: log.count }
@@ -219,7 +235,7 @@ impl Status {
         }
     }
 
-    fn state(&self, spec: &PodSpec) -> PodState {
+    fn state(&self) -> PodState {
         let mut moved = Vec::new();
         let mut failed = Vec::new();
         for (port, status) in &self.ports {
@@ -229,15 +245,8 @@ impl Status {
                 PortStatus::Failed(reason) => failed.push((*port, reason.clone())),
             }
         }
-        let containers: Vec<_> = self.containers.values().cloned().collect();
-        let lasting =
-            spec.containers.iter().filter(|c| matches!(c.role, Role::Main | Role::Sidecar));
-        let mut states = lasting.filter_map(|container| self.containers.get(&container.name));
-        let ready = spec.wants_ready
-            && failed.is_empty()
-            && self.stage == Stage::Running
-            && states.all(|state| matches!(state.now, Activity::Running(_)));
-        PodState { stage: self.stage, ready, moved, failed, containers }
+        let containers = self.containers.values().cloned().collect();
+        PodState { stage: self.stage, moved, failed, containers }
     }
 }
 

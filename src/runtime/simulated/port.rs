@@ -70,7 +70,7 @@ pub(super) async fn serve(pod: Arc<Pod>, port: Port, opened: Opened) {
             tcp::accept_waiting(&pod, port, listener);
         }
         Some(Listener::Udp(socket)) => {
-            stopping.run_until_cancelled(udp::echo(&pod, &socket)).await;
+            stopping.run_until_cancelled(udp::echo(&pod, port, &socket)).await;
         }
         None => {}
     }

@@ -61,13 +61,13 @@ pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) 
 /// Serves one connection in a task of the pod.
 fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
     let Some(place) = pod.connections.admit(client.ip()) else {
-        return refuse(pod, stream, client);
+        return refuse(pod, port, stream, client);
     };
     let pod_of_connection = Arc::clone(pod);
     pod.tasks.spawn(async move {
         let pod = pod_of_connection;
         let Some(descriptor) = pod.connections.descriptor().await else {
-            return refuse(&pod, stream, client);
+            return refuse(&pod, port, stream, client);
         };
         let mut stream = Some(stream);
         let ended = {
@@ -85,8 +85,8 @@ fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
     });
 }
 
-fn refuse(pod: &Pod, stream: TcpStream, client: SocketAddr) {
-    pod.write(&format!("{client} reset: too many connections"));
+fn refuse(pod: &Pod, port: Port, stream: TcpStream, client: SocketAddr) {
+    pod.write(port, &format!("{client} reset: too many connections"));
     reset(stream);
 }
 
@@ -111,8 +111,8 @@ async fn serve(
         Err(error) => Err(error),
     };
     match echoed {
-        Ok(bytes) => pod.write(&format!("{client} TCP echoed {bytes} bytes")),
-        Err(error) => pod.write(&format!("{client} TCP ended: {error}")),
+        Ok(bytes) => pod.write(port, &format!("{client} TCP echoed {bytes} bytes")),
+        Err(error) => pod.write(port, &format!("{client} TCP ended: {error}")),
     }
 }
 

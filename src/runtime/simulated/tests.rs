@@ -26,7 +26,6 @@ fn spec(last: u8, ports: &[Port]) -> PodSpec {
         zone: "a".to_owned(),
         ip: IpAddr::from([127, 200 + last, high, low]),
         ports: ports.to_vec(),
-        wants_ready: true,
         containers: Vec::new(),
         restart: Restart::Always,
         runs_to_completion: false,
@@ -45,6 +44,7 @@ async fn started(last: u8) -> (Simulated, PodSpec, SocketAddr) {
     let mut spec = spec(last, &[]);
     let port = free_port(&spec).await;
     spec.ports.push(tcp(port));
+    spec.containers.push(scripted(Role::Main, "main", ""));
     let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     runtime.ensure(spec.clone()).await;
     let address = (spec.ip, port).into();
@@ -106,10 +106,12 @@ async fn http_says_who_answered() {
     let answer = one_answer(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(body(&answer)["method"], "POST");
-    let log = runtime.logs(&spec.uid, 0).unwrap();
+    let container = runtime.container(&spec.uid, "main").unwrap();
+    let log = container.log(0);
     assert!(log.lines[0].1.ends_with(&format!("{client} GET /a 200")), "{log:?}");
-    assert_eq!(runtime.logs(&spec.uid, log.written - 1).unwrap().lines.len(), 1);
-    assert!(runtime.logs(&spec.uid, log.written).unwrap().lines.is_empty());
+    assert_eq!(container.log(log.written - 1).lines.len(), 1);
+    assert!(container.log(log.written).lines.is_empty());
+    assert!(runtime.container(&spec.uid, "other").is_none());
 }
 
 #[tokio::test]
@@ -192,14 +194,9 @@ async fn a_taken_port_keeps_the_pod_unready_until_it_is_free() {
     runtime.ensure(spec.clone()).await;
     let event = events.next().await.unwrap();
     assert_eq!(event.uid, spec.uid);
-    assert!(!event.state.ready);
     assert_eq!(event.state.failed[0].0, port);
     drop(holder);
-    let ready = PodState::ready();
-    assert_eq!(events.next().await.unwrap().state, ready);
-    spec.wants_ready = false;
-    runtime.ensure(spec.clone()).await;
-    assert!(!events.next().await.unwrap().state.ready);
+    assert_eq!(events.next().await.unwrap().state, PodState::running());
 }
 
 #[tokio::test]
@@ -222,14 +219,14 @@ async fn a_pod_waits_until_there_are_descriptors_for_it() {
         let PodEvent { uid, state } = timeout(LONG, events.next()).await.unwrap().unwrap();
         states.insert(uid, state);
     }
-    assert!(states[&pods[0].uid].ready);
+    assert_eq!(states[&pods[0].uid], PodState::running());
     let waiting = &states[&pods[1].uid];
-    assert!(!waiting.ready && waiting.failed.len() == most, "{waiting:?}");
+    assert_eq!(waiting.failed.len(), most, "{waiting:?}");
     assert!(waiting.failed[0].1.contains("file descriptors"), "{waiting:?}");
     runtime.stop(&pods[0].uid, LONG).await;
     loop {
         let PodEvent { uid, state } = timeout(LONG, events.next()).await.unwrap().unwrap();
-        if uid == pods[1].uid && state.ready {
+        if uid == pods[1].uid && state.failed.is_empty() {
             break;
         }
     }
@@ -243,7 +240,7 @@ async fn low_ports_work_for_everybody() {
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
     let state = events.next().await.unwrap().state;
-    assert!(state.ready, "{state:?}");
+    assert!(state.failed.is_empty(), "{state:?}");
     // Privileged users serve it as it is.
     let bound = state.moved.first().map_or(80, |moved| moved.bound);
     let answer = exchange((spec.ip, bound).into(), "GET / HTTP/1.0\r\n\r\n").await;
@@ -270,11 +267,11 @@ async fn stop_closes_listeners_first_and_connections_when_grace_is_over() {
     }
     open.write_all(b"y").await.unwrap();
     assert_eq!(open.read_u8().await.unwrap(), b'y');
-    assert!(runtime.logs(&spec.uid, 0).is_some());
+    assert!(runtime.container(&spec.uid, "main").is_some());
     timeout(LONG, stopping.join_all()).await.unwrap();
     assert!(matches!(open.read(&mut [0; 8]).await, Ok(0) | Err(_)));
     assert!(matches!(slow.read(&mut [0; 8]).await, Ok(0) | Err(_)));
-    assert_eq!(runtime.logs(&spec.uid, 0), None);
+    assert!(runtime.container(&spec.uid, "main").is_none());
 }
 
 #[tokio::test]
@@ -326,7 +323,7 @@ async fn containers_end_and_are_started_again() {
             _ => None,
         };
         assert_eq!((state.restarts, code), expected, "{script}");
-        let log = runtime.logs(&spec.uid, 0).unwrap();
+        let log = runtime.container(&spec.uid, "main").unwrap().log(0);
         let lines: Vec<_> = log.lines.iter().map(|(_, line)| line.as_str()).collect();
         assert_eq!(lines, if last == 40 { vec!["hello"] } else { vec![] });
         runtime.stop(&spec.uid, Duration::ZERO).await;
@@ -341,6 +338,7 @@ fn scripted(role: Role, name: &str, script: &str) -> Container {
         name: name.to_owned(),
         command,
         env: BTreeMap::new(),
+        ports: Vec::new(),
         role,
         after: After::default(),
         pre_stop: None,
@@ -391,7 +389,7 @@ async fn init_containers_run_in_order() {
         assert!(state_of(state, "main").is_none() || done("second"), "{state:?}");
         assert_eq!(state.stage == Stage::Initializing, !done("second"), "{state:?}");
     }
-    assert!(states.iter().any(|state| state.ready));
+    assert!(states.iter().any(|state| state.stage == Stage::Running));
     // The sidecar ends with the others.
     assert!(matches!(state_of(states.last().unwrap(), "beside"), Some(Activity::Exited(_))));
 }
@@ -403,7 +401,7 @@ async fn init_containers_fail() {
     let never = course(44, Restart::Never, containers(), |s| s.stage == Stage::Ended).await;
     let last = never.last().unwrap();
     assert!(matches!(state_of(last, "init"), Some(Activity::Exited(exit)) if exit.code == 2));
-    assert_eq!((state_of(last, "main"), last.ready), (None, false));
+    assert_eq!(state_of(last, "main"), None);
     let waits = |state: &PodState| matches!(state_of(state, "init"), Some(Activity::BackOff(_)));
     let again = course(45, Restart::Always, containers(), waits).await;
     assert!(again.iter().all(|state| state.stage == Stage::Initializing));
@@ -418,11 +416,12 @@ async fn ephemeral_containers_come_later() {
     let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;
-    assert!(events.next().await.unwrap().state.ready);
+    assert_eq!(events.next().await.unwrap().state, PodState::running());
     spec.containers.push(scripted(Role::Ephemeral, "debugger", ""));
     runtime.ensure(spec.clone()).await;
     let state = events.next().await.unwrap().state;
-    assert!(matches!(state_of(&state, "debugger"), Some(Activity::Running(_))) && state.ready);
+    assert!(matches!(state_of(&state, "debugger"), Some(Activity::Running(_))));
+    assert_eq!(state.stage, Stage::Running);
     spec.containers.push(scripted(Role::Ephemeral, "look", "exit 1"));
     runtime.ensure(spec.clone()).await;
     let state = loop {
@@ -431,8 +430,36 @@ async fn ephemeral_containers_come_later() {
             break state;
         }
     };
-    assert!(state.ready, "its end concerns nobody");
+    assert_eq!(state.stage, Stage::Running, "its end concerns nobody");
     runtime.stop(&spec.uid, Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_container_has_its_log() {
+    let mut spec = spec(50, &[]);
+    let (first, second) = (free_port(&spec).await, free_port(&spec).await);
+    spec.ports = vec![tcp(first), tcp(second)];
+    spec.containers = vec![
+        scripted(Role::Init, "init", "echo i"),
+        scripted(Role::Main, "main", ""),
+        Container { ports: vec![tcp(second)], ..scripted(Role::Main, "other", "") },
+    ];
+    let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
+    let mut events = runtime.events();
+    runtime.ensure(spec.clone()).await;
+    while events.next().await.unwrap().state.stage != Stage::Running {}
+    for port in [first, second] {
+        exchange((spec.ip, port).into(), &format!("GET /{port} HTTP/1.0\r\n\r\n")).await;
+    }
+    for (name, expected) in [
+        ("init", "i".to_owned()),
+        ("main", format!("GET /{first} 200")),
+        ("other", format!("GET /{second} 200")),
+    ] {
+        let log = runtime.container(&spec.uid, name).unwrap().log(0);
+        let [(_, line)] = log.lines.as_slice() else { panic!("{name}: {log:?}") };
+        assert!(line.ends_with(&expected), "{name}: {line}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use socket2::SockRef;
 use tokio::net::UdpSocket;
 
-use crate::runtime::simulated::pod::Pod;
+use crate::runtime::{Port, simulated::pod::Pod};
 
 /// The largest datagram.
 const DATAGRAM_MAX: usize = 65_536;
@@ -17,9 +17,9 @@ const DATAGRAMS_PER_TURN: usize = 64;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Echoes for ever.
-pub(super) async fn echo(pod: &Pod, socket: &UdpSocket) {
+pub(super) async fn echo(pod: &Pod, port: Port, socket: &UdpSocket) {
     loop {
-        if let Err(error) = echo_some(pod, socket).await {
+        if let Err(error) = echo_some(pod, port, socket).await {
             tracing::debug!(%error, "datagram not received");
             tokio::time::sleep(PAUSE).await;
         }
@@ -28,7 +28,7 @@ pub(super) async fn echo(pod: &Pod, socket: &UdpSocket) {
 }
 
 /// The buffer lives only while there is something to read.
-async fn echo_some(pod: &Pod, socket: &UdpSocket) -> io::Result<()> {
+async fn echo_some(pod: &Pod, port: Port, socket: &UdpSocket) -> io::Result<()> {
     socket.readable().await?;
     let name = format!("{}: ", pod.spec().name).into_bytes();
     let mut datagram = Vec::with_capacity(name.len() + DATAGRAM_MAX);
@@ -41,7 +41,7 @@ async fn echo_some(pod: &Pod, socket: &UdpSocket) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         datagram.truncate(ANSWER_MAX);
-        pod.write(&format!("{client} UDP echoed {bytes} bytes"));
+        pod.write(port, &format!("{client} UDP echoed {bytes} bytes"));
         // Not through the runtime's readiness: a full socket drops the answer, as networks do.
         if let Err(error) = SockRef::from(socket).send_to(&datagram, &client.into()) {
             tracing::debug!(%client, %error, "answer dropped");
