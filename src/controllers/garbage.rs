@@ -239,7 +239,7 @@ mod tests {
         let mut cluster = family();
         let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "d");
         cluster.edit(&key, |document| {
-            document["metadata"]["finalizers"] = json!([FOREGROUND_FINALIZER])
+            document["metadata"]["finalizers"] = json!([FOREGROUND_FINALIZER]);
         });
         cluster.delete(&key);
         let plan = cluster.plan(&CONTROLLER, &ObjectKey::new(&kind::REPLICA_SET, "default", "r"));

@@ -108,5 +108,5 @@ pub(crate) fn trigger_time(service: &Service, pods: &[Pod<'_>]) -> Option<String
     let created = service.metadata.creation_timestamp.as_ref().map(|time| time.0);
     let readiness = |pod: &Pod<'_>| pod.condition(POD_READY).and_then(|c| c.last_transition_time);
     let newest: Option<Timestamp> = pods.iter().filter_map(readiness).chain(created).max();
-    newest.map(|time| time_text(time))
+    newest.map(time_text)
 }
