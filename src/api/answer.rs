@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     api::{Api, forms::Form, table},
@@ -35,6 +35,12 @@ pub(crate) fn answer(
     };
     add_warnings(&mut response, warnings);
     Ok(response)
+}
+
+/// The answer to a POST that makes no object of its own.
+pub(crate) fn created() -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    (StatusCode::CREATED, axum::Json(body)).into_response()
 }
 
 /// JSON bytes as JSON or YAML.
@@ -72,9 +78,4 @@ impl Api {
         self.registry.wait_routed(written.object.key.kind, written.object.revision).await;
         answer(&written.object, form, code, &written.warnings)
     }
-}
-
-/// The document of a stored object.
-pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
 }

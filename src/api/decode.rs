@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::{
     api::protobuf,
+    http_server::headers,
     model::{
         Status,
         duplicates::{self, Parsed},
@@ -13,7 +14,7 @@ use crate::{
 
 /// What `Content-Type` says, without its parameters.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
-    let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let text = headers::text(headers, header::CONTENT_TYPE).unwrap_or("");
     text.split(';').next().unwrap_or_default().trim()
 }
 

@@ -14,6 +14,7 @@ use crate::{
         query::Query,
         target::{PROXY, Target},
     },
+    http_server::headers,
     model::{Status, kind},
 };
 
@@ -52,7 +53,7 @@ impl Description {
         let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
             Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
             None => {
-                let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let agent = headers::text(headers, header::USER_AGENT);
                 let human = |agent: &str| HUMAN_AGENTS.iter().any(|name| agent.starts_with(name));
                 agent.is_some_and(human) || forms::asks_for_pretty(headers)
             }

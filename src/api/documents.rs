@@ -19,6 +19,7 @@ use crate::{
         discovery::{self, Form},
         forms, openapi,
     },
+    http_server::headers,
     model::Status,
 };
 
@@ -145,5 +146,5 @@ fn json_bytes(body: Bytes) -> Response {
 }
 
 fn accept(headers: &HeaderMap) -> &str {
-    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*")
+    headers::text(headers, header::ACCEPT).unwrap_or("*/*")
 }

@@ -4,6 +4,7 @@ use http::{HeaderMap, header};
 
 use crate::{
     api::table::{IncludeObject, Rows, Version},
+    http_server::headers,
     model::Status,
 };
 
@@ -151,7 +152,7 @@ impl<'a> MediaRange<'a> {
 
 /// What is accepted, the most wanted first.
 pub(crate) fn ranges(headers: &HeaderMap) -> Vec<MediaRange<'_>> {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let accept = headers::text(headers, header::ACCEPT).unwrap_or("");
     let mut ranges: Vec<_> = accept.split(',').map(MediaRange::of).collect();
     ranges.retain(|range| range.weight > 0.0);
     ranges.sort_by(|a, b| b.weight.total_cmp(&a.weight));

@@ -27,7 +27,7 @@ use crate::{
         tls::Peer,
     },
     http_server::{
-        ANSWER_MAX,
+        ANSWER_MAX, headers,
         sending::{self, Held, send},
         transfers::Transfer,
     },
@@ -146,7 +146,7 @@ async fn admit(
 }
 
 fn agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers::text(headers, header::USER_AGENT);
     agent.unwrap_or_default().to_owned()
 }
 

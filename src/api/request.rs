@@ -13,6 +13,7 @@ use crate::{
         query::{Query, dry_run_cause, propagation},
         target::Target,
     },
+    http_server::headers,
     model::{
         Status,
         duplicates::Parsed,
@@ -96,7 +97,7 @@ impl Request {
         if !self.query.field_manager.is_empty() {
             return self.query.field_manager.clone();
         }
-        let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        let agent = headers::text(&self.headers, header::USER_AGENT);
         agent.and_then(|text| text.split('/').next()).unwrap_or("unknown").to_owned()
     }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     api::{
         Api,
-        answer::{answer, parsed},
+        answer::answer,
         forms::Form,
         lists::List,
         pages::{ContinueToken, listed},
@@ -140,7 +140,7 @@ pub(crate) async fn apply_patch(
             }
         }
         let change = |old: &Object| {
-            request.patched(&patch, Some(&parsed(old)?), manager(&name, subresource))
+            request.patched(&patch, Some(&old.parse()?), manager(&name, subresource))
         };
         match api.registry.modify(&key, subresource, &options, change).await {
             Err(status) if may_create && status.reason == "NotFound" => {}

@@ -6,6 +6,7 @@
 //! `Transfer`, by which the answer tells how it gets on. [`hosts`] finds out whether a web page of another site asks.
 //! Nothing here knows Kubernetes, or who may ask for what.
 
+pub(crate) mod headers;
 pub mod hosts;
 pub(crate) mod sending;
 mod timed;
