@@ -16,7 +16,7 @@ use crate::{
     registry::Written,
 };
 
-/// One object as an answer.
+/// The answer that shows one object.
 pub(crate) fn answer(
     object: &Arc<Object>,
     form: Form,
@@ -43,7 +43,7 @@ pub(crate) fn created() -> Response {
     (StatusCode::CREATED, axum::Json(body)).into_response()
 }
 
-/// JSON bytes as JSON or YAML.
+/// The answer that shows a JSON document, as JSON or as YAML.
 pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
     let (body, media) = if form == Form::Yaml {
         let value: Value =
@@ -57,7 +57,7 @@ pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Respo
     Ok((code, [(header::CONTENT_TYPE, HeaderValue::from_static(media))], body).into_response())
 }
 
-/// `Warning: 299 - "text"` headers, which kubectl shows.
+/// Adds `Warning: 299 - "text"` headers. kubectl shows them.
 pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
@@ -68,7 +68,7 @@ pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
 }
 
 impl Api {
-    /// Answers a write once proxy and DNS know of it.
+    /// Waits until proxy and DNS have applied a write, then answers it.
     pub(crate) async fn answer_write(
         &self,
         written: Written,
