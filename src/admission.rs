@@ -55,7 +55,7 @@ struct State {
     sources: BTreeMap<IpAddr, usize>,
 }
 
-/// Whether it gets on, and since when; the lowest loses its place first.
+/// Whether the connection has made progress, and when last. The lowest rank loses its place first.
 type Rank = (bool, u64);
 
 /// What the owner of a connection and the admission share.
@@ -94,8 +94,8 @@ impl Admission {
         Arc::new(Self { bounds, begun, state: Mutex::default() })
     }
 
-    /// A place for a new connection, if need be one that another has lost for it; `None` while all that it could be
-    /// given are at work.
+    /// A place for a new connection. If there is none left, another connection loses its place. `None` if something is
+    /// being done for the clients of all others.
     pub fn admit(self: &Arc<Self>, source: IpAddr) -> Option<Arc<Place>> {
         let source = bounded_source(source);
         let now = self.now();
@@ -138,7 +138,7 @@ impl Admission {
 }
 
 impl Connection {
-    /// Who loses its place first has the lowest rank; `None` while something is done for the client.
+    /// The rank of the connection. `None` while something is being done for its client: then it keeps its place.
     fn rank(&self, now: u64) -> Option<Rank> {
         let since = self.since.load(Ordering::Relaxed);
         let waited = Duration::from_micros(now.saturating_sub(since));

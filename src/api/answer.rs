@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     api::{Api, forms::Form, table},
@@ -16,7 +16,7 @@ use crate::{
     registry::Written,
 };
 
-/// One object as an answer.
+/// The answer that shows one object.
 pub(crate) fn answer(
     object: &Arc<Object>,
     form: Form,
@@ -37,7 +37,13 @@ pub(crate) fn answer(
     Ok(response)
 }
 
-/// JSON bytes as JSON or YAML.
+/// The answer to a POST that makes no object of its own.
+pub(crate) fn created() -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    (StatusCode::CREATED, axum::Json(body)).into_response()
+}
+
+/// The answer that shows a JSON document, as JSON or as YAML.
 pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
     let (body, media) = if form == Form::Yaml {
         let value: Value =
@@ -51,7 +57,7 @@ pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Respo
     Ok((code, [(header::CONTENT_TYPE, HeaderValue::from_static(media))], body).into_response())
 }
 
-/// `Warning: 299 - "text"` headers, which kubectl shows.
+/// Adds `Warning: 299 - "text"` headers. kubectl shows them.
 pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
     for warning in warnings {
         let text = warning.replace('\\', "\\\\").replace('"', "\\\"").replace(['\n', '\r'], " ");
@@ -62,7 +68,7 @@ pub(crate) fn add_warnings(response: &mut Response, warnings: &[String]) {
 }
 
 impl Api {
-    /// Answers a write once proxy and DNS know of it.
+    /// Waits until proxy and DNS have applied a write, then answers it.
     pub(crate) async fn answer_write(
         &self,
         written: Written,
@@ -72,9 +78,4 @@ impl Api {
         self.registry.wait_routed(written.object.key.kind, written.object.revision).await;
         answer(&written.object, form, code, &written.warnings)
     }
-}
-
-/// The document of a stored object.
-pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
 }

@@ -1,7 +1,8 @@
-//! Who is asking: by a client certificate of the cluster's CA (CN is the user, O are the groups), by the token of a
-//! ServiceAccount, or by a token of `--token-auth-file`, in this order; and as whom (`impersonation`).
+//! Authentication: finds out who sent a request. It tries a client certificate of the cluster's CA (CN is the user, O are
+//! the groups), then the token of a ServiceAccount, then a token of `--token-auth-file`. `impersonation` reads as whom the
+//! client acts.
 //!
-//! Enter at [`Authenticator`]. What a caller may do is `authorization`'s.
+//! Enter at [`Authenticator`]. `authorization` decides what the caller may do.
 
 pub mod account_tokens;
 pub(crate) mod impersonation;
@@ -16,13 +17,13 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use account_tokens::AccountTokens;
 use static_tokens::StaticTokens;
 
-/// The group of everybody who is known.
+/// The group of all authenticated users.
 pub(crate) const AUTHENTICATED: &str = "system:authenticated";
-/// The group of everybody else; they are refused, but reviews may ask about them.
+/// The group of all others. Their requests are refused, but reviews may ask about them.
 pub(crate) const UNAUTHENTICATED: &str = "system:unauthenticated";
-/// The user that stands for nobody.
+/// The user name of unauthenticated requests.
 pub(crate) const ANONYMOUS: &str = "system:anonymous";
-/// Under this key, by what the caller was recognised: `X509SHA256=...` or `JTI=...`.
+/// The key of `extra` that names the caller's credential: `X509SHA256=...` or `JTI=...`.
 pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 
 /// An authenticated client (Kubernetes' `UserInfo`).
@@ -30,7 +31,7 @@ pub(crate) const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-
 pub struct Caller {
     /// User name.
     pub name: Arc<str>,
-    /// What tells users of the same name apart; may be empty.
+    /// Distinguishes users of the same name. May be empty.
     pub uid: Arc<str>,
     /// Groups.
     pub groups: Arc<[String]>,
@@ -39,7 +40,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// A user of these groups, and of the group of all who are authenticated.
+    /// A user in these groups, and in the group of all authenticated users.
     pub fn new(name: &str, uid: &str, groups: impl IntoIterator<Item = String>) -> Self {
         let mut groups: Vec<String> = groups.into_iter().collect();
         if !groups.iter().any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED) {
@@ -48,7 +49,7 @@ impl Caller {
         Self { name: name.into(), uid: uid.into(), groups: groups.into(), extra: Arc::default() }
     }
 
-    /// Reads the subject of a certificate that the TLS layer has already verified; `None` when it names nobody.
+    /// The user that a certificate names, `None` if it names none. The TLS layer has verified the certificate already.
     pub fn from_certificate(der: &[u8]) -> Option<Self> {
         let (_rest, certificate) = X509Certificate::from_der(der).ok()?;
         let subject = certificate.subject();
@@ -66,7 +67,7 @@ impl Caller {
     }
 }
 
-/// Recognises callers by what they show.
+/// Finds the caller by certificate or token.
 pub struct Authenticator {
     /// `--token-auth-file`.
     pub static_tokens: StaticTokens,
@@ -75,7 +76,7 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// The caller of a request: whom the connection's certificate names, else whom the bearer token names.
+    /// The caller of a request: the user of the connection's certificate, else that of the bearer token.
     pub(crate) fn caller(
         &self,
         certificate: Option<&Caller>,
@@ -94,7 +95,7 @@ impl Authenticator {
         }
     }
 
-    /// Whom a token names, and for which of these audiences it is meant; the error says why it names nobody.
+    /// The user of a token, and those of the audiences for which it is valid. The error says why it is not valid.
     pub(crate) fn by_token(
         &self,
         token: &str,

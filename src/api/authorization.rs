@@ -1,5 +1,5 @@
-//! Who may do what. Every request passes [`authorize`], and the review kinds ask it; today it lets everybody who is
-//! authenticated do everything, and this is the one place where rules would decide.
+//! Authorization: decides whether a caller may do something. [`authorize`] checks every request and answers the review
+//! kinds. It lets every authenticated user do everything. Rules would be evaluated here, and nowhere else.
 
 use http::Method;
 
@@ -8,7 +8,7 @@ use crate::{
     model::Status,
 };
 
-/// What somebody wants to do (Kubernetes' `authorizer.Attributes`).
+/// The action of a request (Kubernetes' `authorizer.Attributes`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
     /// `get`, `list`, `watch`, `create`, ...
@@ -16,14 +16,14 @@ pub(crate) struct Attributes {
     pub(crate) to: To,
 }
 
-/// What is asked for.
+/// The object of an action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum To {
     Resource(Resource),
     Path(String),
 }
 
-/// A resource, or a part of one; what does not apply is empty.
+/// A resource or subresource. Fields that do not apply are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Resource {
     pub(crate) group: String,
@@ -34,7 +34,7 @@ pub(crate) struct Resource {
     pub(crate) name: String,
 }
 
-/// Decides, and says why: `Ok` allows. Rules would be looked up here.
+/// Decides whether the caller may do it, and why. `Ok` allows it.
 pub(crate) fn authorize(caller: &Caller, wanted: &Attributes) -> Result<&'static str, Status> {
     if caller.groups.iter().any(|group| group == UNAUTHENTICATED) {
         return Err(wanted.forbidden(caller));
@@ -43,7 +43,7 @@ pub(crate) fn authorize(caller: &Caller, wanted: &Attributes) -> Result<&'static
 }
 
 impl Attributes {
-    /// What a request wants, by its method and the decoded segments of its path (Kubernetes' `RequestInfo`).
+    /// The action of a request, from its method and the decoded segments of its path (Kubernetes' `RequestInfo`).
     pub(crate) fn of_request(method: &Method, segments: &[&str], watches: bool) -> Self {
         let (group, version, rest) = match segments {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),

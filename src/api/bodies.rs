@@ -1,5 +1,5 @@
-//! Request bodies. A body is read whole before its request counts among those being served: who sends slowly, or never
-//! ends, holds no place of theirs. Bodies are bounded in size, in time and in number; [`Encoding`] unpacks them.
+//! Request bodies. A body is read completely before its request counts among those that are being served, so that a slow
+//! client does not take the place of another. Bodies are bounded in size, time and number. [`Encoding`] decompresses them.
 
 use std::{io::Read as _, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,26 +14,26 @@ use crate::{
     model::Status,
 };
 
-/// Largest request body, as kube-apiserver has it; the same for what a compressed one holds.
+/// The largest request body, as with kube-apiserver. The bound holds before and after decompression.
 const BYTES_MAX: usize = 3 * 1024 * 1024;
 /// A client that does not send its body in this time is refused.
 const TIME_MAX: Duration = Duration::from_secs(30);
-/// Bodies that are being read: together they hold at most 768 MiB. When another one comes, the oldest is refused.
+/// How many bodies are read at a time: together they hold at most 768 MiB. One more makes the oldest be refused.
 const READING: Bounds = Bounds { total: 256, per_source: 128 };
-/// Packed bodies up to this size are unpacked at once; larger ones can take up to a second of CPU, and wait for a turn.
+/// Compressed bodies up to this size are decompressed at once. Larger ones can take a second of CPU, and wait for a turn.
 const UNPACKED_AT_ONCE_MAX: usize = 16 * 1024;
-/// Large bodies that are unpacked at one time, away from the runtime's workers.
+/// How many large bodies are decompressed at a time, on blocking threads.
 const UNPACKING_MAX: usize = 1;
-/// After how long a client whose body was refused for another may try again.
+/// After how long a client may try again if its body was refused because of too many others.
 const RETRY_SECONDS: u32 = 1;
 
-/// The bodies that are being read and unpacked.
+/// The bodies that are being read and decompressed.
 pub(crate) struct Bodies {
     reading: Arc<Admission>,
     unpacking: Arc<Semaphore>,
 }
 
-/// How a body is packed (`Content-Encoding`).
+/// The compression of a body (`Content-Encoding`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Identity,
@@ -46,7 +46,7 @@ impl Bodies {
         Self { reading: Admission::new(READING), unpacking }
     }
 
-    /// A body as it was sent.
+    /// Reads a body, still compressed.
     pub(crate) async fn read(&self, source: IpAddr, body: Body) -> Result<Bytes, Status> {
         if body.is_end_stream() {
             return Ok(Bytes::new());
@@ -63,10 +63,10 @@ impl Bodies {
         }
     }
 
-    /// A body as it was before it was packed.
+    /// Decompresses a body.
     ///
     /// # Errors
-    /// 400 for what was not packed so; 413 for what is too large.
+    /// 400 if the body is not compressed like this, 413 if it is too large.
     pub(crate) async fn unpack(&self, encoding: Encoding, body: Bytes) -> Result<Bytes, Status> {
         if encoding == Encoding::Identity || body.len() <= UNPACKED_AT_ONCE_MAX {
             return encoding.unpack(body);
@@ -94,10 +94,10 @@ async fn read(body: Body) -> Result<Bytes, Status> {
 }
 
 impl Encoding {
-    /// What a request says about its body.
+    /// The encoding that the headers name.
     ///
     /// # Errors
-    /// 415 for an encoding that is not known here.
+    /// 415 for an unknown encoding.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Status> {
         let lines = headers.get_all(header::CONTENT_ENCODING).iter();
         let text: Vec<String> =

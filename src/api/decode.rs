@@ -5,24 +5,25 @@ use serde_json::Value;
 
 use crate::{
     api::protobuf,
+    http_server::headers,
     model::{
         Status,
         duplicates::{self, Parsed},
     },
 };
 
-/// What `Content-Type` says, without its parameters.
+/// The media type in `Content-Type`, without parameters.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
-    let text = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let text = headers::text(headers, header::CONTENT_TYPE).unwrap_or("");
     text.split(';').next().unwrap_or_default().trim()
 }
 
-/// A body as a document.
+/// Decodes a body.
 pub(crate) fn document_of(headers: &HeaderMap, body: &[u8]) -> Result<Value, Status> {
     parsed_of(headers, body).map(|parsed| parsed.value)
 }
 
-/// The same, and what a strict client minds about it.
+/// Decodes a body, and finds its duplicate fields.
 pub(crate) fn parsed_of(headers: &HeaderMap, body: &[u8]) -> Result<Parsed, Status> {
     match content_type(headers) {
         "" | "application/json" => parse_json(body),
@@ -43,7 +44,7 @@ fn parse_json(body: &[u8]) -> Result<Parsed, Status> {
     })
 }
 
-/// YAML to JSON; a document with several parts is an error, as for Kubernetes.
+/// Decodes YAML. Several documents in one body are an error, as with Kubernetes.
 fn parse_yaml(body: &[u8]) -> Result<Parsed, Status> {
     duplicates::parse(serde_yaml::Deserializer::from_slice(body)).map_err(|error| {
         Status::bad_request(format!("the request body is not valid YAML: {error}"))

@@ -1,5 +1,5 @@
-//! The description of a request: what its line and headers say, decoded once. Authorization, limits, audit and handlers
-//! all read this, never the path or the query themselves, so that they cannot understand them differently.
+//! The description of a request: its path, query and headers, decoded once. Authorization, limits, audit log and handlers
+//! all read the description, not the request itself, so that they cannot understand it differently.
 
 use std::borrow::Cow;
 
@@ -14,25 +14,26 @@ use crate::{
         query::Query,
         target::{PROXY, Target},
     },
+    http_server::headers,
     model::{Status, kind},
 };
 
-/// Programs that people look through (`isPrettyPrint` of kube-apiserver).
+/// User agents with which people look at answers (`isPrettyPrint` of kube-apiserver).
 const HUMAN_AGENTS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
 
-/// What a request asks for.
+/// A decoded request.
 #[derive(Clone, Debug)]
 pub(crate) struct Description {
-    /// Whether it may, and what the audit log says.
+    /// The verb and resource, for authorization and the audit log.
     pub(crate) wanted: Attributes,
-    /// What it is about, if that is served as a resource.
+    /// The resource that the path names, if it is served.
     pub(crate) target: Option<Target>,
     pub(crate) parameters: Parameters,
     /// The path, decoded.
     pub(crate) path: String,
-    /// Whether JSON is to be laid out for people.
+    /// Whether the JSON of the answer is indented.
     pub(crate) pretty: bool,
-    /// Path and query that follow `proxy`, as they were sent.
+    /// The path and query after `proxy`, not decoded.
     pub(crate) proxied: String,
 }
 
@@ -52,12 +53,12 @@ impl Description {
         let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
             Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
             None => {
-                let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let agent = headers::text(headers, header::USER_AGENT);
                 let human = |agent: &str| HUMAN_AGENTS.iter().any(|name| agent.starts_with(name));
                 agent.is_some_and(human) || forms::asks_for_pretty(headers)
             }
         };
-        // OpenAPI documents are for programs.
+        // Only programs read OpenAPI documents.
         let pretty = pretty && segments.first() != Some(&"openapi");
         let proxied = match &wanted.to {
             To::Resource(Resource { namespace, subresource, .. }) if subresource == PROXY => {
@@ -76,12 +77,15 @@ impl Description {
         Query::of(&self.parameters, &self.wanted.verb)
     }
 
-    /// The target of a request that needs one.
+    /// The target.
+    ///
+    /// # Errors
+    /// 404 if there is none.
     pub(crate) fn target(&self) -> Result<&Target, Status> {
         self.target.as_ref().ok_or_else(|| not_served(&self.path))
     }
 
-    /// Whether the answer goes on as long as the client likes.
+    /// Whether the answer is a stream, which the client may read for as long as it likes.
     pub(crate) fn is_stream(&self) -> bool {
         let To::Resource(Resource { group, resource, subresource, .. }) = &self.wanted.to else {
             return false;
@@ -91,12 +95,12 @@ impl Description {
             || (group == "snowglobe.dev" && resource == "snapshot")
     }
 
-    /// Whether the request goes to a pod or Service.
+    /// Whether the request is forwarded to a pod or Service.
     pub(crate) fn is_proxied(&self) -> bool {
         self.target.as_ref().is_some_and(|t| t.subresource.as_deref() == Some(PROXY))
     }
 
-    /// Refuses a `timeout` that is no duration, as kube-apiserver does for what is no stream.
+    /// Refuses a `timeout` that is no duration. Like kube-apiserver, it ignores the `timeout` of streams.
     pub(crate) fn check_timeout(&self) -> Result<(), Status> {
         let timeout = self.parameters.first("timeout").filter(|text| !text.is_empty());
         let Some(timeout) = timeout.filter(|_| !self.is_stream()) else { return Ok(()) };
@@ -106,7 +110,7 @@ impl Description {
     }
 }
 
-/// The answer about a path that leads nowhere, which names an API group that is not here.
+/// 404 for an unknown path. The message names the API group if that is not served.
 fn not_served(path: &str) -> Status {
     let mut status = Status::no_such_path();
     let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
@@ -117,12 +121,12 @@ fn not_served(path: &str) -> Status {
     status
 }
 
-/// A part of a path as text. What is no UTF-8 stays as it was sent: it names nothing.
+/// Decodes a segment of a path. A segment that is not UTF-8 stays as it is: nothing has such a name.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
 }
 
-/// Whether a text is a duration as Go writes it: `1h15m30.918s`, `-5ms`, `0`. The error is Go's sentence about it.
+/// Checks that a text is a duration in Go's form: `1h15m30.918s`, `-5ms`, `0`. The error is Go's message.
 fn check_duration(text: &str) -> Result<(), String> {
     const UNITS: [&str; 8] = ["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "m", "h"];
     let invalid = || format!("time: invalid duration {text:?}");

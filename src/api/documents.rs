@@ -1,4 +1,4 @@
-//! The paths that tell clients what is served: `/version`, discovery and OpenAPI.
+//! The paths that describe the API: `/version`, discovery and OpenAPI.
 
 use std::sync::Arc;
 
@@ -19,13 +19,14 @@ use crate::{
         discovery::{self, Form},
         forms, openapi,
     },
+    http_server::headers,
     model::Status,
 };
 
-/// Where verifiers of tokens find the key.
+/// The path of the key that verifies tokens.
 const KEY_SET_PATH: &str = "/openid/v1/jwks";
 
-/// Everything but `/version`, which needs no authentication.
+/// All paths but `/version`, which needs no authentication.
 pub(crate) fn router() -> Router<Arc<Api>> {
     Router::new()
         .route("/api", get(core))
@@ -66,7 +67,7 @@ pub(crate) fn router() -> Router<Arc<Api>> {
         )
 }
 
-/// `/version`, which is always laid out for people, as with kube-apiserver.
+/// `/version`. As with kube-apiserver, it is always indented.
 pub(crate) async fn version() -> Response {
     json_bytes(format!("{:#}", discovery::version()).into())
 }
@@ -90,7 +91,7 @@ fn aggregated(core: bool, form: Form) -> Response {
     ([(header::CONTENT_TYPE, form.content_type())], body).into_response()
 }
 
-/// A document that there is in JSON and YAML only.
+/// A document that is served only as JSON and YAML.
 fn plain(headers: &HeaderMap, document: Option<Value>) -> Result<Response, Status> {
     let document = document.ok_or_else(Status::no_such_path)?;
     in_form(document.to_string().into(), forms::Form::plain(headers)?, StatusCode::OK)
@@ -133,7 +134,7 @@ async fn openapi_v2(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<R
     made(move || api.openapi.v2()).await.map(json_bytes)
 }
 
-/// Documents take tens of milliseconds to make: not on an async thread.
+/// Makes a document on a blocking thread: it takes tens of milliseconds.
 async fn made<T: Send + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
     tokio::task::spawn_blocking(make)
         .await
@@ -145,5 +146,5 @@ fn json_bytes(body: Bytes) -> Response {
 }
 
 fn accept(headers: &HeaderMap) -> &str {
-    headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*")
+    headers::text(headers, header::ACCEPT).unwrap_or("*/*")
 }

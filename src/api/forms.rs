@@ -1,9 +1,10 @@
-//! The forms of answers, and which of them a client wants (`Accept`).
+//! The forms of answers. `Accept` tells which of them the client wants.
 
 use http::{HeaderMap, header};
 
 use crate::{
     api::table::{IncludeObject, Rows, Version},
+    http_server::headers,
     model::Status,
 };
 
@@ -64,7 +65,7 @@ impl Form {
         }
     }
 
-    /// JSON or YAML, for what has no other form.
+    /// JSON or YAML, for documents that have no other form.
     pub(crate) fn plain(headers: &HeaderMap) -> Result<Self, Status> {
         let ranges = ranges(headers);
         let mut forms = ranges.iter().filter_map(Self::of_media_range);
@@ -108,7 +109,7 @@ impl Form {
     }
 }
 
-/// Whether a media type says that people read it: `application/json;pretty=1`.
+/// Whether a media type asks for indented JSON: `application/json;pretty=1`.
 pub(crate) fn asks_for_pretty(headers: &HeaderMap) -> bool {
     ranges(headers).first().is_some_and(|range| range.parameter("pretty") == Some("1"))
 }
@@ -140,7 +141,7 @@ impl<'a> MediaRange<'a> {
         self.parameters.iter().find(|(given, _)| *given == name).map(|(_, value)| *value)
     }
 
-    /// Group, version and kind that are to be made of the answer.
+    /// The group, version and kind in which the client wants the answer.
     pub(crate) fn conversion(&self) -> Option<(&'a str, &'a str, &'a str)> {
         let [group, version, kind] = ["g", "v", "as"].map(|name| self.parameter(name));
         let any = group.or(version).or(kind).is_some();
@@ -149,9 +150,9 @@ impl<'a> MediaRange<'a> {
     }
 }
 
-/// What is accepted, the most wanted first.
+/// The media types that the client accepts, the preferred one first.
 pub(crate) fn ranges(headers: &HeaderMap) -> Vec<MediaRange<'_>> {
-    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let accept = headers::text(headers, header::ACCEPT).unwrap_or("");
     let mut ranges: Vec<_> = accept.split(',').map(MediaRange::of).collect();
     ranges.retain(|range| range.weight > 0.0);
     ranges.sort_by(|a, b| b.weight.total_cmp(&a.weight));

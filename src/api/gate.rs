@@ -1,7 +1,7 @@
-//! What every request passes on its way to a handler: authentication, impersonation, authorization; then its body is
-//! read, and only now does it count among the requests at once. The audit log gets a line about it.
+//! The middleware that every request passes before its handler: authentication, impersonation, authorization. Then the
+//! body is read, and only then the request counts among those that are being served. The audit log gets a line about it.
 //!
-//! Audit lines (target `audit`, level debug) say who did what, with which outcome; never a body, a query or a token.
+//! Audit lines (target `audit`, level debug) say who did what, and the result. They never contain a body, a query or a token.
 
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
         tls::Peer,
     },
     http_server::{
-        ANSWER_MAX,
+        ANSWER_MAX, headers,
         sending::{self, Held, send},
         transfers::Transfer,
     },
@@ -44,7 +44,7 @@ pub struct Limits {
     pub reads: usize,
     /// Writes (`--max-mutating-requests-inflight`).
     pub writes: usize,
-    /// Watches, followed logs and other streams, which count among neither: each costs a task and two positions.
+    /// Watches, followed logs and other streams. They do not count as reads: each costs only a task and two positions.
     pub streams: usize,
 }
 
@@ -119,8 +119,8 @@ pub(crate) async fn pass(
     send(response, gzip, Held { _permit: permit, _work: work, transfer })
 }
 
-/// Reads the body of a request that is allowed, and gives it its place among those being served. What goes on to a pod
-/// is not for us to read.
+/// Reads the body of an allowed request, then counts the request among those that are being served. The body of a request
+/// that is forwarded to a pod is not read here.
 async fn admit(
     api: &Api,
     peer: &Peer,
@@ -129,7 +129,7 @@ async fn admit(
     request: Request,
 ) -> Result<(Request, OwnedSemaphorePermit), Status> {
     let (mut parts, mut body) = request.into_parts();
-    // There is no need to wait for the body of a write to nothing.
+    // Do not wait for the body if the path is unknown.
     if !parts.method.is_safe() && reviews::kind_of(&description.wanted).is_none() {
         description.target()?;
     }
@@ -146,11 +146,11 @@ async fn admit(
 }
 
 fn agent(headers: &HeaderMap) -> String {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let agent = headers::text(headers, header::USER_AGENT);
     agent.unwrap_or_default().to_owned()
 }
 
-/// What the audit log is told about a request besides what it wants.
+/// The audit log's entry about a request, without its verb and resource.
 struct Entry {
     user: Option<Caller>,
     acts_as: Option<Caller>,

@@ -1,7 +1,7 @@
-//! `/healthz`, `/livez` and `/readyz`: what the process says of itself, check by check, as kube-apiserver does.
+//! `/healthz`, `/livez` and `/readyz`: the health of the process, with the checks of kube-apiserver.
 //!
-//! The summaries are for anybody; a check alone is behind the gate. Other than kube-apiserver's, a check that fails says
-//! why to anybody: there is no secret in it.
+//! Anybody may read the summaries. A single check needs authentication. Unlike kube-apiserver, a failed check tells the
+//! reason to anybody, because that is no secret.
 
 use std::sync::Arc;
 
@@ -33,14 +33,14 @@ const INFORMER_SYNC: Check =
 const SHUTDOWN: Check =
     ("shutdown", |api| api.stop.is_cancelled().then(|| "process is shutting down".to_owned()));
 
-/// The store is `etcd` to those who ask, whatever it is.
+/// The check of the store is called `etcd`, whichever store it is.
 const HEALTH: &[(&str, &[Check])] = &[
     ("healthz", &[PING, LOG, ETCD]),
     ("livez", &[PING, LOG, ETCD]),
     ("readyz", &[PING, LOG, ETCD, ("etcd-readiness", ETCD.1), INFORMER_SYNC, SHUTDOWN]),
 ];
 
-/// All checks of a path together.
+/// The paths of the summaries.
 pub(crate) fn summaries() -> Router<Arc<Api>> {
     HEALTH.iter().fold(Router::new(), |router, (name, checks)| {
         let serve = move |State(api): State<Arc<Api>>, request: Request| async move {
@@ -52,7 +52,7 @@ pub(crate) fn summaries() -> Router<Arc<Api>> {
     })
 }
 
-/// Each check alone.
+/// The paths of single checks.
 pub(crate) fn checks() -> Router<Arc<Api>> {
     HEALTH.iter().fold(Router::new(), |router, (name, checks)| {
         let serve = move |State(api): State<Arc<Api>>, Path(wanted): Path<String>| async move {

@@ -1,5 +1,5 @@
-//! Lists as answers: made piece by piece while the client takes them, so that however many slow clients list however
-//! much at once, each holds little more than one piece. The items' bytes stay those of the store.
+//! Answers that show a list. The text is made piece by piece while the client reads it, so that a slow client holds little
+//! more than one piece in memory. The bytes of the items are shared with the store.
 
 use std::{
     convert::Infallible,
@@ -27,14 +27,14 @@ use crate::{
 
 /// A list and its own metadata: `resourceVersion`, `continue`, `remainingItemCount`.
 pub(crate) struct List {
-    /// As what the objects are shown.
+    /// The kind in which the objects are shown.
     pub(crate) kind: &'static Kind,
     pub(crate) metadata: Value,
     pub(crate) objects: Vec<Arc<Object>>,
 }
 
 impl List {
-    /// The answer; at most its beginning is made now.
+    /// The answer. Only its beginning is made now.
     pub(crate) fn answer(self, form: Form) -> Response {
         let mut encoder = Encoder::new(self, form);
         encoder.left = encoder.length();
@@ -43,7 +43,7 @@ impl List {
     }
 }
 
-/// A list as a body, which makes its pieces as it is asked for them.
+/// The body of a list. It makes each piece when that is read.
 struct Encoder {
     kind: &'static Kind,
     form: Form,
@@ -54,7 +54,7 @@ struct Encoder {
     separator: &'static str,
     /// After the last; nothing once it is written.
     tail: &'static str,
-    /// How many bytes are to come, where that is known.
+    /// How many bytes are left, if that is known.
     left: Option<usize>,
 }
 
@@ -131,7 +131,7 @@ impl Encoder {
         (self.pieces.len() < GZIP_MIN).then(|| self.pieces.len())
     }
 
-    /// Makes so much, or all.
+    /// Makes the next piece of about this size.
     fn make(&mut self, bytes: usize) {
         while self.pieces.len() < bytes {
             let Some(object) = self.objects.next() else {

@@ -1,9 +1,9 @@
 //! The API server: what kubectl, helm, client-go and kube-rs talk to.
 //!
 //! Enter at [`router`]. Requests about objects go through `resources` (and `watch`, `subresources`) to the registry;
-//! `discovery`, `openapi` and `table` tell clients what there is and how to show it. All of them, but for a few paths
-//! about the server's health, lie behind [`gate`]: who asks, whether they may, how many at once. Nothing here decides what an
-//! object means: defaults and validation are the registry's, behaviour is the controllers'.
+//! `discovery`, `openapi` and `table` tell clients which resources there are and how to show them. Every request passes
+//! [`gate`] first (authentication, authorization, limits), except a few about the server's health. Nothing here decides
+//! what an object means: the registry defaults and validates it, the controllers act on it.
 
 mod answer;
 pub mod authentication;
@@ -66,50 +66,50 @@ use crate::{
     registry::Registry,
 };
 
-/// As kube-apiserver warns since 1.33.
+/// The warning of kube-apiserver since 1.33.
 const ENDPOINTS_DEPRECATED: &str =
     "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
-/// Snapshots that are being sent; each keeps what it shows, however long it takes.
+/// How many snapshots can be sent at a time. Each keeps its objects in memory until it is sent.
 const SNAPSHOTS_MAX: usize = 2;
 
-/// Gives what a container (by the pod's uid and its name) has written after its first so many lines; `None` for one that
-/// does not run here.
+/// Reads the log of a container, by the pod's uid and its name, after skipping so many lines. `None` if the container does
+/// not run here.
 pub type Logs = Arc<dyn Fn(&str, &str, u64) -> Option<Log> + Send + Sync>;
 
 /// A part of a container's log.
 pub struct Log {
     /// When each line was written, and the line; oldest first.
     pub lines: Vec<(Timestamp, String)>,
-    /// How many lines were ever written: where the next part begins.
+    /// How many lines the pod has written so far. The next part begins there.
     pub written: u64,
 }
 
 /// Gives the metrics of the process, as text.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// What the API server is told.
+/// Settings of the API server.
 pub struct Options {
-    /// Who asks.
+    /// Finds out who sent a request.
     pub authenticator: Authenticator,
     /// The address that clients use, `127.0.0.1:6443`.
     pub server: String,
-    /// Requests at once.
+    /// How many requests are served at a time.
     pub limits: gate::Limits,
-    /// What `/metrics` says.
+    /// The text of `/metrics`.
     pub metrics: MetricsText,
 }
 
-/// What the API server works on.
+/// The state of the API server.
 pub struct Api {
-    /// Objects.
+    /// The objects of the cluster.
     pub registry: Arc<Registry>,
-    /// True once everything runs; `/readyz` tells it.
+    /// True once everything runs. `/readyz` reports it.
     pub ready: channel::Receiver<bool>,
-    /// Ends watches.
+    /// Ends all watches when it is cancelled.
     pub stop: CancellationToken,
-    /// The logs of containers.
+    /// Reads the log of a pod.
     pub logs: Logs,
-    /// Who asks.
+    /// Finds out who sent a request.
     pub authenticator: Authenticator,
     /// The address that clients use, `127.0.0.1:6443`.
     pub server: String,
@@ -123,7 +123,7 @@ pub struct Api {
 }
 
 impl Api {
-    /// Puts the API server together.
+    /// A new API server.
     pub fn new(
         registry: Arc<Registry>,
         ready: channel::Receiver<bool>,
@@ -150,7 +150,7 @@ impl Api {
     }
 }
 
-/// All paths of the API server.
+/// The router of the API server, with all its paths.
 pub fn router(api: Arc<Api>) -> Router {
     let paths = Router::new()
         .merge(documents::router())
@@ -167,7 +167,8 @@ pub fn router(api: Arc<Api>) -> Router {
         .layer(middleware::from_fn(panics::contain))
 }
 
-/// Some clients ask for `/version/` and `/apis/`. A path into a pod stays as it is.
+/// Removes slashes at the end of the path: some clients ask for `/version/` and `/apis/`. Paths below `proxy` belong to
+/// the pod and stay as they are.
 fn without_slash_at_the_end(mut request: HttpRequest) -> HttpRequest {
     let path = request.uri().path();
     let shorter = path.trim_end_matches('/');
@@ -225,7 +226,7 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
     Ok(response)
 }
 
-/// The body of a request, which is there as a whole.
+/// Reads a body that [`gate`] has already received completely.
 async fn whole(body: Body) -> Result<Bytes, Status> {
     let collected = body.collect().await;
     Ok(collected.map_err(|_broken| Status::bad_request("the request body ended early"))?.to_bytes())

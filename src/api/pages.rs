@@ -1,4 +1,4 @@
-//! Lists in pages and lists of the past: which revision a list shows, and where its next page begins.
+//! Lists in pages, and lists at an old revision: which revision a list shows, and where its next page begins.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,11 @@ use crate::{
     registry::View,
 };
 
-/// Views kept for clients that page through a list. Few: one of the past shares no object with any other.
+/// How many views are kept for clients that read a list page by page. Few, because a view of an old revision shares no
+/// objects with another.
 const PAGED_VIEWS_MAX: usize = 4;
 
-/// The lists that are being read page by page. One that is not kept any more is read from the store again.
+/// The views of lists that clients read page by page. A view that was dropped is read from the store again.
 #[derive(Default)]
 pub(crate) struct Pages(Mutex<VecDeque<(Target, View)>>);
 
@@ -51,19 +52,19 @@ pub(crate) async fn listed(api: &Api, request: &Request) -> Result<(View, Option
     Ok((view, Some(after)))
 }
 
-/// Where a paged list goes on.
+/// Where the next page of a list begins.
 pub(crate) struct ContinueToken {
-    /// `None`: at the newest one, because the revision of the pages before is gone.
+    /// `None` for the newest one: the revision of the earlier pages is compacted.
     pub(crate) revision: Option<u64>,
-    /// The last object of the pages before.
+    /// The last object of the earlier pages.
     pub(crate) after: Name,
 }
 
-/// Stands for no revision in a token.
+/// The revision of a token that continues at the newest one.
 const NEWEST: &str = "-1";
 
 impl ContinueToken {
-    /// What a client sends back.
+    /// The text that the client sends back.
     pub(crate) fn encode(&self) -> String {
         let (namespace, name) = &self.after;
         let revision = self.revision.map_or_else(|| NEWEST.to_owned(), |r| r.to_string());
@@ -86,7 +87,7 @@ impl ContinueToken {
 }
 
 impl Pages {
-    /// Keeps a view for the pages to come.
+    /// Keeps a view for the next pages.
     pub(crate) fn keep(&self, target: &Target, view: &View) {
         let mut views = self.0.lock();
         views.retain(|(of, kept)| of != target || kept.revision() != view.revision());

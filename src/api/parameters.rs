@@ -1,8 +1,8 @@
-//! Query parameters as text, numbers and booleans. What they mean is [read elsewhere](crate::api::query).
+//! Query parameters as texts, numbers and booleans. [`query`](crate::api::query) knows what they mean.
 
 use crate::model::Status;
 
-/// Query parameters, names and values decoded, in the order in which they were sent.
+/// Decoded query parameters, in the order in which the client sent them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parameters(Vec<(String, String)>);
 
@@ -16,20 +16,20 @@ impl Parameters {
         self.0.iter().filter(move |(given, _)| given == name).map(|(_, value)| value.as_str())
     }
 
-    /// Its first value, which counts.
+    /// The first value of a parameter. kube-apiserver ignores the others.
     pub(crate) fn first<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
     }
 
-    /// A boolean: all is true but `false` and `0`, as with kube-apiserver.
+    /// A boolean parameter. As with kube-apiserver, every value but `false` and `0` is true.
     pub(crate) fn flag(&self, name: &str) -> Option<bool> {
         self.first(name).map(|text| text != "0" && !text.eq_ignore_ascii_case("false"))
     }
 
-    /// A number.
+    /// A number parameter.
     ///
     /// # Errors
-    /// 400 in the words of Go's `strconv`.
+    /// 400 with the message of Go's `strconv`.
     pub(crate) fn number(&self, name: &str) -> Result<Option<i64>, Status> {
         let Some(text) = self.first(name) else { return Ok(None) };
         let digits = text.strip_prefix(['-', '+']).unwrap_or(text);

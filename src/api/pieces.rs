@@ -1,5 +1,5 @@
-//! [`Pieces`]: an answer in the making. What is short is gathered into pieces of a bounded size; the long parts of
-//! stored documents are shared with the store, not copied, so that many answers about them hold them once.
+//! [`Pieces`]: the bytes of an answer that are not sent yet. Short texts are copied into pieces of a bounded size. Long
+//! documents are shared with the store, so that many answers hold them only once.
 
 use std::collections::VecDeque;
 
@@ -7,10 +7,10 @@ use bytes::Bytes;
 
 use crate::{http_server::sending::PIECE, model::Object};
 
-/// From this length on a part is a piece of its own; a shorter one is cheaper to copy.
+/// A text of this length is a piece of its own. Copying a shorter one is cheaper.
 const SHARED_MIN: usize = 16 * 1024;
 
-/// Bytes in order, made at one end and taken at the other.
+/// A queue of bytes.
 #[derive(Default)]
 pub(crate) struct Pieces {
     ready: VecDeque<Bytes>,
@@ -27,7 +27,7 @@ impl Pieces {
         self.length += bytes.len();
     }
 
-    /// Appends bytes that others hold too.
+    /// Appends bytes without copying them.
     pub(crate) fn share(&mut self, bytes: Bytes) {
         if bytes.len() < SHARED_MIN {
             return self.copy(&bytes);
@@ -60,7 +60,7 @@ impl Pieces {
         self.share(rest);
     }
 
-    /// How many bytes wait to be taken.
+    /// How many bytes are not taken yet.
     pub(crate) fn len(&self) -> usize {
         self.length
     }

@@ -38,10 +38,10 @@ pub(crate) struct Query {
 }
 
 impl Query {
-    /// Reads those that a request with this verb has; others may hold anything.
+    /// Reads the parameters that requests with this verb have. The values of other parameters are not checked.
     ///
     /// # Errors
-    /// 400 for what is no number and should be one.
+    /// 400 if a parameter that should be a number is none.
     pub(crate) fn of(parameters: &Parameters, verb: &str) -> Result<Self, Status> {
         let text = |name| parameters.first(name).unwrap_or_default().to_owned();
         let is_set = |name| parameters.flag(name).unwrap_or_default();
@@ -82,8 +82,8 @@ impl Query {
         Selectors::of(kind, &self.label_selector, &self.field_selector)
     }
 
-    /// Whether the parameters of a list (or watch) about revisions fit together, by kube-apiserver's rules and words
-    /// (`ValidateListOptions`).
+    /// Checks that the parameters of a list or watch that concern revisions fit together, with kube-apiserver's rules and
+    /// messages (`ValidateListOptions`).
     pub(crate) fn check_versions(&self) -> Result<(), Status> {
         const MATCH: &str = "resourceVersionMatch";
         const INITIAL: &str = "sendInitialEvents";
@@ -130,7 +130,7 @@ impl Query {
         if causes.is_empty() { Ok(()) } else { Err(Status::invalid_options("ListOptions", causes)) }
     }
 
-    /// `resourceVersion` as a number; `None` when any will do.
+    /// `resourceVersion` as a number; `None` if the client accepts any.
     pub(crate) fn version(&self) -> Result<Option<u64>, Status> {
         match self.resource_version.as_str() {
             "" | "0" => Ok(None),
@@ -143,8 +143,8 @@ impl Query {
         }
     }
 
-    /// The revision that a list must show; `None` for any that is new enough. Besides what says so, a list in pages
-    /// that names a revision is meant exactly.
+    /// The exact revision that a list must show; `None` if any recent one will do. `resourceVersionMatch=Exact` asks for
+    /// it, and so does a list in pages that names a revision.
     pub(crate) fn exact_version(&self) -> Result<Option<u64>, Status> {
         let paged = self.limit_of_page().is_some();
         match self.resource_version_match.as_str() {
@@ -154,23 +154,22 @@ impl Query {
         }
     }
 
-    /// How many objects a page of a list holds; `None` for all.
+    /// How many objects a page of a list has; `None` for all.
     pub(crate) fn limit_of_page(&self) -> Option<usize> {
         let limit = self.limit.filter(|limit| *limit > 0)?;
         Some(usize::try_from(limit).unwrap_or(usize::MAX))
     }
 
-    /// How long a watch lasts; `None` for as long as the server likes. A time that is over ends it at once, as with
-    /// kube-apiserver.
+    /// How long a watch lasts; `None` if the server decides. As with kube-apiserver, a negative time ends it at once.
     pub(crate) fn lasting(&self) -> Option<Duration> {
         let seconds = self.timeout_seconds.filter(|seconds| *seconds != 0)?;
         Some(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
     }
 
-    /// What a write of an object is told; `options` is what Kubernetes calls these parameters: `CreateOptions`, ...
+    /// The options of a write. `options` is Kubernetes' name for them: `CreateOptions`, `UpdateOptions`, ...
     ///
     /// # Errors
-    /// 422 for values that are not known.
+    /// 422 for unknown values.
     pub(crate) fn write_options(&self, options: &str) -> Result<WriteOptions, Status> {
         let mut causes = Vec::from_iter(dry_run_cause(&self.dry_run));
         let field_validation = match self.field_validation.as_str() {
@@ -190,7 +189,7 @@ impl Query {
     }
 }
 
-/// What is wrong with the values of `dryRun`, in the query or in DeleteOptions.
+/// Why the values of `dryRun` in the query or in DeleteOptions are invalid, if they are.
 pub(crate) fn dry_run_cause(values: &[String]) -> Option<Cause> {
     let known = values.iter().all(|value| value == "All");
     (!known).then(|| Cause::not_supported("dryRun", values, &["All"]))

@@ -1,4 +1,4 @@
-//! One request about a resource, and what its headers, query and body say together.
+//! One request about a resource. Its methods combine what headers, query and body say.
 
 use axum::body::Bytes;
 use http::{HeaderMap, Method, header};
@@ -13,6 +13,7 @@ use crate::{
         query::{Query, dry_run_cause, propagation},
         target::Target,
     },
+    http_server::headers,
     model::{
         Status,
         duplicates::Parsed,
@@ -32,12 +33,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The form of the answer, if that is one object.
+    /// The form in which the client wants one object.
     pub(crate) fn form(&self) -> Result<Form, Status> {
         Form::of_object(&self.headers, &self.query.include_object)
     }
 
-    /// What a write is told.
+    /// The options of a write.
     pub(crate) fn write_options(&self) -> Result<WriteOptions, Status> {
         self.query.write_options(match self.method {
             Method::POST => "CreateOptions",
@@ -52,12 +53,12 @@ impl Request {
         document_of(&self.headers, &self.body)
     }
 
-    /// The body as a document, and what a strict client minds about it.
+    /// The body as a document, with a warning for each duplicate field.
     pub(crate) fn parsed(&self) -> Result<Parsed, Status> {
         parsed_of(&self.headers, &self.body)
     }
 
-    /// The kind of a PATCH, checked against the query.
+    /// The patch, after checking its type and the query parameters.
     pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
         let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
         let force = self.query.force;
@@ -65,7 +66,7 @@ impl Request {
         Ok(Patch { kind, body: &self.body, force: force == Some(true) })
     }
 
-    /// What a patch makes out of the old document.
+    /// Applies a patch to the old document.
     pub(crate) fn patched<'a>(
         &self,
         patch: &Patch<'_>,
@@ -80,7 +81,7 @@ impl Request {
         }
         let Parsed { value, mut duplicates } = patch::decode_patch(patch.body)?;
         if patch.kind == PatchType::Json {
-            // As kube-apiserver, which reads the operations as a type of their own.
+            // kube-apiserver says so, because it decodes the operations separately.
             duplicates.iter_mut().for_each(|line| line.insert_str(0, "json patch "));
         }
         let document = patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), value)?;
@@ -91,23 +92,23 @@ impl Request {
         content_type(&self.headers)
     }
 
-    /// Who is written into `metadata.managedFields`: the query parameter, else the first word of the user agent.
+    /// The manager's name for `metadata.managedFields`: the query parameter, else the first word of the user agent.
     pub(crate) fn manager(&self) -> String {
         if !self.query.field_manager.is_empty() {
             return self.query.field_manager.clone();
         }
-        let agent = self.headers.get(header::USER_AGENT).and_then(|v| v.to_str().ok());
+        let agent = headers::text(&self.headers, header::USER_AGENT);
         agent.and_then(|text| text.split('/').next()).unwrap_or("unknown").to_owned()
     }
 
-    /// What a delete is told, by its body or else its query.
+    /// The options of a delete, from its body or else its query.
     pub(crate) fn delete_options(&self) -> Result<DeleteOptions, Status> {
         let body = if self.body.is_empty() { Value::Null } else { self.document()? };
         delete_options(body, &self.query)
     }
 }
 
-/// What a `DeleteOptions` document says, or else the query.
+/// The options in a `DeleteOptions` document. The query says what the document leaves out.
 pub(crate) fn delete_options(document: Value, query: &Query) -> Result<DeleteOptions, Status> {
     let body: Option<DeleteBody> = serde_json::from_value(document).map_err(|error| {
         Status::bad_request(format!("DeleteOptions: {}", wording::in_json(&error)))
@@ -138,14 +139,14 @@ pub(crate) fn delete_options(document: Value, query: &Query) -> Result<DeleteOpt
     })
 }
 
-/// A PATCH body and what it is.
+/// The body of a PATCH, and its type.
 pub(crate) struct Patch<'a> {
     pub(crate) kind: PatchType,
     body: &'a [u8],
     force: bool,
 }
 
-/// Who writes through which subresource, for `metadata.managedFields`.
+/// The manager of a write through a subresource, for `metadata.managedFields`.
 pub(crate) fn manager(name: &str, subresource: Subresource) -> FieldManager<'_> {
     let subresource = match subresource {
         Subresource::None => "",

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     api::{
         Api,
-        answer::{answer, parsed},
+        answer::answer,
         forms::Form,
         lists::List,
         pages::{ContinueToken, listed},
@@ -27,7 +27,7 @@ use crate::{
     registry::{ROUTED, Subresource},
 };
 
-/// How often a server-side apply starts anew because the object came or went meanwhile.
+/// How often a server-side apply starts again because another client created or deleted the object meanwhile.
 const ATTEMPTS_MAX: u32 = 16;
 
 /// Answers a request about a resource that names no subresource.
@@ -48,7 +48,7 @@ pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response,
     }
 }
 
-/// Who reads an object that routing depends on finds traffic and DNS as it says.
+/// Before a read of a kind that routing depends on, waits until proxy and DNS have applied the newest revision.
 async fn settle(api: &Api, kind: &Kind) {
     if ROUTED.contains(&kind) || *kind == kind::ENDPOINTS {
         api.registry.wait_settled().await;
@@ -64,7 +64,7 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
     settle(api, request.target.kind).await;
     let key = request.target.key()?;
     let object = match request.query.version()? {
-        // Any that is not older will do; there is no exact one for a single object.
+        // Any revision that is not older will do. A read of one object cannot ask for an exact one.
         Some(revision) => {
             let view = api.registry.view_not_before(revision).await?;
             let object = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
@@ -92,7 +92,7 @@ async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
     api.answer_write(written, form, StatusCode::CREATED).await
 }
 
-/// PUT of an object or its status.
+/// PUT of an object or a subresource.
 pub(crate) async fn replace(
     api: &Api,
     request: &Request,
@@ -118,7 +118,7 @@ pub(crate) async fn replace(
     api.answer_write(written, form, StatusCode::OK).await
 }
 
-/// PATCH of an object or its status; server-side apply may create.
+/// PATCH of an object or a subresource. A server-side apply may create the object.
 pub(crate) async fn apply_patch(
     api: &Api,
     request: &Request,
@@ -134,13 +134,13 @@ pub(crate) async fn apply_patch(
         if may_create && api.registry.view().get(&key).is_none() {
             let wanted = request.patched(&patch, None, manager(&name, subresource))?;
             match api.registry.create(key.kind, &key.namespace, wanted, &options).await {
-                // Somebody else was faster: merge with what there is now.
+                // Another client has created it meanwhile: merge with that object.
                 Err(status) if status.reason == "AlreadyExists" => {}
                 written => return api.answer_write(written?, form, StatusCode::CREATED).await,
             }
         }
         let change = |old: &Object| {
-            request.patched(&patch, Some(&parsed(old)?), manager(&name, subresource))
+            request.patched(&patch, Some(&old.parse()?), manager(&name, subresource))
         };
         match api.registry.modify(&key, subresource, &options, change).await {
             Err(status) if may_create && status.reason == "NotFound" => {}
@@ -201,7 +201,7 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let more = page.last().filter(|_| remaining > 0).map(|last| {
         let after = (last.key.namespace.clone(), last.key.name.clone());
         let token = ContinueToken { revision: Some(view.revision()), after }.encode();
-        // As kube-apiserver, which does not count what a selector leaves.
+        // Like kube-apiserver, do not count with a selector.
         (token, selectors.is_empty().then_some(remaining))
     });
     if more.is_some() {

@@ -118,7 +118,7 @@ impl Review<'_> {
         })
     }
 
-    /// SubjectAccessReview and LocalSubjectAccessReview: about somebody else.
+    /// SubjectAccessReview and LocalSubjectAccessReview, which ask about another user.
     fn subject_status(&self, asked: SubjectAccessReviewSpec) -> Result<Value, Status> {
         let name = asked.user.unwrap_or_default();
         let groups = asked.groups.unwrap_or_default();
@@ -141,7 +141,7 @@ impl Review<'_> {
         Ok(access(&Caller::new(&name, &uid, groups), &wanted))
     }
 
-    /// What is asked about: a resource or a path, not both.
+    /// The action that a review asks about: on a resource or on a path, not both.
     fn wanted(
         &self,
         resource: Option<ResourceAttributes>,
@@ -205,7 +205,7 @@ fn access(caller: &Caller, wanted: &Attributes) -> Value {
     }
 }
 
-/// What [`authorize`] lets a caller do, as rules: who is not authenticated does not come this far.
+/// What [`authorize`] allows, as rules. The caller is authenticated, otherwise its request would have been refused.
 fn rules(asked: &SelfSubjectRulesReviewSpec) -> Result<Value, Status> {
     if asked.namespace.as_deref().unwrap_or_default().is_empty() {
         return Err(Status::bad_request("no namespace on request"));

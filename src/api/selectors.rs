@@ -1,4 +1,4 @@
-//! Which objects a list or watch shows: its label and field selectors.
+//! Label and field selectors: they choose the objects of a list or watch.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ pub(crate) struct Selectors {
 }
 
 impl Selectors {
-    /// Those that the texts say.
+    /// Parses the selectors.
     ///
     /// # Errors
-    /// 400 for what cannot be read, and for fields that Kubernetes does not select this kind by.
+    /// 400 if a text is no selector, or selects by a field that Kubernetes does not offer for this kind.
     pub(crate) fn of(kind: &'static Kind, labels: &str, fields: &str) -> Result<Self, Status> {
         let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(fields).map_err(Status::bad_request)?;
@@ -34,7 +34,7 @@ impl Selectors {
         Ok(Self { kind: Some(kind), labels, fields })
     }
 
-    /// Whether everything matches.
+    /// Whether they match every object.
     pub(crate) fn is_empty(&self) -> bool {
         self.labels.is_empty() && self.fields.is_empty()
     }
@@ -68,7 +68,7 @@ impl Selectors {
     }
 }
 
-/// The objects that a list or watch of this target shows, in order.
+/// The objects of a target that the selectors match, in order.
 pub(crate) fn selected<'a>(
     view: &'a View,
     target: &Target,
@@ -77,7 +77,7 @@ pub(crate) fn selected<'a>(
     view.list(target.kind, target.namespace.as_deref()).filter(|object| selectors.matches(object))
 }
 
-/// What stands for a field that the document leaves out.
+/// The value of a field that the document does not have.
 fn empty_value(field: &str) -> &'static str {
     match field {
         "spec.unschedulable" | "spec.hostNetwork" => "false",
@@ -86,8 +86,8 @@ fn empty_value(field: &str) -> &'static str {
     }
 }
 
-/// Where the stored document has what a field selector names; of several places the first that is set. `None` for a
-/// field that Kubernetes does not select this kind by.
+/// Where the stored document has the field that a selector names. Of several places (`a|b`) the first one that is set
+/// counts. `None` if Kubernetes does not offer the field for this kind.
 fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
     let fields = selectable_fields(kind);
     let has_namespace = kind.namespaced || fields.is_empty();
@@ -97,7 +97,7 @@ fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
     fields.iter().find(|(name, _)| *name == field).map(|(_, path)| *path)
 }
 
-/// kube-apiserver's words; each kind with fields of its own has its own conversion of them.
+/// kube-apiserver's message. It depends on the kind, because each kind with fields of its own has its own function for it.
 fn not_selectable(kind: &Kind, field: &str) -> String {
     if kind.kind == "Job" {
         format!("field label {field:?} not supported for Job")

@@ -1,6 +1,7 @@
-//! What Kubernetes has no resource for: how far back the past can be read, how the store is, and a snapshot of everything.
+//! The API group `snowglobe.dev`, for which Kubernetes has no resource: the oldest revision that can be read, the state of
+//! the store, and a snapshot of all objects.
 //!
-//! A snapshot carries every Secret. It is behind the same authentication as all else.
+//! A snapshot contains all Secrets. It needs authentication like any other request.
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -37,7 +38,7 @@ async fn history(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {
     })))
 }
 
-/// Why nothing can be written, if so, and the stored values that are no objects.
+/// Why the store takes no writes, if it does not, and the stored values that cannot be read.
 async fn store(State(api): State<Arc<Api>>) -> Json<Value> {
     let stopped = api.registry.stopped().borrow().as_ref().map(ToString::to_string);
     let view = api.registry.view();

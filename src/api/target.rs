@@ -2,7 +2,7 @@
 
 use crate::model::{Kind, ObjectKey, Status, kind};
 
-/// The subresource whose paths go on.
+/// The subresource after which a path may continue.
 pub(crate) const PROXY: &str = "proxy";
 
 /// The resource that a path names.
@@ -38,14 +38,14 @@ impl Target {
         } else {
             namespace.is_some()
         };
-        // What comes after is a path of its own.
+        // The rest of the path belongs to the pod.
         let proxied = subresource.as_deref() == Some(PROXY);
         let empty = rest.iter().take(3).any(|part| part.is_empty());
         let served = !misplaced && !empty && (proxied || rest.len() <= 3);
         served.then_some(Self { kind, namespace, name, subresource })
     }
 
-    /// The key of the one named object.
+    /// The key of the object that the path names.
     pub(crate) fn key(&self) -> Result<ObjectKey, Status> {
         let name = self.name.clone().ok_or_else(Status::method_not_allowed)?;
         Ok(ObjectKey::new(self.kind, self.namespace.clone().unwrap_or_default(), name))

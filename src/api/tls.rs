@@ -1,4 +1,4 @@
-//! HTTPS: which certificates are shown and accepted, and whom those of clients name.
+//! HTTPS: the server's certificate, and the verification of clients' certificates.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -18,16 +18,16 @@ use crate::{
     pki::certificates::Identity,
 };
 
-/// Connections at once; each costs a TLS session of some 30 KB.
+/// How many connections there may be. Each costs a TLS session of some 30 KB.
 const CONNECTIONS_MAX: usize = 4096;
-/// One in so many may be of one source outside this machine: behind one may be the network of containers of a whole
-/// machine.
+/// A source outside this machine may have one in so many of them. A source may be a whole machine with a network of
+/// containers.
 const SOURCE_FRACTION: usize = 2;
 
-/// The other side of a connection; every request carries it.
+/// The client of a connection. Every request carries it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Peer {
-    /// Whom its certificate names.
+    /// The user that its certificate names.
     pub(crate) certificate: Option<Caller>,
     pub(crate) address: Option<SocketAddr>,
 }
@@ -46,7 +46,7 @@ pub enum Error {
     Tls(#[from] rustls::Error),
 }
 
-/// TLS settings: this identity, and clients that show a certificate of the authority, or none.
+/// TLS settings: the server's identity, and the authority that signs clients' certificates. A client may have none.
 pub fn configuration(authority: &str, server: &Identity) -> Result<ServerConfig, Error> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes())?)?;

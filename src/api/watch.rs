@@ -1,8 +1,8 @@
 //! Watches: an endless answer of one JSON event a line.
 //!
-//! A watch holds a position in the cache's history, not a queue: a slow client costs one socket buffer and a few
-//! events, and is told to list again (410) once history has passed it. What it begins with must be taken in the time
-//! of a list. The long documents of events are shared by all watches.
+//! A watch has no queue. It has a position in the cache's history, so that a slow client costs one socket buffer and a few
+//! events. When the history no longer contains its position, the client is told to list again (410). The client must read
+//! the initial objects in the time of a list. All watches share the long documents of events.
 
 use std::{convert::Infallible, sync::Arc, time::Duration, vec};
 
@@ -35,7 +35,7 @@ use crate::{
 
 /// Kubernetes sends a bookmark about once a minute.
 const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
-/// And one so long before a watch ends, that its client goes on where it ended.
+/// The last bookmark is sent so long before the watch ends, so that the client can continue there.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 /// `--min-request-timeout`: a watch without `timeoutSeconds` ends after this, times 1 to 2.
 const DURATION_MIN: Duration = Duration::from_secs(1800);
@@ -63,7 +63,7 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
         query.lasting().unwrap_or_else(|| DURATION_MIN.mul_f64(rand::rng().random_range(1.0..2.0)));
     let subscription = api.registry.subscribe(&[request.target.kind], after);
     let begun = Instant::now();
-    // A time that the clock cannot tell is as good as none.
+    // An end that the clock cannot represent counts as none.
     let end = begun.checked_add(lasting).or_else(|| begun.checked_add(DURATION_MIN));
     let end = end.unwrap_or(begun);
     let watch = Watch {
@@ -83,12 +83,12 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// What is sent before anything happens.
+/// The objects that a watch sends before its first event.
 struct First {
     objects: vec::IntoIter<Arc<Object>>,
-    /// Whether a bookmark tells that this was all.
+    /// Whether a bookmark follows them.
     bookmark: bool,
-    /// It must be taken in the time of an answer.
+    /// When the client began to read them. It has the time of an answer for it.
     begun: Instant,
 }
 
@@ -102,9 +102,9 @@ struct Watch {
     end: Instant,
     stop: CancellationToken,
     first: Option<First>,
-    /// What is to be sent before more is looked for.
+    /// What is not sent yet. It is sent before the watch reads more events.
     pieces: Pieces,
-    /// No event was sent yet; a table sends its columns with the first.
+    /// True until the first event is sent. A table sends its columns with the first event.
     is_first: bool,
     over: bool,
 }
@@ -139,7 +139,7 @@ impl Watch {
         }
     }
 
-    /// Goes on with what is sent before anything happens.
+    /// Sends the next ones of the initial objects.
     fn begin(&mut self, mut first: First) {
         self.over = first.begun.elapsed() >= ANSWER_MAX;
         while self.pieces.len() < PIECE {
@@ -164,7 +164,7 @@ impl Watch {
         }
     }
 
-    /// The event as this watch sees it: an object that begins or ceases to match was added or deleted.
+    /// Sends an event. For this watch, an object that begins to match was added, and one that ceases to match was deleted.
     fn line_of(&mut self, event: &Event) {
         let shown = |object: &Object| {
             self.target.namespace.as_ref().is_none_or(|ns| *ns == object.key.namespace)
@@ -206,13 +206,13 @@ impl Watch {
     }
 }
 
-/// When the next bookmark is due: in a minute, but before the end of the watch; `None` when that is too near.
+/// When the next bookmark is due: in a minute, but shortly before the end of the watch. `None` if no time is left.
 fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
     let last = end.checked_sub(LAST_BOOKMARK)?;
     Some(last.min(now.checked_add(BOOKMARK_INTERVAL)?)).filter(|at| *at > now)
 }
 
-/// An object that has nothing but a version: what a bookmark shows, in the form of all objects of the watch.
+/// The object of a bookmark. It has only a version, and the form of the watch's other objects.
 fn bookmark(kind: &'static Kind, revision: u64, initial_events_end: bool) -> Option<Object> {
     let annotations = initial_events_end.then(|| json!({table::INITIAL_EVENTS_END: "true"}));
     let metadata = annotations.map_or_else(|| json!({}), |a| json!({"annotations": a}));

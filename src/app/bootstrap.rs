@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     config::Options,
     model::{
-        Kind, Object, ObjectKey, Status, kind,
+        Kind, Object, ObjectKey, kind,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
     registry::{DeleteOptions, Registry, Subresource, WriteOptions},
@@ -104,8 +104,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
     let found = registry.view().parse::<Value>(&key);
     if found.is_some_and(|found| found["spec"]["cidrs"] != json!(ranges)) {
         let free = |found: &Object| {
-            let mut document: Value =
-                found.parse().map_err(|error| Status::internal(error.to_string()))?;
+            let mut document: Value = found.parse()?;
             document["metadata"]["finalizers"] = json!([]);
             Ok(document)
         };
@@ -117,8 +116,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
     let document = json!({"metadata": {"name": key.name}, "spec": {"cidrs": ranges}});
     create(registry, key.kind, "", document).await?;
     let ready = |found: &Object| {
-        let mut document: Value =
-            found.parse().map_err(|error| Status::internal(error.to_string()))?;
+        let mut document: Value = found.parse()?;
         if document["status"]["conditions"].is_null() {
             document["status"]["conditions"] = json!([{"type": NODE_READY, "status": "True", "reason": "",
                 "message": "Kubernetes default Service CIDR is ready",

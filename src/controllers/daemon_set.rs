@@ -22,7 +22,7 @@ use crate::{
         scheduler::node,
         template,
     },
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind},
     registry::{TEMPLATE_GENERATION, View},
 };
 
@@ -67,14 +67,11 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
     let Some(parsed) = world.view.parse::<DaemonSet>(key) else { return Plan::nothing() };
     let Some(spec) = &parsed.spec else { return Plan::nothing() };
-    let selector = LabelSelector::from_object(&spec.selector);
-    let Some(selector) = selector.ok().filter(|selector| !selector.is_empty()) else {
-        return Plan::nothing();
+    let selected = ownership::selected(world.view, &kind::POD, object, &spec.selector);
+    let (selector, claimed) = match selected {
+        Ok(selected) => selected,
+        Err(plan) => return plan,
     };
-    let claimed = ownership::claim(world.view, &kind::POD, object, &selector);
-    if !claimed.steps.is_empty() {
-        return Plan::all(claimed.steps);
-    }
     let old = parsed.status.clone().unwrap_or_default();
     let collisions = old.collision_count.unwrap_or(0);
     let history = match revisions::history(world, object, &selector, &spec.template, collisions) {
@@ -87,7 +84,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         return Vec::from_iter(Step::status(object, &status)).into();
     }
     let mut pods: BTreeMap<String, Vec<Pod<'_>>> = BTreeMap::new();
-    for pod in claimed.objects.into_iter().map(Pod::of) {
+    for pod in claimed.into_iter().map(Pod::of) {
         if let Some(node) = node_of(&pod) {
             pods.entry(node).or_default().push(pod);
         }

@@ -15,7 +15,7 @@ use crate::{
         Controller, Plan, Step, Trigger, WORKERS, World, document, itself, ownership, pod::Pod,
         template, to_value,
     },
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind},
     registry::View,
 };
 
@@ -67,14 +67,11 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
     let Some(deployment) = world.view.parse::<Deployment>(key) else { return Plan::nothing() };
     let Some(spec) = &deployment.spec else { return Plan::nothing() };
-    let selector = LabelSelector::from_object(&spec.selector);
-    let Some(selector) = selector.ok().filter(|selector| !selector.is_empty()) else {
-        return Plan::nothing();
+    let selected = ownership::selected(world.view, &kind::REPLICA_SET, object, &spec.selector);
+    let (_selector, claimed) = match selected {
+        Ok(selected) => selected,
+        Err(plan) => return plan,
     };
-    let claimed = ownership::claim(world.view, &kind::REPLICA_SET, object, &selector);
-    if !claimed.steps.is_empty() {
-        return Plan::all(claimed.steps);
-    }
     let old_status = deployment.status.clone().unwrap_or_default();
     let replicas = spec.replicas.unwrap_or(1).max(0);
     let (surge, unavailable) = rollout::limits(spec, replicas);
@@ -88,7 +85,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         replicas,
         surge,
         unavailable,
-        sets: ReplicaSets::new(&claimed.objects, spec, hash),
+        sets: ReplicaSets::new(&claimed, spec, hash),
         revision: None,
         steps: Vec::new(),
     };

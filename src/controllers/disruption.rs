@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership, pod::Pod},
-    model::{Kind, LabelSelector, Object, ObjectKey, OwnerReference, kind},
+    model::{Kind, LabelSelector, Object, ObjectKey, OwnerReference, conditions, kind},
     registry::View,
 };
 
@@ -260,19 +260,15 @@ fn set_condition(
 ) {
     const KIND: &str = "DisruptionAllowed";
     let value = if holds { "True" } else { "False" };
-    let conditions = status.conditions.get_or_insert_default();
-    let old = conditions.iter().find(|condition| condition.type_ == KIND);
-    let since = old.filter(|old| old.status == value).map(|old| old.last_transition_time.clone());
     let condition = Condition {
         type_: KIND.to_owned(),
         status: value.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_transition_time: since.unwrap_or(Time(world.now)),
+        last_transition_time: Time(world.now),
         observed_generation: Some(object.metadata.generation),
     };
-    conditions.retain(|condition| condition.type_ != KIND);
-    conditions.push(condition);
+    conditions::set_condition(status.conditions.get_or_insert_default(), condition);
 }
 
 #[cfg(test)]

@@ -88,15 +88,12 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     if let Some(over) = finish::over(&status) {
         return after_the_end(world, object, spec, over);
     }
-    let selector = spec.selector.as_ref().and_then(|s| LabelSelector::from_object(s).ok());
-    let Some(selector) = selector.filter(|selector| !selector.is_empty()) else {
-        return Plan::nothing();
+    let Some(selector) = &spec.selector else { return Plan::nothing() };
+    let (_selector, claimed) = match ownership::selected(world.view, &kind::POD, object, selector) {
+        Ok(selected) => selected,
+        Err(plan) => return plan,
     };
-    let claimed = ownership::claim(world.view, &kind::POD, object, &selector);
-    if !claimed.steps.is_empty() {
-        return Plan::all(claimed.steps);
-    }
-    let pods: Vec<_> = claimed.objects.into_iter().map(Pod::of).collect();
+    let pods: Vec<_> = claimed.into_iter().map(Pod::of).collect();
     let tally = Tally::new(object, spec, &status, &pods);
     let work = Work { world, object, spec, pods, status, tally, requeue: None, notes: Vec::new() };
     work.plan(job.status.as_ref())

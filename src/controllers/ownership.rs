@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    controllers::{Step, document},
+    controllers::{Plan, Step, document},
     model::{Kind, LabelSelector, Object, ObjectKey, kind},
     registry::View,
 };
@@ -60,6 +60,22 @@ pub(crate) fn claim<'a>(
         claimed.steps.extend(orphans.map(|orphan| with_owner(orphan, owner)));
     }
     claimed
+}
+
+/// The selector of a workload, and the objects that it manages by it.
+///
+/// # Errors
+/// What to plan instead: nothing for a workload without a selector, else the adoptions and releases that are due.
+pub(crate) fn selected<'a>(
+    view: &'a View,
+    kind: &'static Kind,
+    owner: &Object,
+    selector: &meta::LabelSelector,
+) -> Result<(LabelSelector, Vec<&'a Arc<Object>>), Plan> {
+    let selector = LabelSelector::from_object(selector).ok();
+    let selector = selector.filter(|selector| !selector.is_empty()).ok_or_else(Plan::nothing)?;
+    let Claimed { objects, steps } = claim(view, kind, owner, &selector);
+    if steps.is_empty() { Ok((selector, objects)) } else { Err(Plan::all(steps)) }
 }
 
 /// For triggers: the manager of an object, or all workloads of the kind that would adopt it.

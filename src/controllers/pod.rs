@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Affinity};
 use serde::Deserialize;
 
-use crate::model::{Object, quantity, well_known::POD_READY};
+use crate::model::{Object, pod::is_phase_terminal, quantity, well_known::POD_READY};
 
 /// A pod with the digest of its document.
 #[derive(Clone)]
@@ -118,7 +118,7 @@ impl<'a> Pod<'a> {
 
     /// The pod ran to its end.
     pub(crate) fn is_finished(&self) -> bool {
-        matches!(self.facts.status.phase.as_str(), "Succeeded" | "Failed")
+        is_phase_terminal(&self.facts.status.phase)
     }
 
     /// Counts as a replica: neither finished nor on its way out.

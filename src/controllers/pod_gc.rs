@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
     model::{
-        Object, ObjectKey, kind,
+        Object, ObjectKey,
+        conditions::put_condition,
+        kind,
         time::time_text,
         well_known::{DISRUPTION_TARGET, NODE_READY, PART_ANNOTATION},
     },
@@ -104,11 +106,7 @@ fn collect(pod: &Pod<'_>, condition: Option<Value>) -> Plan {
         let mut document = document(pod.object);
         document["status"]["phase"] = "Failed".into();
         if let Some(condition) = condition {
-            let conditions = &mut document["status"]["conditions"];
-            let mut all = conditions.as_array().cloned().unwrap_or_default();
-            all.retain(|other| other["type"] != condition["type"]);
-            all.push(condition);
-            *conditions = all.into();
+            put_condition(&mut document, condition);
         }
         steps.push(Step::UpdateStatus(pod.object.key.clone(), document));
     }

@@ -50,15 +50,12 @@ pub(crate) fn plan_set(
     shown: impl FnOnce(&ReplicaSetStatus) -> Value,
 ) -> Plan {
     let Some(spec) = &set.spec else { return Plan::nothing() };
-    let selector = LabelSelector::from_object(&spec.selector);
-    let Some(selector) = selector.ok().filter(|selector| !selector.is_empty()) else {
-        return Plan::nothing();
+    let selected = ownership::selected(world.view, &kind::POD, object, &spec.selector);
+    let (_selector, claimed) = match selected {
+        Ok(selected) => selected,
+        Err(plan) => return plan,
     };
-    let claimed = ownership::claim(world.view, &kind::POD, object, &selector);
-    if !claimed.steps.is_empty() {
-        return Plan::all(claimed.steps);
-    }
-    let pods: Vec<_> = claimed.objects.into_iter().map(Pod::of).collect();
+    let pods: Vec<_> = claimed.into_iter().map(Pod::of).collect();
     let mut steps = Vec::new();
     if !object.is_terminating() {
         let active: Vec<_> = pods.iter().filter(|pod| pod.is_active()).cloned().collect();

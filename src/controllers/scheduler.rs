@@ -9,11 +9,14 @@ use std::{
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as core;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
-    model::{Object, ObjectKey, kind, time::time_text, well_known::POD_SCHEDULED},
+    model::{
+        Object, ObjectKey, conditions::put_condition, kind, time::time_text,
+        well_known::POD_SCHEDULED,
+    },
     registry::View,
 };
 
@@ -243,7 +246,7 @@ fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> St
         condition["reason"] = "Unschedulable".into();
         condition["message"] = message.into();
     }
-    set_condition(&mut document, condition);
+    put_condition(&mut document, condition);
     if document["status"]["phase"].is_null() {
         document["status"]["phase"] = "Pending".into();
     }
@@ -253,15 +256,6 @@ fn mark(pod: &Pod<'_>, now: Timestamp, message: Option<&str>, claim: &str) -> St
         document["status"]["nominatedNodeName"] = claim.into();
     }
     Step::UpdateStatus(pod.object.key.clone(), document)
-}
-
-/// Puts a condition in the place of the one of its type.
-fn set_condition(document: &mut Value, condition: Value) {
-    let conditions = document["status"]["conditions"].as_array_mut().map(std::mem::take);
-    let mut conditions: Vec<Value> = conditions.unwrap_or_default();
-    conditions.retain(|other| other["type"] != condition["type"]);
-    conditions.push(condition);
-    document["status"]["conditions"] = conditions.into();
 }
 
 #[cfg(test)]

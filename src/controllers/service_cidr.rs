@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     controllers::{Controller, Plan, Step, Trigger, World, document},
-    model::{Object, ObjectKey, kind, well_known::SERVICE_CIDR_READY},
+    model::{Object, ObjectKey, conditions::set_condition, kind, well_known::SERVICE_CIDR_READY},
     registry::View,
 };
 
@@ -125,20 +125,17 @@ fn ready(
     let range: ServiceCIDR = object.parse().ok()?;
     let mut conditions = range.status.and_then(|status| status.conditions).unwrap_or_default();
     let status = if holds { "True" } else { "False" };
-    let old = conditions.iter().find(|condition| condition.type_ == SERVICE_CIDR_READY);
-    if old.is_some_and(|o| o.status == status && o.reason == reason && o.message == message) {
-        return None;
-    }
-    let since = old.filter(|old| old.status == status).map(|old| old.last_transition_time.clone());
-    conditions.retain(|condition| condition.type_ != SERVICE_CIDR_READY);
-    conditions.push(Condition {
+    let condition = Condition {
         type_: SERVICE_CIDR_READY.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        last_transition_time: since.unwrap_or(Time(world.now)),
+        last_transition_time: Time(world.now),
         observed_generation: None,
-    });
+    };
+    if !set_condition(&mut conditions, condition) {
+        return None;
+    }
     Step::status(object, &ServiceCIDRStatus { conditions: Some(conditions) })
 }
 

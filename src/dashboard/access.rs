@@ -22,10 +22,10 @@ use crate::{
     http_server::hosts::{self, Hosts},
 };
 
-/// What the answer to an unauthenticated request may use; it holds nothing about the cluster.
+/// Files that need no authentication. They contain nothing about the cluster.
 const PUBLIC: &[&str] = &["/style.css", "/icon.svg"];
 
-/// On every answer.
+/// The security headers of every answer.
 const SECURITY: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -49,11 +49,11 @@ pub(crate) struct Access {
     session_secret: Secret,
 }
 
-/// Why a request is not served, or not yet.
+/// The answer to a request that is not let through.
 enum Rejection {
     Host(String),
     OtherSite,
-    /// Neither session nor token; true when a page of another site led here.
+    /// The request has neither session nor token. `led_here` is true if a link on another site led here.
     Locked {
         led_here: bool,
     },
@@ -117,7 +117,7 @@ impl Access {
     }
 }
 
-/// Something to be known. Digests are compared, so that the time it takes tells nothing.
+/// A secret text. Digests are compared, so that the time of a comparison tells nothing about it.
 struct Secret([u8; 32]);
 
 impl Secret {

@@ -8,6 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use crate::http_server::headers;
+
 /// The page itself.
 const INDEX: &str = "index.html";
 /// Where the state goes in it.
@@ -38,7 +40,7 @@ pub(crate) fn serve(path: &str, headers: &HeaderMap) -> Response {
     };
     let tag = tag(&file.metadata.sha256_hash());
     let caching = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "no-cache")];
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|known| known.to_str().ok());
+    let known = headers::text(headers, header::IF_NONE_MATCH);
     if known.is_some_and(|known| known.split(',').any(|one| one.trim() == tag)) {
         return (StatusCode::NOT_MODIFIED, caching).into_response();
     }

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{
         Object, kind,
+        pod::is_phase_terminal,
         service::{EXTERNAL_NAME, NONE, is_headless, is_type},
         well_known::{
             LOAD_BALANCER_POLICY_ANNOTATION, NODE_READY, POD_READY, POLICY_READY,
@@ -416,7 +417,7 @@ fn pods(view: &View) -> (Pods, BTreeMap<String, usize>) {
     for object in view.list(&kind::POD, None) {
         let Some(core::Pod { spec, status, .. }) = parse(object) else { continue };
         let status = status.unwrap_or_default();
-        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        if status.phase.as_deref().is_some_and(is_phase_terminal) {
             continue;
         }
         let mut conditions = status.conditions.iter().flatten();

@@ -12,7 +12,7 @@ use http::{
     uri::{Authority, Uri},
 };
 
-/// The header by which browsers tell whose page asks.
+/// The header in which browsers say from which site the page comes.
 pub(crate) const FETCH_SITE: &str = "sec-fetch-site";
 
 /// Loopback names, the listen address, and what the user allowed.
@@ -33,7 +33,7 @@ impl Hosts {
         Self(names)
     }
 
-    /// Every name that the request calls us by must be ours, and there must be one; gives it, or the name that is not.
+    /// The host that a request names. It must name one, and only ours. The error is the name that is not ours.
     pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, String> {
         let refused = |name: &str| name.chars().take(100).collect::<String>();
         let mut host = uri.authority().cloned();

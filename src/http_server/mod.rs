@@ -6,6 +6,7 @@
 //! `Transfer`, by which the answer tells how it gets on. [`hosts`] finds out whether a web page of another site asks.
 //! Nothing here knows Kubernetes, or who may ask for what.
 
+pub(crate) mod headers;
 pub mod hosts;
 pub(crate) mod sending;
 mod timed;
@@ -40,7 +41,7 @@ use crate::{
 const DRAIN_MAX: Duration = Duration::from_secs(3);
 /// Requests at once on one HTTP/2 connection, as Go's server has it; each may hold one piece of its answer.
 const STREAMS_MAX: u32 = 250;
-/// How often a connection is looked at: stalls are seen this much late at most.
+/// How often a connection is checked. A stall is noticed at most this late.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// An answer that is no stream must be taken in this time, as with kube-apiserver's `--request-timeout`.
@@ -83,7 +84,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Over HTTP/1.1 and, for who begins with it, HTTP/2.
+    /// Over HTTP/1.1, or over HTTP/2 if the client begins with it.
     pub fn plain(router: Router, limits: Limits) -> Self {
         Self { tls: None, introduce: |_, _, _| {}, router: taking_bodies(router), limits }
     }

@@ -4,6 +4,7 @@
 //! is told when something is wrong). This module must never know the store, the cache or a socket.
 
 pub mod canonical;
+pub mod conditions;
 pub mod conversion;
 pub mod duplicates;
 pub mod fields;
@@ -12,6 +13,7 @@ pub mod kind;
 pub mod multicluster;
 pub mod object;
 pub mod patch;
+pub mod pod;
 pub mod policy;
 pub mod quantity;
 pub mod schedule;

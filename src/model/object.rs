@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::model::{Kind, ObjectKey, conversion};
+use crate::model::{Kind, ObjectKey, Status, conversion};
 
 /// One object at one revision. Cheap to share (`Arc<Object>`); the body stays the store's JSON bytes, not a copy of
 /// them, and is parsed on demand.
@@ -287,6 +287,13 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// What is stored was checked before, so that this is a fault of ours.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::internal(error.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -150,6 +150,11 @@ impl Status {
         Self::new(404, "NotFound", "the server could not find the requested resource".to_owned())
     }
 
+    /// 422 for a patch that cannot be applied.
+    pub fn unprocessable(message: impl Into<String>) -> Self {
+        Self::new(422, "Invalid", message.into())
+    }
+
     /// 409 on create.
     pub fn already_exists(key: &ObjectKey) -> Self {
         let resource = qualified(key.kind.plural, key.kind.group);

@@ -1,5 +1,5 @@
-//! Pods that stand for parts of this process (the DNS server, each node's proxy), like a kubelet's mirror pods: they are
-//! not run, they come back when deleted, and their status is that of the part.
+//! Pods that stand for parts of this process (the DNS server, each node's proxy), like a kubelet's mirror pods. They are
+//! not run, they are created again when somebody deletes them, and they are always ready.
 
 use std::net::IpAddr;
 

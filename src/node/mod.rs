@@ -136,5 +136,5 @@ impl Nodes {
 
 /// A stored object as a typed view; what the cache holds always parses.
 fn parse<T: DeserializeOwned>(object: &Object) -> Result<T, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
+    Ok(object.parse()?)
 }

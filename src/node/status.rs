@@ -10,7 +10,10 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::well_known::{CONTAINERS_READY, POD_INITIALIZED, POD_READY, POD_SCHEDULED},
+    model::{
+        pod::is_phase_terminal,
+        well_known::{CONTAINERS_READY, POD_INITIALIZED, POD_READY, POD_SCHEDULED},
+    },
     node::{NodeOptions, containers::is_sidecar, references::Missing},
     runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
@@ -332,7 +335,7 @@ fn ending(pod: &Pod, image: &str, own: &ContainerState) -> ContainerStatus {
 /// The status of a pod that was ended before it had ended by itself.
 pub(crate) fn killed(pod: &Pod, now: Timestamp) -> PodStatus {
     let mut status = pod.status.clone().unwrap_or_default();
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+    if status.phase.as_deref().is_some_and(is_phase_terminal) {
         return status;
     }
     for container in status.container_statuses.iter_mut().flatten() {

@@ -1,5 +1,6 @@
-//! The cluster's certificate authority, the API server's certificate and the administrator's. The authority is made on first start and kept in `DATA-DIR/pki`, so that a kubeconfig stays
-//! valid across restarts; the leaf certificates are made anew at each start.
+//! The cluster's certificate authority, the API server's certificate and the administrator's. The authority is made at the
+//! first start and kept in `DATA-DIR/pki`, so that a kubeconfig stays valid across restarts. The other certificates are
+//! made at each start.
 
 use std::{fs, net::IpAddr, path::Path};
 
@@ -13,7 +14,7 @@ use crate::pki::{Error, file_error, write_private};
 
 /// Certificates are valid for ten years: nobody rotates a sandbox.
 const VALID: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// How far behind the clock of a client may be.
+/// A client's clock may be this far behind.
 const BEHIND_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// The administrator's user name and group, as kubeadm has them.
 const ADMINISTRATOR: &str = "kubernetes-admin";

@@ -1,5 +1,5 @@
-//! Signed JSON Web Tokens with one key and one algorithm (ES256, RFC 7518 section 3.4). What a token says about its own
-//! algorithm or key only has to agree: it never chooses how it is verified.
+//! Signed JSON Web Tokens with one key and one algorithm (ES256, RFC 7518 section 3.4). A token must name this key and this
+//! algorithm: it cannot choose how it is verified.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ use crate::pki::{self, write_private};
 const ALGORITHM: &str = "ES256";
 /// kubeadm's name for it, beside the certificate authority.
 const FILE: &str = "sa.key";
-/// No token of ours is longer, and one is looked at before its sender is known.
+/// A longer token is refused before it is read: none of ours is so long, and its sender is not known yet.
 const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
 /// Why the key cannot be used.
@@ -77,7 +77,7 @@ impl SigningKey {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 
-    /// The claims of a token that this key has signed; nothing in them is checked.
+    /// The claims of a token that this key has signed. The claims themselves are not checked.
     pub fn verify(&self, token: &str) -> Option<Value> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;

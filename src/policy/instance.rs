@@ -1,9 +1,9 @@
 //! [`Instance`]: a scheduler instance. It starts its guest (the WASM module), asks it, and starts another after a failure.
 //!
-//! A guest that is ready picks where the connection is handled, which takes nanoseconds. What may take longer, a start,
-//! a `configure` and the picks of a guest that was seen to be slow, is done by [`Guests`] on threads of their own; the
-//! guest is away meanwhile, and whoever needs it waits for [`Guests::patience`] and then does without. No lock is held
-//! while a guest runs.
+//! A guest that is ready picks on the task of the connection, which takes nanoseconds. A start, a `configure`, and the
+//! picks of a guest that was slow before may take longer: [`Guests`] runs them on blocking threads. Meanwhile the guest is
+//! away. A connection that needs it waits for [`Guests::patience`], then another picks. No lock is held while a guest
+//! runs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,28 +17,28 @@ use tokio_util::task::TaskTracker;
 
 use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
 
-/// How long a connection waits for a guest that went away, at most. A core module is back in a fraction of a
-/// millisecond; what takes longer is a component, and clients do not wait for its start.
+/// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A component
+/// takes longer to start, and clients do not wait for that.
 const PATIENCE: Duration = Duration::from_millis(100);
 
-/// A pick that took longer is done away from the runtime's workers next time, lest it hold up other services.
+/// After a pick that took longer, the next one runs on a blocking thread, so that it does not delay other services.
 const SLOW: Duration = Duration::from_millis(1);
-/// Quick picks after which a slow guest is trusted again: one slow pick among so many costs each less than a connect.
+/// After so many quick picks a slow guest is trusted again. One slow pick among so many costs each less than a connect.
 const TRUSTED_AFTER: u32 = 256;
 
-/// Guests that may configure themselves or pick slowly at one time. Each has 20 ms.
+/// How many guests may run `configure` or a slow pick at a time. Each has 20 ms.
 const CALLS_MAX: usize = 4;
-/// Components that may start at one time, each in up to 2 s: they leave the machine to the traffic.
+/// How many components may start at a time. Each takes up to 2 s, and the traffic needs the CPU too.
 const STARTS_MAX: usize = 2;
 
-/// Pause after the second failure in a row; doubles with each further one. After the first there is none.
+/// The pause after the second failure in a row. It doubles with each further failure. After the first there is none.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// Without a failure for so long, the next one counts as the first. More than the longest pause.
+/// A failure so long after the last one counts as the first. Longer than the longest pause.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// What one connection asks.
+/// The question of one connection.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     /// Changes whenever the candidates do.
@@ -47,7 +47,7 @@ pub(super) struct Request<'a> {
     pub(super) flow: &'a Flow,
 }
 
-/// What a guest answered.
+/// The answer of a guest.
 pub(super) struct Answer {
     /// `None` for no opinion.
     pub(super) index: Option<usize>,
@@ -56,9 +56,9 @@ pub(super) struct Answer {
 
 /// Why a guest did not answer.
 pub(super) enum Miss {
-    /// It failed just now, and this was told to nobody else.
+    /// It failed just now. No other connection has got this failure.
     Failed(Failure),
-    /// It failed before and rests.
+    /// It failed before, and the pause is not over.
     Pausing,
     /// It is being started or configured, or others keep it busy.
     Away,
@@ -77,20 +77,20 @@ pub(super) struct Guests {
 pub(super) struct Instance {
     policy: Arc<WasmPolicy>,
     state: Mutex<State>,
-    /// The guest came back, or is no more.
+    /// Notified when the guest is back, or was dropped.
     returned: Notify,
 }
 
 #[derive(Default)]
 struct State {
     guest: Guest,
-    /// What the guest was configured with last.
+    /// The generation of candidates with which the guest was last configured.
     generation: Option<u64>,
     failures_in_a_row: u32,
     failed_at: Option<Instant>,
-    /// A failure that no connection knows of.
+    /// A failure that no connection has got yet.
     untold: Option<Failure>,
-    /// Quick picks until the guest is trusted; 0 = it is.
+    /// How many quick picks are left until the guest is trusted; 0 if it is.
     distrust: u32,
 }
 
@@ -103,7 +103,7 @@ enum Guest {
     Away(Instant),
 }
 
-/// A guest that was taken from its instance, which gets it back, whatever happens.
+/// A guest that was taken from its instance. Dropping this gives it back.
 struct Checkout {
     instance: Arc<Instance>,
     /// `None` for one that is yet to be started.
@@ -151,7 +151,7 @@ impl Guests {
                 let _permit = permit;
                 checkout.prepare(generation, &candidates);
             });
-            // Should it panic, the instance knows.
+            // If it panics, the drop of the checkout tells the instance.
             done.await.ok();
         });
     }
@@ -186,7 +186,7 @@ impl Instance {
         matches!(self.state.lock().guest, Guest::Here(_))
     }
 
-    /// Has the guest pick. It is started and configured as needed; if that takes long, the next connections find it.
+    /// Lets the guest pick, after starting and configuring it if needed. If that takes too long, later connections use it.
     pub(super) async fn pick(
         self: &Arc<Self>,
         request: Request<'_>,
@@ -216,7 +216,7 @@ impl Instance {
         }
     }
 
-    /// Has the guest pick if it is ready.
+    /// Lets the guest pick if it is ready.
     pub(super) async fn pick_if_ready(
         self: &Arc<Self>,
         request: Request<'_>,
@@ -306,7 +306,7 @@ impl Checkout {
         });
     }
 
-    /// Has the guest pick.
+    /// Lets the guest pick.
     fn ask(mut self, flow: &Flow) -> Result<Answer, Miss> {
         let Some(mut guest) = self.guest.take() else { return Err(Miss::Away) };
         let started = Instant::now();

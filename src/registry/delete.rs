@@ -13,7 +13,7 @@ use crate::{
     },
     registry::{
         Preconditions, Registry, alloc, strategy,
-        write::{holds_on, parsed},
+        write::{contended, holds_on},
     },
     store::{Expect, Revision, Write},
 };
@@ -69,7 +69,7 @@ impl Registry {
             }
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             options.preconditions.check_delete(key, &old)?;
-            let before = parsed(&old)?;
+            let before: Value = old.parse()?;
             let default_grace = rules.grace_seconds(key.kind, &before);
             let mut document = before.clone();
             mark(&mut document, &old, options, default_grace);
@@ -94,7 +94,7 @@ impl Registry {
                 return Ok((self.stored(key, revision, value)?, gone));
             }
         }
-        Err(Status::conflict(key, "too many other writers; please try again"))
+        Err(contended(key))
     }
 }
 

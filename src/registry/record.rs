@@ -19,7 +19,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     model::{ObjectKey, Status, kind, time::time_text},
-    registry::{Registry, Subresource, WriteOptions, retry::until_written, write::parsed},
+    registry::{Registry, Subresource, WriteOptions, retry::until_written},
 };
 
 /// An Event to be recorded.
@@ -198,7 +198,7 @@ impl Registry {
 
     async fn count(&self, key: &ObjectKey, message: &str, stamp: &str) -> Result<(), Status> {
         let again = |old: &crate::model::Object| {
-            let mut document = parsed(old)?;
+            let mut document: Value = old.parse()?;
             document["count"] = (document["count"].as_i64().unwrap_or(1) + 1).into();
             document["lastTimestamp"] = stamp.into();
             document["message"] = message.into();

@@ -170,7 +170,7 @@ impl Registry {
             let document = wanted.document.take();
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
-            let mut old_document: Value = parsed(&old)?;
+            let mut old_document: Value = old.parse()?;
             // Earlier versions wrote other forms.
             canonical::canonicalise(key.kind.stored(), &mut old_document);
             let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
@@ -311,19 +311,13 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
     }
 }
 
-/// Parses an object of the cache, which this process wrote.
-pub(crate) fn parsed(object: &Object) -> Result<Value, Status> {
-    object.parse().map_err(|error| Status::internal(error.to_string()))
-}
-
 /// The object that was written, in the form of the key's kind.
 pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Arc<Object>, Status> {
-    Object::from_stored(key.stored(), revision, value)
-        .map(|object| Arc::new(object).shown_as(key.kind))
-        .map_err(|error| Status::internal(error.to_string()))
+    let object = Object::from_stored(key.stored(), revision, value)?;
+    Ok(Arc::new(object).shown_as(key.kind))
 }
 
-fn contended(key: &ObjectKey) -> Status {
+pub(crate) fn contended(key: &ObjectKey) -> Status {
     Status::conflict(key, "too many other writers; please try again")
 }
 

@@ -1,11 +1,10 @@
 //! `pods/binding`: puts a pod on a node, as external schedulers do.
 
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
-use serde_json::json;
+use axum::response::Response;
+use serde_json::Value;
 
 use crate::{
-    api::{Api, answer::parsed, request::Request},
+    api::{Api, answer::created, request::Request},
     model::Status,
     registry::Subresource,
 };
@@ -23,7 +22,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
                 let text = format!("pod {name} is being deleted, cannot be assigned to a host");
                 return Err(Status::conflict(&key, &text));
             }
-            let mut pod = parsed(pod)?;
+            let mut pod: Value = pod.parse()?;
             if let Some(bound) = pod["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
                 let text = format!("pod {} is already assigned to node \"{bound}\"", key.name);
                 return Err(Status::conflict(&key, &text));
@@ -41,6 +40,5 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
             Ok(pod)
         })
         .await?;
-    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    Ok(created())
 }

@@ -1,7 +1,6 @@
 //! `pods/eviction`: what `kubectl drain` asks for. Deletes the pod if its PodDisruptionBudget allows that now.
 
-use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use axum::response::Response;
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -15,12 +14,14 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        answer::parsed,
+        answer::created,
         query::Query,
         request::{Request, delete_options},
     },
     model::{
-        Cause, LabelSelector, Object, ObjectKey, Status, kind,
+        Cause, LabelSelector, Object, ObjectKey, Status,
+        conditions::put_condition,
+        kind,
         time::time_text,
         well_known::{DISRUPTION_TARGET, POD_READY},
     },
@@ -61,8 +62,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
         }
     }
     api.registry.delete(&key, &options).await?;
-    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok((StatusCode::CREATED, axum::Json(body)).into_response())
+    Ok(created())
 }
 
 /// Pods that serve nobody yet, or no more, are no budget's business.
@@ -99,7 +99,7 @@ async fn grant(
     let taken = api
         .registry
         .modify(budget, Subresource::Status, &options, |object| {
-            let mut document = parsed(object)?;
+            let mut document: Value = object.parse()?;
             let budget: PodDisruptionBudget =
                 object.parse().map_err(|_damaged| Status::internal("the budget is damaged"))?;
             document["status"] = json!(taken_from(object, &budget, pod, typed)?);
@@ -183,15 +183,8 @@ async fn tell_disruption(api: &Api, key: &ObjectKey) -> Result<(), Status> {
         "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
     let options = WriteOptions::default();
     let told = api.registry.modify(key, Subresource::Status, &options, |pod| {
-        let mut document = parsed(pod)?;
-        let conditions = &mut document["status"]["conditions"];
-        match conditions.as_array_mut() {
-            Some(conditions) => {
-                conditions.retain(|condition| condition["type"] != DISRUPTION_TARGET);
-                conditions.push(condition.clone());
-            }
-            None => *conditions = json!([condition]),
-        }
+        let mut document: Value = pod.parse()?;
+        put_condition(&mut document, condition.clone());
         Ok(document)
     });
     told.await.map(|_| ())

@@ -3,11 +3,11 @@
 
 use axum::response::Response;
 use http::StatusCode;
+use serde_json::Value;
 
 use crate::{
     api::{
         Api,
-        answer::parsed,
         request::{Request, manager},
     },
     model::{Status, patch::Wanted},
@@ -23,7 +23,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let written = api
         .registry
         .modify(&key, Subresource::Finalize, &options, |old| {
-            let mut namespace = parsed(old)?;
+            let mut namespace: Value = old.parse()?;
             namespace["spec"]["finalizers"] = document["spec"]["finalizers"].clone();
             for identity in ["name", "uid", "resourceVersion"] {
                 if let Some(value) = document["metadata"].get(identity) {

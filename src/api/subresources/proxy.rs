@@ -39,6 +39,7 @@ use tokio::{
 
 use crate::{
     api::{Api, target::Target, tls::Peer},
+    http_server::headers,
     model::{
         LabelSelector, Object, ObjectKey, Status, kind,
         well_known::{BOUND_PORTS_ANNOTATION, SERVICE_NAME_LABEL},
@@ -121,7 +122,7 @@ pub(crate) async fn serve(
     let headers = response.headers_mut();
     remove_hop_by_hop(headers);
     CORS.iter().for_each(|name| drop(headers.remove(name)));
-    if let Some(location) = headers.get(header::LOCATION).and_then(|text| text.to_str().ok()) {
+    if let Some(location) = headers::text(headers, header::LOCATION) {
         let host = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or_default();
         let location = HeaderValue::from_str(&place.seen_from_outside(location, &prefix, host));
         if let Ok(location) = location {
@@ -227,7 +228,7 @@ fn address_of(pod: &Pod) -> Option<IpAddr> {
 fn place_of_pod(view: &View, key: &ObjectKey) -> Result<Place, Status> {
     let backend = Backend::of(key)?;
     let object = backend.object(view, key)?;
-    let pod: Pod = object.parse().map_err(|error| Status::internal(error.to_string()))?;
+    let pod: Pod = object.parse()?;
     let ip = address_of(&pod).ok_or_else(|| Status::bad_request("address not allowed"))?;
     backend.check_scheme()?;
     let mut declared =
@@ -243,8 +244,7 @@ fn place_of_pod(view: &View, key: &ObjectKey) -> Result<Place, Status> {
 /// A ready endpoint of a Service that is a pod, at random.
 fn place_of_service(view: &View, key: &ObjectKey) -> Result<Place, Status> {
     let backend = Backend::of(key)?;
-    let service: Service =
-        backend.object(view, key)?.parse().map_err(|error| Status::internal(error.to_string()))?;
+    let service: Service = backend.object(view, key)?.parse()?;
     let name = match backend.port.parse::<i64>() {
         Err(_name) => backend.port.to_owned(),
         Ok(number) => {

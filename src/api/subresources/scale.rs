@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        answer::{in_form, parsed},
+        answer::in_form,
         forms::Form,
         request::{Request, manager},
         table,
@@ -39,7 +39,7 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
                 _ => return Err(Status::method_not_allowed()),
             };
             let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-            let mut workload = parsed(workload)?;
+            let mut workload: Value = workload.parse()?;
             workload["spec"]["replicas"] = replicas.into();
             if let Some(version) = wanted["metadata"]["resourceVersion"].as_str() {
                 workload["metadata"]["resourceVersion"] = version.into();
@@ -64,7 +64,7 @@ fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
 }
 
 fn scale_of(workload: &Object) -> Result<Value, Status> {
-    let document = parsed(workload)?;
+    let document: Value = workload.parse()?;
     let mut selector = document["spec"]["selector"].clone();
     if workload.key.kind.kind == "ReplicationController" {
         // A plain map of labels.

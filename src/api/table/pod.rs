@@ -14,6 +14,7 @@ use crate::{
     },
     model::{
         Object,
+        pod::is_phase_terminal,
         well_known::{POD_INITIALIZED, POD_READY, POD_SCHEDULED},
     },
 };
@@ -36,7 +37,7 @@ pub(super) fn cells(object: &Object, pod: &Pod, now: Timestamp) -> Vec<Value> {
         (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
     let mut summary = summary(&spec, &status);
     if object.is_terminating() {
-        let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let is_over = status.phase.as_deref().is_some_and(is_phase_terminal);
         if status.reason.as_deref() == Some(NODE_LOST) {
             summary.reason = "Unknown".to_owned();
         } else if !is_over {

@@ -71,8 +71,7 @@ impl Statement {
             if current.metadata.uid != object.metadata.uid {
                 return Err(Status::not_found(&object.key));
             }
-            let mut document: Value =
-                current.parse().map_err(|error| Status::internal(error.to_string()))?;
+            let mut document: Value = current.parse()?;
             let old: Option<Condition> =
                 serde_json::from_value(document["status"]["conditions"][0].clone()).ok();
             let condition = ready_condition(old, object.metadata.generation, outcome, instead);

@@ -16,7 +16,9 @@ use crate::{
         scheduler::{FitError, neighbours::Neighbours, node::Node},
     },
     model::{
-        LabelSelector, kind,
+        LabelSelector,
+        conditions::put_condition,
+        kind,
         time::time_text,
         well_known::{DISRUPTION_TARGET, PART_ANNOTATION},
     },
@@ -209,7 +211,7 @@ pub(super) fn evict(world: &World<'_>, victim: &Pod<'_>, preemptor: &Pod<'_>, no
     let condition = json!({"type": DISRUPTION_TARGET, "status": "True", "reason": REASON,
         "message": "default-scheduler: preempting to accommodate a higher priority pod",
         "lastTransitionTime": time_text(world.now)});
-    super::set_condition(&mut document, condition);
+    put_condition(&mut document, condition);
     let by = &preemptor.object.metadata.uid;
     Step::Chain(vec![
         Step::UpdateStatus(victim.object.key.clone(), document),

@@ -186,17 +186,7 @@ fn undecodable(error: &impl std::fmt::Display) -> Status {
 
 /// 422 for a patch that cannot be applied to this document, in kube-apiserver's words and ours.
 fn unprocessable(detail: &str) -> Status {
-    Status {
-        code: 422,
-        reason: "Invalid",
-        message: format!(
-            "the server rejected our request due to an error in our request: {detail}"
-        ),
-        resource: String::new(),
-        group: String::new(),
-        name: String::new(),
-        causes: Vec::new(),
-        continue_token: String::new(),
-        retry_after_seconds: None,
-    }
+    Status::unprocessable(format!(
+        "the server rejected our request due to an error in our request: {detail}"
+    ))
 }

@@ -255,8 +255,7 @@ fn p2c_prefers_less_load_per_weight() {
     traffic.generation += 1;
     assert_eq!(traffic.picks("p2c", 20), [1; 20], "(2 + 1) / 4 is less than (0 + 1) / 1");
 
-    traffic.candidates = trial_candidates(1);
-    traffic.generation += 1;
+    (traffic.candidates, traffic.generation) = (trial_candidates(1), traffic.generation + 1);
     assert_eq!(traffic.picks("p2c", 2), [0, 0]);
 }
 

@@ -331,7 +331,7 @@ impl Slot {
     }
 }
 
-/// Both transports' sockets at one moment.
+/// The sockets of this machine at one moment, by transport.
 struct SocketSnapshot {
     tcp: Sockets,
     udp: Sockets,

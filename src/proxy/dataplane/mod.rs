@@ -30,18 +30,18 @@ pub trait DataPlane: Send + Sync + 'static {
     async fn run(&self, context: Context);
 }
 
-/// What a plane works with.
+/// What a plane needs to run.
 pub struct Context {
     /// What to listen on.
     pub table: watch::Receiver<Arc<RouteTable>>,
-    /// Where traffic goes.
+    /// Takes over the traffic.
     pub deliver: Deliver,
-    /// The revision of the table that was last put in place: each frontend with an endpoint is listened on (or was
-    /// reported), each without is not.
+    /// The revision of the table whose listeners are in place: each frontend with an endpoint has one (or its failure was
+    /// reported), and no other frontend has one.
     pub served: watch::Sender<u64>,
-    /// Where a frontend that cannot be bound is reported.
+    /// Gets a notice when a frontend cannot be bound.
     pub notices: notice::Sender,
-    /// Where listeners come from.
+    /// The file descriptors for listeners.
     pub descriptors: Budget,
     /// Ends the plane.
     pub token: CancellationToken,

@@ -130,10 +130,8 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDaemon
 }
 
 fn warnings(new: &DaemonSet, old: Option<&DaemonSet>) -> Vec<String> {
-    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
-        return Vec::new();
-    };
-    pod_warnings::of_workload(None, spec, old, &spec.template)
+    let old = old.and_then(|old| old.spec.as_ref());
+    pod_warnings::of_workload(None, new.spec.as_ref(), old, |spec| Some(&spec.template))
 }
 
 #[cfg(test)]

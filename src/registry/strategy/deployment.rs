@@ -113,10 +113,10 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDeploy
 }
 
 fn warnings(new: &Deployment, old: Option<&Deployment>) -> Vec<String> {
-    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
-        return Vec::new();
-    };
-    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, &spec.template)
+    let old = old.and_then(|old| old.spec.as_ref());
+    pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
+        Some(&spec.template)
+    })
 }
 
 #[cfg(test)]

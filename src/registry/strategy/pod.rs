@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind, quantity, well_known::POD_SCHEDULED},
+    model::{Cause, kind, pod::is_phase_terminal, quantity, well_known::POD_SCHEDULED},
     registry::{
         Subresource,
         strategy::{
@@ -349,7 +349,7 @@ fn changed_fields(new: &PodSpec, old: &PodSpec) -> Vec<String> {
 fn grace_seconds(pod: &Pod) -> Option<i64> {
     let spec = pod.spec.as_ref()?;
     let phase = pod.status.as_ref().map(|status| text(&status.phase)).unwrap_or_default();
-    let runs = !text(&spec.node_name).is_empty() && !matches!(phase, "Succeeded" | "Failed");
+    let runs = !text(&spec.node_name).is_empty() && !is_phase_terminal(phase);
     runs.then(|| spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS))
 }
 

@@ -71,13 +71,17 @@ pub(super) fn of_pod(pod: &Pod) -> Vec<String> {
     all
 }
 
-/// Of a workload: about its name when it is new, about its template when its spec is new.
+/// Of a workload by its specs, of which the old one is absent at its creation: about its name when it is new, about its
+/// template when its spec is new.
 pub(super) fn of_workload<S: PartialEq>(
     name: Option<&String>,
-    new: &S,
+    new: Option<&S>,
     old: Option<&S>,
-    template: &PodTemplateSpec,
+    template: impl FnOnce(&S) -> Option<&PodTemplateSpec>,
 ) -> Vec<String> {
+    let Some((new, template)) = new.and_then(|new| Some((new, template(new)?))) else {
+        return Vec::new();
+    };
     let mut all = match (old, name) {
         (None, Some(name)) => name_warning(name, "Pod names and hostnames"),
         _ => Vec::new(),
@@ -473,7 +477,9 @@ mod tests {
         let template: PodTemplateSpec =
             object(json!({"spec": {"containers": [], "terminationGracePeriodSeconds": -1}}));
         let dotted = "a.b".to_owned();
-        let count = |old| of_workload(Some(&dotted), &1, old, &template).len();
-        assert_eq!([count(None), count(Some(&1)), count(Some(&2))], [2, 0, 1]);
+        let specs = [1, 2].map(|number| (number, template.clone()));
+        let [spec, other] = &specs;
+        let count = |old| of_workload(Some(&dotted), Some(spec), old, |spec| Some(&spec.1)).len();
+        assert_eq!([count(None), count(Some(spec)), count(Some(other))], [2, 0, 1]);
     }
 }

@@ -47,11 +47,10 @@ fn validate(new: &ReplicaSet, old: Option<&ReplicaSet>, context: &Context<'_>) -
 }
 
 fn warnings(new: &ReplicaSet, old: Option<&ReplicaSet>) -> Vec<String> {
-    let (Some(spec), old) = (&new.spec, old.and_then(|old| old.spec.as_ref())) else {
-        return Vec::new();
-    };
-    let Some(template) = &spec.template else { return Vec::new() };
-    pod_warnings::of_workload(new.metadata.name.as_ref(), spec, old, template)
+    let old = old.and_then(|old| old.spec.as_ref());
+    pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
+        spec.template.as_ref()
+    })
 }
 
 #[cfg(test)]

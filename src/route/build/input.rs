@@ -8,6 +8,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 
 use crate::{
     model::{
+        pod::is_phase_terminal,
         service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
         well_known::{BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, ZONE_LABEL},
     },
@@ -171,7 +172,7 @@ impl Pod {
     /// `None` for a pod that has ended: its address may belong to another one by now.
     pub(super) fn new(pod: core::Pod, annotations: &Annotations) -> Option<Self> {
         let status = pod.status.unwrap_or_default();
-        if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        if status.phase.as_deref().is_some_and(is_phase_terminal) {
             return None;
         }
         let ips: Vec<String> = status.pod_ips.into_iter().flatten().map(|ip| ip.ip).collect();
