@@ -107,7 +107,7 @@ pub struct Api {
     pub ready: channel::Receiver<bool>,
     /// Ends all watches when it is cancelled.
     pub stop: CancellationToken,
-    /// Reads the log of a pod.
+    /// Reads the logs of containers.
     pub logs: Logs,
     /// Finds out who sent a request.
     pub authenticator: Authenticator,
