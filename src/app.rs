@@ -10,7 +10,6 @@ mod hosts;
 mod http;
 pub mod kubeconfig;
 pub mod manifests;
-mod memory;
 mod mirror_pods;
 pub mod snapshot;
 mod tasks;
@@ -250,10 +249,6 @@ impl Cluster {
         self.tasks.begin_stage();
         self.tasks.spawn("registry", |token| async move {
             registry.run(token).await.context(STORE_LOST)
-        });
-        self.tasks.spawn("memory", |token| async move {
-            memory::run(token).await;
-            Ok(())
         });
         let stopped = self.registry.stopped();
         self.tasks.spawn("store", |token| async move {
