@@ -7,7 +7,10 @@ mod multicluster;
 mod operations;
 mod references;
 mod schemas;
+mod types;
 
+#[cfg(test)]
+mod generator;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +22,10 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    api::discovery::{git_version, group_versions, kinds},
+    api::{
+        discovery::{git_version, group_versions, kinds},
+        openapi::types::Types,
+    },
     model::Kind,
 };
 
@@ -39,12 +45,16 @@ impl OpenApi {
     /// for ever. The first call makes every document once (tens of milliseconds: keep it off the event loop).
     pub fn root(&self) -> Value {
         let mut paths = Map::new();
+        let mut types = None;
         for (group, versions) in group_versions() {
             for version in versions {
                 let path = path(group, version);
                 let known = self.hashes.lock().get(&path).cloned();
                 let hash = known.unwrap_or_else(|| {
-                    let hash = hash(&document(&kinds(group, version)));
+                    let hash = hash(&document(
+                        &kinds(group, version),
+                        types.get_or_insert_with(Types::read),
+                    ));
                     self.hashes.lock().insert(path.clone(), hash.clone());
                     hash
                 });
@@ -58,7 +68,7 @@ impl OpenApi {
     /// `/openapi/v3/api/v1` (group `""`), `/openapi/v3/apis/GROUP/VERSION`; `None` when it is not served.
     pub fn document(&self, group: &str, version: &str) -> Option<Bytes> {
         let kinds = kinds(group, version);
-        (!kinds.is_empty()).then(|| document(&kinds))
+        (!kinds.is_empty()).then(|| document(&kinds, &Types::read()))
     }
 
     /// `/openapi/v2`, as JSON.
@@ -69,7 +79,7 @@ impl OpenApi {
             .collect();
         let paths: Map<String, Value> =
             kinds.iter().flat_map(|kind| operations::v2::paths(kind)).collect();
-        let definitions = schemas::swagger(schemas::of(&kinds));
+        let definitions = schemas::swagger(schemas::of(&kinds, &Types::read()));
         let document = json!({"swagger": "2.0", "info": info(), "paths": paths,
                               "definitions": definitions});
         document.to_string().into()
@@ -109,11 +119,11 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": git_version()})
 }
 
-fn document(kinds: &[&Kind]) -> Bytes {
+fn document(kinds: &[&Kind], types: &Types) -> Bytes {
     let paths: Map<String, Value> =
         kinds.iter().flat_map(|kind| operations::v3::paths(kind)).collect();
     let document = json!({"openapi": "3.0.0", "info": info(), "paths": paths,
-                          "components": {"schemas": schemas::of(kinds)}});
+                          "components": {"schemas": schemas::of(kinds, types)}});
     document.to_string().into()
 }
 

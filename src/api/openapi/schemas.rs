@@ -1,34 +1,6 @@
 //! Component schemas: those of the Kubernetes types, with the extensions that say how lists are merged.
 
-use k8s_openapi::{
-    api::{
-        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
-        authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
-        authorization::v1::{
-            LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
-            SubjectAccessReview,
-        },
-        autoscaling::v1::Scale,
-        batch::v1::{CronJob, Job},
-        coordination::v1::Lease,
-        core::v1::{
-            Binding, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume,
-            PersistentVolumeClaim, Pod, ReplicationController, Secret, Service, ServiceAccount,
-        },
-        discovery::v1::EndpointSlice,
-        events::v1::Event as NewEvent,
-        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
-        node::v1::RuntimeClass,
-        policy::v1::{Eviction, PodDisruptionBudget},
-        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
-        scheduling::v1::PriorityClass,
-    },
-    apimachinery::pkg::apis::meta::v1::{
-        Condition, DeleteOptions, ListMeta, ObjectMeta, Patch, Status,
-    },
-};
-use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -36,6 +8,7 @@ use crate::{
         openapi::{
             multicluster,
             references::{PREFIX, SWAGGER_PREFIX, reference},
+            types::{Schemas, Types},
         },
     },
     model::{
@@ -45,8 +18,6 @@ use crate::{
 };
 
 const GROUP_VERSION_KIND: &str = "x-kubernetes-group-version-kind";
-
-type Schemas = Map<String, Value>;
 
 /// The name of a list's schema.
 pub(super) fn list_of(kind: &Kind) -> String {
@@ -59,17 +30,10 @@ pub(super) fn group_version_kind(group: &str, version: &str, kind: &str) -> Valu
 }
 
 /// The schemas of these kinds and of everything that they and their operations refer to.
-pub(super) fn of(kinds: &[&Kind]) -> Schemas {
-    let settings = SchemaSettings::openapi3()
-        .with(|settings| settings.definitions_path = "/components/schemas".into());
-    let mut generator = settings.into_generator();
-    for refer in [refer::<DeleteOptions>, refer::<ListMeta>, refer::<Patch>, refer::<Status>] {
-        refer(&mut generator);
-    }
-    for kind in kinds {
-        refer_to_kind(kind, &mut generator);
-    }
-    let mut schemas: Schemas = generator.take_definitions(false).into_iter().collect();
+pub(super) fn of(kinds: &[&Kind], types: &Types) -> Schemas {
+    let mut roots: Vec<String> = ["DeleteOptions", "ListMeta", "Patch", "Status"].map(meta).into();
+    roots.extend(kinds.iter().flat_map(|kind| roots_of(kind)));
+    let mut schemas = types.with_references(roots);
     for kind in kinds {
         match kind.kind {
             "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
@@ -84,76 +48,30 @@ pub(super) fn of(kinds: &[&Kind]) -> Schemas {
             schema[GROUP_VERSION_KIND] = json!([own]);
         }
     }
-    for schema in schemas.values_mut() {
-        tidy(schema);
-    }
     annotate(&mut schemas);
     schemas.sort_keys();
     schemas
 }
 
-fn refer<T: JsonSchema>(generator: &mut SchemaGenerator) {
-    // Adds the type and all that it refers to to the definitions; the reference itself is of no use here.
-    let _reference = generator.subschema_for::<T>();
+/// The name of a schema of `meta/v1`.
+fn meta(name: &str) -> String {
+    format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}")
 }
 
-fn refer_to_kind(kind: &Kind, generator: &mut SchemaGenerator) {
+/// The types of a kind and of its subresources.
+fn roots_of(kind: &Kind) -> Vec<String> {
+    let mut roots = vec![keys::schema(kind)];
+    let mut add = |name: &str| roots.push(format!("io.k8s.api.{name}"));
     if kind.has_scale {
-        refer::<Scale>(generator);
+        add("autoscaling.v1.Scale");
     }
     match kind.kind {
-        "ConfigMap" => refer::<ConfigMap>(generator),
-        "ControllerRevision" => refer::<ControllerRevision>(generator),
-        "CronJob" => refer::<CronJob>(generator),
-        "DaemonSet" => refer::<DaemonSet>(generator),
-        "Deployment" => refer::<Deployment>(generator),
-        "EndpointSlice" => refer::<EndpointSlice>(generator),
-        "Endpoints" => refer::<Endpoints>(generator),
-        "ClusterRole" => refer::<ClusterRole>(generator),
-        "ClusterRoleBinding" => refer::<ClusterRoleBinding>(generator),
-        "Event" if kind.group.is_empty() => refer::<Event>(generator),
-        "Event" => refer::<NewEvent>(generator),
-        "IPAddress" => refer::<IPAddress>(generator),
-        "Job" => refer::<Job>(generator),
-        "Ingress" => refer::<Ingress>(generator),
-        "IngressClass" => refer::<IngressClass>(generator),
-        "Lease" => refer::<Lease>(generator),
-        "Namespace" => refer::<Namespace>(generator),
-        "NetworkPolicy" => refer::<NetworkPolicy>(generator),
-        "Node" => refer::<Node>(generator),
-        "PersistentVolume" => refer::<PersistentVolume>(generator),
-        "PersistentVolumeClaim" => refer::<PersistentVolumeClaim>(generator),
-        "PriorityClass" => refer::<PriorityClass>(generator),
-        "Pod" => {
-            refer::<Pod>(generator);
-            refer::<Binding>(generator);
-            refer::<Eviction>(generator);
-        }
-        "PodDisruptionBudget" => refer::<PodDisruptionBudget>(generator),
-        "ReplicaSet" => refer::<ReplicaSet>(generator),
-        "ReplicationController" => refer::<ReplicationController>(generator),
-        "RuntimeClass" => refer::<RuntimeClass>(generator),
-        "Secret" => refer::<Secret>(generator),
-        "Service" => refer::<Service>(generator),
-        "ServiceAccount" => {
-            refer::<ServiceAccount>(generator);
-            refer::<TokenRequest>(generator);
-        }
-        "LocalSubjectAccessReview" => refer::<LocalSubjectAccessReview>(generator),
-        "SelfSubjectAccessReview" => refer::<SelfSubjectAccessReview>(generator),
-        "SelfSubjectReview" => refer::<SelfSubjectReview>(generator),
-        "SelfSubjectRulesReview" => refer::<SelfSubjectRulesReview>(generator),
-        "SubjectAccessReview" => refer::<SubjectAccessReview>(generator),
-        "TokenReview" => refer::<TokenReview>(generator),
-        "Role" => refer::<Role>(generator),
-        "RoleBinding" => refer::<RoleBinding>(generator),
-        "ServiceCIDR" => refer::<ServiceCIDR>(generator),
-        "StatefulSet" => refer::<StatefulSet>(generator),
-        _ => {
-            refer::<ObjectMeta>(generator);
-            refer::<Condition>(generator);
-        }
+        "Pod" => ["core.v1.Binding", "policy.v1.Eviction"].into_iter().for_each(add),
+        "ServiceAccount" => add("authentication.v1.TokenRequest"),
+        _ if !kind.is_native() => roots.extend(["ObjectMeta", "Condition"].map(meta)),
+        _ => {}
     }
+    roots
 }
 
 fn list_schema(kind: &Kind) -> Value {
@@ -166,31 +84,10 @@ fn list_schema(kind: &Kind) -> Value {
             "apiVersion": {"type": "string"},
             "items": {"type": "array", "items": reference(&keys::schema(kind))},
             "kind": {"type": "string"},
-            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta"),
+            "metadata": reference(&meta("ListMeta")),
         },
         GROUP_VERSION_KIND: [group_version_kind(kind.group, kind.version, &name)],
     })
-}
-
-/// In OpenAPI 3.0 nothing may stand beside a reference, and a value of two types is a choice.
-fn tidy(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            if fields.len() > 1
-                && fields.get("$ref").is_some_and(Value::is_string)
-                && let Some(reference) = fields.remove("$ref")
-            {
-                fields.insert("allOf".to_owned(), json!([{"$ref": reference}]));
-            }
-            if fields.remove("x-kubernetes-int-or-string").is_some() {
-                fields.insert("oneOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
-                fields.insert("format".to_owned(), "int-or-string".into());
-            }
-            fields.values_mut().for_each(tidy);
-        }
-        Value::Array(items) => items.iter_mut().for_each(tidy),
-        _ => {}
-    }
 }
 
 /// Adds to each schema how its lists and maps are merged.
@@ -318,7 +215,7 @@ fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
         "properties": {
             "apiVersion": text("Version of the schema of this object."),
             "kind": text("Kind of this object."),
-            "metadata": reference("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"),
+            "metadata": reference(&meta("ObjectMeta")),
             "spec": reference(&spec),
             "status": reference(&status),
         },
@@ -337,7 +234,7 @@ fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
         "description": "What became of the module.",
         "type": "object",
         "properties": {
-            "conditions": {"type": "array", "items": reference("io.k8s.apimachinery.pkg.apis.meta.v1.Condition"),
+            "conditions": {"type": "array", "items": reference(&meta("Condition")),
                 "description": "Ready, with the reason when a module was refused."},
             "digest": text("Digest of the loaded module."),
             "abi": text("ABI version of the loaded module."),

@@ -1,0 +1,148 @@
+//! Makes the file of [`types`](super::types) from the library of Kubernetes' types, and checks that it is what that says.
+
+use std::{env, fs, io::Write, path::Path};
+
+use flate2::{Compression, GzBuilder};
+use k8s_openapi::{
+    api::{
+        apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+        authentication::v1::{SelfSubjectReview, TokenRequest, TokenReview},
+        authorization::v1::{
+            LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectRulesReview,
+            SubjectAccessReview,
+        },
+        autoscaling::v1::Scale,
+        batch::v1::{CronJob, Job},
+        coordination::v1::Lease,
+        core::v1::{
+            Binding, ConfigMap, Endpoints, Event, Namespace, Node, PersistentVolume,
+            PersistentVolumeClaim, Pod, ReplicationController, Secret, Service, ServiceAccount,
+        },
+        discovery::v1::EndpointSlice,
+        events::v1::Event as NewEvent,
+        networking::v1::{IPAddress, Ingress, IngressClass, NetworkPolicy, ServiceCIDR},
+        node::v1::RuntimeClass,
+        policy::v1::{Eviction, PodDisruptionBudget},
+        rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
+        scheduling::v1::PriorityClass,
+    },
+    apimachinery::pkg::apis::meta::v1::{
+        Condition, DeleteOptions, ListMeta, ObjectMeta, Patch, Status,
+    },
+};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::api::openapi::types;
+
+/// Set, it lets the test write the file.
+const WRITE: &str = "SNOWGLOBE_WRITE_SCHEMAS";
+const FILE: &str = "src/api/openapi/types.json.gz";
+
+#[test]
+fn the_file_is_what_the_library_says() {
+    let said = Value::Object(schemas());
+    if env::var_os(WRITE).is_some() {
+        let file = fs::File::create(Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE)).unwrap();
+        // Without a time: the same file each time.
+        let mut file = GzBuilder::new().mtime(0).write(file, Compression::best());
+        file.write_all(said.to_string().as_bytes()).unwrap();
+        file.finish().unwrap();
+        return;
+    }
+    let kept = types::text();
+    assert!(
+        kept == said.to_string(),
+        "{FILE} is outdated: `{WRITE}=1 cargo test --lib openapi` writes it anew"
+    );
+}
+
+fn schemas() -> Map<String, Value> {
+    let settings = SchemaSettings::openapi3()
+        .with(|settings| settings.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    for refer in [
+        refer::<DeleteOptions>,
+        refer::<ListMeta>,
+        refer::<Patch>,
+        refer::<Status>,
+        refer::<Scale>,
+        refer::<ConfigMap>,
+        refer::<ControllerRevision>,
+        refer::<CronJob>,
+        refer::<DaemonSet>,
+        refer::<Deployment>,
+        refer::<EndpointSlice>,
+        refer::<Endpoints>,
+        refer::<ClusterRole>,
+        refer::<ClusterRoleBinding>,
+        refer::<Event>,
+        refer::<NewEvent>,
+        refer::<IPAddress>,
+        refer::<Job>,
+        refer::<Ingress>,
+        refer::<IngressClass>,
+        refer::<Lease>,
+        refer::<Namespace>,
+        refer::<NetworkPolicy>,
+        refer::<Node>,
+        refer::<PersistentVolume>,
+        refer::<PersistentVolumeClaim>,
+        refer::<PriorityClass>,
+        refer::<Pod>,
+        refer::<Binding>,
+        refer::<Eviction>,
+        refer::<PodDisruptionBudget>,
+        refer::<ReplicaSet>,
+        refer::<ReplicationController>,
+        refer::<RuntimeClass>,
+        refer::<Secret>,
+        refer::<Service>,
+        refer::<ServiceAccount>,
+        refer::<TokenRequest>,
+        refer::<LocalSubjectAccessReview>,
+        refer::<SelfSubjectAccessReview>,
+        refer::<SelfSubjectReview>,
+        refer::<SelfSubjectRulesReview>,
+        refer::<SubjectAccessReview>,
+        refer::<TokenReview>,
+        refer::<Role>,
+        refer::<RoleBinding>,
+        refer::<ServiceCIDR>,
+        refer::<StatefulSet>,
+        refer::<ObjectMeta>,
+        refer::<Condition>,
+    ] {
+        refer(&mut generator);
+    }
+    let mut schemas: Map<String, Value> = generator.take_definitions(false).into_iter().collect();
+    schemas.values_mut().for_each(tidy);
+    schemas.sort_keys();
+    schemas
+}
+
+fn refer<T: JsonSchema>(generator: &mut SchemaGenerator) {
+    // Adds the type and all that it refers to to the definitions; the reference itself is of no use here.
+    let _reference = generator.subschema_for::<T>();
+}
+
+/// In OpenAPI 3.0 nothing may stand beside a reference, and a value of two types is a choice.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            if fields.len() > 1
+                && fields.get("$ref").is_some_and(Value::is_string)
+                && let Some(reference) = fields.remove("$ref")
+            {
+                fields.insert("allOf".to_owned(), json!([{"$ref": reference}]));
+            }
+            if fields.remove("x-kubernetes-int-or-string").is_some() {
+                fields.insert("oneOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
+                fields.insert("format".to_owned(), "int-or-string".into());
+            }
+            fields.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
