@@ -21,7 +21,7 @@ pub struct Object {
     /// The revision that wrote it, which is its `resourceVersion`.
     pub revision: u64,
     /// The parts of `metadata` that selectors, controllers and garbage collection read.
-    pub metadata: Metadata,
+    pub metadata: Arc<Metadata>,
     stored: Bytes,
     /// Where in `stored` the fields of `metadata` begin, and `resourceVersion` has its place.
     metadata_at: usize,
@@ -39,7 +39,7 @@ impl Clone for Digest {
 }
 
 /// The parsed part of `metadata`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Metadata {
     /// Unique over time, also among objects of one name.
@@ -126,6 +126,7 @@ impl Object {
         let Envelope { metadata, .. } = serde_json::from_str(text)
             .map_err(|source| Error::Json { key: key.clone(), source })?;
         let metadata_at = at + METADATA.len();
+        let metadata = Arc::new(metadata);
         Ok(Self { key, revision, metadata, stored, metadata_at, digest: Digest::default() })
     }
 
@@ -233,6 +234,13 @@ impl Object {
         let digest = Arc::new(digest.unwrap_or_default());
         *self.digest.0.lock() = Some(digest.clone());
         digest
+    }
+
+    /// Keeps the parsed metadata of an earlier revision where that says the same.
+    pub fn share_metadata(&mut self, earlier: &Self) {
+        if self.metadata == earlier.metadata {
+            self.metadata = earlier.metadata.clone();
+        }
     }
 
     /// Drops the digest of a revision that is history: who remembers the document need not remember that too.

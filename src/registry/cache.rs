@@ -365,7 +365,10 @@ fn event_of(
     let previous = view.get(&key).cloned();
     let decoded = change.value.clone().map(|value| decode(&change.key, revision, value));
     let (kind, object) = match decoded.flatten() {
-        Some(Ok(object)) if previous.is_some() => (EventKind::Modified, Some(object)),
+        Some(Ok(mut object)) if let Some(previous) = &previous => {
+            object.share_metadata(previous);
+            (EventKind::Modified, Some(object))
+        }
         Some(Ok(object)) => (EventKind::Added, Some(object)),
         None => (EventKind::Deleted, None),
         Some(Err((key, value))) => {
