@@ -1,4 +1,4 @@
-//! Events that were not seen for a while are deleted, as a real API server lets them expire.
+//! Deletes Events that have not occurred for a while. A real API server lets them expire.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Garbage collection by owner references: what nobody owns any more is deleted; foreground deletion waits for what
-//! blocks it; orphaning takes the references away.
+//! Garbage collection by owner references. It deletes objects whose owners are gone, lets foreground deletion wait for
+//! dependents, and removes the references of orphaned dependents.
 
 use crate::{
     controllers::{
@@ -127,7 +127,7 @@ fn judge(view: &View, object: &Object) -> Plan {
     steps.into()
 }
 
-/// What becomes of the dependents of an object that goes: finalizers that it has already are honoured.
+/// What becomes of the dependents of an object that is deleted. Its finalizers may say so already.
 fn propagation(view: &View, object: &Object, owners: &[Owner]) -> Propagation {
     let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
     let mut dependents = view.dependents(&object.metadata.uid);

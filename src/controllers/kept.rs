@@ -1,8 +1,8 @@
 //! Objects that a cluster always has: the system namespaces, the Services `kubernetes` and `kube-dns`, and the endpoints of
-//! the API server. Whoever deletes one, through the API or in the store, it is made again at once.
+//! the API server. When somebody deletes one, through the API or in the store, it is created again at once.
 //!
-//! As with kube-apiserver's own reconcilers: a Service that somebody changed is left as it is, and the endpoints of the API
-//! server are put right.
+//! As with kube-apiserver's reconcilers, a changed Service stays changed, but changed endpoints of the API server are set
+//! again.
 
 use serde_json::Value;
 

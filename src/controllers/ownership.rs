@@ -1,4 +1,5 @@
-//! Who manages what: controller references, adoption of orphans by selector, release of what no longer matches.
+//! Which objects a controller manages: controller references, adoption of orphans that match the selector, release of
+//! objects that no longer match.
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
-//! PersistentVolumeClaims that a pod uses, and PersistentVolumes that are bound, stay until they are not in use: finalizers
-//! hold them.
+//! Finalizers that keep PersistentVolumeClaims while a pod uses them, and PersistentVolumes while they are bound.
 
 use std::sync::Arc;
 

@@ -16,21 +16,21 @@ use crate::model::ObjectKey;
 pub(crate) enum Outcome {
     /// Done; to be planned again after the given time.
     Planned(Option<Duration>),
-    /// Somebody else wrote first: plan again at once.
+    /// Another writer was faster: plan again at once.
     Conflict,
     /// Plan again after a while that doubles with each failure.
     Failed,
-    /// The same, but soon: the store takes no writes now, which is nothing about this key.
+    /// The store takes no writes now: plan again soon.
     Unavailable,
 }
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
-/// While the store is away; not much longer than a user waits who has just brought it back.
+/// The back-off while the store is away. A user who has brought it back should not wait longer.
 const UNAVAILABLE_MAX: Duration = Duration::from_secs(3);
-/// No plan is put off for longer than this; what lies further ahead is looked at more often than it must be.
+/// The longest delay of a plan. A key that is due later is planned more often than needed.
 const LATER_MAX: Duration = Duration::from_hours(24);
-/// Conflicts in a row that are answered at once; more are a quarrel, not a coincidence.
+/// After so many conflicts in a row, two writers change the object against each other: back off.
 const CONFLICTS_MAX: u32 = 8;
 
 #[derive(Default)]
@@ -42,10 +42,10 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     ready: VecDeque<ObjectKey>,
-    /// Exactly the keys in `ready`, and those that changed while they are `active`.
+    /// The keys in `ready`, and the `active` keys that changed again.
     dirty: BTreeSet<ObjectKey>,
     active: BTreeSet<ObjectKey>,
-    /// Those of `active` whose plan is done, and until when they rest.
+    /// The `active` keys whose plan is done, and until when they rest.
     resting: BTreeSet<(Instant, ObjectKey)>,
     failures: BTreeMap<ObjectKey, u32>,
     timers: BTreeSet<(Instant, ObjectKey)>,

@@ -17,8 +17,8 @@ use crate::{
     route::{RouteTable, build},
 };
 
-/// A table that took this long, since thousands of endpoints stand behind a Service that changes, is followed by a rest of a
-/// multiple of its time: the next one is then for many changes.
+/// After a table that took this long, because a changed Service has thousands of endpoints, the builder rests for a multiple
+/// of that time. The next table then serves many changes.
 const LONG_BUILD: Duration = Duration::from_millis(1);
 const REST_FACTOR: u32 = 3;
 /// A write waits 50 ms for its table; most of that must be left.
@@ -71,7 +71,7 @@ pub async fn run(
     }
 }
 
-/// An object that the builder cannot take keeps no other from being routed.
+/// Catches a panic of the builder, so that one object cannot keep the others from being routed.
 fn take_in(builder: &mut build::Builder, key: &ObjectKey, object: Option<&Arc<Object>>) {
     if catch_unwind(AssertUnwindSafe(|| builder.apply(key, object))).is_err() {
         tracing::error!(%key, "building the routes panicked over an object, which is left out; this is a bug");

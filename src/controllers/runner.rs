@@ -36,23 +36,23 @@ use crate::{
 const SIDE_BY_SIDE: usize = 32;
 /// Failures in a row from which on they are worth a warning.
 const FAILURES_TOLD: u32 = 3;
-/// A plan that took this long at least, since it looks at thousands of objects, rests a multiple of its time: changes that
-/// come one by one then cost as much each as in a small cluster, since one plan is for many of them.
+/// After a plan that took this long, because it reads thousands of objects, its key rests for a multiple of that time. One
+/// plan then serves many changes, so that each costs about as much as in a small cluster.
 const LONG_PLAN: Duration = Duration::from_millis(2);
 const REST_FACTOR: u32 = 32;
-/// Nobody waits longer than this for a plan to begin.
+/// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(500);
 
 struct Runner {
     registry: Arc<Registry>,
     options: Options,
     controllers: Vec<(&'static Controller, Queue)>,
-    /// What a change of a kind wakes, and for which of the controllers.
+    /// The triggers of a kind, with the index of their controller.
     triggers: BTreeMap<&'static Kind, Vec<(usize, &'static Trigger)>>,
 }
 
-/// Runs controllers until cancelled; what is being written then is finished first. A panic of a plan stays with its key; one
-/// anywhere else is passed on, since controllers without workers would say nothing and do nothing.
+/// Runs controllers until cancelled, then finishes the writes that have begun. A panic of a plan fails only its key. Any
+/// other panic is passed on, because a controller without workers would silently do nothing.
 pub async fn run(
     registry: Arc<Registry>,
     controllers: Vec<&'static Controller>,
@@ -196,7 +196,7 @@ impl Runner {
         }
     }
 
-    /// Who looks at the object shall see why nothing happens with it.
+    /// Records an Event, so that users of the object see why nothing happens.
     async fn tell_panic(&self, controller: &Controller, key: &ObjectKey) {
         let Some(object) = self.registry.view().get(key).cloned() else { return };
         let message = format!(

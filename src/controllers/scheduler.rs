@@ -25,8 +25,8 @@ pub(crate) mod node;
 mod preemption;
 
 use neighbours::{Neighbours, Rules};
-use node::{Misfit, Node};
-use preemption::{Helpless, Preemption, Scene};
+use node::{FilterFailure, Node};
+use preemption::{Preemption, PreemptionError, Snapshot};
 
 /// Pods that one plan binds; the rest follows at once, on a newer view.
 const BATCH: usize = 256;
@@ -132,8 +132,8 @@ fn schedule<'a>(
             }
         }
         Err(fit_error) => {
-            let scene = Scene { world, nodes, neighbours };
-            let refused = preemption::preempt(&scene, pod, &spec, &fit_error);
+            let snapshot = Snapshot { world, nodes, neighbours };
+            let refused = preemption::preempt(&snapshot, pod, &spec, &fit_error);
             let mut message = fit_error.message;
             let claim = match refused {
                 Ok(Preemption { node, victims }) => {
@@ -141,7 +141,7 @@ fn schedule<'a>(
                     writes.extend(victims.iter().map(evict));
                     node
                 }
-                Err(Helpless { message: why, waits }) => {
+                Err(PreemptionError { message: why, waits }) => {
                     if !nodes.is_empty() {
                         message = format!("{message} preemption: {why}");
                     }
@@ -169,10 +169,10 @@ fn schedule<'a>(
 struct FitError {
     /// In Kubernetes' words.
     message: String,
-    /// Nodes where it would fit if others were not there.
-    soft: BTreeSet<String>,
-    /// How many others there are.
-    firm: usize,
+    /// Nodes where the pod would fit if other pods were not there.
+    resolvable: BTreeSet<String>,
+    /// How many other nodes there are. Preemption does not help there.
+    unresolvable: usize,
 }
 
 /// The best node, or why there is none.
@@ -184,18 +184,18 @@ fn choose(
 ) -> Result<String, FitError> {
     if nodes.is_empty() {
         let message = "no nodes available to schedule pods".to_owned();
-        return Err(FitError { message, soft: BTreeSet::new(), firm: 0 });
+        return Err(FitError { message, resolvable: BTreeSet::new(), unresolvable: 0 });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    let (mut fitting, mut soft) = (Vec::new(), BTreeSet::new());
+    let (mut fitting, mut resolvable) = (Vec::new(), BTreeSet::new());
     for node in nodes.values() {
-        let misfits = misfits(node, pod, spec, rules);
-        if misfits.is_empty() {
+        let failures = filter_failures(node, pod, spec, rules);
+        if failures.is_empty() {
             fitting.push(node);
-        } else if !misfits.iter().any(|misfit| misfit.firm) {
-            soft.insert(node.name.clone());
+        } else if !failures.iter().any(|failure| failure.unresolvable) {
+            resolvable.insert(node.name.clone());
         }
-        for Misfit { reason, .. } in misfits {
+        for FilterFailure { reason, .. } in failures {
             *reasons.entry(reason).or_default() += 1;
         }
     }
@@ -213,17 +213,22 @@ fn choose(
     if let Some(best) = fitting.into_iter().min_by_key(crowding) {
         return Ok(best.name.clone());
     }
-    let firm = nodes.len() - soft.len();
-    Err(FitError { message: unavailable(nodes.len(), reasons), soft, firm })
+    let unresolvable = nodes.len() - resolvable.len();
+    Err(FitError { message: unavailable(nodes.len(), reasons), resolvable, unresolvable })
 }
 
-/// Every reason against a node; the other pods' rules are asked when nothing else speaks against it.
-fn misfits(node: &Node, pod: &Pod<'_>, spec: &core::PodSpec, rules: &Rules) -> Vec<Misfit> {
-    let mut misfits = node.misfits(spec, &pod.facts);
-    if misfits.is_empty() {
-        misfits.extend(rules.misfit(node));
+/// All reasons against a node. The affinity rules of other pods are checked only if there is no other reason.
+fn filter_failures(
+    node: &Node,
+    pod: &Pod<'_>,
+    spec: &core::PodSpec,
+    rules: &Rules,
+) -> Vec<FilterFailure> {
+    let mut failures = node.filter_failures(spec, &pod.facts);
+    if failures.is_empty() {
+        failures.extend(rules.filter_failure(node));
     }
-    misfits
+    failures
 }
 
 /// `0/3 nodes are available: 1 Insufficient cpu, 2 Too many pods.`

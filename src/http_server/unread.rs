@@ -43,11 +43,11 @@ pub(crate) async fn take(request: Request, next: Next) -> Response {
     // Such a client sends nothing before it is told to, which the first read does.
     let asks_first = parts.headers.contains_key(header::EXPECT);
     let transfer = parts.extensions.get::<Arc<Transfer>>().cloned();
-    let left = Arc::new(Mutex::new(None));
-    let lent = Lent { body: Some(body), begun: false, left: left.clone() };
-    let response = next.run(Request::from_parts(parts, Body::new(lent))).await;
-    let left = left.lock().take();
-    if let Some(Left { body, begun }) = left
+    let unread = Arc::new(Mutex::new(None));
+    let tracked = TrackedBody { body: Some(body), begun: false, unread: unread.clone() };
+    let response = next.run(Request::from_parts(parts, Body::new(tracked))).await;
+    let unread = unread.lock().take();
+    if let Some(UnreadBody { body, begun }) = unread
         && (begun || !asks_first)
         && let Some(end) = end
         && !is_taken(body, end).await
@@ -74,29 +74,29 @@ async fn is_taken(mut body: Body, end: Instant) -> bool {
     false
 }
 
-/// A body that comes back when whoever read it stops before its end.
-struct Lent {
+/// A body for a handler. What the handler leaves unread is kept in `unread`.
+struct TrackedBody {
     body: Option<Body>,
     begun: bool,
-    left: Arc<Mutex<Option<Left>>>,
+    unread: Arc<Mutex<Option<UnreadBody>>>,
 }
 
-struct Left {
+struct UnreadBody {
     body: Body,
     begun: bool,
 }
 
-impl Drop for Lent {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         if let Some(body) = self.body.take()
             && !body.is_end_stream()
         {
-            *self.left.lock() = Some(Left { body, begun: self.begun });
+            *self.unread.lock() = Some(UnreadBody { body, begun: self.begun });
         }
     }
 }
 
-impl HttpBody for Lent {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 

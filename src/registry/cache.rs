@@ -137,7 +137,7 @@ impl Cache {
         }
     }
 
-    /// Takes over a newer state whose history is not known: whoever watches must list again.
+    /// Replaces the state by a newer one without history. Watchers must list again.
     fn replace(&self, view: View) {
         let revision = view.revision;
         let mut state = self.state.write();
@@ -191,7 +191,7 @@ impl Cache {
         self.revision.send_replace(*revision);
     }
 
-    /// The state of everything now.
+    /// The state now.
     pub(crate) fn view(&self) -> View {
         self.state.read().view.clone()
     }
@@ -226,8 +226,7 @@ impl Cache {
         }
     }
 
-    /// Waits until the cache contains what made an expectation fail: the write that was found, or the deletion of
-    /// what was expected.
+    /// Waits until the cache contains the change that made an expectation fail: the other write, or the deletion.
     pub(crate) async fn wait_for_conflict(
         &self,
         key: &[u8],
@@ -354,7 +353,7 @@ pub(crate) fn view_of(records: Vec<Record>, revision: u64) -> View {
     view
 }
 
-/// What a change means to those who watch objects. For them, an object whose value cannot be read any more is gone.
+/// The event that a change is for watchers. An object whose value became unreadable is deleted for them.
 fn event_of(
     view: &View,
     change: &Change,

@@ -1,4 +1,4 @@
-//! From a client's document to its kind's type and back: types are checked, unknown and wrong fields are found.
+//! Decodes a client's document as the type of its kind, and encodes it again. Finds unknown fields and wrong types.
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -8,18 +8,18 @@ use crate::model::{Kind, Status, wording};
 /// The `fieldValidation` query parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FieldValidation {
-    /// Unknown fields are dropped in silence: for writers within this process.
+    /// Unknown fields are dropped silently. Writers within this process use it.
     #[default]
     Ignore,
-    /// Unknown fields are dropped with a warning: what a client gets that wishes nothing.
+    /// Unknown fields are dropped with a warning. This is the default for clients.
     Warn,
     /// Unknown fields are an error.
     Strict,
 }
 
-/// Reads a document as `T`, which drops what `T` does not know; gives the warnings about that, and about what stood in
-/// its text more than once. The error names the path of the first field of a wrong type, or the unknown and duplicate
-/// fields if the client wants it so.
+/// Decodes a document as `T`, without the fields that `T` does not have. Returns warnings about those and about duplicate
+/// fields. The error names the first field of a wrong type, or the unknown and duplicate fields if the client asked for
+/// that.
 pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     kind: &Kind,
     document: &Value,
@@ -46,7 +46,7 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     Ok((object, warnings))
 }
 
-/// Reads a document as `T`, without a look at what `T` does not know.
+/// Decodes a document as `T`, and ignores unknown fields.
 pub(crate) fn typed<T: DeserializeOwned>(kind: &Kind, document: &Value) -> Result<T, Status> {
     T::deserialize(document).map_err(|error| {
         let path = first_fault(document, &|part| T::deserialize(part).is_ok());
@@ -136,7 +136,7 @@ fn may_hold_time_before_year_0(value: &Value) -> bool {
     }
 }
 
-/// Applies the client's wish about unknown and duplicate fields: an error, or the warnings to send along.
+/// Turns unknown and duplicate fields into an error or into warnings, as the client asked for.
 fn judge(lines: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
     match validation {
         FieldValidation::Strict if !lines.is_empty() => {
@@ -147,7 +147,7 @@ fn judge(lines: Vec<String>, validation: FieldValidation) -> Result<Vec<String>,
     }
 }
 
-/// Everything that is in `given` and did not survive into `kept` is a field that the type does not have.
+/// The fields of `given` that are missing in `kept`: the type does not have them.
 fn find_dropped(given: &Value, kept: &Value, path: &str, unknown: &mut Vec<String>) {
     match (given, kept) {
         (Value::Object(given), Value::Object(kept)) => {

@@ -1,4 +1,4 @@
-//! Deletion: at once, or marked and held by finalizers or a grace period.
+//! Deletion. An object with finalizers or a grace period is marked first, and removed when nothing holds it any more.
 
 use std::sync::Arc;
 
@@ -24,27 +24,27 @@ pub enum Propagation {
     /// The garbage collector deletes them afterwards.
     #[default]
     Background,
-    /// They go first.
+    /// The garbage collector deletes them first.
     Foreground,
-    /// They stay, without owner.
+    /// They stay, and lose their reference to the owner.
     Orphan,
 }
 
-/// How to delete.
+/// Options of a deletion.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteOptions {
     /// Seconds until the end; `None` for the kind's default.
     pub grace_seconds: Option<i64>,
-    /// Which object is meant.
+    /// Which object the client means.
     pub preconditions: Preconditions,
-    /// What becomes of dependents; `None` leaves it to an earlier wish, else to the kind.
+    /// What becomes of dependents. `None` keeps what an earlier deletion asked for, else takes the kind's default.
     pub propagation: Option<Propagation>,
-    /// Do everything but store it.
+    /// Check the deletion, but do not carry it out.
     pub dry_run: bool,
 }
 
 const ATTEMPTS_MAX: u32 = 16;
-/// Kinds whose dependents stay when nobody says what becomes of them; older clients count on it.
+/// Kinds whose default is [`Propagation::Orphan`]. Old clients rely on it.
 const ORPHANING: [&Kind; 2] = [&kind::JOB, &kind::REPLICATION_CONTROLLER];
 
 impl Registry {
@@ -98,7 +98,7 @@ impl Registry {
     }
 }
 
-/// Writes the wish to delete into the document. A second wish may shorten the grace period, never lengthen it.
+/// Marks the document as terminating. A second deletion may shorten the grace period, but not lengthen it.
 fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_grace: Option<i64>) {
     let grace = match default_grace.map(|seconds| options.grace_seconds.unwrap_or(seconds)) {
         // As kube-apiserver.
@@ -126,7 +126,7 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
     }
 }
 
-/// The finalizers that tell the garbage collector what becomes of dependents, and all others; `None` when they are so.
+/// All finalizers, with those that tell the garbage collector what becomes of dependents. `None` if nothing changes.
 fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
     let has = |name: &str| old.metadata.finalizers.iter().any(|finalizer| finalizer == name);
     let propagation = match wish {

@@ -1,4 +1,4 @@
-//! Reads that the cache does not answer: of a revision before, of one to come, of everything at once.
+//! Reads that the cache cannot answer: at an old revision, at a future revision, and snapshots.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{self, Revision, snapshot},
 };
 
-/// How far back the past can be read.
+/// The revisions that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
     /// The newest revision.
@@ -20,12 +20,12 @@ pub struct History {
     pub oldest: u64,
 }
 
-/// How long a read waits for the revision that it must not be older than, as kube-apiserver has it.
+/// How long a read waits for a future revision, as with kube-apiserver.
 const FRESH_WAIT: Duration = Duration::from_secs(3);
 
 impl Registry {
-    /// The objects of a kind, with a namespace only those in it, as they were at a revision; the view may hold more.
-    /// 410 when that is no longer kept, 504 when it has not happened.
+    /// The objects of a kind (and namespace) at a revision. The view may contain more. 410 if the revision is compacted,
+    /// 504 if it does not exist yet.
     pub async fn view_at(
         &self,
         kind: &'static Kind,
@@ -49,7 +49,7 @@ impl Registry {
             .map_err(|_panicked| Status::internal("the stored objects could not be decoded"))
     }
 
-    /// Everything, at a revision or a later one. Waits a little for one to come, then 504.
+    /// All objects, at this revision or a later one. Waits a little for a future revision, then 504.
     pub async fn view_not_before(&self, revision: u64) -> Result<View, Status> {
         let mut revisions = self.revisions();
         let reached = revisions.wait_for(|now| *now >= revision);
@@ -59,7 +59,7 @@ impl Registry {
         Ok(self.view())
     }
 
-    /// How far back the past can be read.
+    /// The revisions that can be read.
     pub async fn history(&self) -> Result<History, Status> {
         let current = self.store.current().0;
         // The first revision of all is the one that is forgotten first.

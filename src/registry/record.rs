@@ -54,19 +54,19 @@ const NAMES_MAX: usize = 4096;
 /// Events that wait for a store that is away; beyond that the oldest are dropped.
 const PUT_OFF_MAX: usize = 1024;
 
-/// What was recorded lately.
+/// The Events that were recorded lately.
 #[derive(Default)]
 pub(crate) struct Recorder {
     sources: Mutex<BTreeMap<(String, ObjectKey), Source>>,
     /// The names of recorded Events, by the hash of what they say.
     names: Mutex<BTreeMap<u64, String>>,
-    /// What the store did not take.
-    put_off: Mutex<VecDeque<Said>>,
+    /// Events that the store did not take.
+    put_off: Mutex<VecDeque<PendingEvent>>,
     more_put_off: Notify,
 }
 
-/// An Event as it is to be stored.
-struct Said {
+/// An Event that is not written yet.
+struct PendingEvent {
     key: ObjectKey,
     component: String,
     note: Note,
@@ -77,16 +77,16 @@ struct Said {
 struct Source {
     left: u32,
     refilled: Instant,
-    reasons: BTreeMap<&'static str, Similar>,
+    reasons: BTreeMap<&'static str, SimilarEvents>,
 }
 
-struct Similar {
+struct SimilarEvents {
     since: Instant,
     messages: BTreeSet<u64>,
 }
 
 impl Recorder {
-    /// Whether to record, and if so, whether combined with similar ones.
+    /// Whether to record an Event, and whether to combine it with similar ones. `None` if it is one too many.
     fn admit(&self, component: &str, note: &Note, now: Instant) -> Option<bool> {
         let mut sources = self.sources.lock();
         let key = (component.to_owned(), note.about.clone());
@@ -98,9 +98,9 @@ impl Recorder {
         let similar = source
             .reasons
             .entry(note.reason)
-            .or_insert_with(|| Similar { since: now, messages: BTreeSet::new() });
+            .or_insert_with(|| SimilarEvents { since: now, messages: BTreeSet::new() });
         if now.duration_since(similar.since) > SIMILAR_WINDOW {
-            *similar = Similar { since: now, messages: BTreeSet::new() };
+            *similar = SimilarEvents { since: now, messages: BTreeSet::new() };
         }
         if similar.messages.len() < SIMILAR_MAX {
             similar.messages.insert(hash_of(&note.message));
@@ -120,12 +120,12 @@ impl Recorder {
         Some(combined)
     }
 
-    fn put_off(&self, said: Said) {
+    fn put_off(&self, event: PendingEvent) {
         let mut put_off = self.put_off.lock();
         if put_off.len() >= PUT_OFF_MAX {
             put_off.pop_front();
         }
-        put_off.push_back(said);
+        put_off.push_back(event);
         drop(put_off);
         self.more_put_off.notify_one();
     }
@@ -133,7 +133,7 @@ impl Recorder {
     /// `OBJECT.HEX`; the number is the time in nanoseconds when this was first recorded.
     fn key(&self, component: &str, note: &Note, combined: bool, now: Timestamp) -> ObjectKey {
         let message = if combined { "" } else { note.message.as_str() };
-        let said = (component, &note.about, &note.uid, note.warning, note.reason, message);
+        let content = (component, &note.about, &note.uid, note.warning, note.reason, message);
         let mut names = self.names.lock();
         if names.len() >= NAMES_MAX {
             names.clear();
@@ -143,7 +143,7 @@ impl Recorder {
             let name: String = note.about.name.chars().take(kept).collect();
             format!("{name}.{:016x}", now.as_nanosecond())
         };
-        let name = names.entry(hash_of(&said)).or_insert_with(new).clone();
+        let name = names.entry(hash_of(&content)).or_insert_with(new).clone();
         let namespace = match note.about.namespace.as_str() {
             "" => CLUSTER_EVENTS,
             namespace => namespace,
@@ -153,7 +153,8 @@ impl Recorder {
 }
 
 impl Registry {
-    /// Records an Event; when the store is away, as soon as it is back. It is for people: nobody else hears of a failure.
+    /// Records an Event. If the store is away, it is recorded when the store is back. Events are for people, so a failure is
+    /// only logged.
     pub async fn record(&self, component: &str, note: &Note) {
         let Some(combined) = self.recorder.admit(component, note, Instant::now()) else { return };
         let message = match combined {
@@ -163,33 +164,33 @@ impl Registry {
         let now = Timestamp::now();
         let key = self.recorder.key(component, note, combined, now);
         let (component, note) = (component.to_owned(), note.clone());
-        let said = Said { key, component, note, message, stamp: time_text(now) };
-        match self.say(&said).await {
-            Err(status) if status.is_unavailable() => self.recorder.put_off(said),
-            Err(status) => tracing::debug!(key = %said.key, %status, "event not recorded"),
+        let event = PendingEvent { key, component, note, message, stamp: time_text(now) };
+        match self.write_event(&event).await {
+            Err(status) if status.is_unavailable() => self.recorder.put_off(event),
+            Err(status) => tracing::debug!(key = %event.key, %status, "event not recorded"),
             Ok(()) => {}
         }
     }
 
-    /// Records what was put off, for ever.
+    /// Records the Events that were put off. Runs until cancelled.
     pub(crate) async fn record_put_off(&self) -> Infallible {
         loop {
             let next = self.recorder.put_off.lock().pop_front();
-            let Some(said) = next else {
+            let Some(event) = next else {
                 self.recorder.more_put_off.notified().await;
                 continue;
             };
-            if let Err(status) = until_written(&said.key, || self.say(&said)).await {
-                tracing::debug!(key = %said.key, %status, "event not recorded");
+            if let Err(status) = until_written(&event.key, || self.write_event(&event)).await {
+                tracing::debug!(key = %event.key, %status, "event not recorded");
             }
         }
     }
 
-    async fn say(&self, said: &Said) -> Result<(), Status> {
-        match self.count(&said.key, &said.message, &said.stamp).await {
+    async fn write_event(&self, event: &PendingEvent) -> Result<(), Status> {
+        match self.count(&event.key, &event.message, &event.stamp).await {
             Err(status) if status.reason == "NotFound" => {
-                let (kind, namespace) = (said.key.kind, &said.key.namespace);
-                let document = event_document(said);
+                let (kind, namespace) = (event.key.kind, &event.key.namespace);
+                let document = event_document(event);
                 self.create(kind, namespace, document, &WriteOptions::default()).await.map(|_| ())
             }
             other => other,
@@ -208,8 +209,8 @@ impl Registry {
     }
 }
 
-fn event_document(said: &Said) -> Value {
-    let Said { key, component, note, message, stamp } = said;
+fn event_document(event: &PendingEvent) -> Value {
+    let PendingEvent { key, component, note, message, stamp } = event;
     let mut about = json!({
         "apiVersion": note.about.kind.api_version(),
         "kind": note.about.kind.kind,

@@ -1,4 +1,4 @@
-//! Writes that nobody else would try again: what runs beside the controllers states what is so until it is stored.
+//! Writes of tasks that are no controllers. Nothing else would repeat them, so they are repeated here until they are stored.
 
 use std::{fmt::Display, panic::AssertUnwindSafe, time::Duration};
 
@@ -8,12 +8,12 @@ use tokio::time::sleep;
 use crate::model::Status;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// Not much longer than a user waits who has just brought the store back.
+/// The longest pause. A user who has brought the store back should not wait longer.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// Repeats a write, with back-off, until it is carried out or refused for good: a store that is away or full comes back,
-/// other writers get out of the way, and a panic (a bug, which the log tells with `what`) ends nothing else. The attempt
-/// must look at the object each time, since it may have changed meanwhile.
+/// Repeats a write, with back-off, until it succeeds or is refused for good. It is repeated when the store is away or full,
+/// when another writer was faster, and after a panic (a bug, which is logged with `what`). Each attempt must read the object
+/// again, because it may have changed meanwhile.
 ///
 /// # Errors
 ///

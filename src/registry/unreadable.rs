@@ -1,5 +1,5 @@
-//! Stored values that are no objects: written by somebody else, or damaged. They are not served, but told, and they can
-//! be deleted.
+//! Stored values that are no objects: another program wrote them, or they are damaged. They are not served. A read of such
+//! a key fails with an error, and a delete removes the value.
 //!
 //! kube-apiserver calls the error `StorageReadError`, and deletes such a value only with
 //! `ignoreStoreReadErrorWithClusterBreakingPotential`, for fear of a wrong encryption key. There is none here, so a
@@ -26,17 +26,17 @@ pub struct Unreadable {
 }
 
 impl View {
-    /// The values that are no objects, by the key of the object that they stand for.
+    /// The unreadable values, by the key of the object that should be there.
     pub fn unreadable(&self) -> impl Iterator<Item = (&ObjectKey, &Unreadable)> {
         self.unreadable.iter()
     }
 
-    /// Whether what stands at a key is no object.
+    /// Whether the value at a key is unreadable.
     pub(crate) fn is_unreadable(&self, key: &ObjectKey) -> bool {
         self.unreadable.contains_key(&key.stored())
     }
 
-    /// Why there is no object of this key.
+    /// The error for a key without an object.
     pub(crate) fn missing(&self, key: &ObjectKey) -> Status {
         match self.unreadable.get(&key.stored()) {
             Some(Unreadable { reason, .. }) => Status::store_read_error(key, reason),
@@ -46,7 +46,7 @@ impl View {
 }
 
 impl Registry {
-    /// Deletes what stands at a key if it is no object, so that there can be one.
+    /// Deletes the value at a key if it is unreadable, so that the object can be created.
     pub async fn clear(&self, key: &ObjectKey) -> Result<(), Status> {
         if self.view().is_unreadable(key) {
             tracing::warn!(%key, "a stored value that cannot be read is replaced");
@@ -55,8 +55,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Deletes a value that is no object, with all that the object held. Gives the little that is known of it; `None`
-    /// when another writer was faster.
+    /// Deletes an unreadable value, and the allocations that its object had. Returns the little that is known of the object;
+    /// `None` if another writer was faster.
     pub(crate) async fn delete_unreadable(
         &self,
         view: &View,

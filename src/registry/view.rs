@@ -290,7 +290,7 @@ impl View {
             .filter(move |object| object.controller().is_some_and(|owner| owner.uid == uid))
     }
 
-    /// Whether somebody holds an address of the load balancer range.
+    /// Whether an address of the load balancer range is allocated.
     pub fn is_load_balancer_address_taken(&self, address: std::net::IpAddr) -> bool {
         alloc::Claim::LoadBalancerAddress(address).is_taken(self)
     }

@@ -1,5 +1,5 @@
 //! The write path: own metadata -> canonical form -> admission ([`admit`]: types, defaults and rules of the kind, allocation) ->
-//! compare-and-swap. Whether the caller may write at all was decided before, where requests come in.
+//! compare-and-swap. The API server has decided before whether the caller may write.
 
 use std::sync::Arc;
 
@@ -35,21 +35,21 @@ pub enum Subresource {
     Binding,
 }
 
-/// How to treat a write.
+/// Options of a write.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WriteOptions {
-    /// Do everything but store it.
+    /// Check the write, but do not store it.
     pub dry_run: bool,
     /// What to do about unknown fields.
     pub field_validation: FieldValidation,
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Clone, Debug)]
 pub struct Written {
     /// The object as stored.
     pub object: Arc<Object>,
-    /// For `Warning` headers.
+    /// The texts of `Warning` headers.
     pub warnings: Vec<String>,
 }
 
@@ -171,7 +171,7 @@ impl Registry {
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
             let mut old_document: Value = old.parse()?;
-            // Earlier versions wrote other forms.
+            // Earlier versions of Snowglobe wrote other forms.
             canonical::canonicalise(key.kind.stored(), &mut old_document);
             let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
             let mut document = merge_parts(key.kind, subresource, document, &old_document);
@@ -206,7 +206,7 @@ impl Registry {
         Err(contended(key))
     }
 
-    /// For a write of everything but the status.
+    /// The context of a write without subresource.
     fn context<'a>(
         &'a self,
         view: &'a View,
@@ -227,8 +227,8 @@ impl Registry {
         }
     }
 
-    /// Commits and waits until the cache has it. `Ok(Err(key))` names the key that another writer was faster with;
-    /// the cache then already contains that other write.
+    /// Commits, then waits until the cache contains the commit. `Ok(Err(key))` means that another writer changed this key
+    /// first. The cache then contains that change.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<Result<u64, Bytes>, Status> {
         let expectations: Vec<(Bytes, Expect)> =
             writes.iter().map(|write| (write.key.clone(), write.expect)).collect();
@@ -274,8 +274,8 @@ impl Registry {
     }
 }
 
-/// Every created and changed object passes here. What mutates objects besides the defaults of their kind comes before
-/// the rules, what validates them besides comes after, as in kube-apiserver's admission; nothing does yet.
+/// Admission of every created and changed object. Mutating admission would run before the rules of the kind, validating
+/// admission after them, as in kube-apiserver. There is neither yet.
 fn admit(
     kind: &'static Kind,
     document: &Value,
@@ -285,11 +285,11 @@ fn admit(
     strategy::rules(kind).admit(kind, document, old, context)
 }
 
-/// What a client is told when the store does not take a write.
+/// The error for a client whose write the store does not take.
 pub(crate) fn store_status(error: &store::Error) -> Status {
     let cause: &dyn std::error::Error = error;
     match error {
-        // The store itself has told once that it is away, full or stopped.
+        // The store has logged once that it is away, full or stopped.
         store::Error::Unavailable(_) | store::Error::Full(_) | store::Error::Stopped(_) => {
             tracing::debug!(error = cause, "the object store is away");
         }
@@ -297,7 +297,7 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
     }
     match error {
         store::Error::Unavailable(_) => Status::unavailable(error.to_string()),
-        // No 503: clients would try that again, for nothing.
+        // Not 503: clients would retry, and it would not help.
         store::Error::Stopped(_) => Status::internal(error.to_string()),
         store::Error::Failed { .. } => Status::internal(format!(
             "it is not known whether the write happened: {}",
@@ -321,7 +321,7 @@ pub(crate) fn contended(key: &ObjectKey) -> Status {
     Status::conflict(key, "too many other writers; please try again")
 }
 
-/// A document with the `apiVersion`, `kind` and `metadata` that the URL implies; an error when it says otherwise.
+/// Adds the `apiVersion`, `kind` and `metadata` that the URL implies. It is an error if the document says otherwise.
 fn of_kind(kind: &Kind, mut document: Value) -> Result<Value, Status> {
     let Some(fields) = document.as_object_mut() else {
         return Err(Status::bad_request("the object in the request body is not a JSON object"));
@@ -410,7 +410,7 @@ fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
     }
 }
 
-/// Fields of metadata that the server decides about.
+/// Fields of metadata that only the server sets.
 const OWN_METADATA: [&str; 8] = [
     "name",
     "namespace",
@@ -422,7 +422,7 @@ const OWN_METADATA: [&str; 8] = [
     "generation",
 ];
 
-/// The new document with what this write may not touch taken from the old one.
+/// The new document, with the old value of everything that this write may not change.
 fn merge_parts(kind: &Kind, subresource: Subresource, mut new: Value, old: &Value) -> Value {
     for field in OWN_METADATA {
         set_or_remove(&mut new["metadata"], field, old["metadata"].get(field).cloned());
@@ -458,7 +458,7 @@ fn merge_parts(kind: &Kind, subresource: Subresource, mut new: Value, old: &Valu
     }
 }
 
-/// The metadata after a write of the status: that of the new document. Of a custom resource only `managedFields` change.
+/// The metadata after a write of the status: that of the new document. A custom resource changes only its `managedFields`.
 fn status_metadata(kind: &Kind, mut new: Value, old: &Value) -> Value {
     if !kind.is_native() {
         let mut metadata = old.clone();
@@ -490,7 +490,7 @@ fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
     }
 }
 
-/// Equal but for the resource version and the times of field managers: such an update writes nothing, as in
+/// Whether only the resource version and the times of field managers differ. Such an update writes nothing, as in
 /// Kubernetes.
 fn same_content(new: &Value, old: &Value) -> bool {
     let (new_metadata, old_metadata) = (&new["metadata"], &old["metadata"]);
@@ -499,7 +499,7 @@ fn same_content(new: &Value, old: &Value) -> bool {
         && same_managers(&new_metadata["managedFields"], &old_metadata["managedFields"])
 }
 
-/// Equal but for times, and the order, which depends on them.
+/// Whether only the times differ, and the order, which depends on them.
 fn same_managers(new: &Value, old: &Value) -> bool {
     let (Some(new), Some(old)) = (new.as_array(), old.as_array()) else { return new == old };
     let same = |a: &Value, b: &Value| same_but_for(a, b, &["time"]);

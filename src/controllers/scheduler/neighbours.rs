@@ -10,7 +10,7 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1 as me
 use crate::{
     controllers::{
         pod::Pod,
-        scheduler::node::{Misfit, Node},
+        scheduler::node::{FilterFailure, Node},
     },
     model::{LabelSelector, kind},
     registry::View,
@@ -278,24 +278,26 @@ impl<'a> Neighbours<'a> {
 
 impl Rules {
     /// Why the pod cannot be on a node.
-    pub(super) fn misfit(&self, node: &Node) -> Option<Misfit> {
+    pub(super) fn filter_failure(&self, node: &Node) -> Option<FilterFailure> {
         for spread in self.spread.iter().filter(|spread| spread.required) {
-            let Some(value) = node.label(&spread.key) else { return Some(Misfit::firm(NO_DOMAIN)) };
+            let Some(value) = node.label(&spread.key) else {
+                return Some(FilterFailure::unresolvable(NO_DOMAIN));
+            };
             let count = spread.counts.get(value).copied().unwrap_or(0);
             if count + spread.own - spread.min > spread.max_skew {
-                return Some(Misfit::soft(SPREAD));
+                return Some(FilterFailure::resolvable(SPREAD));
             }
         }
         let near = |term: &Term| node.label(&term.key).is_some_and(|v| term.values.contains(v));
         let labeled = self.near.iter().all(|term| node.label(&term.key).is_some());
         if !(self.near.iter().all(near) || self.is_first && labeled) {
-            return Some(Misfit::firm(AFFINITY));
+            return Some(FilterFailure::unresolvable(AFFINITY));
         }
         if self.far.iter().any(near) {
-            return Some(Misfit::soft(ANTI_AFFINITY));
+            return Some(FilterFailure::resolvable(ANTI_AFFINITY));
         }
         let refused = |(key, value): &(String, String)| node.label(key) == Some(value.as_str());
-        self.refused.iter().any(refused).then(|| Misfit::soft(EXISTING))
+        self.refused.iter().any(refused).then(|| FilterFailure::resolvable(EXISTING))
     }
 
     /// How much the pod's wishes speak for a node.

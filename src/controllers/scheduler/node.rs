@@ -38,20 +38,20 @@ pub(crate) struct Node {
     groups: BTreeMap<String, usize>,
 }
 
-/// Why a pod cannot be on a node, in Kubernetes' words.
-pub(super) struct Misfit {
+/// Why a pod cannot be on a node, with Kubernetes' message.
+pub(super) struct FilterFailure {
     pub(super) reason: String,
-    /// Fewer pods there would not help.
-    pub(super) firm: bool,
+    /// Whether the pod could not be there either if other pods went (`UnschedulableAndUnresolvable`).
+    pub(super) unresolvable: bool,
 }
 
-impl Misfit {
-    pub(super) fn firm(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), firm: true }
+impl FilterFailure {
+    pub(super) fn unresolvable(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), unresolvable: true }
     }
 
-    pub(super) fn soft(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), firm: false }
+    pub(super) fn resolvable(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), unresolvable: false }
     }
 }
 
@@ -124,21 +124,27 @@ impl Node {
     }
 
     /// Every reason against a pod; as in Kubernetes, room is looked at only when nothing else speaks against it.
-    pub(super) fn misfits(&self, spec: &core::PodSpec, facts: &Facts) -> Vec<Misfit> {
+    pub(super) fn filter_failures(
+        &self,
+        spec: &core::PodSpec,
+        facts: &Facts,
+    ) -> Vec<FilterFailure> {
         let tolerations = spec.tolerations.as_deref().unwrap_or_default();
         if self.unschedulable && !tolerates(tolerations, &cordon()) {
-            return vec![Misfit::firm("node(s) were unschedulable")];
+            return vec![FilterFailure::unresolvable("node(s) were unschedulable")];
         }
         if let Some(taint) = self.untolerated(tolerations) {
             let value = taint.value.as_deref().unwrap_or_default();
             let reason = format!("node(s) had untolerated taint {{{}: {value}}}", taint.key);
-            return vec![Misfit::firm(reason)];
+            return vec![FilterFailure::unresolvable(reason)];
         }
         if !self.is_wanted(spec) {
-            return vec![Misfit::firm("node(s) didn't match Pod's node affinity/selector")];
+            return vec![FilterFailure::unresolvable(
+                "node(s) didn't match Pod's node affinity/selector",
+            )];
         }
         if facts.host_ports().any(|port| self.is_port_taken(&port)) {
-            return vec![Misfit::soft(
+            return vec![FilterFailure::resolvable(
                 "node(s) didn't have free ports for the requested pod ports",
             )];
         }
@@ -182,11 +188,11 @@ impl Node {
         })
     }
 
-    fn shortages(&self, requests: &Requests) -> Vec<Misfit> {
+    fn shortages(&self, requests: &Requests) -> Vec<FilterFailure> {
         let mut reasons = Vec::new();
         let pods = self.allocatable.get("pods").map_or(PODS_DEFAULT, |milli| milli / 1000);
         if i64::try_from(self.pods).unwrap_or(i64::MAX) >= pods {
-            reasons.push(Misfit::soft("Too many pods"));
+            reasons.push(FilterFailure::resolvable("Too many pods"));
         }
         for (name, wanted) in requests.0.iter().filter(|(_, wanted)| **wanted > 0) {
             let have = match self.allocatable.get(name) {
@@ -197,8 +203,9 @@ impl Node {
             let used = self.used.0.get(name).copied().unwrap_or(0);
             if used.saturating_add(*wanted) > have {
                 // An empty node would not do either.
-                let firm = *wanted > have;
-                reasons.push(Misfit { reason: format!("Insufficient {name}"), firm });
+                let unresolvable = *wanted > have;
+                reasons
+                    .push(FilterFailure { reason: format!("Insufficient {name}"), unresolvable });
             }
         }
         reasons

@@ -27,36 +27,36 @@ use crate::{
 
 const REASON: &str = "PreemptionByScheduler";
 
-/// Where a pod may be once these have gone.
+/// The node that a pod gets, and the pods that are deleted for it.
 pub(super) struct Preemption<'a> {
     pub(super) node: String,
     pub(super) victims: Vec<Pod<'a>>,
 }
 
-/// All nodes and the pods on them, as a pod finds them that looks for a place.
-pub(super) struct Scene<'s, 'a> {
+/// All nodes and the pods on them, at the moment in which a pod is scheduled.
+pub(super) struct Snapshot<'s, 'a> {
     pub(super) world: &'s World<'s>,
     pub(super) nodes: &'s BTreeMap<String, Node>,
     pub(super) neighbours: &'s Neighbours<'a>,
 }
 
-/// Why nobody can be made to go.
-pub(super) struct Helpless {
+/// Why no pod can be preempted.
+pub(super) struct PreemptionError {
     pub(super) message: String,
-    /// Those who shall go are on their way: the pod keeps its claim.
+    /// The victims of an earlier preemption are terminating: the pod keeps its nominated node.
     pub(super) waits: bool,
 }
 
-/// The node where the least harm is done, or why there is none.
+/// Chooses the node whose victims matter least.
 pub(super) fn preempt<'a>(
-    scene: &Scene<'_, 'a>,
+    snapshot: &Snapshot<'_, 'a>,
     pod: &Pod<'_>,
     spec: &core::PodSpec,
     fit_error: &FitError,
-) -> Result<Preemption<'a>, Helpless> {
-    let helpless = |message: String| Helpless { message, waits: false };
+) -> Result<Preemption<'a>, PreemptionError> {
+    let error = |message: String| PreemptionError { message, waits: false };
     if pod.facts.spec.preemption_policy == "Never" {
-        return Err(helpless("not eligible due to preemptionPolicy=Never.".to_owned()));
+        return Err(error("not eligible due to preemptionPolicy=Never.".to_owned()));
     }
     let claim = pod.facts.status.nominated_node_name.as_str();
     let leaves = |victim: &&Pod<'_>| {
@@ -65,19 +65,21 @@ pub(super) fn preempt<'a>(
             && victim.facts.spec.priority < pod.facts.spec.priority
             && condition.is_some_and(|c| c.status == "True" && c.reason == REASON)
     };
-    if fit_error.soft.contains(claim) && scene.neighbours.on(claim).any(|victim| leaves(&victim)) {
+    if fit_error.resolvable.contains(claim)
+        && snapshot.neighbours.on(claim).any(|victim| leaves(&victim))
+    {
         let message = "not eligible due to a terminating pod on the nominated node.".to_owned();
-        return Err(Helpless { message, waits: true });
+        return Err(PreemptionError { message, waits: true });
     }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
-    if fit_error.firm > 0 {
+    if fit_error.unresolvable > 0 {
         let reason = "Preemption is not helpful for scheduling".to_owned();
-        reasons.insert(reason, fit_error.firm);
+        reasons.insert(reason, fit_error.unresolvable);
     }
-    let budgets = budgets(scene.world.view);
+    let budgets = budgets(snapshot.world.view);
     let mut best: Option<(Harm, Preemption<'a>)> = None;
-    for name in &fit_error.soft {
-        match victims(scene, pod, spec, name, &budgets) {
+    for name in &fit_error.resolvable {
+        match victims(snapshot, pod, spec, name, &budgets) {
             Ok((harm, victims)) => {
                 if best.as_ref().is_none_or(|(least, _)| harm < *least) {
                     best = Some((harm, Preemption { node: name.clone(), victims }));
@@ -88,8 +90,8 @@ pub(super) fn preempt<'a>(
             }
         }
     }
-    let all = scene.nodes.len();
-    best.map(|(_, preemption)| preemption).ok_or_else(|| helpless(super::unavailable(all, reasons)))
+    let all = snapshot.nodes.len();
+    best.map(|(_, preemption)| preemption).ok_or_else(|| error(super::unavailable(all, reasons)))
 }
 
 /// What it costs, by what counts most: broken budgets, the most important victim, the sum of priorities, the number of
@@ -98,7 +100,7 @@ type Harm = (usize, i32, i64, usize, Reverse<Option<Timestamp>>);
 
 /// The pods that must leave a node, or why that would not help.
 fn victims<'a>(
-    scene: &Scene<'_, 'a>,
+    snapshot: &Snapshot<'_, 'a>,
     pod: &Pod<'_>,
     spec: &core::PodSpec,
     name: &str,
@@ -108,24 +110,24 @@ fn victims<'a>(
         other.facts.spec.priority < pod.facts.spec.priority
             && !other.object.metadata.annotations.contains_key(PART_ANNOTATION)
     };
-    let mut lower: Vec<Pod<'a>> = scene.neighbours.on(name).filter(is_lower).cloned().collect();
+    let mut lower: Vec<Pod<'a>> = snapshot.neighbours.on(name).filter(is_lower).cloned().collect();
     if lower.is_empty() {
         return Err(vec!["No preemption victims found for incoming pod".to_owned()]);
     }
-    let (mut nodes, mut neighbours) = (scene.nodes.clone(), scene.neighbours.clone());
+    let (mut nodes, mut neighbours) = (snapshot.nodes.clone(), snapshot.neighbours.clone());
     for other in &lower {
         neighbours.remove(other);
         if let Some(node) = nodes.get_mut(name) {
             node.release(other);
         }
     }
-    let misfits = |nodes: &BTreeMap<String, Node>, neighbours: &Neighbours<'a>| {
-        let rules = neighbours.rules(scene.world.view, pod, spec, nodes);
+    let filter_failures = |nodes: &BTreeMap<String, Node>, neighbours: &Neighbours<'a>| {
+        let rules = neighbours.rules(snapshot.world.view, pod, spec, nodes);
         let Some(node) = nodes.get(name) else { return Vec::new() };
-        super::misfits(node, pod, spec, &rules)
+        super::filter_failures(node, pod, spec, &rules)
     };
     let left: Vec<String> =
-        misfits(&nodes, &neighbours).into_iter().map(|misfit| misfit.reason).collect();
+        filter_failures(&nodes, &neighbours).into_iter().map(|failure| failure.reason).collect();
     if !left.is_empty() {
         return Err(left);
     }
@@ -139,7 +141,7 @@ fn victims<'a>(
         if let Some(node) = nodes.get_mut(name) {
             node.take(&other);
         }
-        if !misfits(&nodes, &neighbours).is_empty() {
+        if !filter_failures(&nodes, &neighbours).is_empty() {
             neighbours.remove(&other);
             if let Some(node) = nodes.get_mut(name) {
                 node.release(&other);

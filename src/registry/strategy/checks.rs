@@ -22,7 +22,7 @@ use crate::{
 
 /// The field as Kubernetes names it when the whole object is meant.
 pub(super) const WHOLE_OBJECT: &str = "[]";
-/// Why a field that may not change is refused.
+/// The message about a changed field that is immutable.
 pub(super) const IMMUTABLE: &str = "field is immutable";
 /// What `protocol` may be, in the order in which Kubernetes lists it.
 pub(super) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];

@@ -1,4 +1,4 @@
-//! What each kind demands of its objects: defaults, fields that the server owns, validation, addresses and ports.
+//! The rules of each kind: defaults, fields that the server owns, validation, addresses and ports.
 //! One file per kind that has rules; stored-only kinds are one line of [`rules`]. Messages are kube-apiserver's.
 
 mod access;
@@ -65,7 +65,7 @@ use crate::{
     registry::{FieldValidation, Options, Subresource, View, alloc::Claim, decode},
 };
 
-/// What a rule may look at besides the object itself.
+/// What a rule may read besides the object.
 pub(crate) struct Context<'a> {
     pub(crate) view: &'a View,
     pub(crate) options: &'a Options,
@@ -73,7 +73,7 @@ pub(crate) struct Context<'a> {
     pub(crate) subresource: Subresource,
     /// The kind in whose form the client wrote the object.
     pub(crate) shown: &'static Kind,
-    /// What the client sent, without the document: whose fields they become, and what was wrong with the text.
+    /// What the client sent besides the document: the field manager, and the duplicate fields of its text.
     pub(crate) wanted: &'a Wanted<'a>,
     /// Spreads the choice of free addresses and ports.
     pub(crate) seed: u64,
@@ -98,20 +98,20 @@ pub(crate) struct Rules<T> {
     pub(crate) allocate: Option<Allocate<T>>,
     /// The addresses and ports that an object holds.
     pub(crate) claims: fn(object: &T) -> Vec<Claim>,
-    /// Why the object is refused as a whole, in the words of an admission plugin (403).
+    /// Why an admission plugin would refuse the object (403).
     pub(crate) refuse: fn(new: &T, old: Option<&T>, context: &Context<'_>) -> Option<String>,
     /// Deprecations and doubtful values, for `Warning` headers.
     pub(crate) warnings: fn(new: &T, old: Option<&T>) -> Vec<String>,
-    /// How names are formed.
+    /// The form of names.
     pub(crate) name: metadata::NameForm,
     /// Whether a delete waits for a grace period (pods on a node).
     pub(crate) grace_seconds: fn(object: &T) -> Option<i64>,
-    /// Why the object of this name is never deleted, in the words of an admission plugin (403).
+    /// Why an admission plugin would refuse to delete the object of this name (403).
     pub(crate) undeletable: fn(name: &str) -> Option<&'static str>,
 }
 
 impl<T> Rules<T> {
-    /// A kind that is stored as it comes.
+    /// The rules of a kind that has none.
     pub(crate) const STORED: Self = Self {
         default: |_, _, _| {},
         admit: None,

@@ -61,7 +61,7 @@ const NANO: i128 = 1_000_000_000;
 
 type Labels = BTreeMap<String, String>;
 
-/// Of a new pod.
+/// The warnings about a pod when it is created.
 pub(super) fn of_pod(pod: &Pod) -> Vec<String> {
     let name = text(&pod.metadata.name);
     let mut all = name_warning(name, "the Pod's hostname");
@@ -71,8 +71,8 @@ pub(super) fn of_pod(pod: &Pod) -> Vec<String> {
     all
 }
 
-/// Of a workload by its specs, of which the old one is absent at its creation: about its name when it is new, about its
-/// template when its spec is new.
+/// The warnings about a workload: about its name when it is created, and about its template when its spec changes. `old` is
+/// `None` at the creation.
 pub(super) fn of_workload<S: PartialEq>(
     name: Option<&String>,
     new: Option<&S>,
@@ -92,7 +92,7 @@ pub(super) fn of_workload<S: PartialEq>(
     all
 }
 
-/// Of a template, `path` with a dot at its end.
+/// The warnings about a pod template. `path` ends with a dot.
 pub(super) fn of_template(all: &mut Vec<String>, path: &str, template: &PodTemplateSpec) {
     let annotations = template.metadata.as_ref().and_then(|own| own.annotations.as_ref());
     if let Some(spec) = &template.spec {

@@ -82,7 +82,7 @@ pub(super) fn service_name(causes: &mut Vec<Cause>, name: &Option<String>) {
     }
 }
 
-/// Whether a count or percentage is nothing.
+/// Whether a count or percentage is zero.
 pub(super) fn is_zero(value: &IntOrString) -> bool {
     match value {
         IntOrString::Int(number) => *number == 0,

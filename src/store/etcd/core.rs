@@ -24,7 +24,7 @@ use crate::store::{
         connection::{CALL_MAX, CONNECT_MAX, Connection},
         diagnose,
         epochs::{self, Epochs},
-        explain::{self, AccessError, Cause, Hope},
+        explain::{self, AccessError, Cause, Permanence},
         failure::Failure,
         layout::Keys,
         mark::Mark,
@@ -120,7 +120,7 @@ impl Core {
                 Err(cause) => cause,
             };
             rounds += 1;
-            if cause.hope == Hope::None {
+            if cause.permanence == Permanence::Permanent {
                 return Err(Error::Unavailable(cause.text));
             }
             if started.elapsed().saturating_add(pause) > self.options.patience {
@@ -152,9 +152,10 @@ impl Core {
             }
         }
         let open = causes.iter().any(|cause| cause.open);
-        let hope = causes.iter().map(|cause| cause.hope).max().unwrap_or(Hope::None);
+        let permanence =
+            causes.iter().map(|cause| cause.permanence).max().unwrap_or(Permanence::Permanent);
         let texts: Vec<_> = causes.into_iter().map(|cause| cause.text).collect();
-        Err(Cause { text: texts.join("; "), hope, open })
+        Err(Cause { text: texts.join("; "), permanence, open })
     }
 
     async fn connect_to(&self, endpoint: &str) -> Result<Connection, Cause> {

@@ -80,7 +80,7 @@ mod tests {
     use tokio::{net::TcpListener, task::JoinSet};
 
     use super::*;
-    use crate::store::etcd::explain::Hope;
+    use crate::store::etcd::explain::Permanence;
 
     #[test]
     fn the_hello_is_well_formed() {
@@ -109,28 +109,36 @@ mod tests {
 
     #[tokio::test]
     async fn what_answers_is_named() {
-        let cases: [(&'static [u8], &str, Hope); 8] = [
-            (b"", "accepts connections and closes them without an answer", Hope::Some),
-            (b"SSH-2.0-x\r\n", "accepts connections and closes them", Hope::Some),
-            (b"\x15\x03\x01\x00\x02\x02\x28", "speaks TLS: write etcds://", Hope::None),
-            (b"HTTP/1.1 503 Unavailable\r\n\r\n", "HTTP/1.1 503 Unavailable", Hope::Some),
-            (b"HTTP/1.1 200 OK\r\n\r\n<html>", "it speaks HTTP/1.1, not gRPC", Hope::None),
-            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not an etcd", Hope::None),
+        let cases: [(&'static [u8], &str, Permanence); 8] = [
+            (b"", "accepts connections and closes them without an answer", Permanence::Transient),
+            (b"SSH-2.0-x\r\n", "accepts connections and closes them", Permanence::Transient),
+            (b"\x15\x03\x01\x00\x02\x02\x28", "speaks TLS: write etcds://", Permanence::Permanent),
+            (
+                b"HTTP/1.1 503 Unavailable\r\n\r\n",
+                "HTTP/1.1 503 Unavailable",
+                Permanence::Transient,
+            ),
+            (
+                b"HTTP/1.1 200 OK\r\n\r\n<html>",
+                "it speaks HTTP/1.1, not gRPC",
+                Permanence::Permanent,
+            ),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not an etcd", Permanence::Permanent),
             (
                 b"HTTP/1.1 200 OK\r\n\r\n{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\"}",
                 "is an etcd of version 2.3.8; version 3.4 or later is needed",
-                Hope::None,
+                Permanence::Permanent,
             ),
             (
                 b"HTTP/1.1 200 OK\r\n\r\n{\"etcdserver\":\"3.10.1\"}",
                 "passes HTTP/1.1 only",
-                Hope::None,
+                Permanence::Permanent,
             ),
         ];
-        for (answer, expected, hope) in cases {
-            let Cause { text, hope: found, .. } = told(answer).await;
+        for (answer, expected, permanence) in cases {
+            let Cause { text, permanence: found, .. } = told(answer).await;
             assert!(text.contains(expected) && text.contains("http://127.0.0.1"), "{text}");
-            assert_eq!(found, hope, "{text}");
+            assert_eq!(found, permanence, "{text}");
         }
     }
 }

@@ -16,26 +16,26 @@ use crate::store::{
 #[derive(Clone, Debug)]
 pub(super) struct Cause {
     pub(super) text: String,
-    pub(super) hope: Hope,
+    pub(super) permanence: Permanence,
     /// Whether it is open what answers there, see `diagnose`.
     pub(super) open: bool,
 }
 
-/// Whether it helps to wait.
+/// Whether the cause may pass by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Hope {
-    /// No: a person must change something.
-    None,
-    Some,
+pub(super) enum Permanence {
+    /// A person must change something.
+    Permanent,
+    Transient,
 }
 
 impl Cause {
     pub(super) fn fatal(text: String) -> Self {
-        Self { text, hope: Hope::None, open: false }
+        Self { text, permanence: Permanence::Permanent, open: false }
     }
 
     pub(super) fn passing(text: String) -> Self {
-        Self { text, hope: Hope::Some, open: false }
+        Self { text, permanence: Permanence::Transient, open: false }
     }
 }
 
