@@ -10,6 +10,7 @@ use crate::{
     config::Options,
     model::{
         Kind, Object, ObjectKey, kind,
+        service::ip_family,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
     registry::{DeleteOptions, Registry, Subresource, WriteOptions},
@@ -192,7 +193,7 @@ fn api_endpoints(api: SocketAddr) -> (Value, Value) {
     let port = json!({"name": "https", "port": api.port(), "protocol": "TCP"});
     let slice = json!({
         "metadata": {"name": "kubernetes", "labels": {SERVICE_NAME_LABEL: "kubernetes"}},
-        "addressType": if api.is_ipv4() { "IPv4" } else { "IPv6" },
+        "addressType": ip_family(api.ip()),
         "ports": [port],
         "endpoints": [{"addresses": [address], "conditions": {"ready": true}}],
     });

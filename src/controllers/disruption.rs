@@ -13,7 +13,9 @@ use k8s_openapi::{
 use serde::Deserialize;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, itself, ownership, pod::Pod},
+    controllers::{
+        Controller, Plan, Step, Trigger, WORKERS, World, earlier, itself, ownership, pod::Pod,
+    },
     model::{Kind, LabelSelector, Object, ObjectKey, OwnerReference, conditions, kind},
     registry::View,
 };
@@ -244,7 +246,7 @@ fn disrupted(
         if there && left.is_positive() {
             kept.insert(name.clone(), since.clone());
             let left = Duration::try_from(left).unwrap_or_default();
-            wait = Some(wait.map_or(left, |sooner| sooner.min(left)));
+            wait = earlier(wait, left);
         }
     }
     (kept, wait)

@@ -4,6 +4,7 @@
 use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World, document,
+        finalizers::without_finalizer,
         ownership::{self, owner_key},
     },
     model::{
@@ -42,7 +43,7 @@ fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
     if object.is_terminating() {
-        let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
+        let has = |finalizer: &str| object.has_finalizer(finalizer);
         if has(ORPHAN_FINALIZER) {
             return orphan_dependents(world.view, object);
         }
@@ -73,14 +74,6 @@ fn finish_foreground(view: &View, owner: &Object) -> Plan {
         return Plan::nothing();
     }
     vec![without_finalizer(owner, FOREGROUND_FINALIZER)].into()
-}
-
-fn without_finalizer(object: &Object, finalizer: &str) -> Step {
-    let mut document = document(object);
-    if let Some(finalizers) = document["metadata"]["finalizers"].as_array_mut() {
-        finalizers.retain(|other| other != finalizer);
-    }
-    Step::Update(object.key.clone(), document)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -129,7 +122,7 @@ fn judge(view: &View, object: &Object) -> Plan {
 
 /// What becomes of the dependents of an object that is deleted. Its finalizers may say so already.
 fn propagation(view: &View, object: &Object, owners: &[Owner]) -> Propagation {
-    let has = |finalizer: &str| object.metadata.finalizers.iter().any(|f| f == finalizer);
+    let has = |finalizer: &str| object.has_finalizer(finalizer);
     let mut dependents = view.dependents(&object.metadata.uid);
     if owners.contains(&Owner::Waiting) && dependents.next().is_some() {
         Propagation::Foreground
@@ -176,12 +169,7 @@ fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
         None if view.is_unreadable(&key) => Owner::Present,
         None => Owner::Gone,
         Some(found) => {
-            let waits = found.is_terminating()
-                && found
-                    .metadata
-                    .finalizers
-                    .iter()
-                    .any(|finalizer| finalizer == FOREGROUND_FINALIZER);
+            let waits = found.is_terminating() && found.has_finalizer(FOREGROUND_FINALIZER);
             if waits { Owner::Waiting } else { Owner::Present }
         }
     }

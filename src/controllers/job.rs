@@ -20,7 +20,8 @@ use k8s_openapi::{
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, WORKERS, World, document, itself, ownership, pod::Pod,
+        Controller, Plan, Step, Trigger, WORKERS, World, earlier, finalizers::without_finalizer,
+        itself, ownership, pod::Pod,
     },
     model::{
         LabelSelector, Object, ObjectKey, kind,
@@ -74,7 +75,12 @@ struct Work<'a> {
 }
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
-    let freed = Plan::all(abandoned(world.view, key).into_iter().map(without_tracking).collect());
+    let freed = Plan::all(
+        abandoned(world.view, key)
+            .into_iter()
+            .map(|pod| without_finalizer(pod, TRACKING))
+            .collect(),
+    );
     if !freed.steps.is_empty() {
         return freed;
     }
@@ -115,15 +121,7 @@ fn abandoned<'a>(view: &'a View, job: &ObjectKey) -> Vec<&'a Object> {
 }
 
 fn is_tracked(pod: &Object) -> bool {
-    pod.metadata.finalizers.iter().any(|finalizer| finalizer == TRACKING)
-}
-
-fn without_tracking(pod: &Object) -> Step {
-    let mut document = document(pod);
-    if let Some(finalizers) = document["metadata"]["finalizers"].as_array_mut() {
-        finalizers.retain(|finalizer| finalizer != TRACKING);
-    }
-    Step::Update(pod.key.clone(), document)
+    pod.has_finalizer(TRACKING)
 }
 
 /// A Job that is over: its last pods are let go, and after `ttlSecondsAfterFinished` it goes itself.
@@ -131,7 +129,7 @@ fn after_the_end(world: &World<'_>, object: &Object, spec: &JobSpec, over: Times
     let namespace = object.key.namespace.as_str();
     let pods = world.view.controlled_by(&kind::POD, namespace, &object.metadata.uid);
     let kept: Vec<_> =
-        pods.filter(|pod| is_tracked(pod)).map(|pod| without_tracking(pod)).collect();
+        pods.filter(|pod| is_tracked(pod)).map(|pod| without_finalizer(pod, TRACKING)).collect();
     let mut plan = Plan::all(kept);
     if let Some(ttl) = spec.ttl_seconds_after_finished
         && !object.is_terminating()
@@ -176,7 +174,9 @@ impl Work<'_> {
         }
         // Counted by now: nothing holds them any more.
         let counted = self.pods.iter().filter(|pod| self.tally.releases(pod));
-        steps.extend(Plan::all(counted.map(|pod| without_tracking(pod.object)).collect()).steps);
+        steps.extend(
+            Plan::all(counted.map(|pod| without_finalizer(pod.object, TRACKING)).collect()).steps,
+        );
         steps.extend(Plan::all(changes).steps);
         steps.extend(Plan::all(self.notes).steps);
         Plan { steps, requeue: self.requeue }
@@ -185,7 +185,7 @@ impl Work<'_> {
     /// Looks again no later than after this time.
     fn look_again(&mut self, after: SignedDuration) {
         let after = Duration::try_from(after).unwrap_or_default().max(Duration::from_millis(1));
-        self.requeue = Some(self.requeue.map_or(after, |sooner| sooner.min(after)));
+        self.requeue = earlier(self.requeue, after);
     }
 
     fn condition(&self, kind: &str) -> Option<&JobCondition> {

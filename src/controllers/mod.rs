@@ -13,6 +13,7 @@ mod endpoint_slice_mirroring;
 mod endpoint_slices;
 mod endpoints;
 mod events;
+mod finalizers;
 mod garbage;
 mod job;
 mod kept;
@@ -269,6 +270,14 @@ impl Step {
         let uid = about.metadata.uid.clone();
         Self::Event(Note { about: about.key.clone(), uid, warning: true, reason, message })
     }
+}
+
+/// The earlier one of two times to plan again.
+pub(crate) fn earlier<T: Ord>(first: Option<T>, second: T) -> Option<T> {
+    Some(match first {
+        Some(first) => first.min(second),
+        None => second,
+    })
 }
 
 /// For triggers: the object that changed is what is planned.

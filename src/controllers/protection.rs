@@ -5,7 +5,11 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolume, Pod as Typed, Volume};
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, itself},
+    controllers::{
+        Controller, Plan, Trigger, WORKERS, World,
+        finalizers::{with_finalizer, without_finalizer},
+        itself,
+    },
     model::{Object, ObjectKey, kind},
     registry::{CLAIM_PROTECTION, VOLUME_PROTECTION, View},
 };
@@ -81,21 +85,17 @@ fn plan_volume(world: &World<'_>, key: &ObjectKey) -> Plan {
     protect(object, VOLUME_PROTECTION, is_bound)
 }
 
-/// Lets an object go that is being deleted and not used; sees to it that others have the finalizer.
+/// Removes the finalizer of an object that is being deleted and not used. Adds it to all objects that are not deleted.
 fn protect(object: &Object, finalizer: &str, is_used: impl Fn() -> bool) -> Plan {
-    let protected = object.metadata.finalizers.iter().any(|own| own == finalizer);
+    let protected = object.has_finalizer(finalizer);
     if object.is_terminating() != protected || object.is_terminating() && is_used() {
         return Plan::nothing();
     }
-    let mut document = document(object);
-    let mut finalizers = object.metadata.finalizers.clone();
-    if protected {
-        finalizers.retain(|own| own != finalizer);
-    } else {
-        finalizers.push(finalizer.to_owned());
-    }
-    document["metadata"]["finalizers"] = finalizers.into();
-    vec![Step::Update(object.key.clone(), document)].into()
+    let step = match protected {
+        true => without_finalizer(object, finalizer),
+        false => with_finalizer(object, finalizer),
+    };
+    vec![step].into()
 }
 
 #[cfg(test)]

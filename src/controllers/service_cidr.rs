@@ -7,10 +7,12 @@ use k8s_openapi::{
     api::networking::v1::{ServiceCIDR, ServiceCIDRStatus},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
 };
-use serde_json::Value;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, World, document},
+    controllers::{
+        Controller, Plan, Step, Trigger, World,
+        finalizers::{with_finalizer, without_finalizer},
+    },
     model::{Object, ObjectKey, conditions::set_condition, kind, well_known::SERVICE_CIDR_READY},
     registry::View,
 };
@@ -42,7 +44,7 @@ fn terminating(view: &View, _: &Object) -> Vec<ObjectKey> {
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let Some(object) = world.view.get(key) else { return Plan::nothing() };
-    let has_finalizer = object.metadata.finalizers.iter().any(|own| own == FINALIZER);
+    let has_finalizer = object.has_finalizer(FINALIZER);
     let mut steps = Vec::new();
     if object.is_terminating() {
         if !has_finalizer {
@@ -51,13 +53,13 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         if is_needed(world.view, object) {
             steps.extend(ready(world, object, false, "Terminating", NEEDED));
         } else {
-            steps.push(with_finalizers(object, |own| own != FINALIZER));
+            steps.push(without_finalizer(object, FINALIZER));
         }
         return steps.into();
     }
     if !has_finalizer {
         // The next plan does the rest.
-        return vec![with_finalizers(object, |_| true)].into();
+        return vec![with_finalizer(object, FINALIZER)].into();
     }
     let fault = ranges(object).into_iter().find_map(|range| fault(world, range));
     steps.extend(match fault {
@@ -68,16 +70,6 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         None => ready(world, object, true, "", "Kubernetes Service CIDR is ready"),
     });
     steps.into()
-}
-
-/// Keeps some finalizers; ours is among them if it may be.
-fn with_finalizers(object: &Object, keeps: impl Fn(&str) -> bool) -> Step {
-    let own = object.metadata.finalizers.iter().map(String::as_str);
-    let others = own.filter(|own| *own != FINALIZER).chain([FINALIZER]);
-    let kept: Vec<Value> = others.filter(|own| keeps(own)).map(Value::from).collect();
-    let mut document = document(object);
-    document["metadata"]["finalizers"] = kept.into();
-    Step::Update(object.key.clone(), document)
 }
 
 fn ranges(object: &Object) -> Vec<IpNet> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::{
     controllers::{
-        Controller, Plan, Step, Trigger, WORKERS, World, itself, pod::Pod,
+        Controller, Plan, Step, Trigger, WORKERS, World, earlier, itself, pod::Pod,
         scheduler::node::tolerates,
     },
     model::{Object, ObjectKey, kind, well_known::PART_ANNOTATION},
@@ -58,7 +58,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let mut wait: Option<SignedDuration> = None;
     for taint in taints {
         let Some(left) = left(world, taint, &tolerations) else { continue };
-        wait = Some(wait.map_or(left, |sooner| sooner.min(left)));
+        wait = earlier(wait, left);
     }
     match wait {
         None => Plan::nothing(),

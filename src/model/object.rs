@@ -214,6 +214,11 @@ impl Object {
             .map_or_else(|_told| self.clone(), Arc::new)
     }
 
+    /// Whether it has this finalizer.
+    pub fn has_finalizer(&self, name: &str) -> bool {
+        self.metadata.finalizers.iter().any(|finalizer| finalizer == name)
+    }
+
     /// The document as a typed view, parsed anew on each call.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.document())

@@ -1,6 +1,6 @@
 //! What the fields of a Service's `spec` mean together: what its type needs, and when it is headless.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use k8s_openapi::api::core::v1::ServiceSpec;
 
@@ -14,6 +14,11 @@ pub const LOAD_BALANCER: &str = "LoadBalancer";
 pub const EXTERNAL_NAME: &str = "ExternalName";
 /// The `clusterIP` of a headless Service.
 pub const NONE: &str = "None";
+
+/// The IP family of an address, as `ipFamilies` and `addressType` name it.
+pub fn ip_family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
 
 /// Whether a Service has this `type`.
 pub fn is_type(spec: &ServiceSpec, type_: &str) -> bool {

@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1 as core;
 
 use crate::{
-    model::Object,
+    model::{Object, pod::is_sidecar},
     node::environment::{Surroundings, expand},
     runtime::{After, Container, ExitCodes, Port, Restart, Role},
 };
@@ -76,11 +76,6 @@ fn pre_stop(container: &core::Container) -> Option<Vec<String>> {
         return Some(vec!["sleep".to_owned(), sleep.seconds.to_string()]);
     }
     hook.exec.as_ref()?.command.clone()
-}
-
-/// An init container that keeps running beside the others.
-pub(crate) fn is_sidecar(container: &core::Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 /// Whether, and when, containers that end are started again.

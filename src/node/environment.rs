@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::{Object, ObjectKey, kind, quantity},
+    model::{Object, ObjectKey, kind, pod::all_containers, quantity},
     node::NodeOptions,
     registry::View,
 };
@@ -123,8 +123,7 @@ impl Surroundings<'_> {
         let (list, name) = reference.resource.split_once('.')?;
         let other = reference.container_name.as_deref().filter(|name| !name.is_empty());
         let spec = self.pod.spec.as_ref()?;
-        let all = spec.init_containers.iter().flatten().chain(&spec.containers);
-        let named = other.and_then(|other| all.into_iter().find(|own| own.name == other));
+        let named = other.and_then(|other| all_containers(spec).find(|own| own.name == other));
         let resources = named.unwrap_or(container).resources.as_ref();
         let amounts = match list {
             "limits" => resources.and_then(|own| own.limits.as_ref()),

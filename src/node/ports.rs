@@ -8,7 +8,8 @@ use k8s_openapi::{
 };
 
 use crate::{
-    node::containers::{declared, is_sidecar, port},
+    model::pod::is_sidecar,
+    node::containers::{declared, port},
     runtime::Port,
 };
 

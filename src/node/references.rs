@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use serde::Deserialize;
 
 use crate::{
-    model::{Kind, ObjectKey, kind},
+    model::{Kind, ObjectKey, kind, pod::all_containers},
     registry::View,
 };
 
@@ -67,9 +67,9 @@ pub(crate) fn missing(view: &View, namespace: &str, spec: &PodSpec) -> Missing {
         let why = place.volume(volume)?;
         Some(format!("MountVolume.SetUp failed for volume {:?} : {why}", volume.name))
     });
-    let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
-    let containers =
-        containers.filter_map(|own| Some((own.name.clone(), place.container(own)?))).collect();
+    let containers = all_containers(spec)
+        .filter_map(|own| Some((own.name.clone(), place.container(own)?)))
+        .collect();
     Missing { volumes: volumes.collect(), containers }
 }
 

@@ -11,10 +11,10 @@ use k8s_openapi::{
 
 use crate::{
     model::{
-        pod::is_phase_terminal,
+        pod::{is_phase_terminal, is_sidecar},
         well_known::{CONTAINERS_READY, POD_INITIALIZED, POD_READY, POD_SCHEDULED},
     },
-    node::{NodeOptions, containers::is_sidecar, references::Missing},
+    node::{NodeOptions, references::Missing},
     runtime::{Activity, ContainerState, Exit, PodState, Stage},
 };
 

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{ObjectKey, kind, object},
+    model::{ObjectKey, kind, object, service::ip_family},
     registry::View,
     store::{Expect, Revision, Write},
 };
@@ -111,7 +111,7 @@ fn claim_value(claim: &Claim, owner: &ObjectKey, stamp: &str) -> Bytes {
     let Claim::ServiceAddress(address) = claim else {
         return format!("{}/{}", owner.namespace, owner.name).into();
     };
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let family = ip_family(*address);
     let document = json!({
         "metadata": {
             "name": address.to_string(),

@@ -128,7 +128,7 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
 
 /// All finalizers, with those that tell the garbage collector what becomes of dependents. `None` if nothing changes.
 fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
-    let has = |name: &str| old.metadata.finalizers.iter().any(|finalizer| finalizer == name);
+    let has = |name: &str| old.has_finalizer(name);
     let propagation = match wish {
         Some(wish) => wish,
         None if has(ORPHAN_FINALIZER) => Propagation::Orphan,

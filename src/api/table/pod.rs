@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
+    ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ use crate::{
     },
     model::{
         Object,
-        pod::is_phase_terminal,
+        pod::{is_phase_terminal, is_sidecar},
         well_known::{POD_INITIALIZED, POD_READY, POD_SCHEDULED},
     },
 };
@@ -73,11 +73,6 @@ fn conditions(status: &PodStatus) -> impl Iterator<Item = &PodCondition> {
 
 fn has_condition(status: &PodStatus, kind: &str) -> bool {
     conditions(status).any(|condition| condition.type_ == kind && condition.status == "True")
-}
-
-/// Init containers that keep running beside the others.
-fn is_sidecar(container: &Container) -> bool {
-    container.restart_policy.as_deref() == Some("Always")
 }
 
 fn summary(spec: &PodSpec, status: &PodStatus) -> Summary {

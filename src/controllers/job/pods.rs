@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{
-        Step,
+        Step, earlier,
         job::{
             TRACKING, Work,
             annotations::{FAILURES, IGNORED_FAILURES, INDEX, index_of},
@@ -112,7 +112,7 @@ impl Work<'_> {
                 pause(tries).saturating_sub(self.world.now.duration_since(last.ended))
             });
             if left.is_positive() {
-                wait = Some(wait.map_or(left, |sooner| sooner.min(left)));
+                wait = earlier(wait, left);
             } else {
                 due.push(index);
             }

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::core::v1::{EphemeralContainer, PodSpec};
 
 use crate::{
-    model::Cause,
+    model::{Cause, pod::all_containers},
     registry::strategy::{
         checks,
         fields::{is_empty, items, text},
-        pod_defaults::all_containers,
     },
 };
 

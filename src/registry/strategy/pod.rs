@@ -3,7 +3,12 @@
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
-    model::{Cause, kind, pod::is_phase_terminal, quantity, well_known::POD_SCHEDULED},
+    model::{
+        Cause, kind,
+        pod::{all_containers, is_phase_terminal},
+        quantity,
+        well_known::POD_SCHEDULED,
+    },
     registry::{
         Subresource,
         strategy::{
@@ -11,9 +16,7 @@ use crate::{
             container_validation::Place,
             ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
-            pod_admission,
-            pod_defaults::{self, all_containers},
-            pod_validation, pod_warnings,
+            pod_admission, pod_defaults, pod_validation, pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },

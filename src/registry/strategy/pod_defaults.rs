@@ -203,11 +203,6 @@ fn default_volume(volume: &mut Volume) {
     }
 }
 
-/// The containers that run beside each other or before, for rules that hold for both.
-pub(super) fn all_containers(spec: &PodSpec) -> impl Iterator<Item = &Container> {
-    items(&spec.init_containers).iter().chain(&spec.containers)
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, pod::is_sidecar, quantity},
     registry::strategy::{checks, fields::items},
 };
 
@@ -95,7 +95,7 @@ fn aggregate(spec: &PodSpec, name: &str) -> i128 {
     };
     let (mut sidecars, mut peak) = (0_i128, 0);
     for init in items(&spec.init_containers) {
-        if init.restart_policy.as_deref() == Some("Always") {
+        if is_sidecar(init) {
             sidecars = sidecars.saturating_add(of(init));
             peak = peak.max(sidecars);
         } else {

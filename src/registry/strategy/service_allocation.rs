@@ -11,8 +11,8 @@ use crate::{
     model::{
         Cause,
         service::{
-            EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, is_headless, is_type, needs_cluster_ip,
-            needs_health_check, needs_node_ports, node_ports,
+            EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, ip_family, is_headless, is_type,
+            needs_cluster_ip, needs_health_check, needs_node_ports, node_ports,
         },
     },
     registry::{
@@ -76,10 +76,6 @@ fn taken_load_balancer_addresses(
         .collect()
 }
 
-fn family_of(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "IPv4" } else { "IPv6" }
-}
-
 fn other(family: &str) -> String {
     if family == "IPv4" { "IPv6".to_owned() } else { "IPv4".to_owned() }
 }
@@ -102,7 +98,7 @@ fn choose_families(spec: &mut ServiceSpec, old: Option<&ServiceSpec>, ranges: &[
     }
     let single = text(&spec.ip_family_policy) == SINGLE_STACK;
     check_counts(spec, old, single)?;
-    let configured: Vec<&str> = ranges.iter().map(|range| family_of(range.addr())).collect();
+    let configured: Vec<&str> = ranges.iter().map(|range| ip_family(range.addr())).collect();
     infer_families(spec, &configured)?;
     if !free {
         check_configured(spec, &configured)?;
@@ -172,7 +168,7 @@ fn infer_families(spec: &mut ServiceSpec, configured: &[&str]) -> Step {
     let families = spec.ip_families.get_or_insert_default();
     for (i, address) in addresses.iter().enumerate().skip(families.len()) {
         let Ok(address) = address.parse() else { break };
-        let family = family_of(address);
+        let family = ip_family(address);
         if configured.contains(&family) {
             families.push(family.to_owned());
         } else {
@@ -215,7 +211,7 @@ fn choose_cluster_ips(
     let mut chosen = Vec::new();
     for (i, family) in items(&spec.ip_families).iter().enumerate() {
         let ranges: Vec<IpNet> =
-            all.iter().copied().filter(|range| family_of(range.addr()) == family).collect();
+            all.iter().copied().filter(|range| ip_family(range.addr()) == family).collect();
         let address = match requested.get(i).filter(|text| !text.is_empty()) {
             Some(text) if held.contains(text) => text.clone(),
             Some(text) => requested_address(text, &requested, &ranges, context)?,
