@@ -205,23 +205,26 @@ fn api_endpoints(api: SocketAddr) -> (Value, Value) {
     (slice, endpoints)
 }
 
+fn key_of(kind: &'static Kind, namespace: &str, document: &Value) -> ObjectKey {
+    ObjectKey::new(kind, namespace, document["metadata"]["name"].as_str().unwrap_or_default())
+}
+
 async fn create(
     registry: &Registry,
     kind: &'static Kind,
     namespace: &str,
     document: Value,
 ) -> anyhow::Result<()> {
-    let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let key = ObjectKey::new(kind, namespace, &name);
+    let key = key_of(kind, namespace, &document);
     if registry.view().get(&key).is_some() {
         return Ok(());
     }
-    registry.clear(&key).await.with_context(|| format!("cannot replace {} {name}", kind.kind))?;
+    registry.clear(&key).await.with_context(|| format!("cannot replace {key}"))?;
     registry
         .create(kind, namespace, document, &WriteOptions::default())
         .await
         .map(drop)
-        .with_context(|| format!("cannot create {} {name}", kind.kind))
+        .with_context(|| format!("cannot create {key}"))
 }
 
 /// Creates an object or replaces what it says.
@@ -231,8 +234,7 @@ async fn put(
     namespace: &str,
     document: Value,
 ) -> anyhow::Result<()> {
-    let name = document["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let key = ObjectKey::new(kind, namespace, &name);
+    let key = key_of(kind, namespace, &document);
     if registry.view().get(&key).is_none() {
         return create(registry, kind, namespace, document).await;
     }
@@ -240,5 +242,5 @@ async fn put(
         .update(&key, Subresource::None, document, &WriteOptions::default())
         .await
         .map(drop)
-        .with_context(|| format!("cannot update {} {name}", kind.kind))
+        .with_context(|| format!("cannot update {key}"))
 }

@@ -9,7 +9,7 @@ use axum::{
 use http::{Method, header};
 
 use crate::{
-    http_server::hosts::{self, Hosts},
+    http_server::hosts::{Foreign, Hosts},
     model::Status,
 };
 
@@ -22,19 +22,16 @@ pub(crate) async fn guard(State(hosts): State<Hosts>, request: Request, next: Ne
 }
 
 fn refusal(hosts: &Hosts, request: &Request) -> Option<String> {
-    let host = match hosts.check(request.uri(), request.headers()) {
-        Ok(host) => host,
-        Err(name) => {
-            return Some(format!(
-                "host {name:?} is not allowed: call this port by its address, or start with --allowed-hosts {name}"
-            ));
-        }
-    };
     // A browser lets any page begin a WebSocket.
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
         && !request.headers().contains_key(header::UPGRADE);
-    let foreign = !reads && !hosts::is_same_site(request.headers(), &host);
-    foreign.then(|| "requests from pages of other web sites are refused".to_owned())
+    match hosts.admit(request.uri(), request.headers(), reads) {
+        Ok(_host) => None,
+        Err(Foreign::Host(name)) => Some(format!(
+            "host {name:?} is not allowed: call this port by its address, or start with --allowed-hosts {name}"
+        )),
+        Err(Foreign::Site) => Some("requests from pages of other web sites are refused".to_owned()),
+    }
 }
 
 #[cfg(test)]

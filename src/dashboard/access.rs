@@ -8,10 +8,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{
-        HeaderMap, HeaderValue, Method, StatusCode, header,
-        uri::{Authority, Uri},
-    },
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header, uri::Uri},
     middleware::Next,
     response::{Html, IntoResponse, Response},
 };
@@ -19,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     dashboard::options::Options,
-    http_server::hosts::{self, Hosts},
+    http_server::hosts::{self, Foreign, Hosts},
 };
 
 /// Files that need no authentication. They contain nothing about the cluster.
@@ -51,12 +48,10 @@ pub(crate) struct Access {
 
 /// The answer to a request that is not let through.
 enum Rejection {
-    Host(String),
-    OtherSite,
+    /// The request may come from a page of another site.
+    Foreign(Foreign),
     /// The request has neither session nor token. `led_here` is true if a link on another site led here.
-    Locked {
-        led_here: bool,
-    },
+    Locked { led_here: bool },
     /// The token of another run.
     WrongToken,
     /// The token was right: keep the session, and take the token out of the address bar.
@@ -91,8 +86,10 @@ impl Access {
     }
 
     fn admit(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Rejection> {
-        let host = self.hosts.check(uri, headers).map_err(Rejection::Host)?;
-        check_site(method, uri, headers, &host)?;
+        // A page of another site could not see data, but it would take a place among the streams.
+        let is_harmless =
+            matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/");
+        let host = self.hosts.admit(uri, headers, is_harmless).map_err(Rejection::Foreign)?;
         if PUBLIC.contains(&uri.path()) {
             return Ok(());
         }
@@ -130,19 +127,6 @@ impl Secret {
     }
 }
 
-/// Refuses what another site's page asks for: everything but reading, and reading of data. (That such a page could
-/// not see the answer is the browser's rule; that it takes no place among the streams is ours.)
-fn check_site(
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-    host: &Authority,
-) -> Result<(), Rejection> {
-    let harmless =
-        matches!(*method, Method::GET | Method::HEAD) && !uri.path().starts_with("/api/");
-    if harmless || hosts::is_same_site(headers, host) { Ok(()) } else { Err(Rejection::OtherSite) }
-}
-
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='))
@@ -159,14 +143,14 @@ fn token_of(query: &str) -> Option<&str> {
 impl Rejection {
     fn answer(self, path: &str) -> Response {
         match self {
-            Self::Host(name) => {
+            Self::Foreign(Foreign::Host(name)) => {
                 let text = format!(
                     "403: this dashboard does not answer to the name '{name}'.\n\nIt answers to localhost, 127.0.0.1 and \
                      [::1]. If you reach it by another name\non purpose, start Snowglobe with --allowed-hosts NAME.\n"
                 );
                 (StatusCode::FORBIDDEN, text).into_response()
             }
-            Self::OtherSite => {
+            Self::Foreign(Foreign::Site) => {
                 let text = "403: this request came from another site's page.\n";
                 (StatusCode::FORBIDDEN, text).into_response()
             }

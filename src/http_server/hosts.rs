@@ -15,6 +15,15 @@ use http::{
 /// The header in which browsers say from which site the page comes.
 pub(crate) const FETCH_SITE: &str = "sec-fetch-site";
 
+/// Why a request may come from a web page of another site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Foreign {
+    /// It names this host, which is none of ours.
+    Host(String),
+    /// The browser says so.
+    Site,
+}
+
 /// Loopback names, the listen address, and what the user allowed.
 #[derive(Clone, Debug)]
 pub struct Hosts(BTreeSet<String>);
@@ -33,8 +42,20 @@ impl Hosts {
         Self(names)
     }
 
+    /// Checks the host that a request names and, unless the request is harmless (it changes nothing, and its answer stays in
+    /// the browser), that it does not come from a page of another site. Returns the host.
+    pub fn admit(
+        &self,
+        uri: &Uri,
+        headers: &HeaderMap,
+        is_harmless: bool,
+    ) -> Result<Authority, Foreign> {
+        let host = self.check(uri, headers).map_err(Foreign::Host)?;
+        if is_harmless || is_same_site(headers, &host) { Ok(host) } else { Err(Foreign::Site) }
+    }
+
     /// The host that a request names. It must name one, and only ours. The error is the name that is not ours.
-    pub fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, String> {
+    fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<Authority, String> {
         let refused = |name: &str| name.chars().take(100).collect::<String>();
         let mut host = uri.authority().cloned();
         for value in headers.get_all(header::HOST) {
@@ -57,7 +78,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// Whether the request comes from no page at all, or from one that this very port served.
-pub fn is_same_site(headers: &HeaderMap, host: &Authority) -> bool {
+fn is_same_site(headers: &HeaderMap, host: &Authority) -> bool {
     let own_origin = text(headers, "origin").is_none_or(|origin| {
         origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(host.as_str()))
     });
