@@ -1,6 +1,6 @@
-//! The one form of a document among all that say the same: what Kubernetes has after reading a document into its Go
-//! types and writing it again. An empty list or map and the zero of an `omitempty` field are the same as none, a struct
-//! is always there, a quantity and a time have one spelling. Enter at [`canonicalise`].
+//! The canonical form of a document: the one that Kubernetes has after it decoded a document into its Go types and encoded
+//! it again. Empty lists and maps and the zeros of `omitempty` fields are left out, structs are always there, quantities
+//! and times have one spelling. Enter at [`canonicalise`].
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
@@ -12,11 +12,11 @@ use crate::model::{
     time::{micro_time_text, time_text},
 };
 
-/// Go's `time.Time{}`, which is written as no time.
+/// Go's `time.Time{}`. It is left out.
 const NO_TIME: &str = "0001-01-01T00:00:00Z";
 
-/// Brings a document of a stored kind into its canonical form. What is unknown or of a wrong type stays as it is, to be
-/// found by whoever reads the types. Of custom resources only the metadata has a Go type.
+/// Brings a document of a stored kind into its canonical form. Unknown fields and values of a wrong type stay as they are:
+/// decoding finds them later. Of custom resources only the metadata has a Go type.
 pub fn canonicalise(kind: &Kind, document: &mut Value) {
     let Value::Object(fields) = document else { return };
     if let Some(message) = fields::message(&kind.api_version(), kind.kind) {
@@ -98,7 +98,7 @@ fn quantity_of(text: &str) -> Value {
     quantity::canonical(text.trim()).unwrap_or_else(|| text.to_owned()).into()
 }
 
-/// A time of the right length in UTC is written right.
+/// Rewrites a time. One of the right length in UTC is canonical already.
 fn rewrite(time: &mut String, length: usize, write: fn(Timestamp) -> String) {
     if (time.len() != length || !time.ends_with('Z'))
         && time != NO_TIME

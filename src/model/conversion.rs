@@ -1,4 +1,4 @@
-//! Documents in the other group versions that serve a kind: what is stored, and what a client of such a version sees.
+//! Conversion of documents between the group version that is stored and the other ones that a kind is served in.
 //!
 //! Versions of one group share their fields, so that only `apiVersion` changes. Events of `events.k8s.io` have other
 //! names for those of the core group.

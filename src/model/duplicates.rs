@@ -1,4 +1,4 @@
-//! Documents in which a field may stand twice: the last one counts, and strict clients want to know.
+//! Parses documents and finds duplicate fields. The last one counts, and strict clients get an error about the others.
 
 use std::{cell::RefCell, fmt};
 
@@ -57,7 +57,7 @@ impl Reader<'_> {
         self.0.borrow().len()
     }
 
-    /// Says where what was found since `before` stands.
+    /// Puts this step before the paths of the duplicates that were found since `before`.
     fn locate(self, before: usize, step: impl Fn() -> String) {
         for path in &mut self.0.borrow_mut()[before..] {
             path.0.push(step());

@@ -137,7 +137,7 @@ impl Message {
 }
 
 impl Field {
-    /// What stands for a value that nobody set.
+    /// The zero of a value that is not set.
     pub fn zero(&self) -> Value {
         match self.shape {
             Shape::List(_) => Value::Array(Vec::new()),

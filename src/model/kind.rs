@@ -396,7 +396,7 @@ const REVIEW: Kind = Kind { namespaced: false, ..STORED };
 const AUTHENTICATION: Kind = Kind { group: "authentication.k8s.io", ..REVIEW };
 const AUTHORIZATION: Kind = Kind { group: "authorization.k8s.io", ..REVIEW };
 
-/// What `serviceaccounts/token` takes and gives.
+/// The body and the answer of `serviceaccounts/token`.
 pub static TOKEN_REQUEST: Kind = Kind { kind: "TokenRequest", ..AUTHENTICATION };
 
 /// Questions about users and rights. They are answered when they are created, and never stored.
@@ -510,8 +510,7 @@ impl Kind {
         !self.group.contains('.') || self.group.ends_with(".k8s.io")
     }
 
-    /// The field of the metadata that a write of the status leaves as it was, by the status strategy of the kind in
-    /// Kubernetes; all others it may change.
+    /// The field of the metadata that a write of the status may not change, by the kind's status strategy in Kubernetes.
     pub fn kept_by_status(&self) -> Option<&'static str> {
         match (self.group, self.kind) {
             ("", "Pod") => Some("ownerReferences"),

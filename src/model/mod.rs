@@ -1,7 +1,7 @@
 //! Pure data about Kubernetes objects: documents, keys, kinds, selectors, API errors. No I/O, no clock.
 //!
-//! Enter at [`Object`] (one stored document), [`kind::KINDS`] (what is served) and [`Status`] (what a client
-//! is told when something is wrong). This module must never know the store, the cache or a socket.
+//! Enter at [`Object`] (one stored document), [`kind::KINDS`] (the served kinds) and [`Status`] (the error that a
+//! client gets). This module must never know the store, the cache or a socket.
 
 pub mod canonical;
 pub mod conditions;

@@ -1,4 +1,4 @@
-//! [`Object`]: one document as it is stored and sent, with the metadata that everything asks for already parsed.
+//! [`Object`]: one document as it is stored and sent. The metadata that many readers need is parsed already.
 
 use std::{any::Any, collections::BTreeMap, fmt, sync::Arc};
 
@@ -56,9 +56,9 @@ pub struct Metadata {
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     pub annotations: BTreeMap<String, String>,
-    /// What must happen before the object may vanish.
+    /// Controllers that must do something before the object may be removed.
     pub finalizers: Vec<String>,
-    /// Who this object belongs to.
+    /// The owners of the object.
     pub owner_references: Vec<OwnerReference>,
 }
 
@@ -80,7 +80,7 @@ pub struct OwnerReference {
     pub block_owner_deletion: bool,
 }
 
-/// What every reader of an object may count on.
+/// The metadata that every object has.
 #[derive(Deserialize)]
 struct Envelope {
     metadata: Metadata,
@@ -90,7 +90,7 @@ struct Envelope {
     _status: Option<Fields>,
 }
 
-/// A map of whatever.
+/// A map whose values are not read.
 struct Fields;
 
 impl<'de> Deserialize<'de> for Fields {
@@ -154,7 +154,7 @@ impl Object {
         (head, version, self.stored.slice(self.metadata_at..))
     }
 
-    /// The same for an item of a list, which says for all of them what they are.
+    /// The same for an item of a list. Its kind stands in the list, not in the item.
     pub fn item_parts(&self) -> (Bytes, String, Bytes) {
         let (head, version, rest) = self.document_parts();
         let head = if self.has_item_head() { Bytes::from_static(ITEM_HEAD) } else { head };
@@ -248,7 +248,7 @@ impl Object {
         }
     }
 
-    /// Drops the digest of a revision that is history: who remembers the document need not remember that too.
+    /// Drops the digest of an old revision, to save memory.
     pub fn forget_digest(&self) {
         *self.digest.0.lock() = None;
     }
@@ -302,7 +302,7 @@ pub enum Error {
     },
 }
 
-/// What is stored was checked before, so that this is a fault of ours.
+/// 500: a stored document was checked when it was written, so this is a bug or damage.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         Self::internal(error.to_string())

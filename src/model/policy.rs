@@ -86,7 +86,7 @@ pub struct PolicyStatus {
     pub observed_generation: Option<i64>,
 }
 
-/// What traffic meets when a module cannot be used.
+/// What happens to connections when a module cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
     /// The native round robin.

@@ -96,7 +96,7 @@ impl LabelSelector {
         self.requirements.is_empty()
     }
 
-    /// The labels, key and value, that whatever it selects has.
+    /// The labels, key and value, that every selected object has.
     pub fn demanded(&self) -> impl Iterator<Item = (&str, &str)> {
         self.requirements.iter().filter_map(|requirement| match &requirement.operator {
             Operator::In(values) => match values.as_slice() {
@@ -165,7 +165,7 @@ fn parse_requirement(part: &str) -> Result<Requirement, String> {
     make(part, Operator::Exists)
 }
 
-/// Values that labels can have: others would be a mistake in writing.
+/// Checks that labels can have this value: any other is a typing error.
 fn values<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {
     let value = |text: &'a str| {
         let text = text.trim();

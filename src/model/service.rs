@@ -1,4 +1,4 @@
-//! What the fields of a Service's `spec` mean together: what its type needs, and when it is headless.
+//! The meaning of a Service's `spec`: when it is headless, and which addresses and ports its type needs.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -10,7 +10,7 @@ pub const CLUSTER_IP: &str = "ClusterIP";
 pub const NODE_PORT: &str = "NodePort";
 /// `type` of a Service behind a load balancer.
 pub const LOAD_BALANCER: &str = "LoadBalancer";
-/// `type` of a Service that is another name in DNS.
+/// `type` of a Service that is an alias in DNS.
 pub const EXTERNAL_NAME: &str = "ExternalName";
 /// The `clusterIP` of a headless Service.
 pub const NONE: &str = "None";
@@ -25,7 +25,7 @@ pub fn is_type(spec: &ServiceSpec, type_: &str) -> bool {
     spec.type_.as_deref() == Some(type_)
 }
 
-/// `clusterIPs`; where a client knows only `clusterIP`, that one.
+/// `clusterIPs`, or `clusterIP` if the client knows only that field.
 pub fn cluster_ips(spec: &ServiceSpec) -> &[String] {
     match spec.cluster_ips.as_deref() {
         Some(addresses) if !addresses.is_empty() => addresses,
@@ -33,12 +33,12 @@ pub fn cluster_ips(spec: &ServiceSpec) -> &[String] {
     }
 }
 
-/// Whether a Service has no address of its own: DNS gives those of its endpoints.
+/// Whether a Service has no address of its own, so that DNS answers with those of its endpoints.
 pub fn is_headless(spec: &ServiceSpec) -> bool {
     cluster_ips(spec) == [NONE]
 }
 
-/// Whether the type has cluster addresses; a headless Service has none all the same.
+/// Whether Services of the type have cluster addresses, unless they are headless.
 pub fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
     [CLUSTER_IP, NODE_PORT, LOAD_BALANCER].iter().any(|type_| is_type(spec, type_))
 }
@@ -49,7 +49,7 @@ pub fn needs_node_ports(spec: &ServiceSpec) -> bool {
     is_type(spec, NODE_PORT) || (is_type(spec, LOAD_BALANCER) && wanted)
 }
 
-/// Whether clients outside the cluster can come in, so that `externalTrafficPolicy` means something.
+/// Whether clients outside the cluster can reach the Service, so that `externalTrafficPolicy` applies.
 pub fn is_externally_accessible(spec: &ServiceSpec) -> bool {
     let has_external_ips = spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
     is_type(spec, LOAD_BALANCER)
@@ -57,7 +57,7 @@ pub fn is_externally_accessible(spec: &ServiceSpec) -> bool {
         || (is_type(spec, CLUSTER_IP) && has_external_ips)
 }
 
-/// Whether load balancers ask each node for its health, on a port of its own.
+/// Whether load balancers check the health of each node on a port of its own.
 pub fn needs_health_check(spec: &ServiceSpec) -> bool {
     is_type(spec, LOAD_BALANCER) && spec.external_traffic_policy.as_deref() == Some("Local")
 }

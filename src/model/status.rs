@@ -1,5 +1,5 @@
-//! [`Status`]: what a client is told when a request fails, in the form and words of Kubernetes
-//! (`metav1.Status` and `field.Error`).
+//! [`Status`]: the error that a client gets, in the form and with the messages of Kubernetes (`metav1.Status` and
+//! `field.Error`).
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ pub struct Status {
     pub name: String,
     /// Field errors.
     pub causes: Vec<Cause>,
-    /// With what a list whose revision is gone can be continued at the newest one; empty for any other error.
+    /// The token that continues a list at the newest revision, if its own is compacted. Empty for other errors.
     pub continue_token: String,
     /// Seconds after which a retry makes sense.
     pub retry_after_seconds: Option<u32>,

@@ -16,18 +16,18 @@ use crate::{
 /// Picks the index of a candidate for a connection; `None` refuses it.
 pub type Pick = Arc<dyn for<'a> Fn(Question<'a>) -> BoxFuture<'a, Option<usize>> + Send + Sync>;
 
-/// What one connection asks of whoever picks.
+/// The question of one connection to the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
     /// The service port.
     pub route: &'a RouteName,
-    /// Whose view of it.
+    /// The view of the client's node.
     pub view: &'a Arc<str>,
     /// The policy that the service names; `None` for the default.
     pub policy: Option<&'a str>,
-    /// Another one for other candidates.
+    /// Changes whenever the candidates do.
     pub generation: u64,
-    /// What may be picked.
+    /// The endpoints that may be picked.
     pub candidates: &'a Candidates,
     /// The connection.
     pub flow: &'a Flow,

@@ -1,7 +1,7 @@
-//! [`Connections`]: who has the connections that the proxy may carry at one time.
+//! [`Connections`]: the open connections of the proxy, and their bounds.
 //!
-//! At a bound, the connections on which nothing has moved for longest make room. When all are taken, that is done by the
-//! service that has the most, so that the clients of one service, idle or not, never keep out those of another.
+//! At a bound, the connections that were idle for longest are ended. If the bound of all connections is reached, the service
+//! with the most connections loses some, so that the clients of one service cannot lock out those of another.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -23,13 +23,13 @@ use crate::{
     route::NamespacedName,
 };
 
-/// Connections carried at one time, if there are descriptors for so many; one costs 32 KiB.
+/// How many connections the proxy carries at a time, if there are enough file descriptors. One costs 32 KiB.
 pub(crate) const CONNECTIONS_MAX: usize = 16_384;
-/// What one connection takes: the client's and the endpoint's.
+/// File descriptors of one connection: the client's socket and the endpoint's.
 const DESCRIPTORS: usize = 2;
 /// See [`Bounds::idle`]: longer than a working connection waits for its other side.
 const IDLE: Duration = Duration::from_secs(1);
-/// Connections that end together, so that looking for them is paid for rarely: an eighth, at most so many.
+/// How many connections are ended together, at most: an eighth of them, so that the search for them is rare.
 const ENDED_AT_ONCE: usize = 16;
 /// A service that has all but one as many connections as another has its share: it takes none of that one's.
 const SLACK: usize = 1;
@@ -62,7 +62,7 @@ struct State {
     next: u64,
     total: usize,
     services: BTreeMap<NamespacedName, Service>,
-    /// How many each bounded source has.
+    /// How many connections each bounded source has.
     sources: BTreeMap<IpAddr, usize>,
 }
 
@@ -79,7 +79,7 @@ struct Connection {
     /// When a byte moved last, or it began: microseconds since the begin of all.
     moved_at: AtomicU64,
     ended: CancellationToken,
-    /// Goes to the connection that this one makes room for.
+    /// The descriptors, which the connection gets for which this one is ended.
     held: Mutex<Option<Held>>,
 }
 
@@ -92,14 +92,14 @@ pub(crate) struct Admitted {
 }
 
 impl Bounds {
-    /// For so many in all.
+    /// Bounds for this total.
     pub(crate) fn of(total: usize) -> Self {
         let part = |eighths: usize| (total * eighths / 8).max(1);
         let (per_service, per_listener, per_source) = (part(6), part(4), part(1));
         Self { total, per_service, per_listener, per_source, idle: IDLE }
     }
 
-    /// For as many as there are descriptors.
+    /// Bounds for the number of file descriptors.
     pub(crate) fn within(descriptors: &Budget) -> Self {
         let most = descriptors.most(Purpose::Connection) / DESCRIPTORS;
         Self::of(most.clamp(1, CONNECTIONS_MAX))
@@ -113,7 +113,7 @@ impl Connections {
         Arc::new(Self { bounds, descriptors, begun, state })
     }
 
-    /// A place for a new connection, for which idle ones are ended if need be; `None` when there is none.
+    /// A place for a new connection. Idle connections are ended for it if needed. `None` if there is no place.
     pub(crate) fn admit(
         self: &Arc<Self>,
         service: &NamespacedName,
@@ -141,7 +141,7 @@ impl Connections {
         ended.iter().for_each(|one| one.ended.cancel());
         let (id, connection) = admitted?;
         let admitted = Admitted { id, service: service.clone(), connection, all: Arc::clone(self) };
-        // What was ended closes in a moment, so that its descriptors may be counted as this one's.
+        // The ended connections close in a moment, so this one may use their descriptors.
         let held = taken.or_else(|| ended.iter().find_map(|one| one.held.lock().take()))?;
         *admitted.connection.held.lock() = Some(held);
         Some(admitted)
@@ -152,7 +152,7 @@ impl Connections {
     }
 }
 
-/// What a newcomer needs.
+/// What a new connection needs.
 #[derive(Clone, Copy)]
 struct Wanted<'a> {
     service: &'a NamespacedName,
@@ -276,7 +276,7 @@ impl Admitted {
         self.connection.moved_at.store(self.all.now(), Relaxed);
     }
 
-    /// Waits until it must make room for another one.
+    /// Waits until the connection is ended for another one.
     pub(crate) async fn ended(&self) {
         self.connection.ended.cancelled().await;
     }

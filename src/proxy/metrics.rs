@@ -1,4 +1,4 @@
-//! What the proxy counts: per service port for Prometheus, and whole sums for people.
+//! The metrics of the proxy: counters per service port for Prometheus, and totals for people.
 
 use std::{
     sync::{

@@ -1,8 +1,8 @@
 //! The proxy: carries connections to service addresses to the endpoints that policies pick.
 //!
-//! A [`dataplane::DataPlane`] listens and hands over what arrives; `views` says which endpoints this client may use;
-//! the [`Pick`] chooses one; `tcp` and `udp` carry, to an `upstream`. Enter at [`Proxy`]. Nothing here knows Kubernetes: the
-//! [`RouteTable`] is all that it follows.
+//! A [`dataplane::DataPlane`] listens and hands over connections and datagrams, `views` knows which endpoints the client may
+//! use, a [`Pick`] chooses one, `tcp` and `udp` carry the bytes to an `upstream`. Enter at [`Proxy`]. Nothing here knows
+//! Kubernetes: the proxy follows a [`RouteTable`].
 //!
 //! Where this proxy does more than kube-proxy can: a connect that an endpoint refuses is tried on another endpoint
 //! before the client notices, and a client whose view is empty gets a reset instead of silence.
@@ -48,12 +48,12 @@ pub use metrics::{Metrics, Totals};
 pub use options::{Options, ProxyView, Timeouts};
 pub use stats::{EndpointStats, RouteStats};
 
-/// UDP sessions alive at one time, if there are descriptors for so many. Past it, the longest unused ones end.
+/// How many UDP sessions there are at a time, if there are enough file descriptors. One more ends the longest unused ones.
 const SESSIONS_MAX: usize = 8192;
-/// At most one complaint about the bound in this time.
+/// The bound is reported at most once in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
 
-/// Told when a service port is gone, so that whoever picks may forget it.
+/// Called when a service port is gone, so that its scheduler instances are dropped.
 pub type Forget = Arc<dyn Fn(&RouteName) + Send + Sync>;
 
 /// The proxy of all nodes of this process.
@@ -70,7 +70,7 @@ pub struct Proxy {
     served: watch::Sender<u64>,
     connections: Arc<Connections>,
     tasks: TaskTracker,
-    /// Ends what is open.
+    /// Ends open connections.
     end: CancellationToken,
     bound_reported_at: Mutex<Option<Instant>>,
 }
@@ -242,7 +242,7 @@ impl Proxy {
         }
     }
 
-    /// Counts a refusal and says so where a user would want to know.
+    /// Counts a refusal, and reports it if users should know.
     fn refuse(&self, route: &RouteName, source: SocketAddr, reason: ResetReason) {
         tracing::debug!(%route, %source, refusal = ?reason, "refused");
         self.metrics.refused(route, reason);
@@ -261,7 +261,7 @@ impl Proxy {
         }
     }
 
-    /// Advice: a full channel drops it.
+    /// Sends a notice. A full channel drops it.
     fn notify(&self, notice: Notice) {
         if self.notices.try_send(notice).is_err() {
             tracing::debug!("notice dropped");

@@ -1,4 +1,4 @@
-//! The UDP sessions: which there are, how datagrams go through one, and when it ends.
+//! The UDP sessions: they carry datagrams both ways, and end when they are not used.
 
 use std::{
     collections::BTreeMap,
@@ -200,7 +200,7 @@ impl Sessions {
 }
 
 impl Session {
-    /// How long it may be silent.
+    /// After how long without datagrams it ends.
     pub(crate) fn limit(&self, timeouts: Timeouts, used_at: Instant) -> Duration {
         let lived = used_at.duration_since(self.begun_at);
         let stream = self.replied.load(Relaxed) && lived > STREAM_AFTER;

@@ -1,4 +1,4 @@
-//! Which endpoints a client may use: whose view of the service it has, and what that view contains now.
+//! Views: the endpoints that a client may use, which depend on its node.
 //!
 //! [`Views`] is the one cell that holds the current table and everything derived from it. A [`View`] is an immutable
 //! snapshot; the next one inherits the figures of the endpoints that stay, and the affinity.
@@ -35,16 +35,16 @@ pub(crate) struct View {
     pub(crate) route: Arc<Route>,
     /// The node's name; empty when all share one view; `NODE/local` for a view of that node's own endpoints only.
     pub(crate) label: Arc<str>,
-    /// Another one with each change of the candidates, and never that of another view: whoever keeps candidates by their
-    /// generation cannot take those of a view that is gone for those of its successor.
+    /// The generation of the candidates. It changes with each change of them, and is unique among all views, so that
+    /// candidates that were kept by their generation are never confused with those of a later view.
     pub(crate) generation: u64,
-    /// What may be picked; may be empty.
+    /// The endpoints that may be picked. May be empty.
     pub(crate) candidates: Candidates,
-    /// For each candidate where to connect, and its figures.
+    /// The target address and the counters of each candidate.
     pub(crate) targets: Vec<(SocketAddr, Arc<Live>)>,
     /// Every endpoint that could become a candidate, by address.
     pub(crate) endpoints: BTreeMap<SocketAddr, Arc<Live>>,
-    /// Which endpoint a client had last.
+    /// The endpoint of each client's last connection.
     pub(crate) affinity: Arc<Affinity>,
     /// What is counted.
     pub(crate) counters: RouteCounters,
@@ -98,7 +98,7 @@ struct Numbers {
 #[derive(Default)]
 struct RouteViews {
     views: BTreeMap<ViewName, Arc<View>>,
-    /// Whose turn it is among the nodes with local endpoints.
+    /// The next one of the nodes with local endpoints.
     turn: usize,
     refused: BTreeSet<IpAddr>,
 }
@@ -119,7 +119,7 @@ impl Views {
         Self { client_node, mode, metrics, state: Mutex::default() }
     }
 
-    /// Makes this the current table. Costs what changed.
+    /// Makes this the current table. The cost depends on the number of changes.
     pub(crate) fn follow(&self, table: Arc<RouteTable>) -> Changes {
         let mut state = self.state.lock();
         let State { table: current, routes, numbers } = &mut *state;

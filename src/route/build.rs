@@ -69,7 +69,7 @@ enum Holder {
     Pod(NamespacedName),
 }
 
-/// What a slice's endpoints are completed from.
+/// The objects from which a slice's endpoints are completed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Use {
     /// The pod that `targetRef` names.

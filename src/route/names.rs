@@ -1,5 +1,4 @@
-//! What DNS answers from: services and their endpoints under the names that they have, existing namespaces, and the
-//! way back from addresses to names.
+//! The data of DNS: services and their endpoints by name, the existing namespaces, and names by address.
 //!
 //! Plain values: [`build`](crate::route::build) fills them, `dns` reads them. Records, TTLs and zones are not known here.
 
