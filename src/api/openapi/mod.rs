@@ -3,11 +3,11 @@
 //! kubectl needs them to see that the server validates fields (else it does so itself), to compute patches and for
 //! `explain`; generators of clients read them too. Enter at [`OpenApi`].
 
+mod kubernetes_types;
 mod multicluster;
 mod operations;
 mod references;
 mod schemas;
-mod types;
 
 #[cfg(test)]
 mod generator;
@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     api::{
         discovery::{git_version, group_versions, kinds},
-        openapi::types::Types,
+        openapi::kubernetes_types::Types,
     },
     model::Kind,
 };

@@ -6,9 +6,9 @@ use crate::{
     api::{
         discovery::verbs,
         openapi::{
+            kubernetes_types::{Schemas, Types},
             multicluster,
             references::{PREFIX, SWAGGER_PREFIX, reference},
-            types::{Schemas, Types},
         },
     },
     model::{
