@@ -296,4 +296,18 @@ mod tests {
         let expected = [("cpu", 550), ("memory", 1_024_000)].map(|(n, v)| (n.to_owned(), v));
         assert_eq!(facts.requests(), Requests(expected.into()));
     }
+
+    #[test]
+    fn what_a_pod_as_a_whole_requests_counts_instead() {
+        let facts: Facts = serde_json::from_value(serde_json::json!({"spec": {
+            "containers": [{"resources": {"requests": {"cpu": "100m", "memory": "1", "a.b/c": "2"}}}],
+            "initContainers": [{"restartPolicy": "Always", "resources": {"requests": {"cpu": "50m", "memory": "2"}}},
+                {"resources": {"requests": {"memory": "7"}}}],
+            "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}},
+            "overhead": {"cpu": "250m", "memory": "1"}}}))
+        .unwrap();
+        let expected = [("a.b/c", 2_000), ("cpu", 1_250), ("memory", 10_000)];
+        let expected = expected.map(|(name, amount)| (name.to_owned(), amount));
+        assert_eq!(facts.requests(), Requests(expected.into()));
+    }
 }

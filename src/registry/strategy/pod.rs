@@ -186,7 +186,9 @@ fn is_tolerated(toleration: &Toleration, taint: &str) -> bool {
 fn qos_class(spec: &PodSpec) -> &'static str {
     let (mut any, mut guaranteed) = (false, true);
     let whole = spec.resources.as_ref();
-    let whole = whole.filter(|own| own.limits.is_some() || own.requests.is_some());
+    let whole = whole.filter(|own| {
+        [&own.limits, &own.requests].into_iter().flatten().any(|amounts| !amounts.is_empty())
+    });
     let all: Vec<_> = match whole {
         Some(whole) => vec![Some(whole)],
         None => all_containers(spec).map(|container| container.resources.as_ref()).collect(),

@@ -7,10 +7,19 @@ use k8s_openapi::{
         Container, EmptyDirVolumeSource, EphemeralContainer, HTTPGetAction, Lifecycle,
         PodAffinityTerm, PodSpec, Probe, ResourceRequirements, Volume,
     },
-    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, LabelSelectorRequirement},
+    },
 };
 
-use crate::registry::strategy::fields::{fill, fill_number, fill_text, items, text};
+use crate::{
+    model::quantity,
+    registry::strategy::{
+        fields::{fill, fill_number, fill_text, items, text},
+        resource_validation::{self, Amounts, HUGE_PAGES},
+    },
+};
 
 const GRACE_SECONDS: i64 = 30;
 /// rw-r--r--, for files of volumes.
@@ -44,6 +53,55 @@ pub(super) fn default_pod_only(spec: &mut PodSpec) {
         default_requests(container.resources.get_or_insert_default());
         for port in container.ports.iter_mut().flatten().filter(|_| host_network) {
             fill_number(&mut port.host_port, port.container_port);
+        }
+    }
+    default_pod_resources(spec);
+}
+
+/// A pod as a whole that says something about resources has the limits of its containers for huge pages; with limits, it
+/// requests what its containers request together, and what none of them requests as much as it is limited to.
+fn default_pod_resources(spec: &mut PodSpec) {
+    let Some(mut own) = spec.resources.take() else { return };
+    let is_empty = |amounts: &Option<Amounts>| amounts.as_ref().is_none_or(Amounts::is_empty);
+    if !is_empty(&own.limits) || !is_empty(&own.requests) {
+        let asked = own.requests.clone().unwrap_or_default();
+        let pages = aggregates(spec, resource_validation::limits).into_iter();
+        let pages = pages
+            .filter(|(name, _)| name.starts_with(HUGE_PAGES) && !asked.contains_key(name))
+            .collect();
+        fill_amounts(&mut own.limits, pages);
+    }
+    if !is_empty(&own.limits) {
+        let together = aggregates(spec, resource_validation::requests).into_iter();
+        let together = together.filter(|(name, _)| !name.starts_with(HUGE_PAGES)).collect();
+        fill_amounts(&mut own.requests, together);
+        let limits = own.limits.iter().flatten().map(|(name, limit)| (name.clone(), limit.clone()));
+        let limits =
+            limits.filter(|(name, _)| resource_validation::is_of_pods(name)).collect::<Amounts>();
+        fill_amounts(&mut own.requests, limits);
+    }
+    spec.resources = Some(own);
+}
+
+/// What the containers say together about each resource that a pod as a whole can have.
+fn aggregates(spec: &PodSpec, of: fn(&ResourceRequirements) -> Option<&Amounts>) -> Amounts {
+    let containers = spec.containers.iter().chain(items(&spec.init_containers));
+    let all = containers.filter_map(|container| of(container.resources.as_ref()?)).flatten();
+    let mut together = Amounts::new();
+    for (name, first) in all.filter(|(name, _)| resource_validation::is_of_pods(name)) {
+        together.entry(name.clone()).or_insert_with(|| {
+            let nano = resource_validation::aggregate(spec, name, of);
+            Quantity(quantity::written_like(nano, &first.0))
+        });
+    }
+    together
+}
+
+fn fill_amounts(amounts: &mut Option<Amounts>, defaults: Amounts) {
+    if !defaults.is_empty() {
+        let amounts = amounts.get_or_insert_default();
+        for (name, amount) in defaults {
+            amounts.entry(name).or_insert(amount);
         }
     }
 }
@@ -158,10 +216,8 @@ fn default_http_get(action: &mut HTTPGetAction) {
 }
 
 fn default_requests(resources: &mut ResourceRequirements) {
-    let Some(limits) = &resources.limits else { return };
-    let requests = resources.requests.get_or_insert_default();
-    for (name, limit) in limits {
-        requests.entry(name.clone()).or_insert_with(|| limit.clone());
+    if let Some(limits) = resources.limits.clone() {
+        fill_amounts(&mut resources.requests, limits);
     }
 }
 
@@ -221,6 +277,67 @@ mod tests {
             ("nginx@sha256:abc", "IfNotPresent"),
         ] {
             assert_eq!(pull_policy(image), expected, "{image}");
+        }
+    }
+
+    #[test]
+    fn resources_of_a_pod_as_a_whole() {
+        let container = |resources| json!({"name": "a", "resources": resources});
+        let sidecar = json!({"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}});
+        let init = json!({"name": "i", "resources": {"limits": {"memory": "3Gi"}}});
+        for (containers, init, own, expected) in [
+            (vec![json!({"requests": {"cpu": "1"}})], vec![], json!(null), json!(null)),
+            (vec![json!({"requests": {"cpu": "1"}})], vec![], json!({}), json!({})),
+            // Without limits, requests stay as they are.
+            (
+                vec![json!({"requests": {"cpu": "1", "memory": "1Gi"}})],
+                vec![],
+                json!({"requests": {"cpu": "2"}}),
+                json!({"requests": {"cpu": "2"}}),
+            ),
+            (
+                vec![json!({})],
+                vec![],
+                json!({"limits": {"cpu": "2"}}),
+                json!({"limits": {"cpu": "2"}, "requests": {"cpu": "2"}}),
+            ),
+            (
+                vec![
+                    json!({"requests": {"cpu": "500m"}}),
+                    json!({"limits": {"cpu": "1", "a.b/c": "1"}}),
+                ],
+                vec![sidecar.clone(), init],
+                json!({"limits": {"cpu": "4"}}),
+                json!({"limits": {"cpu": "4"}, "requests": {"cpu": "2500m", "memory": "3Gi"}}),
+            ),
+            (
+                vec![json!({"requests": {"cpu": "500m"}})],
+                vec![sidecar],
+                json!({"limits": {"cpu": "4", "memory": "1Gi"}, "requests": {"cpu": "3"}}),
+                json!({"limits": {"cpu": "4", "memory": "1Gi"}, "requests": {"cpu": "3", "memory": "1Gi"}}),
+            ),
+            // Huge pages: the limits of the containers, which are requested.
+            (
+                vec![
+                    json!({"limits": {"hugepages-2Mi": "2Mi"}}),
+                    json!({"limits": {"hugepages-2Mi": "4Mi"}}),
+                ],
+                vec![],
+                json!({"requests": {"cpu": "1"}}),
+                json!({"limits": {"hugepages-2Mi": "6Mi"}, "requests": {"cpu": "1", "hugepages-2Mi": "6Mi"}}),
+            ),
+            (
+                vec![json!({"limits": {"hugepages-2Mi": "2Mi"}})],
+                vec![],
+                json!({"requests": {"hugepages-2Mi": "4Mi"}}),
+                json!({"requests": {"hugepages-2Mi": "4Mi"}}),
+            ),
+        ] {
+            let containers: Vec<_> = containers.into_iter().map(container).collect();
+            let mut spec: PodSpec =
+                object(json!({"containers": containers, "initContainers": init, "resources": own}));
+            default_pod_only(&mut spec);
+            assert_eq!(shown(&spec.resources), expected, "{own} {containers:?}");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
 
 const QUANTITY_RULE: &str = "quantities must match the regular expression \
      '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
-const HUGE_PAGES: &str = "hugepages-";
+pub(super) const HUGE_PAGES: &str = "hugepages-";
 const COMPUTE: [&str; 2] = ["cpu", "memory"];
 /// What has no prefix and is a resource of containers, besides huge pages.
 const OF_CONTAINERS: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
@@ -40,7 +40,7 @@ const OF_OTHERS: &[&str] = &[
 ];
 const NANO: i128 = 1_000_000_000;
 
-type Amounts = BTreeMap<String, Quantity>;
+pub(super) type Amounts = BTreeMap<String, Quantity>;
 
 /// The resources of one container; `claims` are the names of the pod's.
 pub(super) fn of_container(
@@ -64,7 +64,7 @@ pub(super) fn of_pod(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) {
     amounts(causes, &own, resources, pod_name);
     for (name, request) in resources.requests.iter().flatten().filter(|(name, _)| is_of_pods(name))
     {
-        let needed = aggregate(spec, name);
+        let needed = aggregate(spec, name, requests);
         if needed > nano(request) {
             let needed = quantity::written_like(needed, &request.0);
             let rule = format!(
@@ -87,11 +87,26 @@ pub(super) fn of_pod(causes: &mut Vec<Cause>, path: &str, spec: &PodSpec) {
     }
 }
 
-/// What all containers of a pod request together: init containers run before the others, sidecars beside them.
-fn aggregate(spec: &PodSpec, name: &str) -> i128 {
+/// What containers request.
+pub(super) fn requests(resources: &ResourceRequirements) -> Option<&Amounts> {
+    resources.requests.as_ref()
+}
+
+/// What containers may use at most.
+pub(super) fn limits(resources: &ResourceRequirements) -> Option<&Amounts> {
+    resources.limits.as_ref()
+}
+
+/// What all containers of a pod request, or may use, together in billionths: init containers run before the others,
+/// sidecars beside them.
+pub(super) fn aggregate(
+    spec: &PodSpec,
+    name: &str,
+    of: fn(&ResourceRequirements) -> Option<&Amounts>,
+) -> i128 {
     let of = |container: &Container| {
-        let requests = container.resources.as_ref().and_then(|own| own.requests.as_ref());
-        requests.and_then(|requests| requests.get(name)).map_or(0, nano)
+        let amounts = container.resources.as_ref().and_then(of);
+        amounts.and_then(|amounts| amounts.get(name)).map_or(0, nano)
     };
     let (mut sidecars, mut peak) = (0_i128, 0);
     for init in items(&spec.init_containers) {
@@ -205,7 +220,8 @@ fn known_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
     }
 }
 
-fn is_of_pods(name: &str) -> bool {
+/// Whether a pod as a whole can ask for it.
+pub(super) fn is_of_pods(name: &str) -> bool {
     COMPUTE.contains(&name) || name.starts_with(HUGE_PAGES)
 }
 
