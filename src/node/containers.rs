@@ -4,9 +4,12 @@
 use k8s_openapi::api::core::v1 as core;
 
 use crate::{
-    model::{Object, pod::is_sidecar},
+    model::{
+        Object,
+        pod::{all_containers, is_sidecar},
+    },
     node::environment::{Surroundings, expand},
-    runtime::{After, Container, ExitCodes, Port, Restart, Role},
+    runtime::{After, Container, ExitCodes, Port, Restart, RestartRule, Role},
 };
 
 /// The containers of a pod, in the order in which they start. Those that run already keep the variables that they have.
@@ -57,16 +60,27 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
     }
 }
 
-/// Kubernetes knows two actions of rules: to start the container again, and all of the pod. The second is the first here.
+/// Kubernetes knows two actions of rules: to start the container again, and all of the pod.
 fn after(container: &core::Container) -> After {
     let rules = container.restart_policy_rules.iter().flatten();
-    let restart_on = rules.filter_map(|rule| {
+    let rules = rules.filter_map(|rule| {
         let codes = rule.exit_codes.as_ref()?;
         let listed = codes.operator == "In";
-        Some(ExitCodes { listed, codes: codes.values.clone().unwrap_or_default() })
+        let on = ExitCodes { listed, codes: codes.values.clone().unwrap_or_default() };
+        Some(RestartRule { on, whole_pod: restarts_whole_pod(rule) })
     });
     let restart = container.restart_policy.as_deref().map(policy);
-    After { restart_on: restart_on.collect(), restart }
+    After { rules: rules.collect(), restart }
+}
+
+fn restarts_whole_pod(rule: &core::ContainerRestartRule) -> bool {
+    rule.action == "RestartAllContainers"
+}
+
+/// Whether the end of one of its containers may stop and start all of them.
+pub(crate) fn may_restart_as_a_whole(spec: &core::PodSpec) -> bool {
+    all_containers(spec)
+        .any(|own| own.restart_policy_rules.iter().flatten().any(restarts_whole_pod))
 }
 
 /// A request over HTTP is answered by the pod itself, at once.

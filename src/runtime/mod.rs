@@ -139,10 +139,19 @@ pub struct Container {
 /// What becomes of a container that ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct After {
-    /// Exit codes after which it is started again in any case.
-    pub restart_on: Vec<ExitCodes>,
+    /// The first that knows its exit code decides.
+    pub rules: Vec<RestartRule>,
     /// Otherwise, instead of the pod's.
     pub restart: Option<Restart>,
+}
+
+/// After these exit codes a container is started again in any case.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRule {
+    /// Which.
+    pub on: ExitCodes,
+    /// All others with it, init containers first.
+    pub whole_pod: bool,
 }
 
 /// Exit codes.
@@ -231,6 +240,8 @@ pub enum Stage {
     /// Its main containers run.
     #[default]
     Running,
+    /// All of its containers were stopped, to be started again (a [`RestartRule`] of one says so).
+    Restarting,
     /// An init container failed for good, or all main containers have ended.
     Ended,
 }
@@ -255,8 +266,10 @@ pub enum Activity {
     Running(Timestamp),
     /// It waits for its next start so long.
     BackOff(Duration),
-    /// It ended and is not started again.
+    /// It ended and is not started again by itself.
     Exited(Exit),
+    /// It ran before all containers were stopped, and its turn has not come again.
+    Waiting,
 }
 
 /// How a container ended.

@@ -78,6 +78,42 @@ spec:
 }
 
 #[test]
+fn a_rule_starts_all_containers_again() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start_with(&[]);
+    cluster.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {name: anew}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: prepare, image: busybox, command: ["true"]}
+  - name: watcher
+    image: busybox
+    restartPolicy: Always
+    restartPolicyRules: [{action: RestartAllContainers, exitCodes: {operator: In, values: [88]}}]
+    command: [sh, -c, "sleep 2; exit 88"]
+  containers:
+  - {name: main, image: web}
+"#,
+    );
+    cluster.kubectl("wait pod/anew --for=condition=AllContainersRestarting --timeout=20s");
+    let counts = "get pod anew -o jsonpath={.status.containerStatuses[0].restartCount},\
+                  {.status.initContainerStatuses[*].restartCount},\
+                  {.status.containerStatuses[0].lastState.terminated.exitCode}";
+    eventually("all containers of the pod have started again", || {
+        let seen = cluster.kubectl(counts);
+        let (main, rest) = seen.split_once(',').unwrap();
+        let again = main != "0" && rest == format!("{main} {main},137");
+        wanted(again, seen)
+    });
+}
+
+#[test]
 fn what_is_hardly_meant_is_said() {
     if !can_use(&[Tool::Kubectl]) {
         return;

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{
-    Activity, Container, ContainerState, Exit, ExitCodes, PodSpec, Restart, Role,
+    Activity, Container, ContainerState, Exit, PodSpec, Restart, Role,
     simulated::{
         pod::Pod,
         script::{self, Step},
@@ -54,29 +55,47 @@ pub(super) async fn pre_stop(pod: &Pod, container: &Container) {
     follow(pod, &container.name, &steps.collect::<Vec<_>>()).await;
 }
 
-/// Runs a container until it is not started again or the pod stops.
-pub(super) async fn run(pod: Arc<Pod>, container: Container, steps: Vec<Step>, restart: Restart) {
-    let stopping = pod.stopping.clone();
-    stopping.run_until_cancelled(start_again_and_again(&pod, &container, &steps, restart)).await;
+/// What becomes of a container that ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Nothing,
+    /// It is started again.
+    Again,
+    /// All of the pod's are.
+    WholePod,
+}
+
+/// Runs a container until it is not started again or the round is over.
+pub(super) async fn run(
+    pod: Arc<Pod>,
+    round: CancellationToken,
+    container: Container,
+    steps: Vec<Step>,
+    restart: Restart,
+) {
+    let course = start_again_and_again(&pod, &round, &container, &steps, restart);
+    round.run_until_cancelled(course).await;
 }
 
 /// Runs the init containers one after the other, and starts the sidecars in their turn. False when one failed for good.
-pub(super) async fn initialize(pod: &Arc<Pod>, spec: &PodSpec) -> bool {
+pub(super) async fn initialize(pod: &Arc<Pod>, round: &CancellationToken, spec: &PodSpec) -> bool {
     let restart = if spec.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
     for container in &spec.containers {
         match (container.role, course(spec, container)) {
             (Role::Main | Role::Ephemeral, _) => {}
             (Role::Sidecar, Some(steps)) => {
-                drop(pod.spawn(run(Arc::clone(pod), container.clone(), steps, Restart::Always)));
+                let (own, round) = (container.clone(), round.clone());
+                let sidecar = run(Arc::clone(pod), round, own, steps, Restart::Always);
+                drop(pod.spawn(sidecar));
             }
-            (Role::Sidecar, None) => pod.note_container(running(container)).await,
+            (Role::Sidecar, None) => pod.note_container(round, starting(pod, container)).await,
             (Role::Init, Some(steps)) => {
-                if start_again_and_again(pod, container, &steps, restart).await != 0 {
+                if start_again_and_again(pod, round, container, &steps, restart).await != 0 {
                     return false;
                 }
             }
             (Role::Init, None) => {
-                pod.note_container(running(container)).await;
+                pod.note_container(round, starting(pod, container)).await;
                 std::future::pending::<()>().await;
             }
         }
@@ -84,39 +103,55 @@ pub(super) async fn initialize(pod: &Arc<Pod>, spec: &PodSpec) -> bool {
     true
 }
 
-/// The state of a container that was just started.
-pub(super) fn running(container: &Container) -> ContainerState {
+/// The state of a container that is started now, perhaps after all were stopped.
+pub(super) fn running(container: &Container, before: Option<&ContainerState>) -> ContainerState {
     let now = Activity::Running(Timestamp::now());
-    ContainerState { name: container.name.clone(), restarts: 0, now, last: None }
+    match before.filter(|before| before.now == Activity::Waiting) {
+        Some(before) => {
+            ContainerState { restarts: before.restarts.saturating_add(1), now, ..before.clone() }
+        }
+        None => ContainerState { name: container.name.clone(), restarts: 0, now, last: None },
+    }
+}
+
+fn starting(pod: &Pod, container: &Container) -> ContainerState {
+    running(container, pod.status.lock().containers.get(&container.name))
 }
 
 /// Gives the last exit code.
 async fn start_again_and_again(
-    pod: &Pod,
+    pod: &Arc<Pod>,
+    round: &CancellationToken,
     container: &Container,
     steps: &[Step],
     restart: Restart,
 ) -> i32 {
-    let mut state = running(container);
+    let mut state = starting(pod, container);
+    let first = state.restarts;
     let mut pause = BACK_OFF_MIN;
     loop {
         let started = Timestamp::now();
         state.now = Activity::Running(started);
-        pod.note_container(state.clone()).await;
+        pod.note_container(round, state.clone()).await;
         let (code, mut message) = follow(pod, &container.name, steps).await;
         if message.is_empty() && code != 0 && container.message_from_log {
             message = pod.last_lines(&container.name, MESSAGE_LOG_LINES, MESSAGE_LOG_BYTES_MAX);
         }
         let exit = Exit { code, started, finished: Timestamp::now(), message };
-        let again = is_started_again(container, restart, code);
-        if !again {
+        let next = next(container, restart, code);
+        if next != Next::Again {
             state.now = Activity::Exited(exit);
-            pod.note_container(state).await;
+            if next == Next::WholePod {
+                pod.restart(round, state);
+                std::future::pending::<()>().await;
+            } else {
+                pod.note_container(round, state).await;
+            }
             return code;
         }
         if container.role == Role::Init {
             state.now = Activity::Exited(exit.clone());
-            pod.note_container(state.clone()).await;
+            pod.note_container(round, state.clone()).await;
             tokio::time::sleep(ERROR_SHOWN).await;
         }
         let ran = Duration::try_from(exit.finished.duration_since(started)).unwrap_or_default();
@@ -124,9 +159,9 @@ async fn start_again_and_again(
             pause = BACK_OFF_MIN;
         }
         state.last = Some(exit);
-        if state.restarts > 0 {
+        if state.restarts > first {
             state.now = Activity::BackOff(pause);
-            pod.note_container(state.clone()).await;
+            pod.note_container(round, state.clone()).await;
             tokio::time::sleep(pause).await;
             pause = pause.saturating_mul(2).min(BACK_OFF_MAX);
         }
@@ -135,15 +170,15 @@ async fn start_again_and_again(
 }
 
 /// The container's own rules come first, then its own policy, then `restart`.
-fn is_started_again(container: &Container, restart: Restart, code: i32) -> bool {
-    let fits = |rule: &ExitCodes| rule.codes.contains(&code) == rule.listed;
-    if container.after.restart_on.iter().any(fits) {
-        return true;
+fn next(container: &Container, restart: Restart, code: i32) -> Next {
+    let mut rules = container.after.rules.iter();
+    if let Some(rule) = rules.find(|rule| rule.on.codes.contains(&code) == rule.on.listed) {
+        return if rule.whole_pod { Next::WholePod } else { Next::Again };
     }
     match container.after.restart.unwrap_or(restart) {
-        Restart::Always => true,
-        Restart::OnFailure => code != 0,
-        Restart::Never => false,
+        Restart::Always => Next::Again,
+        Restart::OnFailure if code != 0 => Next::Again,
+        Restart::OnFailure | Restart::Never => Next::Nothing,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
 //! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
 //! listeners are. Containers whose command can be followed do what it says (`script`, `container`). Enter at [`Simulated`];
-//! `pod` holds the state of one, `startup` and `shutdown`
+//! `pod` holds the state of one, `startup`, `restart` and `shutdown`
 //! begin and end what belongs to it.
 
 mod connections;
@@ -12,6 +12,7 @@ mod http;
 mod news;
 mod pod;
 mod port;
+mod restart;
 mod script;
 mod shell;
 mod shutdown;

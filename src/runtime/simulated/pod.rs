@@ -1,7 +1,7 @@
 //! One simulated pod: its listeners, its state and its log.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::AtomicBool},
 };
@@ -67,8 +67,10 @@ pub(super) struct Status {
     pub(super) containers: BTreeMap<String, ContainerState>,
     /// The init containers were started.
     pub(super) begun: bool,
-    /// Main and ephemeral containers that were started.
-    pub(super) started: BTreeSet<String>,
+    /// Main and ephemeral containers that were started, and when.
+    pub(super) started: BTreeMap<String, Timestamp>,
+    /// Over when all containers are stopped, to be started again or not.
+    pub(super) round: CancellationToken,
     pub(super) stage: Stage,
     /// What was told last.
     told: Option<PodState>,
@@ -82,13 +84,13 @@ impl Pod {
         connections: Connections,
         token: &CancellationToken,
     ) -> Self {
-        let initializes =
-            spec.containers.iter().any(|c| matches!(c.role, Role::Init | Role::Sidecar));
-        let stage = if initializes { Stage::Initializing } else { Stage::Running };
+        let stage = Status::first_stage(&spec);
+        let stopping = CancellationToken::new();
+        let round = stopping.child_token();
         Self {
             spec: RwLock::new(Arc::new(spec)),
             listeners: tokio::sync::Mutex::default(),
-            status: Mutex::new(Status { stage, ..Status::default() }),
+            status: Mutex::new(Status { stage, round, ..Status::default() }),
             logs: Mutex::default(),
             news,
             descriptors,
@@ -96,7 +98,7 @@ impl Pod {
             tasks: TaskTracker::new(),
             hooks_begun: AtomicBool::new(false),
             hooks_end: CancellationToken::new(),
-            stopping: CancellationToken::new(),
+            stopping,
             end: token.child_token(),
         }
     }
@@ -119,11 +121,11 @@ impl Pod {
     }
 
     /// Notes what a container does. When all main ones have ended, so do the sidecars, and nobody listens any more.
-    pub(super) async fn note_container(&self, state: ContainerState) {
+    pub(super) async fn note_container(&self, round: &CancellationToken, state: ContainerState) {
         let spec = self.spec();
         let done = {
             let mut status = self.status.lock();
-            if status.stage == Stage::Ended {
+            if status.stage == Stage::Ended || round.is_cancelled() {
                 return;
             }
             status.containers.insert(state.name.clone(), state);
@@ -212,6 +214,13 @@ impl Pod {
 }
 
 impl Status {
+    /// Where a pod begins.
+    pub(super) fn first_stage(spec: &PodSpec) -> Stage {
+        let mut roles = spec.containers.iter().map(|container| container.role);
+        let initializes = roles.any(|role| matches!(role, Role::Init | Role::Sidecar));
+        if initializes { Stage::Initializing } else { Stage::Running }
+    }
+
     /// Whether all main containers have.
     fn have_ended(&self, spec: &PodSpec) -> bool {
         let mut main = spec.containers.iter().filter(|container| container.role == Role::Main);

@@ -2,6 +2,9 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
 use crate::runtime::{
     PodSpec, Port, Restart, Role, Stage,
     simulated::{
@@ -22,7 +25,7 @@ impl Pod {
         let wanted: BTreeSet<Port> = spec.ports.iter().copied().collect();
         *self.spec.write() = Arc::new(spec);
         let stage = self.start_containers(&self.spec());
-        if stage == Stage::Initializing {
+        if stage != Stage::Running {
             return self.tell();
         }
         close(listeners.extract_if(.., |port, _| moved_house || !wanted.contains(port))).await;
@@ -40,7 +43,7 @@ impl Pod {
     fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
         let mut status = self.status.lock();
         if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
-            drop(self.spawn(Arc::clone(self).initialize()));
+            drop(self.spawn(Arc::clone(self).initialize(status.round.clone())));
         }
         for container in &spec.containers {
             let restart = match container.role {
@@ -48,34 +51,45 @@ impl Pod {
                 Role::Ephemeral => Restart::Never,
                 _ => continue,
             };
-            if !status.started.insert(container.name.clone()) {
+            if status.started.contains_key(&container.name) {
                 continue;
             }
+            status.started.insert(container.name.clone(), Timestamp::now());
             match container::course(spec, container) {
                 Some(steps) => {
-                    let run = container::run(Arc::clone(self), container.clone(), steps, restart);
-                    drop(self.spawn(run));
+                    // What is added for debugging is not started again with the others.
+                    let round = match container.role {
+                        Role::Ephemeral => self.stopping.clone(),
+                        _ => status.round.clone(),
+                    };
+                    let own = container.clone();
+                    drop(self.spawn(container::run(Arc::clone(self), round, own, steps, restart)));
                 }
-                None if container.role == Role::Ephemeral => {
-                    status.containers.insert(container.name.clone(), container::running(container));
+                None => {
+                    let before = status.containers.get(&container.name);
+                    if container.role == Role::Ephemeral || before.is_some() {
+                        let state = container::running(container, before);
+                        status.containers.insert(container.name.clone(), state);
+                    }
                 }
-                None => {}
             }
         }
         status.stage
     }
 
-    async fn initialize(self: Arc<Self>) {
-        let stopping = self.stopping.clone();
+    async fn initialize(self: Arc<Self>, round: CancellationToken) {
         let spec = self.spec();
-        let done = container::initialize(&self, &spec);
-        let stage = match stopping.run_until_cancelled(done).await {
+        let done = container::initialize(&self, &round, &spec);
+        let stage = match round.run_until_cancelled(done).await {
             Some(true) => Stage::Running,
             Some(false) => Stage::Ended,
             None => return,
         };
         {
             let mut status = self.status.lock();
+            if round.is_cancelled() {
+                return;
+            }
             status.stage = stage;
             if stage == Stage::Ended {
                 status.end_sidecars(&spec);

@@ -11,7 +11,10 @@ use tokio::{
 
 use super::*;
 use crate::descriptors::Purpose;
-use crate::runtime::{Activity, After, Container, ExitCodes, PodState, Port, Restart, Role, Stage};
+use crate::runtime::{
+    Activity, After, Container, ContainerState, ExitCodes, PodState, Port, Restart, RestartRule,
+    Role, Stage,
+};
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -481,7 +484,7 @@ async fn rules_and_messages_of_one_container() {
         let rules = [(true, vec![3], true), (false, vec![0, 3], false), (false, vec![4], true)];
         for (listed, codes, again) in rules {
             container.after = After {
-                restart_on: vec![ExitCodes { listed, codes }],
+                rules: vec![RestartRule { on: ExitCodes { listed, codes }, whole_pod: false }],
                 restart: Some(Restart::Never),
             };
             let containers = vec![container.clone()];
@@ -517,5 +520,57 @@ async fn hooks_come_before_the_end() {
         let begun = tokio::time::Instant::now();
         runtime.stop(&spec.uid, Duration::from_secs(grace)).await;
         assert_eq!(begun.elapsed().as_secs(), takes, "{last}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_starts_all_containers_again() {
+    let on = |code| ExitCodes { listed: true, codes: vec![code] };
+    let rules = vec![
+        RestartRule { on: on(1), whole_pod: false },
+        RestartRule { on: on(7), whole_pod: true },
+    ];
+    // Which container does it, and how.
+    for (last, role, script) in [
+        (54, Role::Sidecar, "sleep 5; exit 7"),
+        (55, Role::Main, "sleep 5; exit 7"),
+        (39, Role::Init, "sleep 5; exit 7"),
+    ] {
+        let mut trigger = scripted(role, "trigger", script);
+        trigger.after = After { rules: rules.clone(), restart: None };
+        let containers = vec![
+            scripted(Role::Init, "first", "sleep 1"),
+            trigger,
+            scripted(Role::Main, "lasting", ""),
+            scripted(Role::Main, "done", "sleep 1"),
+        ];
+        let again = |state: &PodState| {
+            let trigger = state.containers.iter().find(|container| container.name == "trigger");
+            trigger.is_some_and(|own| own.restarts == 3)
+        };
+        let begun = tokio::time::Instant::now();
+        let states = course(last, Restart::Never, containers, again).await;
+        // Three rounds, of 1 + 5 seconds and one to show that all are stopped: no back-off.
+        assert_eq!(begun.elapsed().as_secs(), 3 * (1 + 5 + 1) + 1, "{script}");
+        let stopped: Vec<_> =
+            states.iter().filter(|state| state.stage == Stage::Restarting).collect();
+        assert!(!stopped.is_empty());
+        for state in stopped {
+            let ended = |own: &ContainerState| matches!(&own.now, Activity::Exited(_));
+            assert!(state.containers.iter().all(ended), "{state:?}");
+        }
+        let end = states.last().unwrap();
+        for state in &end.containers {
+            let name = state.name.as_str();
+            let code = state.last.as_ref().map(|exit| exit.code);
+            let expected = match name {
+                "trigger" => 7,
+                "lasting" => 137,
+                _ => 0,
+            };
+            assert_eq!(code, Some(expected), "{name} {end:?}");
+            assert!((2..=3).contains(&state.restarts), "{state:?}");
+        }
+        assert_eq!(end.containers.len(), if role == Role::Init { 2 } else { 4 }, "{end:?}");
     }
 }
