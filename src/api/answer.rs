@@ -11,7 +11,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Api, forms::Form, table},
+    api::{
+        Api,
+        forms::{Form, Shape, Syntax},
+        table,
+    },
     model::{Object, Status},
     registry::Written,
 };
@@ -23,16 +27,12 @@ pub(crate) fn answer(
     code: StatusCode,
     warnings: &[String],
 ) -> Result<Response, Status> {
-    let mut response = match form {
-        Form::Table(rows) => {
-            let table = table::render_one(object, Timestamp::now(), rows, true);
-            in_form(table.to_bytes(), Form::Json, code)?
-        }
-        Form::Metadata(version) | Form::MetadataList(version) => {
-            in_form(table::partial(object, version), Form::Json, code)?
-        }
-        Form::Json | Form::Yaml => in_form(object.document(), form, code)?,
+    let json = match form.shape {
+        Shape::Table(rows) => table::render_one(object, Timestamp::now(), rows, true).to_bytes(),
+        Shape::Metadata(version) | Shape::MetadataList(version) => table::partial(object, version),
+        Shape::Whole => object.document(),
     };
+    let mut response = in_syntax(json, form.syntax, code)?;
     add_warnings(&mut response, warnings);
     Ok(response)
 }
@@ -44,17 +44,22 @@ pub(crate) fn created() -> Response {
 }
 
 /// The answer that shows a JSON document, as JSON or as YAML.
-pub(crate) fn in_form(json: Bytes, form: Form, code: StatusCode) -> Result<Response, Status> {
-    let (body, media) = if form == Form::Yaml {
+pub(crate) fn in_syntax(
+    json: Bytes,
+    syntax: Syntax,
+    code: StatusCode,
+) -> Result<Response, Status> {
+    let body = if syntax == Syntax::Yaml {
         let value: Value =
             serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;
         let yaml =
             serde_yaml::to_string(&value).map_err(|error| Status::internal(error.to_string()))?;
-        (Body::from(yaml), "application/yaml")
+        Body::from(yaml)
     } else {
-        (Body::from(json), "application/json")
+        Body::from(json)
     };
-    Ok((code, [(header::CONTENT_TYPE, HeaderValue::from_static(media))], body).into_response())
+    let media = HeaderValue::from_static(syntax.media());
+    Ok((code, [(header::CONTENT_TYPE, media)], body).into_response())
 }
 
 /// Adds `Warning: 299 - "text"` headers. kubectl shows them.

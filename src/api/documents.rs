@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        answer::in_form,
+        answer::in_syntax,
         discovery::{self, Form},
         forms, openapi,
     },
@@ -94,7 +94,7 @@ fn aggregated(core: bool, form: Form) -> Response {
 /// A document that is served only as JSON and YAML.
 fn plain(headers: &HeaderMap, document: Option<Value>) -> Result<Response, Status> {
     let document = document.ok_or_else(Status::no_such_path)?;
-    in_form(document.to_string().into(), forms::Form::plain(headers)?, StatusCode::OK)
+    in_syntax(document.to_string().into(), forms::Form::plain(headers)?, StatusCode::OK)
 }
 
 /// How others verify the tokens of ServiceAccounts (OpenID Connect Discovery 1.0).

@@ -10,9 +10,23 @@ use crate::{
 
 /// The form in which a client wants its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    pub(crate) syntax: Syntax,
+}
+
+/// How a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Syntax {
     Json,
     Yaml,
+}
+
+/// What is shown of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// All.
+    Whole,
     Table(Rows),
     /// The metadata of one object.
     Metadata(Version),
@@ -23,7 +37,19 @@ pub(crate) enum Form {
 const SUPPORTED: &str = "application/json, application/yaml";
 const META: &str = "meta.k8s.io";
 
+impl Syntax {
+    /// The media type.
+    pub(crate) fn media(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+        }
+    }
+}
+
 impl Form {
+    pub(crate) const JSON: Self = Self { shape: Shape::Whole, syntax: Syntax::Json };
+
     /// Picks the media type of `Accept` that can be produced and is wanted most. Protobuf is negotiated down to JSON
     /// when the client lists JSON too.
     ///
@@ -36,21 +62,23 @@ impl Form {
 
     /// The same for one object.
     pub(crate) fn of_object(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
-        match Self::negotiate(headers, include)? {
-            Self::MetadataList(_) => Err(Status::no_such_form(
+        let form = Self::negotiate(headers, include)?;
+        match form.shape {
+            Shape::MetadataList(_) => Err(Status::no_such_form(
                 "you requested PartialObjectMetadataList, but the requested object is not a list",
             )),
-            form => Ok(form),
+            _ => Ok(form),
         }
     }
 
     /// The same for a list.
     pub(crate) fn of_list(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
-        match Self::negotiate(headers, include)? {
-            Self::Metadata(_) => Err(Status::no_such_form(
+        let form = Self::negotiate(headers, include)?;
+        match form.shape {
+            Shape::Metadata(_) => Err(Status::no_such_form(
                 "you requested PartialObjectMetadata, but the requested object is a list",
             )),
-            form => Ok(form),
+            _ => Ok(form),
         }
     }
 
@@ -58,54 +86,58 @@ impl Form {
     pub(crate) fn of_stream(headers: &HeaderMap, include: &str) -> Result<Self, Status> {
         let ranges = ranges(headers);
         let mut forms = ranges.iter().filter_map(Self::of_media_range);
-        let form = forms.find(|form| *form != Self::Yaml);
-        match form.ok_or_else(|| Status::not_acceptable("application/json;stream=watch"))? {
-            Self::MetadataList(_) => Ok(Self::Json),
-            form => form.including(include),
+        let form = forms.find(|form| form.syntax == Syntax::Json);
+        let form = form.ok_or_else(|| Status::not_acceptable("application/json;stream=watch"))?;
+        match form.shape {
+            Shape::MetadataList(_) => Ok(Self::JSON),
+            _ => form.including(include),
         }
     }
 
     /// JSON or YAML, for documents that have no other form.
-    pub(crate) fn plain(headers: &HeaderMap) -> Result<Self, Status> {
+    pub(crate) fn plain(headers: &HeaderMap) -> Result<Syntax, Status> {
         let ranges = ranges(headers);
         let mut forms = ranges.iter().filter_map(Self::of_media_range);
-        let form = forms.find(|form| matches!(form, Self::Json | Self::Yaml));
-        form.ok_or_else(|| Status::not_acceptable(SUPPORTED))
+        let form = forms.find(|form| form.shape == Shape::Whole);
+        form.map(|form| form.syntax).ok_or_else(|| Status::not_acceptable(SUPPORTED))
     }
 
     fn including(self, include: &str) -> Result<Self, Status> {
-        let Self::Table(Rows { version, .. }) = self else { return Ok(self) };
-        Ok(Self::Table(Rows { version, include: IncludeObject::parse(include)? }))
+        let Shape::Table(Rows { version, .. }) = self.shape else { return Ok(self) };
+        let shape = Shape::Table(Rows { version, include: IncludeObject::parse(include)? });
+        Ok(Self { shape, ..self })
     }
 
     fn of_media_range(range: &MediaRange<'_>) -> Option<Self> {
-        let yaml = match range.media {
-            "application/json" | "application/*" | "*/*" | "" => false,
-            "application/yaml" => true,
+        let syntax = match range.media {
+            "application/json" | "application/*" | "*/*" | "" => Syntax::Json,
+            "application/yaml" => Syntax::Yaml,
             _ => return None,
         };
         let set = |name| range.parameter(name).unwrap_or_default();
-        let streams = matches!(set("stream"), "" | "watch") && (!yaml || set("stream").is_empty());
+        let streams = match set("stream") {
+            "" => true,
+            "watch" => syntax == Syntax::Json,
+            _ => false,
+        };
         if !streams || !set("sv").is_empty() {
             return None;
         }
         let Some((group, version, kind)) = range.conversion() else {
-            return Some(if yaml { Self::Yaml } else { Self::Json });
+            return Some(Self { shape: Shape::Whole, syntax });
         };
         let version = match version {
             "v1" => Version::V1,
             "v1beta1" => Version::V1Beta1,
             _ => return None,
         };
-        match (group, kind) {
-            (META, _) if yaml => None,
-            (META, "Table") => {
-                Some(Self::Table(Rows { version, include: IncludeObject::default() }))
-            }
-            (META, "PartialObjectMetadata") => Some(Self::Metadata(version)),
-            (META, "PartialObjectMetadataList") => Some(Self::MetadataList(version)),
-            _ => None,
-        }
+        let shape = match (group, kind) {
+            (META, "Table") => Shape::Table(Rows { version, include: IncludeObject::default() }),
+            (META, "PartialObjectMetadata") => Shape::Metadata(version),
+            (META, "PartialObjectMetadataList") => Shape::MetadataList(version),
+            _ => return None,
+        };
+        Some(Self { shape, syntax })
     }
 }
 
@@ -171,7 +203,9 @@ mod tests {
             assert_eq!(Form::negotiate(&headers, "").ok(), expected, "{accept}");
             assert_eq!(Form::of_stream(&headers, "").ok(), stream, "{accept}");
         };
-        let (json, yaml) = (Some(Form::Json), Some(Form::Yaml));
+        let in_yaml = |form: Option<Form>| form.map(|form| Form { syntax: Syntax::Yaml, ..form });
+        let json = Some(Form::JSON);
+        let yaml = in_yaml(json);
         check("", json, json);
         check("application/json", json, json);
         check("application/vnd.kubernetes.protobuf,application/json", json, json);
@@ -189,17 +223,24 @@ mod tests {
         check("application/yaml;stream=watch", None, None);
         check("text/html,*/*;q=0.8", json, json);
         check("image/png", None, None);
-        let table = |version| Some(Form::Table(Rows { version, include: IncludeObject::Metadata }));
+        let in_json = |shape| Some(Form { shape, syntax: Syntax::Json });
+        let table =
+            |version| in_json(Shape::Table(Rows { version, include: IncludeObject::Metadata }));
         let (new, old) = (table(Version::V1), table(Version::V1Beta1));
         check("application/json;as=Table;v=v1;g=meta.k8s.io", new, new);
         check("application/json;as=Table;g=meta.k8s.io;v=v1beta1,application/json", old, old);
         check("application/json;as=Table;g=meta.k8s.io;v=v2,application/json", json, json);
         check("application/json;as=Table;g=meta.k8s.io;v=v2", None, None);
         check("application/json;as=Table;v=v1", None, None);
-        let (one, all) = (Form::Metadata(Version::V1), Form::MetadataList(Version::V1));
+        check("application/yaml;as=Table;v=v1;g=meta.k8s.io", in_yaml(new), None);
+        check("application/yaml;as=Table;v=v1;g=meta.k8s.io,application/json", in_yaml(new), json);
+        check("application/yaml;as=Table;v=v2;g=meta.k8s.io", None, None);
+        let one = in_json(Shape::Metadata(Version::V1));
+        let all = in_json(Shape::MetadataList(Version::V1));
         let of = |kind: &str| format!("application/json;as={kind};g=meta.k8s.io;v=v1");
-        check(&of("PartialObjectMetadata"), Some(one), Some(one));
-        check(&of("PartialObjectMetadataList"), Some(all), json);
+        check(&of("PartialObjectMetadata"), one, one);
+        check(&of("PartialObjectMetadataList"), all, json);
+        check(&of("PartialObjectMetadata").replace("json", "yaml"), in_yaml(one), None);
         check(&of("Pod"), None, None);
     }
 

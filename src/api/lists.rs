@@ -17,10 +17,14 @@ use http::header;
 use http_body::{Frame, SizeHint};
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
-    api::{forms::Form, pieces::Pieces, table},
+    api::{
+        forms::{Form, Shape, Syntax},
+        pieces::Pieces,
+        table,
+    },
     http_server::sending::{GZIP_MIN, PIECE},
     model::{Kind, Object},
 };
@@ -38,8 +42,7 @@ impl List {
     pub(crate) fn answer(self, form: Form) -> Response {
         let mut encoder = Encoder::new(self, form);
         encoder.left = encoder.length();
-        let media = if form == Form::Yaml { "application/yaml" } else { "application/json" };
-        ([(header::CONTENT_TYPE, media)], Body::new(encoder)).into_response()
+        ([(header::CONTENT_TYPE, form.syntax.media())], Body::new(encoder)).into_response()
     }
 }
 
@@ -62,28 +65,37 @@ impl Encoder {
     fn new(list: List, form: Form) -> Self {
         let List { kind, metadata, objects } = list;
         let list = format!("{}List", kind.kind);
-        let head = match form {
-            Form::Table(rows) => table::head(kind, metadata, rows.version),
-            Form::Metadata(version) | Form::MetadataList(version) => {
+        let head = match form.shape {
+            Shape::Table(rows) => table::head(kind, metadata, rows.version),
+            Shape::Metadata(version) | Shape::MetadataList(version) => {
                 head("PartialObjectMetadataList", version.api_version(), &metadata)
             }
-            Form::Json => head(&list, &kind.api_version(), &metadata),
-            Form::Yaml => {
-                let api_version = kind.api_version();
-                let head = json!({"kind": list, "apiVersion": api_version, "metadata": metadata});
-                yaml(&head) + if objects.is_empty() { "items: []\n" } else { "items:\n" }
-            }
+            Shape::Whole => head(&list, &kind.api_version(), &metadata),
         };
+        // Kubernetes makes these from nothing, item by item, and Go writes a list that nobody began as null.
+        let is_null = objects.is_empty()
+            && match form.shape {
+                Shape::MetadataList(_) => true,
+                Shape::Table(_) => table::is_generic(kind),
+                Shape::Whole | Shape::Metadata(_) => false,
+            };
         let mut pieces = Pieces::default();
-        pieces.copy(head.as_bytes());
-        let tail = match form {
-            Form::Yaml => "",
-            // Kubernetes makes these from nothing, item by item, and Go writes a list that nobody began as null.
-            Form::MetadataList(_) if objects.is_empty() => "null}",
-            Form::Table(_) if objects.is_empty() && table::is_generic(kind) => "null}",
-            _ => {
-                pieces.copy(b"[");
-                "]}"
+        let tail = match form.syntax {
+            Syntax::Json => {
+                pieces.copy(head.as_bytes());
+                pieces.copy(if is_null { b"" } else { b"[" });
+                if is_null { "null}" } else { "]}" }
+            }
+            Syntax::Yaml => {
+                pieces.copy(head_in_yaml(&head).as_bytes());
+                match objects.as_slice() {
+                    [] if is_null => " null\n",
+                    [] => " []\n",
+                    _ => {
+                        pieces.copy(b"\n");
+                        ""
+                    }
+                }
             }
         };
         let (now, objects) = (Timestamp::now(), objects.into_iter());
@@ -92,26 +104,39 @@ impl Encoder {
 
     fn item(&mut self, object: &Arc<Object>) {
         self.pieces.copy(self.separator.as_bytes());
-        self.separator = if self.form == Form::Yaml { "" } else { "," };
+        self.separator = if self.form.syntax == Syntax::Yaml { "" } else { "," };
         let object = object.shown_as(self.kind);
-        match self.form {
-            Form::Table(rows) => self.pieces.share(table::row_of(&object, self.now, rows)),
-            Form::Metadata(version) | Form::MetadataList(version) => {
-                self.pieces.share(table::partial(&object, version));
+        let made = match self.form.shape {
+            Shape::Table(rows) => Some(table::row_of(&object, self.now, rows)),
+            Shape::Metadata(version) | Shape::MetadataList(version) => {
+                Some(table::partial(&object, version))
             }
-            Form::Json if !self.kind.is_native() => self.pieces.document(&object),
-            Form::Json => self.pieces.item(&object),
-            // Sequences of one item each, one after the other, are the sequence of all.
-            Form::Yaml => match object.parse::<Value>() {
-                Ok(mut document) => {
-                    if let (true, Some(fields)) = (self.kind.is_native(), document.as_object_mut())
-                    {
-                        fields.retain(|name, _| name != "kind" && name != "apiVersion");
-                    }
-                    self.pieces.share(yaml(&[document]).into());
+            Shape::Whole => None,
+        };
+        match (self.form.syntax, made) {
+            (Syntax::Json, Some(made)) => self.pieces.share(made),
+            (Syntax::Json, None) if !self.kind.is_native() => self.pieces.document(&object),
+            (Syntax::Json, None) => self.pieces.item(&object),
+            (Syntax::Yaml, made) => {
+                let whole = made.is_none();
+                let document = serde_json::from_slice(&made.unwrap_or_else(|| object.document()));
+                self.item_in_yaml(document, whole);
+            }
+        }
+    }
+
+    /// Sequences of one item each, one after the other, are the sequence of all.
+    fn item_in_yaml(&mut self, document: serde_json::Result<Value>, whole: bool) {
+        match document {
+            Ok(mut document) => {
+                if let (true, Some(fields)) =
+                    (whole && self.kind.is_native(), document.as_object_mut())
+                {
+                    fields.retain(|name, _| name != "kind" && name != "apiVersion");
                 }
-                Err(error) => tracing::error!(%error, "a stored object cannot be read"),
-            },
+                self.pieces.share(yaml(&[document]).into());
+            }
+            Err(error) => tracing::error!(%error, "a stored object cannot be read"),
         }
     }
 
@@ -119,7 +144,7 @@ impl Encoder {
     fn length(&mut self) -> Option<usize> {
         let objects = self.objects.as_slice();
         let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
-        if self.form == Form::Json && stored() {
+        if self.form == Form::JSON && stored() {
             let length = |object: &Arc<Object>| {
                 if !self.kind.is_native() { object.document_len() } else { object.item_len() }
             };
@@ -175,6 +200,14 @@ fn head(kind: &str, api_version: &str, metadata: &Value) -> String {
     )
 }
 
+/// The same in YAML, of one in JSON: without a line's end.
+fn head_in_yaml(head: &str) -> String {
+    let name = if head.ends_with("\"rows\":") { "rows" } else { "items" };
+    let mut document: Value = serde_json::from_str(&format!("{head}null}}")).unwrap_or_default();
+    document.as_object_mut().map(|fields| fields.remove(name));
+    format!("{}{name}:", yaml(&document))
+}
+
 fn yaml(value: &impl Serialize) -> String {
     serde_yaml::to_string(value).expect("JSON has no value that YAML has not")
 }
@@ -182,6 +215,7 @@ fn yaml(value: &impl Serialize) -> String {
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt as _;
+    use serde_json::json;
 
     use super::*;
     use crate::{
@@ -189,10 +223,14 @@ mod tests {
         model::{ObjectKey, kind, object::to_stored},
     };
 
-    const METADATA: Form = Form::MetadataList(Version::V1);
+    const METADATA: Shape = Shape::MetadataList(Version::V1);
 
-    fn in_table(include: IncludeObject) -> Form {
-        Form::Table(Rows { version: Version::V1, include })
+    fn in_table(include: IncludeObject) -> Shape {
+        Shape::Table(Rows { version: Version::V1, include })
+    }
+
+    fn json_of(shape: Shape) -> Form {
+        Form { shape, syntax: Syntax::Json }
     }
 
     fn maps(count: usize, bytes: usize) -> List {
@@ -215,29 +253,30 @@ mod tests {
     #[tokio::test]
     async fn lists_are_whole_in_every_form() {
         for (count, bytes) in [(0, 0), (1, 10), (3, 10), (2000, 200), (5, 300_000)] {
-            for form in [
-                Form::Json,
-                Form::Yaml,
+            let shapes = [
+                Shape::Whole,
                 METADATA,
                 in_table(IncludeObject::Object),
                 in_table(IncludeObject::None),
-            ] {
+            ];
+            let of = |shape| [Syntax::Json, Syntax::Yaml].map(|syntax| Form { shape, syntax });
+            for form in shapes.into_iter().flat_map(of) {
                 let text = text(maps(count, bytes).answer(form)).await;
-                let list: Value = match form {
-                    Form::Yaml => serde_yaml::from_str(&text).unwrap(),
-                    _ => serde_json::from_str(&text).unwrap(),
+                let list: Value = match form.syntax {
+                    Syntax::Yaml => serde_yaml::from_str(&text).unwrap(),
+                    Syntax::Json => serde_json::from_str(&text).unwrap(),
                 };
-                let (kind, api_version, items) = match form {
-                    Form::Json | Form::Yaml => ("ConfigMapList", "v1", "items"),
-                    Form::Metadata(_) | Form::MetadataList(_) => {
+                let (kind, api_version, items) = match form.shape {
+                    Shape::Whole => ("ConfigMapList", "v1", "items"),
+                    Shape::Metadata(_) | Shape::MetadataList(_) => {
                         ("PartialObjectMetadataList", "meta.k8s.io/v1", "items")
                     }
-                    Form::Table(_) => ("Table", "meta.k8s.io/v1", "rows"),
+                    Shape::Table(_) => ("Table", "meta.k8s.io/v1", "rows"),
                 };
                 let seen = (list["kind"].as_str(), list["apiVersion"].as_str());
                 assert_eq!(seen, (Some(kind), Some(api_version)));
                 assert_eq!(list["metadata"]["resourceVersion"], "9");
-                if form == METADATA && count == 0 {
+                if form.shape == METADATA && count == 0 {
                     assert_eq!(list.get(items), Some(&Value::Null));
                     continue;
                 }
@@ -245,20 +284,20 @@ mod tests {
                 assert_eq!(items.len(), count, "{form:?}");
                 let Some(last) = items.last() else { continue };
                 let (name, last) = (format!("m{}", count - 1), &last["object"]);
-                match form {
-                    Form::Json | Form::Yaml => {
+                match form.shape {
+                    Shape::Whole => {
                         let object = items.last().unwrap();
                         assert_eq!(object["metadata"]["name"], *name);
                         assert_eq!(object["metadata"]["resourceVersion"], "7");
                         assert_eq!(object["data"]["a"].as_str().unwrap().len(), bytes);
                     }
-                    Form::Metadata(_) | Form::MetadataList(_) => {
+                    Shape::Metadata(_) | Shape::MetadataList(_) => {
                         assert_eq!(items.last().unwrap()["metadata"]["name"], *name);
                     }
-                    Form::Table(Rows { include: IncludeObject::None, .. }) => {
+                    Shape::Table(Rows { include: IncludeObject::None, .. }) => {
                         assert_eq!(*last, Value::Null);
                     }
-                    Form::Table(_) => assert_eq!(last["metadata"]["name"], *name),
+                    Shape::Table(_) => assert_eq!(last["metadata"]["name"], *name),
                 }
             }
         }
@@ -274,10 +313,10 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_are_told_where_they_are_known() {
-        let table = in_table(IncludeObject::Object);
+        let table = json_of(in_table(IncludeObject::Object));
         for (form, bytes, known) in [
-            (Form::Json, 100, true),
-            (Form::Json, GZIP_MIN, true),
+            (Form::JSON, 100, true),
+            (Form::JSON, GZIP_MIN, true),
             (table, 100, true),
             (table, GZIP_MIN, false),
         ] {
@@ -293,11 +332,11 @@ mod tests {
     async fn pieces_are_small_or_those_of_the_store() {
         let list = maps(3, 300_000);
         let stored: Vec<_> = list.objects.iter().map(|o| o.document_parts().2.as_ptr()).collect();
-        let made = pieces(Encoder::new(list, Form::Json)).await;
+        let made = pieces(Encoder::new(list, Form::JSON)).await;
         let (long, short): (Vec<_>, Vec<_>) = made.iter().partition(|p| p.len() > PIECE);
         assert_eq!(long.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>(), stored);
         assert_eq!(short.len(), 4, "the head and the beginnings of documents, and the tail");
-        let made = pieces(Encoder::new(maps(2000, 200), Form::Json)).await;
+        let made = pieces(Encoder::new(maps(2000, 200), Form::JSON)).await;
         assert!(made.iter().all(|piece| piece.len() <= PIECE));
     }
 }

@@ -180,7 +180,7 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
             _ => {}
         }
     }
-    Ok(list_answer(kind, view.revision(), None, chosen, Form::Json))
+    Ok(list_answer(kind, view.revision(), None, chosen, Form::JSON))
 }
 
 async fn list(api: &Api, request: &Request) -> Result<Response, Status> {

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        answer::in_form,
+        answer::in_syntax,
         authentication::Caller,
         authorization::{Attributes, Resource, To, authorize},
         decode::document_of,
@@ -63,7 +63,7 @@ pub(crate) fn serve(api: &Api, review: &Review<'_>) -> Result<Response, Status> 
     let status = review.status(api, &document)?;
     document["status"] = status;
     document["metadata"]["creationTimestamp"] = time_text(Timestamp::now()).into();
-    in_form(document.to_string().into(), form, StatusCode::CREATED).map(IntoResponse::into_response)
+    in_syntax(document.to_string().into(), form, StatusCode::CREATED).map(IntoResponse::into_response)
 }
 
 fn check_kind(kind: &Kind, document: &mut Value) -> Result<(), Status> {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{
         Api,
-        forms::Form,
+        forms::{Form, Shape},
         pieces::Pieces,
         request::Request,
         selectors::{Selectors, selected},
@@ -185,15 +185,15 @@ impl Watch {
         let object = object.shown_as(self.target.kind);
         let first = std::mem::take(&mut self.is_first);
         self.pieces.copy(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
-        match self.form {
-            Form::Table(rows) => {
+        match self.form.shape {
+            Shape::Table(rows) => {
                 let table = table::render_one(&object, Timestamp::now(), rows, first);
                 self.pieces.share(table.to_bytes());
             }
-            Form::Metadata(version) | Form::MetadataList(version) => {
+            Shape::Metadata(version) | Shape::MetadataList(version) => {
                 self.pieces.share(table::partial(&object, version));
             }
-            Form::Json | Form::Yaml => self.pieces.document(&object),
+            Shape::Whole => self.pieces.document(&object),
         }
         self.pieces.copy(b"}\n");
     }

@@ -112,10 +112,21 @@ fn answers_have_the_forms_that_clients_ask_for() {
     assert!(head.contains(&format!("content-type: {v2}\r\n")), "{head}");
     for (form, code) in [
         ("application/json;as=Table;g=meta.k8s.io;v=v1beta1", "200"),
+        ("application/yaml;as=Table;g=meta.k8s.io;v=v1", "200"),
+        ("application/yaml;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", "200"),
         ("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", "406"),
         ("application/vnd.kubernetes.protobuf", "406"),
     ] {
         assert_eq!(status_of(&api.at(&format!("-HAccept:{form}"), "/api/v1/pods")), code, "{form}");
+    }
+    let table = "-HAccept:application/yaml;as=Table;g=meta.k8s.io;v=v1";
+    for path in ["/api/v1/namespaces", "/api/v1/namespaces/default"] {
+        let table = curl(&api.at(table, path)).succeeded();
+        let table: Value = serde_yaml::from_str(&table).expect("YAML");
+        assert_eq!(
+            (&table["kind"], &table["rows"][0]["cells"][0]),
+            (&"Table".into(), &"default".into())
+        );
     }
     let pretty = curl(&api.at("", "/api/v1/namespaces/default")).succeeded();
     assert!(pretty.starts_with("{\n  \"apiVersion\": \"v1\",\n"), "{pretty}");

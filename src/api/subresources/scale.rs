@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         Api,
-        answer::in_form,
-        forms::Form,
+        answer::in_syntax,
+        forms::{Form, Shape},
         request::{Request, manager},
         table,
     },
@@ -51,16 +51,14 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
 }
 
 fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
-    let (json, form) = match form {
-        Form::Table(rows) => {
-            (table::of_scale(scale, Timestamp::now(), rows).to_bytes(), Form::Json)
+    let json = match form.shape {
+        Shape::Table(rows) => table::of_scale(scale, Timestamp::now(), rows).to_bytes(),
+        Shape::Metadata(version) | Shape::MetadataList(version) => {
+            table::partial_of(&scale["metadata"], version).to_string().into()
         }
-        Form::Metadata(version) | Form::MetadataList(version) => {
-            (table::partial_of(&scale["metadata"], version).to_string().into(), Form::Json)
-        }
-        Form::Json | Form::Yaml => (scale.to_string().into(), form),
+        Shape::Whole => scale.to_string().into(),
     };
-    in_form(json, form, StatusCode::OK)
+    in_syntax(json, form.syntax, StatusCode::OK)
 }
 
 fn scale_of(workload: &Object) -> Result<Value, Status> {

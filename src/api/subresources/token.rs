@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, answer::in_form, authentication::account_tokens::Grant, forms::Form, request::Request,
+        Api, answer::in_syntax, authentication::account_tokens::Grant, forms::Form, request::Request,
     },
     model::{Cause, Kind, Object, ObjectKey, Status, kind, time::time_text, wording},
     registry::View,
@@ -53,7 +53,7 @@ pub(crate) fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     document["spec"]["audiences"] = json!(audiences);
     document["spec"]["expirationSeconds"] = seconds.into();
     document["status"] = json!({"token": token, "expirationTimestamp": time_text(to)});
-    in_form(document.to_string().into(), form, StatusCode::CREATED)
+    in_syntax(document.to_string().into(), form, StatusCode::CREATED)
 }
 
 fn duration(spec: &TokenRequestSpec) -> Result<i64, Status> {
