@@ -43,8 +43,14 @@ pub(crate) fn authorize(caller: &Caller, wanted: &Attributes) -> Result<&'static
 }
 
 impl Attributes {
-    /// The action of a request, from its method and the decoded segments of its path (Kubernetes' `RequestInfo`).
-    pub(crate) fn of_request(method: &Method, segments: &[&str], watches: bool) -> Self {
+    /// The action of a request, from its method and the decoded segments of its path (Kubernetes' `RequestInfo`). A list
+    /// or watch can name the one object that its field selector allows (`selected`).
+    pub(crate) fn of_request(
+        method: &Method,
+        segments: &[&str],
+        watches: bool,
+        selected: Option<&str>,
+    ) -> Self {
         let (group, version, rest) = match segments {
             ["api", version, rest @ ..] if !rest.is_empty() => ("", *version, rest),
             ["apis", group, version, rest @ ..] if !rest.is_empty() => (*group, *version, rest),
@@ -72,8 +78,10 @@ impl Attributes {
             Method::GET | Method::HEAD => "list",
             _ => "",
         };
+        let selected = selected.filter(|_| matches!(verb, "list" | "watch"));
+        let name = selected.unwrap_or(part(1));
         let [group, version, namespace, resource, name, subresource] =
-            [group, version, namespace, part(0), part(1), part(2)].map(str::to_owned);
+            [group, version, namespace, part(0), name, part(2)].map(str::to_owned);
         let to = Resource { group, version, resource, subresource, namespace, name };
         Self { verb: verb.to_owned(), to: To::Resource(to) }
     }
@@ -113,7 +121,9 @@ mod tests {
     #[test]
     fn requests_tell_what_they_want() {
         let check = |method: Method, path: &str, watches: bool, expected: &str| {
-            let Attributes { verb, to } = Attributes::of_request(&method, &segments(path), watches);
+            let (path, selected) = path.split_once('?').map_or((path, None), |(p, s)| (p, Some(s)));
+            let Attributes { verb, to } =
+                Attributes::of_request(&method, &segments(path), watches, selected);
             let seen = match to {
                 To::Path(path) => format!("{verb} {path}"),
                 To::Resource(r) => format!(
@@ -151,6 +161,12 @@ mod tests {
             "create /v1 services/proxy a/https:b:web",
         );
         check(Method::OPTIONS, "/api/v1/namespaces/a/pods/b/proxy", false, " /v1 pods/proxy a/b");
+        let secrets = "/api/v1/namespaces/a/secrets?b";
+        check(Method::GET, secrets, false, "list /v1 secrets/ a/b");
+        check(Method::GET, secrets, true, "watch /v1 secrets/ a/b");
+        check(Method::DELETE, secrets, false, "deletecollection /v1 secrets/ a/");
+        check(Method::POST, secrets, false, "create /v1 secrets/ a/");
+        check(Method::GET, "/api/v1/nodes/n?b", false, "get /v1 nodes/ /n");
         check(Method::GET, "/apis/apps/v1", false, "get /apis/apps/v1");
         check(Method::GET, "/api", false, "get /api");
         check(Method::POST, "/", false, "post /");
@@ -158,7 +174,7 @@ mod tests {
 
     #[test]
     fn only_the_unknown_are_refused() {
-        let wanted = |path| Attributes::of_request(&Method::GET, &segments(path), false);
+        let wanted = |path| Attributes::of_request(&Method::GET, &segments(path), false, None);
         let known = Caller::new("ann", "", []);
         authorize(&known, &wanted("/api/v1/pods")).unwrap();
         let unknown = Caller::new("system:anonymous", "", [UNAUTHENTICATED.to_owned()]);

@@ -15,7 +15,7 @@ use crate::{
         target::{PROXY, Target},
     },
     http_server::headers,
-    model::{Status, kind},
+    model::{FieldSelector, Status, kind},
 };
 
 /// User agents with which people look at answers (`isPrettyPrint` of kube-apiserver).
@@ -48,7 +48,8 @@ impl Description {
         }
         let parameters = Parameters::of(uri.query().unwrap_or_default());
         let watches = parameters.flag("watch").unwrap_or_default();
-        let wanted = Attributes::of_request(method, &segments, watches);
+        let selected = selected_name(&parameters);
+        let wanted = Attributes::of_request(method, &segments, watches, selected.as_deref());
         let target = Target::of(&segments);
         let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
             Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
@@ -124,6 +125,16 @@ fn not_served(path: &str) -> Status {
 /// Decodes a segment of a path. A segment that is not UTF-8 stays as it is: nothing has such a name.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
+}
+
+/// The one name that the field selector of a list or watch allows. Nothing is read of a query that is refused as a whole.
+fn selected_name(parameters: &Parameters) -> Option<String> {
+    parameters.first("fieldSelector")?;
+    let query = Query::of(parameters, "list").ok()?;
+    let fields = FieldSelector::parse(&query.field_selector).ok()?;
+    let name = fields.exact("metadata.name")?;
+    let is_segment = !matches!(name, "." | "..") && !name.contains(['/', '%']);
+    is_segment.then(|| name.to_owned())
 }
 
 /// Checks that a text is a duration in Go's form: `1h15m30.918s`, `-5ms`, `0`. The error is Go's message.
@@ -220,6 +231,27 @@ mod tests {
         check("/api?pretty=", "curl/8", true);
         check("/api?pretty=no", "curl/8", false);
         check("/openapi/v3?pretty=true", "curl/8", false);
+    #[test]
+    fn one_object_may_be_listed_by_its_name() {
+        for (query, expected) in [
+            ("fieldSelector=metadata.name%3Db", "b"),
+            ("fieldSelector=metadata.name==b,metadata.namespace=c&limit=5", "b"),
+            ("fieldSelector=metadata.namespace=c,metadata.name=b&watch=1", "b"),
+            ("fieldSelector=metadata.name!=b", ""),
+            ("fieldSelector=metadata.name=", ""),
+            ("fieldSelector=metadata.name=b%2Fc", ""),
+            ("fieldSelector=metadata.name=..", ""),
+            ("fieldSelector=metadata.name", ""),
+            ("fieldSelector=metadata.name=b&limit=five", ""),
+            ("labelSelector=metadata.name=b", ""),
+        ] {
+            let description = of(&Method::GET, &format!("/api/v1/namespaces/a/secrets?{query}"));
+            let To::Resource(wanted) = &description.wanted.to else { panic!("{query}") };
+            assert_eq!(wanted.name, expected, "{query}");
+            assert_eq!(description.target().unwrap().name, None);
+        }
+    }
+
     }
 
     #[test]

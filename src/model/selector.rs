@@ -230,6 +230,13 @@ impl FieldSelector {
         self.requirements.iter().map(|requirement| requirement.path.as_str())
     }
 
+    /// The one value that a path must have; `None` when it may have others.
+    pub fn exact(&self, path: &str) -> Option<&str> {
+        let mut all = self.requirements.iter();
+        let exact = all.find(|requirement| requirement.equal && requirement.path == path)?;
+        Some(&exact.value)
+    }
+
     /// Whether every requirement holds; `field` gives the value at a path, `""` where there is none.
     pub fn matches<'a>(&self, field: impl Fn(&str) -> Cow<'a, str>) -> bool {
         self.requirements.iter().all(|requirement| {
