@@ -1,7 +1,7 @@
 //! The description of a request: its path, query and headers, decoded once. Authorization, limits, audit log and handlers
 //! all read the description, not the request itself, so that they cannot understand it differently.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use http::{HeaderMap, Method, Uri, header};
 use percent_encoding::percent_decode_str;
@@ -20,6 +20,9 @@ use crate::{
 
 /// User agents with which people look at answers (`isPrettyPrint` of kube-apiserver).
 const HUMAN_AGENTS: [&str; 3] = ["curl", "Wget", "Mozilla/5.0"];
+
+/// An answer must begin within this time (`--request-timeout` of kube-apiserver).
+const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// A decoded request.
 #[derive(Clone, Debug)]
@@ -101,13 +104,21 @@ impl Description {
         self.target.as_ref().is_some_and(|t| t.subresource.as_deref() == Some(PROXY))
     }
 
-    /// Refuses a `timeout` that is no duration. Like kube-apiserver, it ignores the `timeout` of streams.
-    pub(crate) fn check_timeout(&self) -> Result<(), Status> {
-        let timeout = self.parameters.first("timeout").filter(|text| !text.is_empty());
-        let Some(timeout) = timeout.filter(|_| !self.is_stream()) else { return Ok(()) };
-        check_duration(timeout).map_err(|reason| {
+    /// The time within which the answer must begin; `None` for a stream.
+    ///
+    /// # Errors
+    /// 400 for a `timeout` that is no duration, in kube-apiserver's words.
+    pub(crate) fn timeout(&self) -> Result<Option<Duration>, Status> {
+        if self.is_stream() {
+            return Ok(None);
+        }
+        let asked = self.parameters.first("timeout").filter(|text| !text.is_empty());
+        let asked = asked.map(duration).transpose().map_err(|reason| {
             Status::bad_request(format!("invalid timeout specified in the request URL - {reason}"))
-        })
+        })?;
+        // Zero means no limit; the server does not grant that.
+        let asked = asked.flatten().filter(|asked| !asked.is_zero());
+        Ok(Some(asked.map_or(TIME_MAX, |asked| asked.min(TIME_MAX))))
     }
 }
 
@@ -137,17 +148,28 @@ fn selected_name(parameters: &Parameters) -> Option<String> {
     is_segment.then(|| name.to_owned())
 }
 
-/// Checks that a text is a duration in Go's form: `1h15m30.918s`, `-5ms`, `0`. The error is Go's message.
-fn check_duration(text: &str) -> Result<(), String> {
-    const UNITS: [&str; 8] = ["ns", "us", "\u{b5}s", "\u{3bc}s", "ms", "s", "m", "h"];
+/// Reads a duration as Go writes it: `1h15m30.918s`, `-5ms`, `0`; `None` for one below zero. The error is Go's sentence
+/// about it.
+fn duration(text: &str) -> Result<Option<Duration>, String> {
+    const UNITS: [(&str, f64); 8] = [
+        ("ns", 1.0),
+        ("us", 1e3),
+        ("\u{b5}s", 1e3),
+        ("\u{3bc}s", 1e3),
+        ("ms", 1e6),
+        ("s", 1e9),
+        ("m", 60e9),
+        ("h", 3600e9),
+    ];
     let invalid = || format!("time: invalid duration {text:?}");
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {
-        return Ok(());
+        return Ok(Some(Duration::ZERO));
     }
     if rest.is_empty() {
         return Err(invalid());
     }
+    let mut nanoseconds = 0.0;
     while !rest.is_empty() {
         let is_number = |c: char| c.is_ascii_digit() || c == '.';
         let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
@@ -159,12 +181,17 @@ fn check_duration(text: &str) -> Result<(), String> {
         if unit.is_empty() {
             return Err(format!("time: missing unit in duration {text:?}"));
         }
-        if !UNITS.contains(&unit) {
+        let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             return Err(format!("time: unknown unit {unit:?} in duration {text:?}"));
-        }
+        };
+        nanoseconds += factor * number.parse::<f64>().map_err(|_number| invalid())?;
         rest = after;
     }
-    Ok(())
+    // Go counts nanoseconds in 64 bits.
+    if nanoseconds > i64::MAX as f64 {
+        return Err(invalid());
+    }
+    Ok((!text.starts_with('-')).then(|| Duration::from_secs_f64(nanoseconds / 1e9)))
 }
 
 #[cfg(test)]
@@ -205,6 +232,27 @@ mod tests {
     }
 
     #[test]
+    fn one_object_may_be_listed_by_its_name() {
+        for (query, expected) in [
+            ("fieldSelector=metadata.name%3Db", "b"),
+            ("fieldSelector=metadata.name==b,metadata.namespace=c&limit=5", "b"),
+            ("fieldSelector=metadata.namespace=c,metadata.name=b&watch=1", "b"),
+            ("fieldSelector=metadata.name!=b", ""),
+            ("fieldSelector=metadata.name=", ""),
+            ("fieldSelector=metadata.name=b%2Fc", ""),
+            ("fieldSelector=metadata.name=..", ""),
+            ("fieldSelector=metadata.name", ""),
+            ("fieldSelector=metadata.name=b&limit=five", ""),
+            ("labelSelector=metadata.name=b", ""),
+        ] {
+            let description = of(&Method::GET, &format!("/api/v1/namespaces/a/secrets?{query}"));
+            let To::Resource(wanted) = &description.wanted.to else { panic!("{query}") };
+            assert_eq!(wanted.name, expected, "{query}");
+            assert_eq!(description.target().unwrap().name, None);
+        }
+    }
+
+    #[test]
     fn what_goes_to_a_pod_stays_as_it_was_sent() {
         let check = |uri: &str, proxied: &str| {
             let description = of(&Method::POST, uri);
@@ -231,33 +279,22 @@ mod tests {
         check("/api?pretty=", "curl/8", true);
         check("/api?pretty=no", "curl/8", false);
         check("/openapi/v3?pretty=true", "curl/8", false);
-    #[test]
-    fn one_object_may_be_listed_by_its_name() {
-        for (query, expected) in [
-            ("fieldSelector=metadata.name%3Db", "b"),
-            ("fieldSelector=metadata.name==b,metadata.namespace=c&limit=5", "b"),
-            ("fieldSelector=metadata.namespace=c,metadata.name=b&watch=1", "b"),
-            ("fieldSelector=metadata.name!=b", ""),
-            ("fieldSelector=metadata.name=", ""),
-            ("fieldSelector=metadata.name=b%2Fc", ""),
-            ("fieldSelector=metadata.name=..", ""),
-            ("fieldSelector=metadata.name", ""),
-            ("fieldSelector=metadata.name=b&limit=five", ""),
-            ("labelSelector=metadata.name=b", ""),
-        ] {
-            let description = of(&Method::GET, &format!("/api/v1/namespaces/a/secrets?{query}"));
-            let To::Resource(wanted) = &description.wanted.to else { panic!("{query}") };
-            assert_eq!(wanted.name, expected, "{query}");
-            assert_eq!(description.target().unwrap().name, None);
-        }
-    }
-
     }
 
     #[test]
     fn durations() {
-        for right in ["0", "32s", "1h15m30.918s", "-5ms", "+.5h", "3us"] {
-            assert_eq!(check_duration(right), Ok(()), "{right}");
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("32s", Some(32_000)),
+            ("1h15m30.918s", Some(4_530_918)),
+            ("-5ms", None),
+            ("+.5h", Some(1_800_000)),
+            ("3us", Some(0)),
+            ("1.s", Some(1000)),
+            ("2562047h", Some(9_223_369_200_000)),
+        ] {
+            let found = duration(text).map(|found| found.map(|found| found.as_millis()));
+            assert_eq!(found, Ok(expected), "{text}");
         }
         for (text, expected) in [
             ("soon", "time: invalid duration \"soon\""),
@@ -266,10 +303,26 @@ mod tests {
             ("1d", "time: unknown unit \"d\" in duration \"1d\""),
             ("1..5s", "time: invalid duration \"1..5s\""),
             ("-", "time: invalid duration \"-\""),
+            ("2562048h", "time: invalid duration \"2562048h\""),
         ] {
-            assert_eq!(check_duration(text).unwrap_err(), expected);
+            assert_eq!(duration(text).unwrap_err(), expected);
         }
-        of(&Method::GET, "/api?timeout=5").check_timeout().unwrap_err();
-        of(&Method::GET, "/api/v1/pods?watch=1&timeout=5").check_timeout().unwrap();
+    }
+
+    #[test]
+    fn answers_have_their_time() {
+        let check = |uri: &str, expected: Option<u64>| {
+            let found = of(&Method::GET, uri).timeout().unwrap();
+            assert_eq!(found, expected.map(Duration::from_secs), "{uri}");
+        };
+        check("/api", Some(60));
+        check("/api?timeout=", Some(60));
+        check("/api/v1/pods?timeout=5s", Some(5));
+        check("/api/v1/pods?timeout=0", Some(60));
+        check("/api/v1/pods?timeout=-5s", Some(60));
+        check("/api/v1/pods?timeout=5m", Some(60));
+        check("/api/v1/pods?watch=1&timeout=5s", None);
+        check("/api/v1/pods?watch=1&timeout=5", None);
+        of(&Method::GET, "/api?timeout=5").timeout().unwrap_err();
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Audit lines (target `audit`, level debug) say who did what, and the result. They never contain a body, a query or a token.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -13,7 +13,7 @@ use axum::{
 use http::{HeaderMap, header};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::Instant,
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -95,17 +95,21 @@ pub(crate) async fn pass(
     let mut entry = Entry { user: None, acts_as: None, agent: agent(request.headers()) };
     let stream = description.is_stream();
     let gzip = !stream && sending::accepts_gzip(request.headers());
-    let admitted = match entry.admit(&api, &peer, request.headers(), &description) {
-        Ok(caller) => admit(&api, &peer, &description, caller, request).await,
+    let served = match description.timeout() {
         Err(status) => Err(status),
-    };
-    let (response, permit, work) = match admitted {
-        Err(status) => (status.into_response(), None, None),
-        Ok((request, permit)) => {
-            let work = transfer.as_ref().map(|transfer| transfer.work());
-            (next.run(request).await, Some(permit), work)
+        Ok(timeout) => {
+            let served = async {
+                let headers = request.headers();
+                let caller = entry.admit(&api, &peer, headers, &description)?;
+                let (request, permit) = admit(&api, &peer, &description, caller, request).await?;
+                let work = transfer.as_ref().map(|transfer| transfer.work());
+                Ok((next.run(request).await, Some(permit), work))
+            };
+            in_time(started, timeout, served).await
         }
     };
+    let (response, permit, work) =
+        served.unwrap_or_else(|status| (status.into_response(), None, None));
     let failed = response.status().is_client_error() || response.status().is_server_error();
     let whole = !stream || failed && !description.is_proxied();
     let response = match description.pretty && whole {
@@ -117,6 +121,25 @@ pub(crate) async fn pass(
         transfer.end_in(ANSWER_MAX);
     }
     send(response, gzip, Held { _permit: permit, _work: work, transfer })
+}
+
+/// Stops waiting for an answer when its time is over.
+///
+/// # Errors
+/// 504, in kube-apiserver's words.
+async fn in_time<T>(
+    started: Instant,
+    timeout: Option<Duration>,
+    served: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let Some(end) = timeout.and_then(|timeout| started.checked_add(timeout)) else {
+        return served.await;
+    };
+    let over = || Status::timeout("Timeout: request did not complete within the allotted timeout");
+    if Instant::now() >= end {
+        return Err(over());
+    }
+    timeout_at(end, served).await.unwrap_or_else(|_late| Err(over()))
 }
 
 /// Reads the body of an allowed request, then counts the request among those that are being served. The body of a request
@@ -165,7 +188,6 @@ impl Entry {
         headers: &HeaderMap,
         description: &Description,
     ) -> Result<Caller, Status> {
-        description.check_timeout()?;
         let user = api.authenticator.caller(peer.certificate.as_ref(), headers);
         let user = user.ok_or_else(Status::unauthorized)?;
         let mut caller = self.user.insert(user).clone();
@@ -235,5 +257,22 @@ mod tests {
         }
         drop((read, write, watch));
         drop(permit(Method::GET, "/apis").unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_come_in_time_or_not_at_all() {
+        let after = |seconds| async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(seconds)
+        };
+        let timeout = |seconds| Some(Duration::from_secs(seconds));
+        let started = Instant::now();
+        assert_eq!(in_time(started, timeout(2), after(1)).await, Ok(1));
+        assert_eq!(in_time(started, None, after(70)).await, Ok(70));
+        let late = in_time(Instant::now(), timeout(2), after(3)).await.unwrap_err();
+        let message = "Timeout: request did not complete within the allotted timeout";
+        assert_eq!((late.code, late.reason, late.message.as_str()), (504, "Timeout", message));
+        // A time that is over before anything begins.
+        assert_eq!(in_time(started, timeout(1), async { Ok(0) }).await.unwrap_err().code, 504);
     }
 }

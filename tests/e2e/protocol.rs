@@ -141,6 +141,11 @@ fn answers_have_the_forms_that_clients_ask_for() {
     assert_eq!(status_of(&api.at("", "/readyz/moon")), "404");
     assert!(curl(&api.at("", "/metrics")).succeeded().contains("# TYPE "));
     assert_eq!(status_of(&api.at("", "/api?timeout=soon")), "400");
+    assert_eq!(status_of(&api.at("", "/api?timeout=32s")), "200");
+    let late = ask(&api.at("", "/api/v1/pods?timeout=1ns"));
+    let message = "Timeout: request did not complete within the allotted timeout";
+    let expected = (&504.into(), &"Timeout".into(), &message.into());
+    assert_eq!((&late["code"], &late["reason"], &late["message"]), expected);
     assert_eq!(status_of(&api.at("", "/api/v1/pods?limit=many")), "400");
     let dry = "--request DELETE";
     assert_eq!(status_of(&api.at(dry, "/api/v1/nodes/moon?dryRun=Some")), "422");
