@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Step, World, document, ownership, template, to_value},
-    model::{LabelSelector, Object, ObjectKey, kind},
+    model::{LabelSelector, Object, ObjectKey, go_json, kind},
 };
 
-/// Tells revisions, and the pods made from them, apart.
+/// Tells the pods made from revisions apart, and the revisions of a DaemonSet.
 pub(crate) const HASH_LABEL: &str = "controller-revision-hash";
+/// The same of a StatefulSet.
+const OWN_HASH_LABEL: &str = "controller.kubernetes.io/hash";
 
 /// All templates of one owner.
 pub(crate) struct History {
@@ -49,7 +51,12 @@ pub(crate) fn history(
     let mut revisions: Vec<_> = claimed.objects.into_iter().filter_map(Revision::of).collect();
     revisions.sort_by_key(|revision| revision.number);
     let data = patch(template);
-    let hash = template::hash(template, collisions);
+    // Only what is hashed of a StatefulSet is no dump of Go's memory.
+    let (hash, label) = if *owner.key.kind == kind::STATEFUL_SET {
+        (data_hash(&data, collisions), OWN_HASH_LABEL)
+    } else {
+        (template::hash(template, collisions), HASH_LABEL)
+    };
     let name = format!("{}-{hash}", owner.key.name);
     let mut history = History { revisions, name, hash, steps: Vec::new(), collided: false };
     if owner.is_terminating() {
@@ -58,8 +65,8 @@ pub(crate) fn history(
     let last = history.revisions.last().map_or(0, |revision| revision.number);
     if let Some(same) = history.revisions.iter().rev().find(|revision| revision.data == data) {
         history.name.clone_from(&same.object.key.name);
-        let label = same.object.metadata.labels.get(HASH_LABEL);
-        history.hash = label.cloned().unwrap_or(history.hash);
+        let known = same.object.metadata.labels.get(label);
+        history.hash = known.cloned().unwrap_or(history.hash);
         if same.number < last {
             let mut document = document(&same.object);
             document["revision"] = last.saturating_add(1).into();
@@ -72,7 +79,7 @@ pub(crate) fn history(
     history.collided = world.view.get(&key).is_some();
     if !history.collided {
         let mut labels = to_value(&template.metadata.as_ref().map(|metadata| &metadata.labels));
-        labels[HASH_LABEL] = history.hash.as_str().into();
+        labels[label] = history.hash.as_str().into();
         let document = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": history.name, "namespace": owner.key.namespace, "labels": labels,
                 "annotations": owner.metadata.annotations,
@@ -90,6 +97,18 @@ fn patch(template: &PodTemplateSpec) -> Value {
     let mut patch = json!({"spec": {"template": template}});
     patch.sort_all_objects();
     patch
+}
+
+/// Kubernetes' `HashControllerRevision`: FNV-1 of the data as Go writes it, and of the collisions.
+fn data_hash(data: &Value, collisions: i32) -> String {
+    let mut bytes = go_json::to_bytes(data);
+    bytes.extend(collisions.to_string().bytes());
+    template::safe_encode(&fnv(&bytes).to_string())
+}
+
+/// FNV-1 of 32 bits.
+fn fnv(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(2_166_136_261, |hash, byte| hash.wrapping_mul(16_777_619) ^ u32::from(*byte))
 }
 
 impl Revision {
@@ -120,5 +139,24 @@ impl History {
         let unused: Vec<_> = self.revisions.iter().filter(unused).collect();
         let surplus = unused.len().saturating_sub(limit);
         unused.into_iter().take(surplus).map(|revision| Step::delete(&revision.object)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_kubernetes() {
+        // Test vectors of the hash's authors.
+        for (text, expected) in [("", 0x811c_9dc5), ("a", 0x050c_5d7e), ("foobar", 0x31f0_b262)] {
+            assert_eq!(fnv(text.as_bytes()), expected, "{text}");
+        }
+        let check = |data: &Value, collisions, hashed: &str| {
+            let expected = template::safe_encode(&fnv(hashed.as_bytes()).to_string());
+            assert_eq!(data_hash(data, collisions), expected, "{hashed}");
+        };
+        check(&json!({"a": "<"}), 0, r#"{"a":"\u003c"}0"#);
+        check(&json!({"a": "<"}), 12, r#"{"a":"\u003c"}12"#);
     }
 }

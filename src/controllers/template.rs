@@ -57,7 +57,8 @@ pub(crate) fn generated_name(base: &str, seeds: &impl Hash) -> String {
     base.chars().take(BASE_MAX).chain(suffix).collect()
 }
 
-fn safe_encode(text: &str) -> String {
+/// Kubernetes' `SafeEncodeString`.
+pub(crate) fn safe_encode(text: &str) -> String {
     text.bytes().map(letter).collect()
 }
 

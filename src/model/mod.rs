@@ -8,6 +8,7 @@ pub mod conditions;
 pub mod conversion;
 pub mod duplicates;
 pub mod fields;
+pub mod go_json;
 pub mod key;
 pub mod kind;
 pub mod multicluster;

@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use crate::model::{Kind, ObjectKey, Status, conversion};
+use crate::model::{Kind, ObjectKey, Status, conversion, go_json, kind};
 
 /// One object at one revision. Cheap to share (`Arc<Object>`); the body stays the store's JSON bytes, not a copy of
 /// them, and is parsed on demand.
@@ -281,8 +281,14 @@ pub fn to_stored(kind: &Kind, mut document: Value) -> Bytes {
             ordered.entry(name).or_insert(value);
         }
     }
+    let ordered = Value::Object(ordered);
+    // A client compares the data of a revision as it comes with what Go makes of a template.
+    let bytes = match *kind == kind::CONTROLLER_REVISION {
+        true => go_json::to_bytes(&ordered),
+        false => ordered.to_string().into_bytes(),
+    };
     // Without the spare room of a growing string: the bytes may stay for long.
-    Value::Object(ordered).to_string().into_bytes().into_boxed_slice().into()
+    bytes.into_boxed_slice().into()
 }
 
 /// Why stored bytes are not an object.

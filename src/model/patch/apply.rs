@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::model::{
-    Kind, Status,
+    Kind, Status, go_json,
     patch::{
         applied::Applied,
         keys,
@@ -32,6 +32,7 @@ pub fn apply<'a>(
     manager: &FieldManager<'_>,
     force: bool,
 ) -> Result<Wanted<'a>, Status> {
+    let sent = config;
     let config = checked(kind, config)?;
     let place = Place::root(keys::root(kind));
     let mut others = live.map_or_else(Vec::new, |live| managers::decode(kind, live));
@@ -62,7 +63,7 @@ pub fn apply<'a>(
     let mut free = None;
     if manager.name == KUBECTL {
         free = last_applied(kind, &base, place);
-        renew_last_applied(&mut merged, &config);
+        renew_last_applied(&mut merged, sent);
     }
     let subresource = manager.subresource.to_owned();
     let applied = Applied { subresource, force, base, change, others, own, free };
@@ -157,5 +158,8 @@ fn renew_last_applied(merged: &mut Value, config: &Value) {
     {
         annotations.shift_remove(LAST_APPLIED_ANNOTATION);
     }
-    merged["metadata"]["annotations"][LAST_APPLIED_ANNOTATION] = config.to_string().into();
+    config.sort_all_objects();
+    // With the end of line that Go's encoder writes.
+    let text = format!("{}\n", String::from_utf8_lossy(&go_json::to_bytes(&config)));
+    merged["metadata"]["annotations"][LAST_APPLIED_ANNOTATION] = text.into();
 }
