@@ -44,11 +44,7 @@ pub(crate) fn created() -> Response {
 }
 
 /// The answer that shows a JSON document, as JSON or as YAML.
-pub(crate) fn in_syntax(
-    json: Bytes,
-    syntax: Syntax,
-    code: StatusCode,
-) -> Result<Response, Status> {
+pub(crate) fn in_syntax(json: Bytes, syntax: Syntax, code: StatusCode) -> Result<Response, Status> {
     let body = if syntax == Syntax::Yaml {
         let value: Value =
             serde_json::from_slice(&json).map_err(|error| Status::internal(error.to_string()))?;

@@ -143,7 +143,7 @@ pub(crate) fn delete_options(document: Value, query: &Query) -> Result<DeleteOpt
 pub(crate) struct Patch<'a> {
     pub(crate) kind: PatchType,
     body: &'a [u8],
-    force: bool,
+    pub(crate) force: bool,
 }
 
 /// The manager of a write through a subresource, for `metadata.managedFields`.

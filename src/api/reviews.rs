@@ -63,7 +63,8 @@ pub(crate) fn serve(api: &Api, review: &Review<'_>) -> Result<Response, Status> 
     let status = review.status(api, &document)?;
     document["status"] = status;
     document["metadata"]["creationTimestamp"] = time_text(Timestamp::now()).into();
-    in_syntax(document.to_string().into(), form, StatusCode::CREATED).map(IntoResponse::into_response)
+    in_syntax(document.to_string().into(), form, StatusCode::CREATED)
+        .map(IntoResponse::into_response)
 }
 
 fn check_kind(kind: &Kind, document: &mut Value) -> Result<(), Status> {

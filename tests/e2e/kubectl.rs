@@ -349,7 +349,39 @@ fn changes_of_every_form(cluster: &Cluster) {
     let scale = r#"{"spec":{"replicas":2}}"#;
     cluster.kubectl(&format!("patch deployment web --subresource=scale --type=merge -p {scale}"));
     cluster.kubectl("rollout status deployment/web --timeout=30s");
-    assert_eq!(cluster.json("get deployment web")["status"]["readyReplicas"], 2);
+    let deployment = cluster.json("get deployment web --show-managed-fields");
+    assert_eq!(deployment["status"]["readyReplicas"], 2);
+    let managers = deployment["metadata"]["managedFields"].as_array().expect("managers");
+    let owners: Vec<_> = managers
+        .iter()
+        .filter(|entry| !entry["fieldsV1"]["f:spec"]["f:replicas"].is_null())
+        .collect();
+    assert_eq!(owners.len(), 1, "{managers:?}");
+    let expected = serde_json::json!({"manager": "kubectl-patch", "operation": "Update", "subresource": "scale",
+        "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
+        "time": owners[0]["time"]});
+    assert_eq!(*owners[0], expected);
+    // Whoever applied the number before has lost it.
+    let applied = |replicas: u8, arguments: &str| {
+        let config = format!(
+            r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "web"}}, "spec": {{"replicas": {replicas}}}}}"#
+        );
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let command = [&["apply", "--server-side", "-f", "-"], arguments.as_slice()].concat();
+        tools::run_with_input(cluster.kubectl_command(&command), &config)
+    };
+    let conflict = applied(3, "--field-manager=applier").failed();
+    assert!(
+        conflict.contains("conflict with \"kubectl-patch\" with subresource \"scale\""),
+        "{conflict}"
+    );
+    applied(3, "--field-manager=applier --force-conflicts").succeeded();
+    cluster.kubectl("scale deployment web --replicas=1");
+    let conflict = applied(3, "--field-manager=applier").failed();
+    assert!(
+        conflict.contains("conflict with \"kubectl\" with subresource \"scale\""),
+        "{conflict}"
+    );
 }
 
 fn nodes_are_tainted_and_drained(cluster: &Cluster) {

@@ -14,9 +14,14 @@ use crate::{
         request::{Request, manager},
         table,
     },
-    model::{Object, Status},
+    model::{
+        Kind, Object, Status,
+        patch::{self, FieldManager, PatchType, Wanted},
+    },
     registry::Subresource,
 };
+
+const API_VERSION: &str = "autoscaling/v1";
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = request.form()?;
@@ -25,29 +30,60 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
         return answer(form, &scale_of(&*api.registry.get(&key)?)?);
     }
     let options = request.write_options()?;
+    let name = request.manager();
+    let manager = FieldManager { subresource: "scale", ..manager(&name, Subresource::None) };
     let written = api
         .registry
-        .modify(&key, Subresource::None, &options, |workload| {
-            let wanted = match request.method {
-                Method::PUT => request.document()?,
-                Method::PATCH => {
-                    let scale = scale_of(workload)?;
-                    let name = request.manager();
-                    let manager = manager(&name, Subresource::None);
-                    request.patched(&request.patch()?, Some(&scale), manager)?.document
-                }
-                _ => return Err(Status::method_not_allowed()),
-            };
-            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
-            let mut workload: Value = workload.parse()?;
-            workload["spec"]["replicas"] = replicas.into();
-            if let Some(version) = wanted["metadata"]["resourceVersion"].as_str() {
-                workload["metadata"]["resourceVersion"] = version.into();
-            }
-            Ok(workload)
-        })
+        .modify(&key, Subresource::None, &options, |workload| wanted(request, workload, manager))
         .await?;
     answer(form, &scale_of(&written.object)?)
+}
+
+/// The workload as a write of its scale makes it. Its managers are recorded in the workload, as those of its replica count
+/// (Kubernetes' `ScaleHandler`).
+fn wanted<'a>(
+    request: &Request,
+    workload: &Object,
+    manager: FieldManager<'a>,
+) -> Result<Wanted<'a>, Status> {
+    let kind = workload.key.kind;
+    let mut document: Value = workload.parse()?;
+    let scale = match request.method {
+        Method::PUT => request.document()?,
+        Method::PATCH => {
+            let patch = request.patch()?;
+            if patch.kind == PatchType::Apply {
+                let config = patch::decode_apply(&request.body)?.value;
+                let config = config_of_workload(kind, &config)?;
+                return patch::apply(kind, Some(&document), &config, &manager, patch.force);
+            }
+            request.patched(&patch, Some(&scale_of(workload)?), manager)?.document
+        }
+        _ => return Err(Status::method_not_allowed()),
+    };
+    document["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or(0).into();
+    if let Some(version) = scale["metadata"]["resourceVersion"].as_str() {
+        document["metadata"]["resourceVersion"] = version.into();
+    }
+    Ok(Wanted::updated(document, manager))
+}
+
+/// What an applied scale says about its workload.
+fn config_of_workload(kind: &Kind, scale: &Value) -> Result<Value, Status> {
+    let text = |name: &str| scale[name].as_str().unwrap_or_default();
+    if text("apiVersion") != API_VERSION {
+        let version = text("apiVersion");
+        return Err(Status::bad_request(format!(
+            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {API_VERSION}"
+        )));
+    }
+    let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
+    for (part, field) in [("metadata", "resourceVersion"), ("spec", "replicas")] {
+        if !scale[part][field].is_null() {
+            config[part][field] = scale[part][field].clone();
+        }
+    }
+    Ok(config)
 }
 
 fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
@@ -72,7 +108,7 @@ fn scale_of(workload: &Object) -> Result<Value, Status> {
     let metadata = json!({"name": workload.key.name, "namespace": workload.key.namespace,
         "uid": workload.metadata.uid, "resourceVersion": workload.revision.to_string(),
         "creationTimestamp": workload.metadata.creation_timestamp});
-    Ok(json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+    Ok(json!({"kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata,
         "spec": {"replicas": document["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": document["status"]["replicas"].as_i64().unwrap_or(0),
                    "selector": selector.map(|s| selector_text(&s)).unwrap_or_default()}}))

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        Api, answer::in_syntax, authentication::account_tokens::Grant, forms::Form, request::Request,
+        Api, answer::in_syntax, authentication::account_tokens::Grant, forms::Form,
+        request::Request,
     },
     model::{Cause, Kind, Object, ObjectKey, Status, kind, time::time_text, wording},
     registry::View,

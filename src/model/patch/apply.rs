@@ -61,7 +61,8 @@ pub fn apply<'a>(
         own.time = last.time;
     }
     let mut free = None;
-    if manager.name == KUBECTL {
+    // A scale has no annotations.
+    if manager.name == KUBECTL && manager.subresource != "scale" {
         free = last_applied(kind, &base, place);
         renew_last_applied(&mut merged, sent);
     }
