@@ -92,6 +92,10 @@ pub(crate) async fn pass(
     let description = Arc::new(description);
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let transfer = request.extensions_mut().remove::<Arc<Transfer>>();
+    if let Some(transfer) = transfer.clone().filter(|_| description.is_proxied()) {
+        // The client and the pod may agree on another protocol.
+        request.extensions_mut().insert(transfer);
+    }
     let mut entry = Entry { user: None, acts_as: None, agent: agent(request.headers()) };
     let stream = description.is_stream();
     let gzip = !stream && sending::accepts_gzip(request.headers());

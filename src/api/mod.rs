@@ -62,6 +62,7 @@ use self::{
     subresources::proxy::Backends,
 };
 use crate::{
+    descriptors::Budget,
     model::{Status, kind},
     registry::Registry,
 };
@@ -97,6 +98,8 @@ pub struct Options {
     pub limits: gate::Limits,
     /// The text of `/metrics`.
     pub metrics: MetricsText,
+    /// Where connections to pods come from.
+    pub descriptors: Budget,
 }
 
 /// The state of the API server.
@@ -131,7 +134,7 @@ impl Api {
         logs: Logs,
         options: Options,
     ) -> Self {
-        let Options { authenticator, server, limits, metrics } = options;
+        let Options { authenticator, server, limits, metrics, descriptors } = options;
         Self {
             registry,
             ready,
@@ -145,7 +148,7 @@ impl Api {
             bodies: Bodies::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             metrics,
-            backends: Backends::new(),
+            backends: Backends::new(descriptors),
         }
     }
 }

@@ -88,6 +88,7 @@ impl Cluster {
                 server: address.to_string(),
                 limits: self.options.api_limits,
                 metrics: Arc::new(move || metrics.text()),
+                descriptors: self.descriptors.clone(),
             },
         );
         let mut allowed = names;

@@ -33,7 +33,7 @@ pub enum Purpose {
     PodConnection,
     /// A port of a Service that the proxy listens on.
     ServicePort,
-    /// A proxied connection; it takes two.
+    /// A proxied connection, which takes two; or one to a pod for a client of the API, which has its own.
     Connection,
     /// A UDP session of the proxy.
     Session,

@@ -185,7 +185,7 @@ impl Connection {
                     if let Err(error) = result {
                         tracing::trace!(%error, "an HTTP connection ended");
                     }
-                    return;
+                    break;
                 }
                 () = self.token.cancelled(), if !stopping => {
                     stopping = true;
@@ -206,6 +206,10 @@ impl Connection {
                     }
                 }
             }
+        }
+        // The place and the descriptor are kept as long as this.
+        if let Some((successor, _work)) = transfers.successor() {
+            self.token.run_until_cancelled(successor).await;
         }
     }
 }

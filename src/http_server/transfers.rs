@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,7 +22,12 @@ pub(crate) struct Transfers {
     place: Arc<Place>,
     /// Whether the client may still be sending what nobody reads.
     unread: Arc<AtomicBool>,
+    /// What the connection becomes when it is no more HTTP.
+    successor: Mutex<Option<Successor>>,
 }
+
+/// What goes on over a connection that was taken over (101).
+pub(crate) type Successor = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct State {
     next: u64,
@@ -50,7 +56,13 @@ impl Transfers {
     pub(crate) fn new(place: Arc<Place>, unread: Arc<AtomicBool>) -> Arc<Self> {
         let idle_since = Instant::now();
         let state = State { next: 0, open: BTreeMap::new(), idle_since, any: false };
-        Arc::new(Self { state: Mutex::new(state), place, unread })
+        Arc::new(Self { state: Mutex::new(state), place, unread, successor: Mutex::default() })
+    }
+
+    /// What the connection has become, once HTTP has ended on it. Its place counts as at work until that ends, too.
+    pub(crate) fn successor(&self) -> Option<(Successor, Work)> {
+        let successor = self.successor.lock().take()?;
+        Some((successor, self.place.work()))
     }
 
     /// A request has come.
@@ -103,6 +115,11 @@ impl Transfer {
     /// The request is being worked on; until that ends, no other connection gets the place of this one.
     pub(crate) fn work(&self) -> Work {
         self.transfers.place.work()
+    }
+
+    /// The answer to the request is 101, after which the connection is this one's.
+    pub(crate) fn hand_over(&self, successor: Successor) {
+        *self.transfers.successor.lock() = Some(successor);
     }
 
     /// The client may still be sending a body that nobody reads.

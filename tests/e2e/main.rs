@@ -86,6 +86,8 @@ mod unfinished;
 #[cfg(test)]
 mod unreadable;
 #[cfg(test)]
+mod upgrades;
+#[cfg(test)]
 mod upkeep;
 #[cfg(test)]
 mod watch;

@@ -32,7 +32,7 @@ use crate::{
 /// What the server gives a client to take a piece of an answer, or to send a body.
 const CLIENT_MAX: Duration = Duration::from_secs(30);
 /// Far above what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MIB: u64 = 1024 * 1024;
 
@@ -40,14 +40,14 @@ const MIB: u64 = 1024 * 1024;
 type State = BTreeMap<String, u64>;
 
 /// A cluster and how raw clients get there.
-struct Server {
-    cluster: Cluster,
+pub(crate) struct Server {
+    pub(crate) cluster: Cluster,
     address: SocketAddr,
     tls: Arc<ClientConfig>,
 }
 
 impl Server {
-    async fn start(arguments: &[&str]) -> Self {
+    pub(crate) async fn start(arguments: &[&str]) -> Self {
         let place = Place::new();
         let tokens = place.file("tokens.csv", "t0ken,ann,u1\n");
         let tokens = format!("--token-auth-file={}", tokens.display());
@@ -72,7 +72,7 @@ impl Server {
     }
 
     /// Takes little into its socket's buffer.
-    async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, protocol: &str) -> TlsStream<TcpStream> {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols = vec![protocol.as_bytes().to_vec()];
         let socket = TcpSocket::new_v4().expect("a socket");
@@ -92,7 +92,7 @@ impl Server {
         stream
     }
 
-    async fn get(&self, path: &str) -> (u16, Vec<u8>) {
+    pub(crate) async fn get(&self, path: &str) -> (u16, Vec<u8>) {
         let mut stream = self.begin("GET", path, "").await;
         split(&rest_of(&mut stream).await)
     }

@@ -1,45 +1,39 @@
 //! `pods/proxy` and `services/proxy`: HTTP to a pod through the API, as `kubectl get --raw` and `kubectl proxy` use it.
 //!
 //! [`serve`] finds the place where a pod really listens, sends the request there, and passes the answer on while it comes.
-//! Rules and words are kube-apiserver's (`ResourceLocation` of pods and Services, `UpgradeAwareHandler`), but for what
-//! simulated pods do not have: TLS, and connections that stop being HTTP.
+//! When the pod switches to another protocol (a WebSocket), the connection carries whatever both sides send. Rules and
+//! words are kube-apiserver's (`ResourceLocation` of pods and Services, `UpgradeAwareHandler`).
+
+mod connection;
 
 use std::{
     collections::BTreeMap,
-    io,
     net::{IpAddr, SocketAddr},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
-    body::{Body, Bytes, HttpBody},
     extract::Request,
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use http_body::Frame;
-use hyper::{
-    body::Incoming,
-    client::conn::http1::{Connection, handshake},
-};
-use hyper_util::rt::TokioIo;
 use k8s_openapi::api::{
     core::v1::{Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
-use tokio::{
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use rustls::ClientConfig;
+use tokio::sync::Semaphore;
 
 use crate::{
-    api::{Api, target::Target, tls::Peer},
-    http_server::headers,
+    api::{
+        Api,
+        subresources::proxy::connection::{Permit, exchange, tls, unavailable, unreachable},
+        target::Target,
+        tls::Peer,
+    },
+    descriptors::{Budget, Purpose},
+    http_server::{headers, transfers::Transfer},
     model::{
         LabelSelector, Object, ObjectKey, Status, kind,
         well_known::{BOUND_PORTS_ANNOTATION, SERVICE_NAME_LABEL},
@@ -51,8 +45,6 @@ use crate::{
 const REQUESTS_MAX: usize = 256;
 /// After how long a client that was one too many may try again.
 const RETRY_SECONDS: u32 = 1;
-/// A pod that takes no connection in this time is not there.
-const CONNECT_MAX: Duration = Duration::from_secs(30);
 /// Where a pod without ports is asked.
 const PORT_DEFAULT: u16 = 80;
 
@@ -78,11 +70,27 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// The requests that are on their way to pods.
-pub(crate) struct Backends(Arc<Semaphore>);
+pub(crate) struct Backends {
+    places: Arc<Semaphore>,
+    descriptors: Budget,
+    tls: Arc<ClientConfig>,
+}
 
 impl Backends {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(REQUESTS_MAX)))
+    pub(crate) fn new(descriptors: Budget) -> Self {
+        Self { places: Arc::new(Semaphore::new(REQUESTS_MAX)), descriptors, tls: tls() }
+    }
+
+    fn permit(&self) -> Result<Permit, Status> {
+        let refused = |why: &str| {
+            let message = format!("{why}, please try again later");
+            Status::too_many_requests(&message, RETRY_SECONDS)
+        };
+        let place = self.places.clone().try_acquire_owned();
+        let _place = place.map_err(|_full| refused("too many requests to pods"))?;
+        let descriptor = self.descriptors.take(Purpose::Connection, 1);
+        let _descriptor = descriptor.ok_or_else(|| refused(&self.descriptors.reason()))?;
+        Ok(Permit { _place, _descriptor })
     }
 }
 
@@ -92,7 +100,7 @@ pub(crate) async fn serve(
     api: &Api,
     target: &Target,
     proxied: &str,
-    request: Request,
+    mut request: Request,
 ) -> Result<Response, Status> {
     let key = target.key()?;
     let view = api.registry.view();
@@ -104,21 +112,37 @@ pub(crate) async fn serve(
     drop(view);
     let path = request.uri().path();
     let prefix = prefix(path, proxied).to_owned();
-    if path == prefix && matches!(*request.method(), Method::GET | Method::HEAD) {
+    let upgrade = upgrade_of(&request);
+    if path == prefix
+        && upgrade.is_none()
+        && matches!(*request.method(), Method::GET | Method::HEAD)
+    {
         // Relative references in the answer would lead elsewhere.
         let to = format!("{prefix}/{proxied}");
         return Ok((StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, to)]).into_response());
     }
-    let permit = api.backends.0.clone().try_acquire_owned().map_err(|_full| {
-        Status::too_many_requests(
-            "too many requests to pods, please try again later",
-            RETRY_SECONDS,
-        )
-    })?;
+    let permit = api.backends.permit()?;
+    let transfer = request.extensions_mut().remove::<Arc<Transfer>>();
+    let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
     let host = request.headers().get(header::HOST).cloned();
     let host = host.or_else(|| HeaderValue::from_str(request.uri().authority()?.as_str()).ok());
-    let request = forwarded(request, proxied, host.clone())?;
-    let mut response = exchange(place.address, request, permit).await?;
+    let mut request = forwarded(request, proxied, host.clone())?;
+    if let Some(protocol) = upgrade {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        request.headers_mut().insert(header::UPGRADE, protocol);
+    }
+    let tls = place.tls.then(|| api.backends.tls.clone());
+    let mut answer = exchange(place.address, tls, request, permit).await?;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(client), Some(transfer)) = (client, transfer) else {
+            return Err(unreachable("the pod switches to a protocol that nobody asked for"));
+        };
+        let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+        *response.headers_mut() = std::mem::take(answer.response.headers_mut());
+        transfer.hand_over(Box::pin(answer.carry(client)));
+        return Ok(response);
+    }
+    let mut response = answer.passed_on();
     let headers = response.headers_mut();
     remove_hop_by_hop(headers);
     CORS.iter().for_each(|name| drop(headers.remove(name)));
@@ -130,6 +154,15 @@ pub(crate) async fn serve(
         }
     }
     Ok(response)
+}
+
+/// The protocol that a client wants to switch to.
+fn upgrade_of(request: &Request) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let asks = headers.get_all(header::CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("upgrade"))
+    });
+    headers.get(header::UPGRADE).filter(|_| asks && request.version() == Version::HTTP_11).cloned()
 }
 
 /// The path up to `proxy`.
@@ -145,6 +178,8 @@ struct Place {
     declared: SocketAddr,
     /// Where it listens.
     address: SocketAddr,
+    /// Whether it is asked over TLS.
+    tls: bool,
 }
 
 impl Place {
@@ -153,7 +188,8 @@ impl Place {
         let bound: BTreeMap<String, u16> =
             bound.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         let real = bound.get(&format!("{port}/TCP")).copied().unwrap_or(port);
-        Self { declared: SocketAddr::new(ip, port), address: SocketAddr::new(ip, real) }
+        let (declared, address) = (SocketAddr::new(ip, port), SocketAddr::new(ip, real));
+        Self { declared, address, tls: false }
     }
 
     /// A `Location` of the pod as its client can use it: a path of the pod becomes one below `prefix`.
@@ -212,11 +248,8 @@ impl<'a> Backend<'a> {
         view.get(&key).ok_or_else(|| Status::not_found(&key))
     }
 
-    fn check_scheme(&self) -> Result<(), Status> {
-        match self.scheme {
-            "https" => Err(unreachable("pods are simulated and speak no TLS")),
-            _ => Ok(()),
-        }
+    fn is_tls(&self) -> bool {
+        self.scheme == "https"
     }
 }
 
@@ -230,7 +263,6 @@ fn place_of_pod(view: &View, key: &ObjectKey) -> Result<Place, Status> {
     let object = backend.object(view, key)?;
     let pod: Pod = object.parse()?;
     let ip = address_of(&pod).ok_or_else(|| Status::bad_request("address not allowed"))?;
-    backend.check_scheme()?;
     let mut declared =
         pod.spec.iter().flat_map(|spec| &spec.containers).filter_map(|c| c.ports.as_ref()?.first());
     let port = match backend.port {
@@ -238,7 +270,7 @@ fn place_of_pod(view: &View, key: &ObjectKey) -> Result<Place, Status> {
         text => text.parse().ok(),
     };
     let unknown = || unreachable(&format!("dial tcp: lookup tcp/{}: unknown port", backend.port));
-    Ok(Place::of(object, ip, port.ok_or_else(unknown)?))
+    Ok(Place { tls: backend.is_tls(), ..Place::of(object, ip, port.ok_or_else(unknown)?) })
 }
 
 /// A ready endpoint of a Service that is a pod, at random.
@@ -262,8 +294,7 @@ fn place_of_service(view: &View, key: &ObjectKey) -> Result<Place, Status> {
     let place = places
         .pop()
         .ok_or_else(|| unavailable(format!("no endpoints available for service {:?}", key.name)))?;
-    backend.check_scheme()?;
-    Ok(place)
+    Ok(Place { tls: backend.is_tls(), ..place })
 }
 
 fn ready_places(view: &View, key: &ObjectKey, service: &str, port: &str) -> Vec<Place> {
@@ -297,15 +328,6 @@ fn ready_places(view: &View, key: &ObjectKey, service: &str, port: &str) -> Vec<
         }
     }
     places
-}
-
-/// 503. There is no time after which it is worth trying again: kubectl would do so ten times.
-fn unavailable(message: String) -> Status {
-    Status { retry_after_seconds: None, ..Status::unavailable(message) }
-}
-
-fn unreachable(reason: &str) -> Status {
-    unavailable(format!("error trying to reach service: {reason}"))
 }
 
 /// The request as the pod gets it: nothing of who asks, which is the API server's business.
@@ -355,81 +377,31 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     named.iter().chain(&HOP_BY_HOP).for_each(|name| drop(headers.remove(name)));
 }
 
-/// Sends a request, and gives the answer once its head is there.
-async fn exchange(
-    address: SocketAddr,
-    request: Request,
-    permit: OwnedSemaphorePermit,
-) -> Result<Response, Status> {
-    let connected = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
-    let stream = connected.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
-    let stream = stream.map_err(|error| {
-        let reason = match error.kind() {
-            io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-            io::ErrorKind::TimedOut => "connection timed out".to_owned(),
-            _ => error.to_string(),
-        };
-        unreachable(&format!("dial tcp {address}: connect: {reason}"))
-    })?;
-    // Latency matters more than packets here; a failure only costs speed.
-    stream.set_nodelay(true).ok();
-    let broken = |error: hyper::Error| unreachable(&error.to_string());
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let mut connection = Box::pin(connection);
-    let answer = sender.send_request(request);
-    tokio::pin!(answer);
-    let mut running = true;
-    let response = loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => break answer.map_err(broken)?,
-            _over = &mut connection, if running => running = false,
-        }
-    };
-    let connection = running.then_some(connection);
-    Ok(response.map(|body| Body::new(Streamed { connection, body, _permit: permit })))
-}
-
-/// What drives a connection to a pod.
-type Running = Connection<TokioIo<TcpStream>, Body>;
-
-/// The body of an answer, and the connection over which it comes.
-struct Streamed {
-    connection: Option<Pin<Box<Running>>>,
-    body: Incoming,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl HttpBody for Streamed {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let this = self.get_mut();
-        let ready = Pin::new(&mut this.body).poll_frame(context);
-        if ready.is_ready() {
-            return ready;
-        }
-        // What goes wrong here, the body tells.
-        if let Some(connection) = &mut this.connection
-            && connection.as_mut().poll(context).is_ready()
-        {
-            this.connection = None;
-        }
-        Pin::new(&mut this.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::body::Body;
+
     use super::*;
+
+    #[test]
+    fn what_clients_switch_to() {
+        for (connection, upgrade, version, expected) in [
+            ("Upgrade", "websocket", Version::HTTP_11, true),
+            ("keep-alive, upgrade", "SPDY/3.1", Version::HTTP_11, true),
+            ("keep-alive", "websocket", Version::HTTP_11, false),
+            ("Upgrade", "", Version::HTTP_11, false),
+            ("Upgrade", "websocket", Version::HTTP_2, false),
+        ] {
+            let mut request = Request::new(Body::empty());
+            *request.version_mut() = version;
+            request.headers_mut().insert("connection", connection.parse().unwrap());
+            if !upgrade.is_empty() {
+                request.headers_mut().insert("upgrade", upgrade.parse().unwrap());
+            }
+            let found = upgrade_of(&request);
+            assert_eq!(found, expected.then(|| upgrade.parse().unwrap()), "{connection} {upgrade}");
+        }
+    }
 
     #[test]
     fn names_are_taken_apart() {
@@ -453,6 +425,7 @@ mod tests {
         let place = Place {
             declared: "127.0.0.9:80".parse().unwrap(),
             address: "127.0.0.9:41234".parse().unwrap(),
+            tls: false,
         };
         let prefix = "/api/v1/namespaces/a/pods/b/proxy";
         let check = |location: &str, expected: &str| {
