@@ -47,6 +47,12 @@ impl Cause {
         Self { reason: "FieldValueInvalid", field: field.into(), message }
     }
 
+    /// A value that breaks a rule, and is not shown.
+    pub fn broken(field: impl Into<String>, detail: &str) -> Self {
+        let message = with_detail("Invalid value", detail);
+        Self { reason: "FieldValueInvalid", field: field.into(), message }
+    }
+
     /// A missing value; `detail` may be empty.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
         let message = with_detail("Required value", detail);

@@ -9,7 +9,7 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill, fill_text, text},
-            job, pod_warnings, workload,
+            job, job_policies, pod_warnings, workload,
         },
     },
 };
@@ -27,7 +27,9 @@ fn default(new: &mut CronJob, old: Option<&CronJob>, _context: &Context<'_>) {
     fill(&mut spec.suspend, false);
     fill(&mut spec.successful_jobs_history_limit, SUCCESSFUL_JOBS);
     fill(&mut spec.failed_jobs_history_limit, FAILED_JOBS);
-    workload::default_template(&mut spec.job_template.spec.get_or_insert_default().template);
+    let job = spec.job_template.spec.get_or_insert_default();
+    job_policies::default(job);
+    workload::default_template(&mut job.template);
     if old.is_none() {
         new.status = Some(CronJobStatus::default());
     }
@@ -70,6 +72,11 @@ fn validate(new: &CronJob, old: Option<&CronJob>, context: &Context<'_>) -> Vec<
     checks::not_negative(&mut causes, "spec.failedJobsHistoryLimit", failed);
     if let Some(template) = &spec.job_template.spec {
         job::validate_spec(&mut causes, "spec.jobTemplate.spec", template);
+        if let Some(selector) = &template.selector {
+            let field = "spec.jobTemplate.spec.selector";
+            let rule = "`selector` will be auto-generated";
+            causes.push(Cause::invalid(field, checks::shown(selector), rule));
+        }
         if template.manual_selector == Some(true) {
             let known = ["nil", "false"];
             let field = "spec.jobTemplate.spec.manualSelector";
@@ -133,7 +140,11 @@ mod tests {
             ),
             (
                 json!({"jobTemplate": {"spec": {"template": {"spec": {"restartPolicy": null}}}}}),
-                "spec.jobTemplate.spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+                "spec.jobTemplate.spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+            ),
+            (
+                json!({"jobTemplate": {"spec": {"selector": {"matchLabels": {"a": "b"}}}}}),
+                "spec.jobTemplate.spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\"}}: `selector` will be auto-generated",
             ),
         ] {
             assert_eq!(check(change).0, [expected]);

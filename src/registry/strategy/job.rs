@@ -15,7 +15,9 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             container_validation::Place,
-            fields::{fill, fill_text, items, text},
+            fields::{fill, fill_text, text},
+            job_policies,
+            metadata::{self, NameForm},
             pod_validation, pod_warnings, workload,
         },
     },
@@ -48,6 +50,7 @@ fn default(new: &mut Job, old: Option<&Job>, _context: &Context<'_>) {
     let replacement =
         if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
     fill_text(&mut spec.pod_replacement_policy, replacement);
+    job_policies::default(spec);
     workload::default_template(&mut spec.template);
     if old.is_none() {
         if spec.manual_selector == Some(false) {
@@ -95,10 +98,26 @@ fn validate(new: &Job, old: Option<&Job>, context: &Context<'_>) -> Vec<Cause> {
     }
     validate_selector(&mut causes, spec);
     validate_spec(&mut causes, "spec", spec);
+    if old.is_none() {
+        validate_name(&mut causes, new.metadata.name.as_deref().unwrap_or_default(), spec);
+    }
     if let Some(old_spec) = old.and_then(|old| old.spec.as_ref()) {
         validate_update(&mut causes, spec, old_spec, old.and_then(|old| old.status.as_ref()));
     }
     causes
+}
+
+/// Pods of an indexed job are named by their indexes.
+fn validate_name(causes: &mut Vec<Cause>, name: &str, spec: &JobSpec) {
+    let completions = spec.completions.filter(|count| *count > 0);
+    let Some(completions) = completions.filter(|_| text(&spec.completion_mode) == "Indexed") else {
+        return;
+    };
+    let longest = format!("{name}-{}", completions - 1);
+    if metadata::validate_name(&longest, NameForm::Label).is_err() {
+        let rule = format!("will not able to create pod with invalid DNS label: {longest}");
+        causes.push(Cause::invalid("metadata.name", name, &rule));
+    }
 }
 
 fn validate_selector(causes: &mut Vec<Cause>, spec: &JobSpec) {
@@ -144,7 +163,7 @@ pub(super) fn validate_spec(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec)
         "" | "NonIndexed" => false,
         "Indexed" => true,
         other => {
-            let known = ["Indexed", "NonIndexed"];
+            let known = ["NonIndexed", "Indexed"];
             causes.push(Cause::not_supported(at("completionMode"), other, &known));
             false
         }
@@ -166,9 +185,12 @@ pub(super) fn validate_spec(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec)
             }
         }
     }
+    job_policies::failures(causes, path, spec);
+    job_policies::success(causes, path, spec);
     if let Some(policy) = &spec.pod_replacement_policy {
-        let known = ["Failed", "TerminatingOrFailed"];
-        checks::one_of(causes, &at("podReplacementPolicy"), policy, &known);
+        let fails = spec.pod_failure_policy.is_some();
+        let known: &[&str] = if fails { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
+        checks::one_of(causes, &at("podReplacementPolicy"), policy, known);
     }
     validate_template(causes, &at("template"), spec);
 }
@@ -216,23 +238,14 @@ fn validate_template(causes: &mut Vec<Cause>, path: &str, spec: &JobSpec) {
     };
     pod_validation::validate(causes, &format!("{path}.spec"), pod, Place::Template);
     let (field, policy) = (format!("{path}.spec.restartPolicy"), text(&pod.restart_policy));
-    if !["OnFailure", "Never"].contains(&policy) {
+    if ["", "Always"].contains(&policy) {
+        // Mostly nothing was said, and `Always` is the default.
+        causes.push(Cause::required(field, "valid values: \"OnFailure\", \"Never\""));
+    } else if !["OnFailure", "Never"].contains(&policy) {
         causes.push(Cause::not_supported(field, policy, &["OnFailure", "Never"]));
     } else if spec.pod_failure_policy.is_some() && policy != "Never" {
         let rule = "only \"Never\" is supported when podFailurePolicy is specified";
         causes.push(Cause::invalid(field, policy, rule));
-    }
-    if let Some(policy) = &spec.pod_failure_policy {
-        for (i, rule) in policy.rules.iter().enumerate() {
-            let known = ["Count", "FailIndex", "FailJob", "Ignore"];
-            let field = format!("spec.podFailurePolicy.rules[{i}].action");
-            checks::required_one_of(causes, &field, &rule.action, &known);
-            if rule.on_exit_codes.is_none() && items(&rule.on_pod_conditions).is_empty() {
-                let rule = "specifying one of OnExitCodes and OnPodConditions is required";
-                let field = format!("spec.podFailurePolicy.rules[{i}]");
-                causes.push(Cause::invalid(field, "", rule));
-            }
-        }
     }
 }
 
@@ -243,9 +256,14 @@ fn validate_update(
     status: Option<&JobStatus>,
 ) {
     // An indexed job may grow and shrink as long as it runs all its indexes side by side.
-    let elastic = text(&new.completion_mode) == "Indexed" && new.completions == new.parallelism;
-    if !elastic {
+    if text(&new.completion_mode) != "Indexed" {
         checks::immutable(causes, "spec.completions", &new.completions, &old.completions);
+    } else if new.completions != old.completions
+        && let Some(completions) = new.completions
+        && new.completions != new.parallelism
+    {
+        let rule = "can only be modified in tandem with spec.parallelism";
+        causes.push(Cause::invalid("spec.completions", completions, rule));
     }
     checks::immutable(causes, "spec.selector", &new.selector, &old.selector);
     // Where pods of a suspended job will run may still be decided.
@@ -265,6 +283,8 @@ fn validate_update(
     checks::immutable(causes, field, limits.0, limits.1);
     let field = "spec.podFailurePolicy";
     checks::immutable(causes, field, &new.pod_failure_policy, &old.pod_failure_policy);
+    checks::immutable(causes, "spec.managedBy", &new.managed_by, &old.managed_by);
+    checks::immutable(causes, "spec.successPolicy", &new.success_policy, &old.success_policy);
 }
 
 fn warnings(new: &Job, old: Option<&Job>) -> Vec<String> {
@@ -322,7 +342,11 @@ mod tests {
         for (change, expected) in [
             (
                 json!({"template": {"spec": {"restartPolicy": null}}}),
-                "spec.template.spec.restartPolicy: Unsupported value: \"Always\": supported values: \"OnFailure\", \"Never\"",
+                "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"",
+            ),
+            (
+                json!({"completionMode": "Both"}),
+                "spec.completionMode: Unsupported value: \"Both\": supported values: \"NonIndexed\", \"Indexed\"",
             ),
             (
                 json!({"completionMode": "Indexed", "parallelism": 2}),
@@ -361,6 +385,30 @@ mod tests {
         ] {
             assert_eq!(check(&json!({"spec": change}), None).0, [expected]);
         }
+    }
+
+    #[test]
+    fn names_of_indexed_jobs_are_short() {
+        let named = |length: usize, completions: u32| {
+            let (view, options) = (View::default(), options());
+            let context = context(&view, &options, Subresource::None);
+            let mut new: Job = object(json!({"apiVersion": "batch/v1", "kind": "Job",
+                "metadata": {"name": "x".repeat(length), "uid": "u1"},
+                "spec": {"completionMode": "Indexed", "completions": completions, "template": {"spec":
+                    {"restartPolicy": "Never", "containers": [{"name": "a", "image": "a:1"}]}}}}));
+            default(&mut new, None, &context);
+            lines(&validate(&new, None, &context))
+        };
+        assert_eq!(named(61, 10), [""; 0]);
+        let name = "x".repeat(61);
+        let expected = format!(
+            "metadata.name: Invalid value: \"{name}\": will not able to create pod with invalid DNS label: {name}-10"
+        );
+        assert_eq!(named(61, 11), [expected]);
+    }
+
+    #[test]
+    fn what_changes() {
         let (_, old) = check(&json!({}), None);
         assert_eq!(
             check(&json!({"spec": {"parallelism": 3, "suspend": true}}), Some(&old)).0,
@@ -370,5 +418,21 @@ mod tests {
             check(&json!({"spec": {"completions": 3}}), Some(&old)).0,
             ["spec.completions: Invalid value: 3: field is immutable"]
         );
+        let indexed = json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2});
+        let (_, old) = check(&json!({"spec": indexed}), None);
+        for (completions, parallelism, expected) in [
+            (3, 3, &[][..]),
+            (2, 1, &[]),
+            (
+                3,
+                2,
+                &[
+                    "spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism",
+                ],
+            ),
+        ] {
+            let change = json!({"completions": completions, "parallelism": parallelism});
+            assert_eq!(check(&json!({"spec": change}), Some(&old)).0, expected);
+        }
     }
 }

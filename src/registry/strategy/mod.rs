@@ -20,6 +20,7 @@ mod ingress;
 mod ingress_class;
 mod ip_address;
 mod job;
+mod job_policies;
 mod lease;
 mod load_balancer_policy;
 mod metadata;

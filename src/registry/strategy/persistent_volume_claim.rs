@@ -99,7 +99,8 @@ pub(super) fn access_modes(causes: &mut Vec<Cause>, path: &str, modes: &[String]
     for mode in modes {
         checks::one_of(causes, path, mode, ACCESS_MODES);
     }
-    if modes.len() > 1 && modes.iter().any(|mode| mode == ONE_POD) {
+    let is_other = |mode: &String| mode != ONE_POD && ACCESS_MODES.contains(&mode.as_str());
+    if modes.iter().any(|mode| mode == ONE_POD) && modes.iter().any(is_other) {
         let rule = "may not use ReadWriteOncePod with other access modes";
         causes.push(Cause::forbidden(path, rule));
     }
@@ -156,6 +157,8 @@ fn validate_update(
         let rule = "field can not be less than status.capacity";
         causes.push(Cause::forbidden("spec.resources.requests.storage", rule));
     }
+    // The path is Kubernetes' own.
+    checks::immutable(causes, "volumeMode", &spec.volume_mode, &before.volume_mode);
 }
 
 #[cfg(test)]
@@ -194,6 +197,11 @@ mod tests {
                 vec![
                     "spec.accessModes: Unsupported value: \"Often\": supported values: \"ReadOnlyMany\", \
                      \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+                ],
+            ),
+            (
+                json!({"spec": {"accessModes": ["ReadWriteOncePod", "ReadWriteOnce"]}}),
+                vec![
                     "spec.accessModes: Forbidden: may not use ReadWriteOncePod with other access modes",
                 ],
             ),
@@ -228,6 +236,9 @@ mod tests {
             ]
         );
         let other = json!({"spec": {"storageClassName": "fast"}});
-        assert_eq!(admit(&other, Some(&old)).0, [sealed]);
+        assert_eq!(admit(&other, Some(&old)).0, [sealed.as_str()]);
+        let block = json!({"spec": {"volumeMode": "Block"}});
+        let kept = "volumeMode: Invalid value: \"Block\": field is immutable";
+        assert_eq!(admit(&block, Some(&old)).0, [sealed.as_str(), kept]);
     }
 }
