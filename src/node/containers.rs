@@ -1,6 +1,8 @@
 //! From the containers of a Pod to those of a runtime: commands and their variables, and what becomes of containers that
 //! end.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1 as core;
 
 use crate::{
@@ -12,12 +14,20 @@ use crate::{
     runtime::{After, Container, ExitCodes, Port, Restart, RestartRule, Role},
 };
 
-/// The containers of a pod, in the order in which they start. Those that run already keep the variables that they have.
-pub(crate) fn containers(surroundings: &Surroundings<'_>, running: &[Container]) -> Vec<Container> {
+/// The containers of a pod, in the order in which they start. Those that run already keep the variables that they have;
+/// `faults` tells by name which others cannot be made.
+pub(crate) fn containers(
+    surroundings: &Surroundings<'_>,
+    running: &[Container],
+    faults: &BTreeMap<String, String>,
+) -> Vec<Container> {
     let Some(spec) = &surroundings.pod.spec else { return Vec::new() };
     let container = |own: &core::Container, role| {
-        let known = running.iter().find(|known| known.name == own.name);
-        known.cloned().unwrap_or_else(|| container(surroundings, own, role))
+        let known = running.iter().find(|known| known.name == own.name && known.fault.is_none());
+        known.cloned().unwrap_or_else(|| Container {
+            fault: faults.get(&own.name).cloned(),
+            ..container(surroundings, own, role)
+        })
     };
     let first = spec.init_containers.iter().flatten().map(|init| {
         let role = if is_sidecar(init) { Role::Sidecar } else { Role::Init };
@@ -53,6 +63,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
         env,
         ports: declared(own).collect(),
         role,
+        fault: None,
         after: after(own),
         pre_stop,
         message_path: text(&own.termination_message_path),

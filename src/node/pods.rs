@@ -48,7 +48,7 @@ struct Sync {
     /// Addresses that pods had when this loop began: pods of an earlier run, and parts of this process.
     reserved: BTreeSet<IpAddr>,
     running: Table,
-    /// Pods that do not start yet: the uid, and why.
+    /// Pods that do not start yet, or not with all their containers: the uid, and why.
     held: BTreeMap<ObjectKey, (String, Missing)>,
     slices: Slices,
     mirror_pods: BTreeMap<ObjectKey, MirrorPod>,
@@ -221,7 +221,9 @@ impl Sync {
         let Bound { view, object, pod, node } = bound;
         let uid = &object.metadata.uid;
         let known = self.running.get(uid).and_then(Running::spec);
-        if known.is_none() && self.holds(bound) {
+        let looks = known.is_none() || self.held.contains_key(&object.key);
+        let missing = if looks { self.missing(bound) } else { Missing::default() };
+        if known.is_none() && pod.spec.as_ref().is_some_and(|spec| missing.holds(spec)) {
             return;
         }
         let ip = known.as_ref().map(|spec| spec.ip).or_else(|| self.address_for(pod, node));
@@ -242,7 +244,7 @@ impl Sync {
             zone: node.zone.clone().unwrap_or_default(),
             ip,
             ports: ports(pod, &services),
-            containers: containers::containers(&here, running),
+            containers: containers::containers(&here, running, &missing.containers),
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
         };
@@ -260,21 +262,22 @@ impl Sync {
         });
     }
 
-    /// Keeps a pod from starting as long as something is missing that it refers to, and says so.
-    fn holds(&mut self, bound: Bound<'_>) -> bool {
+    /// What a pod refers to that is missing. Says so when that is new, and also that the pod, or a part of it, does not
+    /// start.
+    fn missing(&mut self, bound: Bound<'_>) -> Missing {
         let Bound { view, object, pod, node } = bound;
-        let Some(spec) = &pod.spec else { return false };
+        let Some(spec) = &pod.spec else { return Missing::default() };
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         let key = &object.key;
         let missing = references::missing(view, &key.namespace, spec);
         // What runs already (of an earlier run of this process) has what it needed.
         if missing.is_empty() || phase == Some("Running") {
             self.held.remove(key);
-            return false;
+            return Missing::default();
         }
         let held = (object.metadata.uid.clone(), missing.clone());
         if self.held.insert(key.clone(), held.clone()) == Some(held) {
-            return true;
+            return missing;
         }
         for why in &missing.volumes {
             self.record(object, "FailedMount", why.clone());
@@ -284,18 +287,21 @@ impl Sync {
                 self.record(object, "Failed", format!("Error: {why}"));
             }
         }
+        if !missing.holds(spec) {
+            return missing;
+        }
         let (registry, node) = (self.registry.clone(), node.clone());
-        let (key, uid) = (key.clone(), object.metadata.uid.clone());
+        let (key, uid, told) = (key.clone(), object.metadata.uid.clone(), missing.clone());
         self.writes.spawn(async move {
             let written =
-                until_written(&key, || report::write_held(&registry, &key, &uid, &node, &missing));
+                until_written(&key, || report::write_held(&registry, &key, &uid, &node, &told));
             if let Err(status) = written.await
                 && status.code != 404
             {
                 tracing::warn!(%key, error = %status, "cannot write a pod's status");
             }
         });
-        true
+        missing
     }
 
     /// Begins to run a pod, or lets it run as it is described now.

@@ -26,6 +26,12 @@ pub(crate) struct Missing {
 }
 
 impl Missing {
+    /// Whether nothing of the pod can start: there is no place for its files, or an init container cannot be made.
+    pub(crate) fn holds(&self, spec: &PodSpec) -> bool {
+        let mut init = spec.init_containers.iter().flatten();
+        !self.volumes.is_empty() || init.any(|own| self.containers.contains_key(&own.name))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.volumes.is_empty() && self.containers.is_empty()
     }

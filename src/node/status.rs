@@ -27,6 +27,9 @@ const KILLED: i32 = 137;
 const CONDITIONS: [&str; 5] =
     ["PodReadyToStartContainers", POD_INITIALIZED, POD_READY, CONTAINERS_READY, POD_SCHEDULED];
 
+/// Why a container waits that refers to what is not there.
+const CONFIG_ERROR: &str = "CreateContainerConfigError";
+
 /// Only of pods that may be [restarted as a whole](may_restart_as_a_whole).
 const RESTARTING: &str = "AllContainersRestarting";
 
@@ -38,6 +41,7 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
         Stage::Initializing if spec.containers.iter().all(|c| find(state, &c.name).is_none()) => {
             return "Pending";
         }
+        Stage::Running if state.containers.iter().any(is_faulty) => return "Pending",
         Stage::Initializing | Stage::Running | Stage::Restarting => return "Running",
         Stage::Ended => {}
     }
@@ -47,6 +51,11 @@ fn phase(pod: &Pod, state: &PodState) -> &'static str {
         matches!(activity, Some(Activity::Exited(exit)) if exit.code != 0)
     };
     if init.chain(&spec.containers).any(failed) { "Failed" } else { "Succeeded" }
+}
+
+/// Whether a container was never there since it cannot be made.
+fn is_faulty(own: &ContainerState) -> bool {
+    matches!(own.now, Activity::Faulty(_))
 }
 
 fn find<'a>(state: &'a PodState, name: &str) -> Option<&'a ContainerState> {
@@ -250,7 +259,7 @@ pub(crate) fn held(pod: &Pod, node: &NodeOptions, missing: &Missing, now: Timest
     let waiting = if init.is_empty() { "ContainerCreating" } else { "PodInitializing" };
     let waits = |container: &core::Container| {
         let why = missing.containers.get(&container.name).filter(|_| missing.volumes.is_empty());
-        let reason = if why.is_some() { "CreateContainerConfigError" } else { waiting };
+        let reason = if why.is_some() { CONFIG_ERROR } else { waiting };
         let image = container.image.as_deref().unwrap_or_default();
         waits_for(&container.name, image, reason, why.cloned())
     };
@@ -329,13 +338,16 @@ fn terminated(pod: &Pod, name: &str, exit: &Exit) -> core::ContainerState {
     core::ContainerState { terminated, ..<_>::default() }
 }
 
-/// The status of a container that ends by itself.
+/// The status of a container that ends by itself, or cannot be made.
 fn ending(pod: &Pod, image: &str, own: &ContainerState) -> ContainerStatus {
+    if let Activity::Faulty(fault) = &own.now {
+        return waits_for(&own.name, image, CONFIG_ERROR, Some(fault.clone()));
+    }
     let runs = matches!(own.now, Activity::Running(_));
     let state = match &own.now {
         Activity::Running(since) => running_since(&Time(*since)),
         Activity::Exited(exit) => terminated(pod, &own.name, exit),
-        Activity::Waiting => {
+        Activity::Waiting | Activity::Faulty(_) => {
             let reason = Some("PodInitializing".to_owned());
             let waiting = Some(ContainerStateWaiting { reason, message: None });
             core::ContainerState { waiting, ..<_>::default() }

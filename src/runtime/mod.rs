@@ -126,6 +126,8 @@ pub struct Container {
     pub ports: Vec<Port>,
     /// When it runs.
     pub role: Role,
+    /// Why it cannot be made, if so: a main container is not started as long as this stays.
+    pub fault: Option<String>,
     /// What becomes of it when it ends.
     pub after: After,
     /// What it does before it is stopped, as a command.
@@ -270,6 +272,8 @@ pub enum Activity {
     Exited(Exit),
     /// It ran before all containers were stopped, and its turn has not come again.
     Waiting,
+    /// It cannot be made, for this reason.
+    Faulty(String),
 }
 
 /// How a container ended.

@@ -43,6 +43,11 @@ fn references(cluster: &Cluster) {
             pod("mounts", &volume("secretName: key"), ""),
             pod("reads", "", ", envFrom: [{configMapRef: {name: settings}}]"),
             pod("may", &volume("secretName: none, optional: true"), ""),
+            pod(
+                "partly",
+                "",
+                "}, {name: side, image: i, envFrom: [{configMapRef: {name: settings}}]",
+            ),
         ]
         .concat(),
     );
@@ -57,9 +62,13 @@ fn references(cluster: &Cluster) {
         cluster.event("default", "reads", "Failed"),
         "Error: configmap \"settings\" not found"
     );
+    shown(cluster, "partly", "CreateContainerConfigError");
+    let states = "get pod partly -o jsonpath={.status.phase},{.status.containerStatuses[?(@.state.running)].name},\
+                  {.status.containerStatuses[?(@.state.waiting)].name}";
+    assert_eq!(cluster.kubectl(states), "Pending,main,side", "the other container runs");
     cluster.kubectl("create secret generic key --from-literal=a=b");
     cluster.kubectl("create configmap settings --from-literal=a=b");
-    cluster.kubectl("wait pod/mounts pod/reads --for=condition=Ready --timeout=30s");
+    cluster.kubectl("wait pod/mounts pod/reads pod/partly --for=condition=Ready --timeout=30s");
 }
 
 fn gates(cluster: &Cluster) {

@@ -191,3 +191,26 @@ fn a_restart_of_all_containers_is_told() {
     );
     assert!(plain.conditions.iter().flatten().all(|own| own.type_ != "AllContainersRestarting"));
 }
+
+#[test]
+fn one_container_that_cannot_be_made_is_told() {
+    let spec = json!({"containers": [{"name": "a"}, {"name": "b"}]});
+    let now = Activity::Faulty("configmap \"m\" not found".to_owned());
+    let state = PodState {
+        containers: vec![ContainerState { name: "a".to_owned(), restarts: 0, now, last: None }],
+        ..PodState::running()
+    };
+    let ip = "127.244.0.1".parse().unwrap();
+    let status = running(&pod(&spec, &json!({})), ip, &node(), &state, Timestamp::UNIX_EPOCH);
+    assert_eq!(status.phase.as_deref(), Some("Pending"));
+    assert_eq!(told(&status, "Initialized").0, "True");
+    let unready = "containers with unready status: [a]".to_owned();
+    let expected = ("False".to_owned(), "ContainersNotReady".to_owned(), unready);
+    assert_eq!(told(&status, "Ready"), expected);
+    let states: Vec<_> =
+        status.container_statuses.iter().flatten().map(|own| own.state.clone().unwrap()).collect();
+    let waiting = states[0].waiting.as_ref().unwrap();
+    assert_eq!(waiting.reason.as_deref(), Some("CreateContainerConfigError"));
+    assert_eq!(waiting.message.as_deref(), Some("configmap \"m\" not found"));
+    assert!(states[1].running.is_some());
+}

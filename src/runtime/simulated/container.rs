@@ -114,6 +114,12 @@ pub(super) fn running(container: &Container, before: Option<&ContainerState>) ->
     }
 }
 
+/// The state of a container that cannot be made.
+pub(super) fn faulty(container: &Container, fault: &str) -> ContainerState {
+    let now = Activity::Faulty(fault.to_owned());
+    ContainerState { name: container.name.clone(), restarts: 0, now, last: None }
+}
+
 fn starting(pod: &Pod, container: &Container) -> ContainerState {
     running(container, pod.status.lock().containers.get(&container.name))
 }

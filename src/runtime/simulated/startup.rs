@@ -54,6 +54,11 @@ impl Pod {
             if status.started.contains_key(&container.name) {
                 continue;
             }
+            if let (Role::Main, Some(fault)) = (container.role, &container.fault) {
+                let state = container::faulty(container, fault);
+                status.containers.insert(container.name.clone(), state);
+                continue;
+            }
             status.started.insert(container.name.clone(), Timestamp::now());
             match container::course(spec, container) {
                 Some(steps) => {
