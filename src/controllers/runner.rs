@@ -39,7 +39,7 @@ const FAILURES_TOLD: u32 = 3;
 /// After a plan that took this long, because it reads thousands of objects, its key rests for a multiple of that time. One
 /// plan then serves many changes, so that each costs about as much as in a small cluster.
 const LONG_PLAN: Duration = Duration::from_millis(2);
-const REST_FACTOR: u32 = 32;
+const REST_FACTOR: u32 = 64;
 /// The longest rest.
 const REST_MAX: Duration = Duration::from_millis(500);
 

@@ -113,7 +113,7 @@ impl<'de> Visitor<'de> for Fields {
 }
 
 /// What an object takes beside its document: itself, its key, and the maps and strings of its metadata.
-const PARSED_BYTES: usize = 2048;
+const PARSED_BYTES: usize = 1024;
 const METADATA: &str = "\"metadata\":{";
 const ITEM_HEAD: &[u8] = b"{\"metadata\":{";
 const RESOURCE_VERSION: &str = "\"resourceVersion\":\"";

@@ -44,9 +44,9 @@ pub struct Event {
 
 /// Changes kept per kind for watchers that resume. A watcher further behind gets 410 and lists again.
 const HISTORY_MAX: usize = 4096;
-/// Bytes of superseded objects that the histories of all kinds keep, as the store has it: large objects that change
-/// often would fill the memory. The kind with the most of them loses its oldest changes first.
-const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of superseded objects that the histories of all kinds keep: large objects that change often would fill the
+/// memory. The kind with the most of them loses its oldest changes first.
+const HISTORY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a writer waits to see its own write; far above any healthy delay.
 const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 
