@@ -156,9 +156,12 @@ fn magnitude(whole: &str, fraction: &str, base: i128, power: i32) -> i128 {
     let (twos, tens) = if base == 2 { (power, 0) } else { (0, power) };
     // The value is digits * 2^twos * 10^tens; all that follows is exact or too large.
     let tens = tens.saturating_add(9).saturating_sub(places);
-    let length = i32::try_from(digits.len()).unwrap_or(i32::MAX);
-    if length.saturating_add(tens) < -18 {
-        return 1;
+    if twos == 0 && tens < 0 {
+        let cut = usize::try_from(tens.unsigned_abs()).unwrap_or(usize::MAX);
+        let (kept, rest) = digits.split_at(digits.len().saturating_sub(cut));
+        let number = if kept.is_empty() { Ok(0) } else { kept.parse::<i128>() };
+        let more = rest.bytes().any(|digit| digit != b'0');
+        return number.map_or(LIMIT, |number| number.saturating_add(more.into()));
     }
     let Ok(number) = digits.parse::<i128>() else { return LIMIT };
     let number = number.checked_mul(1 << twos);
@@ -204,6 +207,10 @@ mod tests {
             ("2n", &["1.1n"]),
             ("-1n", &["-0.1n"]),
             ("1e-9", &["5e-10", "1e-99"]),
+            // More digits than a number has, most of which the exponent takes away.
+            ("1e-9", &["1000000000000000000000e-48", "1000000000000000000000e-30"]),
+            ("2e-9", &["1000000000000000000001e-30"]),
+            ("1", &["10000000000000000000000000000000000000000e-40"]),
             // The largest.
             ("9223372036854775807", &["8Ei", "100Ei", "9223372036854775807"]),
             ("100E", &["100E", "100000P"]),
