@@ -16,6 +16,10 @@ const OPERATIONS_MAX: usize = 10_000;
 /// document into itself doubles it with each operation. The number is kube-apiserver's.
 const COPIED_BYTES_MAX: usize = 30 * 1024 * 1024;
 
+/// Objects and arrays around each other in a patched document, as many as in one that is read. What goes through a document
+/// calls itself for each, and has a stack that ends.
+const DEPTH_MAX: usize = 127;
+
 /// Performs all operations, or none.
 pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
     let Value::Array(operations) = patch else {
@@ -36,13 +40,20 @@ pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
     let mut patched = document.clone();
     let mut copied = 0;
     for operation in &operations {
-        if let PatchOperation::Copy(copy) = operation {
-            copied += copy.from.resolve(&patched).map_or(0, |value| value.to_string().len());
+        let carries = carried(operation, &patched);
+        let moves = matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
+        if let Some(value) = carries.filter(|_| moves) {
+            copied += value.to_string().len();
             if copied > COPIED_BYTES_MAX {
                 return Err(unprocessable(&format!(
                     "the copy operations of the patch exceed {COPIED_BYTES_MAX} bytes"
                 )));
             }
+        }
+        if carries.is_some_and(|value| operation.path().count() + depth(value) > DEPTH_MAX) {
+            return Err(unprocessable(&format!(
+                "more than {DEPTH_MAX} objects and arrays are within each other"
+            )));
         }
         json_patch::patch(&mut patched, std::slice::from_ref(operation)).map_err(|error| {
             let path = operation.path();
@@ -55,4 +66,26 @@ pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
         })?;
     }
     Ok(patched)
+}
+
+/// What an operation puts to its path, if that may make the document deeper.
+fn carried<'a>(operation: &'a PatchOperation, document: &'a Value) -> Option<&'a Value> {
+    match operation {
+        PatchOperation::Add(add) => Some(&add.value),
+        PatchOperation::Replace(replace) => Some(&replace.value),
+        PatchOperation::Copy(copy) => copy.from.resolve(document).ok(),
+        PatchOperation::Move(moved) if moved.path.count() > moved.from.count() => {
+            moved.from.resolve(document).ok()
+        }
+        PatchOperation::Move(_) | PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+    }
+}
+
+/// How many objects and arrays are within each other.
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
 }

@@ -92,6 +92,28 @@ fn json_patch_copies_are_bounded() {
 }
 
 #[test]
+fn json_patches_have_a_depth() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let into_itself = json!({"op": "copy", "from": "", "path": "/a"}).to_string();
+    let value = nested(100);
+    let deeper =
+        |n: usize| format!(r#"{{"op":"add","path":"{}","value":{value}}}"#, "/0".repeat(n * 100));
+    let (there, below) = (nested(125), "[[]]");
+    let moved = format!(
+        r#"{{"op":"add","path":"/b","value":{there}}},{{"op":"add","path":"/a","value":{below}}},
+           {{"op":"move","from":"/b","path":"/a/0/0"}}"#
+    );
+    for operations in [vec![into_itself; 200], (0..3).map(deeper).collect(), vec![moved]] {
+        let patch = format!("[{}]", operations.join(","));
+        let status = fails(&kind::CONFIG_MAP, PatchType::Json, &json!({}), &patch, 422);
+        assert!(status.message.ends_with("within each other"), "{status}");
+    }
+    let deepest = format!(r#"[{{"op":"add","path":"/a","value":{there}}}]"#);
+    let patch = decode_patch(deepest.as_bytes()).unwrap().value;
+    apply_patch(&kind::CONFIG_MAP, PatchType::Json, &json!({}), patch).unwrap();
+}
+
+#[test]
 fn merge_patches() {
     let current = json!({"spec": {"ports": [{"port": 1}], "type": "ClusterIP"}});
     check(
