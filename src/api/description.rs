@@ -196,7 +196,28 @@ fn duration(text: &str) -> Result<Option<Duration>, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select, test_runner::RngSeed};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
+        })]
+
+        #[test]
+        fn any_text_is_a_duration_or_refused(
+            noise in prop_oneof![".*", "[-+]?[0-9.nuµmsh]{0,9}", "[-+]?[0-9]{1,400}(ns|h)"],
+            parts in vec(("[0-9]{1,5}([.][0-9]*)?", select(vec!["ns", "us", "ms", "s", "m", "h"])), 1..4)
+        ) {
+            if let Ok(Some(read)) = duration(&noise) {
+                prop_assert!(read.as_nanos() <= 1 << 63, "{}", noise);
+            }
+            let text: String = parts.iter().map(|(number, unit)| number.clone() + unit).collect();
+            prop_assert!(matches!(duration(&text), Ok(Some(_))), "{}", text);
+            prop_assert_eq!(duration(&format!("-{text}")), Ok(None));
+        }
+    }
 
     fn of(method: &Method, uri: &str) -> Description {
         Description::of(method, &uri.parse().unwrap(), &HeaderMap::new())

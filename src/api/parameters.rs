@@ -43,7 +43,34 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::RngSeed};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
+        })]
+
+        #[test]
+        fn any_number_is_read_as_it_is(number: i64) {
+            let read = Parameters::of(&format!("limit={number}")).number("limit");
+            prop_assert_eq!(read, Ok(Some(number)));
+        }
+
+        #[test]
+        fn any_text_is_a_number_or_refused(text in prop_oneof![".*", "[-+]?[0-9]{0,25}"]) {
+            let query = form_urlencoded::Serializer::new(String::new())
+                .append_pair("limit", &text)
+                .finish();
+            let parameters = Parameters::of(&query);
+            prop_assert_eq!(parameters.first("limit"), Some(text.as_str()));
+            match parameters.number("limit") {
+                Ok(number) => prop_assert_eq!(number, text.parse().ok()),
+                Err(status) => prop_assert_eq!(status.code, 400),
+            }
+        }
+    }
 
     #[test]
     fn numbers() {

@@ -211,7 +211,33 @@ pub(crate) fn propagation(text: &str) -> Result<Option<Propagation>, Cause> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::RngSeed};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
+        })]
+
+        #[test]
+        fn any_limit_and_timeout_have_a_meaning(number: i64) {
+            let query = query(&format!("limit={number}&timeoutSeconds={number}"));
+            let limit = query.limit_of_page().map(|limit| i64::try_from(limit).unwrap());
+            prop_assert_eq!(limit, (number > 0).then_some(number));
+            let seconds = query.lasting().map(|time| i64::try_from(time.as_secs()).unwrap());
+            prop_assert_eq!(seconds, (number != 0).then_some(number.max(0)));
+        }
+
+        #[test]
+        fn any_version_is_a_number_or_refused(text in prop_oneof![".*", "[-+]?[0-9]{0,25}"]) {
+            let query = Query { resource_version: text.clone(), limit: Some(1), ..Query::default() };
+            match query.exact_version() {
+                Ok(version) => prop_assert_eq!(version.unwrap_or(0), text.parse().unwrap_or(0)),
+                Err(status) => prop_assert_eq!(status.code, 400),
+            }
+        }
+    }
 
     fn query(text: &str) -> Query {
         let verb = if text.starts_with("watch") { "watch" } else { "list" };

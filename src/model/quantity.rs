@@ -176,7 +176,56 @@ fn magnitude(whole: &str, fraction: &str, base: i128, power: i32) -> i128 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::select, test_runner::RngSeed};
+
     use super::*;
+
+    /// Numbers of any length, with every suffix.
+    fn quantities() -> impl Strategy<Value = String> {
+        let decimal = DECIMAL.map(|(suffix, _)| suffix.to_owned());
+        let suffixes = select([&decimal[..], &BINARY.map(str::to_owned)[..]].concat());
+        let exponents = (-60..60).prop_map(|power| format!("e{power}"));
+        let number = "[-+]?[0-9]{0,45}([.][0-9]{0,30})?";
+        let text = (number, prop_oneof![suffixes, exponents]);
+        text.prop_map(|(number, suffix)| number + &suffix)
+            .prop_filter("an empty text is none", |text| !text.is_empty())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(1000)
+        })]
+
+        #[test]
+        fn the_one_form_keeps_the_value(text in quantities()) {
+            let nano = nano(&text);
+            prop_assert!(nano.is_some());
+            if let Some(form) = canonical(&text) {
+                prop_assert_eq!(super::nano(&form), nano, "{}", form);
+                prop_assert_eq!(canonical(&form), Some(form));
+            } else {
+                prop_assert_eq!(nano.map(i128::abs), Some(LIMIT));
+            }
+        }
+
+        #[test]
+        fn a_larger_exponent_is_no_smaller_value(digits in "[1-9][0-9]{0,60}", power in -70..70) {
+            let nano = |power: i32| nano(&format!("{digits}e{power}"));
+            prop_assert!(nano(power) <= nano(power + 1));
+            // What has no more digits than its exponent takes away is less than one.
+            let length = i32::try_from(digits.len()).unwrap();
+            prop_assert!(nano(-length) <= Some(NANO));
+            prop_assert!(nano(1 - length) >= Some(NANO));
+        }
+
+        #[test]
+        fn other_texts_are_none_or_have_a_form(text in prop_oneof![".*", "[-+.0-9eEKMi]{0,12}"]) {
+            if let Some(form) = canonical(&text) {
+                prop_assert_eq!(canonical(&form), Some(form));
+            }
+            prop_assert_eq!(milli(&text).is_some(), nano(&text).is_some());
+        }
+    }
 
     #[test]
     fn one_value_has_one_form() {

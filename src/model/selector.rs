@@ -247,7 +247,100 @@ impl FieldSelector {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{
+        collection::{btree_map, vec},
+        prelude::*,
+        test_runner::RngSeed,
+    };
+
     use super::*;
+
+    /// Requirements as a client writes them.
+    fn written(requirement: &Requirement) -> String {
+        let Requirement { key, operator } = requirement;
+        match operator {
+            Operator::In(values) if values.len() == 1 => format!("{key} = {}", values[0]),
+            Operator::In(values) => format!("{key} in ({})", values.join(", ")),
+            Operator::NotIn(values) if values.len() == 1 => format!("{key}!={}", values[0]),
+            Operator::NotIn(values) => format!("{key} notin ({})", values.join(",")),
+            Operator::Exists => key.clone(),
+            Operator::DoesNotExist => format!("!{key}"),
+            Operator::Above(bound) => format!("{key}>{bound}"),
+            Operator::Below(bound) => format!("{key} < {bound}"),
+        }
+    }
+
+    /// What the documentation says about each operator, in its order.
+    fn holds(Requirement { key, operator }: &Requirement, labels: &Labels) -> bool {
+        let label = labels.iter().find(|(other, _)| *other == key).map(|(_, value)| value);
+        let number = label.and_then(|label| label.parse::<i64>().ok());
+        match (operator, label, number) {
+            (Operator::In(values), Some(label), _) => values.iter().any(|value| value == label),
+            (Operator::NotIn(values), Some(label), _) => values.iter().all(|value| value != label),
+            (Operator::Exists, label, _) => label.is_some(),
+            (Operator::DoesNotExist, label, _) => label.is_none(),
+            (Operator::Above(bound), _, Some(number)) => number > *bound,
+            (Operator::Below(bound), _, Some(number)) => number < *bound,
+            (Operator::In(_) | Operator::Above(_) | Operator::Below(_), ..) => false,
+            (Operator::NotIn(_), None, _) => true,
+        }
+    }
+
+    type Labels = BTreeMap<String, String>;
+
+    /// Few keys and values, so that selectors meet what they look for.
+    fn key() -> impl Strategy<Value = String> {
+        prop_oneof![Just("in".to_owned()), "[ab]", "(example[.]com/)?[a-c][a-z0-9._-]{0,3}"]
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof!["[0-3]?", "[a-c]", "[a-z0-9][a-zA-Z0-9._-]{0,8}[A-Z0-9]"]
+    }
+
+    fn requirement() -> impl Strategy<Value = Requirement> {
+        let operator = prop_oneof![
+            vec(value(), 1..4).prop_map(Operator::In),
+            vec(value(), 1..4).prop_map(Operator::NotIn),
+            Just(Operator::Exists),
+            Just(Operator::DoesNotExist),
+            prop_oneof![0..3_i64, 0..=i64::MAX].prop_map(Operator::Above),
+            prop_oneof![0..3_i64, 0..=i64::MAX].prop_map(Operator::Below),
+        ];
+        (key(), operator).prop_map(|(key, operator)| Requirement { key, operator })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(500)
+        })]
+
+        #[test]
+        fn what_is_written_is_read_and_means_the_same(
+            requirements in vec(requirement(), 0..4), labels in btree_map(key(), value(), 0..4)
+        ) {
+            let text = requirements.iter().map(written).collect::<Vec<_>>().join(",");
+            let selector = LabelSelector::parse(&text).unwrap();
+            prop_assert_eq!(&selector.requirements, &requirements, "{}", text);
+            let expected = requirements.iter().all(|requirement| holds(requirement, &labels));
+            prop_assert_eq!(selector.matches(&labels), expected, "{}", text);
+            let demanded = selector.demanded();
+            let has_all = demanded.map(|(key, value)| labels.get(key).is_some_and(|v| v == value));
+            prop_assert!(!expected || has_all.fold(true, |all, has| all && has));
+        }
+
+        #[test]
+        fn what_is_read_can_be_written(text in prop_oneof![
+            ".*", "!?[a-c =!<>(),0-9]{0,12}", "[a-c]( ?(=|==|!=|<|>| in \\(| notin \\() ?[a-c0-9,]{0,4}[)]?)?"
+        ]) {
+            if let Ok(selector) = LabelSelector::parse(&text) {
+                let again = selector.requirements.iter().map(written).collect::<Vec<_>>().join(",");
+                prop_assert_eq!(LabelSelector::parse(&again), Ok(selector), "{}", again);
+            }
+            if let Ok(selector) = FieldSelector::parse(&text) {
+                selector.matches(|path| path.to_owned().into());
+            }
+        }
+    }
 
     #[test]
     fn label_selectors() {

@@ -1,5 +1,7 @@
 //! Messages are built by hand here: a field is its tag, then its value.
 
+mod properties;
+
 use serde_json::json;
 
 use super::*;

@@ -149,6 +149,7 @@ impl Follow {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, test_runner::RngSeed};
     use serde_json::json;
 
     use super::*;
@@ -178,6 +179,29 @@ mod tests {
             let pod = Object::from_stored(key, 1, to_stored(&kind::POD, document)).unwrap();
             let found = container_of(&pod, wanted).map_err(|status| status.message);
             assert_eq!(found.as_deref().map_err(Clone::clone), expected, "{wanted}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
+        })]
+
+        #[test]
+        fn any_numbers_are_within_bounds_or_refused(since: i64, lines: i64, bytes: i64, now: i64) {
+            let now = Timestamp::from_second(now % 253_402_207_200).unwrap();
+            let text = format!("sinceSeconds={since}&tailLines={lines}&limitBytes={bytes}");
+            let query = Query::of(&Parameters::of(&text), "get").unwrap();
+            match Wanted::of(&query, "p", now) {
+                Ok(wanted) => {
+                    prop_assert!(wanted.since < now && wanted.bytes > 0);
+                    prop_assert_eq!(i64::try_from(wanted.lines).unwrap(), lines);
+                }
+                Err(status) => {
+                    prop_assert_eq!(status.code, 422);
+                    prop_assert!(since < 1 || lines < 0 || bytes < 1);
+                }
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 //! Semantic cases of patches, in the words of the Kubernetes documentation.
 
+mod properties;
+
 use serde_json::{Value, json};
 
 use super::{
