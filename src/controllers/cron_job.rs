@@ -308,11 +308,13 @@ mod tests {
     const CRON: &str = "
 apiVersion: batch/v1
 kind: CronJob
-metadata: {name: tick, creationTimestamp: '2026-01-01T00:00:30Z'}
+metadata: {name: tick}
 spec:
   schedule: '*/5 * * * *'
   successfulJobsHistoryLimit: 1
-  jobTemplate: {metadata: {labels: {a: b}}, spec: {template: {spec: {containers: []}}}}
+  jobTemplate:
+    metadata: {labels: {a: b}}
+    spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: i}]}}}
 ";
 
     fn key() -> ObjectKey {
@@ -411,7 +413,7 @@ spec:
         ] {
             let mut cluster = Cluster::of(&CRON.replace("*/5 * * * *", schedule));
             cluster.edit(&key(), |cron| {
-                cron["status"] = json!({"lastScheduleTime": "-009999-01-02T01:59:59Z"});
+                cron["status"] = json!({"lastScheduleTime": "0001-01-02T01:59:59Z"});
             });
             at(&mut cluster, "00:12:00");
             let status = cluster.get(&key())["status"].clone();

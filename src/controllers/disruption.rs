@@ -355,8 +355,8 @@ spec: {selector: {matchLabels: {app: web}}}
         cluster.edit(&key, |budget| json_patch::merge(&mut budget["spec"], spec));
         cluster.settle(&[&replica_set::CONTROLLER], |_| {});
         cluster.run_pods(4);
-        let another = cluster
-            .insert(&json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": "n1"},
+        let another = cluster.insert(&json!({"apiVersion": "v1", "kind": "Pod",
+            "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "i"}]},
             "metadata": {"name": "another", "labels": {"app": "web"}, "ownerReferences": owner}}));
         cluster.ready(&another);
         cluster.settle(&[&CONTROLLER], |_| {});

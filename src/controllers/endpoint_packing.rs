@@ -241,8 +241,12 @@ pub(crate) fn inherited_labels(owner: &BTreeMap<String, String>) -> BTreeMap<Str
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::discovery::v1::EndpointConditions;
+
     use super::*;
     use crate::controllers::testing::Cluster;
+
+    const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n";
 
     fn template() -> Template {
         Template {
@@ -257,10 +261,12 @@ mod tests {
     }
 
     fn endpoints(numbers: impl IntoIterator<Item = usize>) -> BTreeMap<Vec<Port>, Endpoints> {
-        let port = Port { name: None, protocol: "TCP".into(), port: Some(80), app_protocol: None };
+        let name = Some(String::new());
+        let port = Port { name, protocol: "TCP".into(), port: Some(80), app_protocol: None };
         let make = |n| {
             let addresses = vec![format!("10.0.{}.{}", n / 200, n % 200)];
-            let endpoint = Endpoint { addresses, ..Endpoint::default() };
+            let conditions = Some(EndpointConditions { ready: Some(true), ..<_>::default() });
+            let endpoint = Endpoint { addresses, conditions, ..Endpoint::default() };
             (identity(&endpoint), endpoint)
         };
         BTreeMap::from([(vec![port], numbers.into_iter().map(make).collect())])
@@ -285,7 +291,7 @@ mod tests {
 
     #[test]
     fn few_slices_change() {
-        let mut cluster = Cluster::default();
+        let mut cluster = Cluster::of(NAMESPACE);
         assert_eq!(check(&mut cluster, BTreeMap::new()), (1, vec![0]), "a placeholder");
         assert_eq!(check(&mut cluster, BTreeMap::new()), (0, vec![0]));
         assert_eq!(check(&mut cluster, endpoints(0..250)), (3, vec![50, 100, 100]));
@@ -302,7 +308,7 @@ mod tests {
 
     #[test]
     fn five_thousand() {
-        let mut cluster = Cluster::default();
+        let mut cluster = Cluster::of(NAMESPACE);
         assert_eq!(check(&mut cluster, endpoints(0..5000)).0, 50);
         assert_eq!(check(&mut cluster, endpoints(0..4999)).0, 1);
     }

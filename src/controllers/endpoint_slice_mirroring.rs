@@ -162,7 +162,7 @@ mod tests {
 apiVersion: v1
 kind: Service
 metadata: {name: db}
-spec: {clusterIP: 10.0.0.1, ports: [{port: 5432}]}
+spec: {clusterIP: 127.96.0.10, ports: [{port: 5432}]}
 ---
 apiVersion: v1
 kind: Endpoints

@@ -183,12 +183,12 @@ mod tests {
 apiVersion: v1
 kind: Service
 metadata: {name: web, labels: {team: a}}
-spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{port: 80, targetPort: http}]}
+spec: {selector: {app: web}, clusterIP: 127.96.0.10, ports: [{port: 80, targetPort: http}]}
 ";
 
     fn pod(name: &str, ip: &str, ready: bool, port: i32) -> serde_json::Value {
         json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
-            "spec": {"nodeName": "n1", "containers": [{"name": "a", "ports":
+            "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "i", "ports":
                 [{"name": "http", "containerPort": port}]}]},
             "status": {"phase": "Running", "podIP": ip, "conditions":
                 [{"type": "Ready", "status": if ready { "True" } else { "False" }}]}})

@@ -177,32 +177,42 @@ fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::controllers::testing::Cluster;
 
-    fn object(kind: &str, name: &str, owners: &[(&str, &str)]) -> Value {
+    /// Makes an object with these owners, of which one may be of a kind that is not served.
+    fn insert(cluster: &mut Cluster, kind: &str, name: &str, owners: &[(&str, &str)]) {
         let owners: Vec<_> = owners
             .iter()
             .map(|(kind, name)| {
-                json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": format!("{name}-uid"),
+                let served = kind::by_api_version("apps/v1", kind);
+                let key = served.map(|kind| ObjectKey::new(kind, "default", *name));
+                let uid = key.map_or_else(|| "gone".to_owned(), |key| cluster.uid(&key));
+                json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid,
                        "blockOwnerDeletion": true})
             })
             .collect();
-        let version = if kind == "Pod" { "v1" } else { "apps/v1" };
-        json!({"apiVersion": version, "kind": kind,
-               "metadata": {"name": name, "uid": format!("{name}-uid"), "ownerReferences": owners}})
+        let metadata = json!({"name": name, "ownerReferences": owners});
+        let pod = json!({"containers": [{"name": "a", "image": "i"}]});
+        cluster.insert(&if kind == "Pod" {
+            json!({"apiVersion": "v1", "kind": kind, "metadata": metadata, "spec": pod})
+        } else {
+            json!({"apiVersion": "apps/v1", "kind": kind, "metadata": metadata, "spec": {
+                "selector": {"matchLabels": {"app": "a"}},
+                "template": {"metadata": {"labels": {"app": "a"}}, "spec": pod}}})
+        });
     }
 
     fn family() -> Cluster {
         let mut cluster = Cluster::default();
-        cluster.insert(&object("Deployment", "d", &[]));
-        cluster.insert(&object("ReplicaSet", "r", &[("Deployment", "d")]));
-        cluster.insert(&object("Pod", "p", &[("ReplicaSet", "r")]));
-        cluster.insert(&object("Pod", "q", &[("ReplicaSet", "r"), ("ReplicaSet", "other")]));
-        cluster.insert(&object("ReplicaSet", "other", &[]));
-        cluster.insert(&object("Pod", "foreign", &[("Other", "x")]));
+        insert(&mut cluster, "Deployment", "d", &[]);
+        insert(&mut cluster, "ReplicaSet", "r", &[("Deployment", "d")]);
+        insert(&mut cluster, "ReplicaSet", "other", &[]);
+        insert(&mut cluster, "Pod", "p", &[("ReplicaSet", "r")]);
+        insert(&mut cluster, "Pod", "q", &[("ReplicaSet", "r"), ("ReplicaSet", "other")]);
+        insert(&mut cluster, "Pod", "foreign", &[("Other", "x")]);
         cluster
     }
 
@@ -259,21 +269,29 @@ mod tests {
 ---
 {apiVersion: v1, kind: Namespace, metadata: {name: other}}
 ---
-{apiVersion: v1, kind: Secret, metadata: {name: s, uid: s-uid}}
+{apiVersion: v1, kind: Secret, metadata: {name: s}}
 ---
-{apiVersion: v1, kind: Node, metadata: {name: n, uid: n-uid}}
+{apiVersion: v1, kind: Node, metadata: {name: n}}
 ",
         );
-        let name = if owner == "Node" { "n" } else { "s" };
-        let (group, name) =
-            (if kind == "ClusterRole" { "rbac.authorization.k8s.io/v1" } else { "v1" }, name);
-        let key =
-            cluster.insert(&json!({"apiVersion": group, "kind": kind, "metadata": {"name": "x",
-            "namespace": namespace, "ownerReferences": [
-                {"apiVersion": "v1", "kind": owner, "name": name, "uid": uid}]}}));
+        let named = match owner {
+            "Node" => ObjectKey::cluster(&kind::NODE, "n"),
+            _ => ObjectKey::new(&kind::SECRET, "default", "s"),
+        };
+        let own = cluster.uid(&named);
+        let uid = if uid == "gone" { uid } else { &own };
+        let group = if kind == "ClusterRole" { "rbac.authorization.k8s.io/v1" } else { "v1" };
+        let spec = (kind == "PersistentVolume").then(|| {
+            json!({"hostPath": {"path": "/v"}, "accessModes": ["ReadWriteOnce"],
+                "capacity": {"storage": "1Gi"}})
+        });
+        let key = cluster.insert(&json!({"apiVersion": group, "kind": kind, "spec": spec,
+            "metadata": {"name": "x", "namespace": namespace, "ownerReferences": [
+                {"apiVersion": "v1", "kind": owner, "name": named.name, "uid": uid}]}}));
         let plan = cluster.plan(&CONTROLLER, &key);
         plan.steps.into_iter().for_each(|step| cluster.apply(step));
-        (!cluster.get(&key).is_null(), cluster.events)
+        let events = cluster.events.iter().map(|event| event.replace(&own, "s-uid"));
+        (!cluster.get(&key).is_null(), events.collect())
     }
 
     #[test]

@@ -172,16 +172,16 @@ metadata: {name: kube-system}
         assert_eq!(kinds(steps(&cluster, &namespace)), ["Service", "EndpointSlice"]);
         cluster.view.remove(&default);
         assert_eq!(kinds(steps(&cluster, &namespace))[0], "Namespace");
-        let other = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "shop"}});
+        let other = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "kubernetes", "namespace": "shop"}, "spec": {"ports": [{"port": 443}]}});
         let other = object(&mut cluster, &other);
         assert_eq!(steps(&cluster, &other), []);
     }
 
     #[test]
     fn an_address_that_was_left_behind_is_freed_first() {
-        let mut cluster = cluster();
         let key = ObjectKey::new(&kind::SERVICE, "default", "kubernetes");
         for (owner, count) in [("kubernetes", 2), ("other", 1)] {
+            let mut cluster = cluster();
             cluster.insert(&json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
                 "metadata": {"name": "127.96.0.1"},
                 "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": owner}}}));
@@ -194,7 +194,8 @@ metadata: {name: kube-system}
         let mut cluster = cluster();
         let service = json!({"apiVersion": "v1", "kind": "Service",
             "metadata": {"name": "kubernetes", "namespace": "default"},
-            "spec": {"type": "NodePort", "selector": {"a": "b"}, "clusterIPs": ["127.96.0.1"]}});
+            "spec": {"type": "NodePort", "selector": {"a": "b"}, "clusterIP": "127.96.0.1",
+                "clusterIPs": ["127.96.0.1"], "ports": [{"port": 443}]}});
         let service = object(&mut cluster, &service);
         assert_eq!(steps(&cluster, &service), []);
         let slice = |address: &str| {

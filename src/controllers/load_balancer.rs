@@ -129,7 +129,7 @@ mod tests {
 
     fn cluster(extra: &str) -> (Cluster, ObjectKey) {
         let yaml = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{type: LoadBalancer{extra}}}\n"
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{type: LoadBalancer, ports: [{{port: 80}}]{extra}}}\n"
         );
         let mut cluster = Cluster::of(&yaml);
         let key = ObjectKey::new(&kind::SERVICE, "default", "web");

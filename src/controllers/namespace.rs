@@ -197,7 +197,7 @@ metadata: {name: a, namespace: shop}
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: shop}
-spec: {nodeName: n1}
+spec: {nodeName: n1, containers: [{name: a, image: i}]}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -219,7 +219,7 @@ metadata: {name: a, namespace: other}
     const SHOP: &str = "
 apiVersion: v1
 kind: Namespace
-metadata: {name: shop}
+metadata: {name: shop, finalizers: [example.com/wait]}
 spec: {finalizers: [kubernetes]}
 ---
 apiVersion: v1
@@ -229,6 +229,11 @@ metadata: {name: s, namespace: shop, finalizers: [example.com/keep, example.com/
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: d, namespace: shop, finalizers: [example.com/keep]}
+spec:
+  selector: {matchLabels: {app: d}}
+  template:
+    metadata: {labels: {app: d}}
+    spec: {containers: [{name: a, image: i}]}
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -237,7 +242,7 @@ metadata: {name: c, namespace: shop}
 apiVersion: v1
 kind: Pod
 metadata: {name: p, namespace: shop}
-spec: {nodeName: n1}
+spec: {nodeName: n1, containers: [{name: a, image: i}]}
 ";
 
     #[test]
@@ -285,11 +290,10 @@ spec: {nodeName: n1}
             let name = if *kind == kind::SECRET { "s" } else { "d" };
             cluster.remove(&ObjectKey::new(kind, "shop", name));
         }
-        cluster.edit(&key, |document| {
-            document["metadata"]["finalizers"] = serde_json::json!(["example.com/wait"]);
-        });
         cluster.settle(&[&CONTROLLER], |_| {});
-        assert_eq!(cluster.get(&key)["spec"]["finalizers"], serde_json::json!([]));
+        let document = cluster.get(&key);
+        assert_eq!(document["metadata"]["finalizers"], serde_json::json!(["example.com/wait"]));
+        assert!(document["spec"]["finalizers"].is_null(), "{document}");
         assert_eq!(told(&cluster), [0, 1, 2, 3, 4].map(sound));
     }
 }

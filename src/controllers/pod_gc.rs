@@ -156,8 +156,9 @@ status: {conditions: [{type: Ready, status: Unknown}]}
 
     fn pod(name: &str, node: &str, status: &Value, deleted: bool) -> Value {
         let deletion = deleted.then_some("2026-01-01T00:00:00Z");
-        json!({"apiVersion": "v1", "kind": "Pod", "spec": {"nodeName": node}, "status": status,
-            "metadata": {"name": name, "deletionTimestamp": deletion,
+        let node = Some(node).filter(|node| !node.is_empty());
+        json!({"apiVersion": "v1", "kind": "Pod", "status": status,
+            "spec": {"nodeName": node, "containers": [{"name": "a", "image": "i"}]}, "metadata": {"name": name, "deletionTimestamp": deletion,
                 "finalizers": ["example.com/look"]}})
     }
 
@@ -229,8 +230,9 @@ status: {conditions: [{type: Ready, status: Unknown}]}
             ("young", "2026-01-01T02:00:00Z", json!({"phase": "Failed"})),
             ("evicted", "2026-01-01T03:00:00Z", json!({"phase": "Failed", "reason": "Evicted"})),
         ] {
+            cluster.now = created.parse().unwrap();
             cluster.insert(&json!({"apiVersion": "v1", "kind": "Pod", "status": status,
-                "metadata": {"name": name, "creationTimestamp": created}}));
+                "metadata": {"name": name}, "spec": {"containers": [{"name": "a", "image": "i"}]}}));
         }
         let world = World { view: &cluster.view, now: cluster.now, options: &cluster.options };
         let name = |step: &Step| match step {

@@ -105,43 +105,55 @@ mod tests {
     use super::*;
     use crate::controllers::testing::Cluster;
 
-    fn settled(objects: &[Value]) -> Cluster {
-        let mut cluster = Cluster::default();
-        for object in objects {
-            cluster.insert(object);
-        }
-        cluster.settle(&[&CLAIMS, &VOLUMES], |_| {});
-        cluster
+    fn claim(name: &str, owners: &Value) -> Value {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "ownerReferences": owners}, "spec": claim_spec()})
+    }
+
+    fn claim_spec() -> Value {
+        json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}})
+    }
+
+    fn pod(node: Option<&str>, volumes: &[&Value]) -> Value {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": node,
+            "containers": [{"name": "a", "image": "i"}], "volumes": volumes}})
     }
 
     #[test]
     fn claims_stay_while_a_pod_on_a_node_has_them() {
         let by_name = json!({"name": "v", "persistentVolumeClaim": {"claimName": "p-v"}});
-        let ephemeral = json!({"name": "v", "ephemeral": {}});
+        let template = json!({"spec": claim_spec()});
+        let ephemeral = json!({"name": "v", "ephemeral": {"volumeClaimTemplate": template}});
         let other = json!({"name": "v", "persistentVolumeClaim": {"claimName": "other"}});
-        let owner = json!([{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "p-uid"}]);
-        for (volume, node, owners, grace, stays) in [
-            (&by_name, "n1", json!([]), None, true),
-            (&by_name, "n1", json!([]), Some(0), true),
-            (&by_name, "", json!([]), None, false),
-            (&other, "n1", json!([]), None, false),
-            (&ephemeral, "n1", owner.clone(), None, true),
-            (&ephemeral, "n1", owner, Some(0), false),
-            (&ephemeral, "n1", json!([]), None, false),
+        let node = Some("n1");
+        for (volume, node, is_owner, grace, stays) in [
+            (&by_name, node, false, None, true),
+            (&by_name, node, false, Some(0), true),
+            (&by_name, None, false, None, false),
+            (&other, node, false, None, false),
+            (&ephemeral, node, true, None, true),
+            (&ephemeral, node, true, Some(0), false),
+            (&ephemeral, node, false, None, false),
         ] {
-            let deletion = grace.map(|_| "2026-01-01T00:00:00Z");
-            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "uid": "p-uid",
-                "deletionTimestamp": deletion, "deletionGracePeriodSeconds": grace},
-                "spec": {"nodeName": node, "containers": [], "volumes": [volume]}});
-            let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-                "metadata": {"name": "p-v", "ownerReferences": owners}});
-            let mut cluster = settled(&[pod, claim]);
-            let key = ObjectKey::new(&kind::PERSISTENT_VOLUME_CLAIM, "default", "p-v");
+            let mut cluster = Cluster::default();
+            let mut document = pod(node, &[volume]);
+            if grace.is_some() {
+                let metadata = &mut document["metadata"];
+                metadata["finalizers"] = json!(["example.com/wait"]);
+                metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+                metadata["deletionGracePeriodSeconds"] = grace.into();
+            }
+            let pod = cluster.insert(&document);
+            let owner =
+                json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": cluster.uid(&pod)});
+            let owners = if is_owner { json!([owner]) } else { json!([]) };
+            let key = cluster.insert(&claim("p-v", &owners));
+            cluster.settle(&[&CLAIMS, &VOLUMES], |_| {});
             assert_eq!(cluster.get(&key)["metadata"]["finalizers"], json!([CLAIM_PROTECTION]));
             cluster.delete(&key);
             cluster.settle(&[&CLAIMS, &VOLUMES], |_| {});
-            assert_eq!(!cluster.get(&key).is_null(), stays, "{volume} {node} {grace:?}");
-            cluster.remove(&ObjectKey::new(&kind::POD, "default", "p"));
+            assert_eq!(!cluster.get(&key).is_null(), stays, "{volume} {node:?} {grace:?}");
+            cluster.remove(&pod);
             cluster.settle(&[&CLAIMS], |_| {});
             assert!(cluster.get(&key).is_null(), "the pod is gone");
         }
@@ -149,11 +161,17 @@ mod tests {
 
     #[test]
     fn pods_wake_their_claims() {
-        let mut cluster = settled(&[json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "a"}})]);
-        let key = cluster.insert(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"},
-            "spec": {"containers": [], "volumes": [{"name": "x", "emptyDir": {}}, {"name": "y", "ephemeral": {}},
-                {"name": "z", "persistentVolumeClaim": {"claimName": "a"}}]}}));
+        let mut cluster = Cluster::default();
+        cluster.insert(&claim("a", &json!([])));
+        let template = json!({"spec": claim_spec()});
+        let key = cluster.insert(&pod(
+            None,
+            &[
+                &json!({"name": "x", "emptyDir": {}}),
+                &json!({"name": "y", "ephemeral": {"volumeClaimTemplate": template}}),
+                &json!({"name": "z", "persistentVolumeClaim": {"claimName": "a"}}),
+            ],
+        ));
         let pod = cluster.view.get(&key).unwrap().clone();
         let names = claims_of(&cluster.view, &pod).into_iter().map(|key| key.name);
         assert_eq!(names.collect::<Vec<_>>(), ["p-y", "a"]);
@@ -162,9 +180,11 @@ mod tests {
     #[test]
     fn volumes_stay_while_they_are_bound() {
         for (phase, stays) in [("Bound", true), ("Available", false), ("Released", false)] {
-            let mut cluster = settled(&[json!({"apiVersion": "v1", "kind": "PersistentVolume",
-                "metadata": {"name": "v"}, "status": {"phase": phase}})]);
-            let key = ObjectKey::cluster(&kind::PERSISTENT_VOLUME, "v");
+            let mut cluster = Cluster::default();
+            let key = cluster.insert(&json!({"apiVersion": "v1", "kind": "PersistentVolume",
+                "metadata": {"name": "v"}, "status": {"phase": phase}, "spec": {"hostPath": {"path": "/v"},
+                    "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}}));
+            cluster.settle(&[&CLAIMS, &VOLUMES], |_| {});
             assert_eq!(cluster.get(&key)["metadata"]["finalizers"], json!([VOLUME_PROTECTION]));
             cluster.delete(&key);
             cluster.settle(&[&VOLUMES], |_| {});

@@ -230,7 +230,7 @@ mod tests {
     const SET: &str = "
 apiVersion: apps/v1
 kind: ReplicaSet
-metadata: {name: web, uid: set}
+metadata: {name: web}
 spec:
   replicas: 3
   selector: {matchLabels: {app: web}}
@@ -245,9 +245,9 @@ spec:
 
     fn pod(cluster: &mut Cluster, name: &str, change: impl FnOnce(&mut Value)) {
         let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"},
-            "uid": name, "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
-                "uid": "set", "controller": true}]},
-            "spec": {"nodeName": "n1"}, "status": {"phase": "Running", "conditions":
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web",
+                "uid": cluster.uid(&key()), "controller": true}]},
+            "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "i"}]}, "status": {"phase": "Running", "conditions":
                 [{"type": "Ready", "status": "True", "lastTransitionTime": "2025-12-01T00:00:00Z"}]}});
         change(&mut pod);
         cluster.insert(&pod);
@@ -262,7 +262,7 @@ spec:
         let metadata = &pods[0]["metadata"];
         assert_eq!(metadata["generateName"], "web-");
         assert_eq!(metadata["annotations"]["a"], "b");
-        assert_eq!(metadata["ownerReferences"][0]["uid"], "set");
+        assert_eq!(metadata["ownerReferences"][0]["uid"], cluster.uid(&key()));
         let status = &cluster.get(&key())["status"];
         assert_eq!((&status["replicas"], &status["observedGeneration"]), (&json!(3), &json!(1)));
         assert_eq!(cluster.events.len(), 3);
@@ -279,7 +279,8 @@ spec:
         pod(&mut cluster, "orphan", |pod| pod["metadata"]["ownerReferences"] = json!([]));
         pod(&mut cluster, "strange", |pod| pod["metadata"]["labels"] = json!({"app": "other"}));
         cluster.settle(&[&CONTROLLER], |_| {});
-        let owned = cluster.view.controlled_by(&kind::POD, "default", "set");
+        let uid = cluster.uid(&key());
+        let owned = cluster.view.controlled_by(&kind::POD, "default", &uid);
         let names: Vec<_> = owned.map(|pod| pod.key.name.clone()).collect();
         assert_eq!(names.len(), 5, "failed, going, the adopted orphan and two new ones: {names:?}");
         assert!(names.contains(&"orphan".to_owned()) && !names.contains(&"strange".to_owned()));
@@ -302,7 +303,7 @@ spec:
         pod(&mut cluster, "unready", |pod| {
             pod["status"]["conditions"][0]["status"] = "False".into();
         });
-        pod(&mut cluster, "unbound", |pod| pod["spec"] = json!({}));
+        pod(&mut cluster, "unbound", |pod| pod["spec"]["nodeName"] = Value::Null);
         let plan = cluster.plan(&CONTROLLER, &key());
         let Some(Step::All(steps)) = plan.steps.get(1) else { panic!("{plan:?}") };
         let names: Vec<_> = steps

@@ -93,10 +93,11 @@ mod tests {
         let mut cluster = Cluster::of(&format!("{ACCOUNT}---\n{SECRET}"));
         cluster.settle(&[&CONTROLLER], |_| {});
         let secret = cluster.get(&key());
-        assert_eq!(data(&secret, "token"), "token of web uid-1");
+        let uid = cluster.uid(&ObjectKey::new(&kind::SERVICE_ACCOUNT, "default", "web"));
+        assert_eq!(data(&secret, "token"), format!("token of web {uid}"));
         assert_eq!(data(&secret, "ca.crt"), "PEM");
         assert_eq!(data(&secret, "namespace"), "default");
-        assert_eq!(secret["metadata"]["annotations"][ACCOUNT_UID], "uid-1");
+        assert_eq!(secret["metadata"]["annotations"][ACCOUNT_UID], uid);
         assert_eq!(cluster.plan(&CONTROLLER, &key()), Plan::nothing());
         cluster.edit(&key(), |secret| secret["data"]["ca.crt"] = "".into());
         cluster.settle(&[&CONTROLLER], |_| {});

@@ -186,7 +186,8 @@ mod tests {
     fn one_that_is_needed_stays() {
         let mut cluster = with(&[("more", "127.97.0.0/24")]);
         let address = cluster.insert(&json!({"apiVersion": "networking.k8s.io/v1",
-            "kind": "IPAddress", "metadata": {"name": "127.97.0.9"}}));
+            "kind": "IPAddress", "metadata": {"name": "127.97.0.9"},
+            "spec": {"parentRef": {"resource": "services", "namespace": "default", "name": "web"}}}));
         cluster.delete(&key("more"));
         cluster.settle(&[&CONTROLLER], |_| {});
         assert_eq!(condition(&cluster, "more"), ("False".to_owned(), NEEDED.to_owned()));

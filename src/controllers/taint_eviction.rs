@@ -105,12 +105,16 @@ mod tests {
             "spec": {"taints": [{"key": "broken", "effect": "NoExecute", "timeAdded": "2026-01-01T00:00:00Z"}]}}));
         let tolerations = [
             ("strict", json!([])),
-            ("patient", json!([{"key": "broken", "operator": "Exists", "tolerationSeconds": 60}])),
+            (
+                "patient",
+                json!([{"key": "broken", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}]),
+            ),
             ("brave", json!([{"operator": "Exists"}])),
         ];
         for (name, tolerations) in tolerations {
             cluster.insert(&json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
-                "spec": {"nodeName": "n1", "tolerations": tolerations}}));
+                "spec": {"nodeName": "n1", "tolerations": tolerations,
+                    "containers": [{"name": "a", "image": "i"}]}}));
         }
         let going = |cluster: &Cluster| -> Vec<String> {
             let going = cluster.view.list(&kind::POD, None).filter(|pod| pod.is_terminating());

@@ -1,41 +1,60 @@
-//! For tests: a cluster in memory, without store and rules, to which plans are applied one after the other.
+//! For tests: a cluster over a registry in memory, to which plans are applied one after the other. What the registry refuses
+//! fails the test.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{cell::Cell, collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    controllers::{Controller, Options, Plan, SecretToken, Step, World},
-    model::{Kind, Object, ObjectKey, kind, object, time::time_text},
-    registry::View,
+    controllers::{Controller, Options, Plan, SecretToken, Step, World, document},
+    model::{Kind, ObjectKey, Status, kind, time::time_text},
+    registry::{
+        DeleteOptions, Preconditions, Propagation, Registry, Subresource, View, WriteOptions,
+    },
 };
 
 pub(crate) struct Cluster {
+    /// What the registry has; it is renewed after every write.
     pub(crate) view: View,
+    /// The time of plans and writes.
     pub(crate) now: Timestamp,
     pub(crate) options: Options,
     /// `reason message` of every Event.
     pub(crate) events: Vec<String>,
-    revision: u64,
+    registry: Registry,
+    runtime: Runtime,
+}
+
+thread_local! {
+    /// The time of writes: all those of a test happen on its thread.
+    static NOW: Cell<Timestamp> = const { Cell::new(Timestamp::UNIX_EPOCH) };
+}
+
+pub(crate) fn options() -> Options {
+    Options {
+        load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
+        services_within: "127.0.0.0/8".parse().unwrap(),
+        taken_ranges: vec![("pod-cidr", "127.244.0.0/16".parse().unwrap())],
+        endpoints_per_slice_max: 100,
+        event_ttl: std::time::Duration::from_hours(1),
+        cluster_ca: "PEM".to_owned(),
+        secret_token: SecretToken::new(|secret, account| {
+            format!("{} of {} {}", secret.name, account.key.name, account.metadata.uid)
+        }),
+        kept: Arc::default(),
+    }
 }
 
 impl Default for Cluster {
     fn default() -> Self {
-        let options = Options {
-            load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
-            services_within: "127.0.0.0/8".parse().unwrap(),
-            taken_ranges: vec![("pod-cidr", "127.244.0.0/16".parse().unwrap())],
-            endpoints_per_slice_max: 100,
-            event_ttl: std::time::Duration::from_hours(1),
-            cluster_ca: "PEM".to_owned(),
-            secret_token: SecretToken::new(|secret, account| {
-                format!("{} of {} {}", secret.name, account.key.name, account.metadata.uid)
-            }),
-            kept: Arc::default(),
-        };
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        let registry = runtime.block_on(Registry::for_tests_at(|| NOW.get()));
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        Self { view: View::default(), now, options, events: Vec::new(), revision: 0 }
+        let (view, events) = (View::default(), Vec::new());
+        Self { view, now, options: options(), events, registry, runtime }
     }
 }
 
@@ -49,54 +68,92 @@ impl Cluster {
         cluster
     }
 
-    /// Stores a document; uid, creation time and generation are filled in.
+    /// Creates an object, then gives it its status, then deletes it if the document says so; replaces one that is there. A
+    /// namespace that is missing is made.
     pub(crate) fn insert(&mut self, document: &Value) -> ObjectKey {
-        let mut document = document.clone();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let kind = kind::by_api_version(&text(&document["apiVersion"]), &text(&document["kind"]))
-            .expect("kind is served");
-        let metadata = &mut document["metadata"];
-        if kind.namespaced && metadata["namespace"].is_null() {
-            metadata["namespace"] = "default".into();
+        let (key, document) = keyed(document);
+        if self.view.get(&key).is_some() {
+            self.update(&key, Subresource::None, document.clone());
+        } else {
+            let options = WriteOptions::default();
+            let (kind, namespace) = (key.kind, key.namespace.as_str());
+            if kind.namespaced {
+                self.ensure_namespace(namespace);
+            }
+            let created = document.clone();
+            self.perform(async |registry| {
+                registry.create(kind, namespace, created, &options).await.map(|_| ())
+            })
+            .unwrap_or_else(|refused| panic!("{refused}: {document}"));
         }
-        let key = ObjectKey::new(kind, text(&metadata["namespace"]), text(&metadata["name"]));
-        assert!(!key.name.is_empty(), "{document}");
-        self.revision += 1;
-        let metadata = &mut document["metadata"];
-        if metadata["uid"].is_null() {
-            metadata["uid"] = format!("uid-{}", self.revision).into();
+        if key.kind.has_status && document["status"].is_object() {
+            self.write_status(&key, &document["status"]);
         }
-        if metadata["creationTimestamp"].is_null() {
-            metadata["creationTimestamp"] = time_text(self.now).into();
+        let metadata = &document["metadata"];
+        if metadata["deletionTimestamp"].is_string() {
+            let grace_seconds = metadata["deletionGracePeriodSeconds"].as_i64();
+            self.delete_with(&key, DeleteOptions { grace_seconds, ..DeleteOptions::default() });
         }
-        if kind.has_generation && metadata["generation"].is_null() {
-            metadata["generation"] = 1.into();
-        }
-        let stored = object::to_stored(kind, document);
-        let object = Object::from_stored(key.clone(), self.revision, stored).unwrap();
-        self.view.insert(&Arc::new(object));
-        self.view.revision = self.revision;
         key
+    }
+
+    fn ensure_namespace(&mut self, name: &str) {
+        if self.view.get(&ObjectKey::cluster(&kind::NAMESPACE, name)).is_none() {
+            let namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.insert(&namespace);
+        }
     }
 
     pub(crate) fn get(&self, key: &ObjectKey) -> Value {
         self.view.get(key).map_or(Value::Null, |object| object.parse().unwrap())
     }
 
+    pub(crate) fn uid(&self, key: &ObjectKey) -> String {
+        self.view.get(key).map_or_else(String::new, |object| object.metadata.uid.clone())
+    }
+
     pub(crate) fn list(&self, kind: &'static Kind) -> Vec<Value> {
         self.view.list(kind, None).map(|object| object.parse().unwrap()).collect()
     }
 
-    /// Changes a document in place, as a client's update of the whole object.
+    /// Changes an object as clients do: its status by a write of its own.
     pub(crate) fn edit(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Value)) {
-        let mut document = self.get(key);
-        let spec = document["spec"].clone();
+        let old = self.get(key);
+        let mut document = old.clone();
         change(&mut document);
-        if document["spec"] != spec && key.kind.has_generation {
-            document["metadata"]["generation"] =
-                (document["metadata"]["generation"].as_i64().unwrap() + 1).into();
+        self.update(key, Subresource::None, document.clone());
+        if key.kind.has_status && document["status"] != old["status"] {
+            self.write_status(key, &document["status"]);
         }
-        self.insert(&document);
+    }
+
+    fn write_status(&mut self, key: &ObjectKey, status: &Value) {
+        let mut document = self.get(key);
+        document["status"] = status.clone();
+        self.update(key, Subresource::Status, document);
+    }
+
+    fn update(&mut self, key: &ObjectKey, subresource: Subresource, document: Value) {
+        let options = WriteOptions::default();
+        let updated = self.perform(async |registry| {
+            registry.update(key, subresource, document, &options).await.map(|_| ())
+        });
+        updated.unwrap_or_else(|refused| panic!("{subresource:?} of {key}: {refused}"));
+    }
+
+    /// Carries a write out, while the cache follows the store.
+    fn perform<T>(&mut self, write: impl AsyncFnOnce(&Registry) -> T) -> T {
+        NOW.set(self.now);
+        let (registry, token) = (&self.registry, CancellationToken::new());
+        let done = self.runtime.block_on(async {
+            tokio::select! {
+                done = write(registry) => done,
+                ended = registry.run(token) => panic!("the store is lost: {ended:?}"),
+            }
+        });
+        self.view = self.registry.view();
+        done
     }
 
     pub(crate) fn plan(&self, controller: &Controller, key: &ObjectKey) -> Plan {
@@ -104,30 +161,21 @@ impl Cluster {
         (controller.plan)(&world, key)
     }
 
+    /// Carries a step out as the runner does, but that it must succeed.
     pub(crate) fn apply(&mut self, step: Step) {
         match step {
-            Step::Create(kind, document) => {
-                let text = |field: &str| document["metadata"][field].as_str().unwrap_or_default();
-                let mut name = text("name").to_owned();
-                if name.is_empty() {
-                    name = format!("{}{:05}", text("generateName"), self.revision);
-                }
-                let key = ObjectKey::new(kind, text("namespace"), name.as_str());
-                let mut document = document.clone();
-                document["metadata"]["name"] = name.into();
-                if self.view.get(&key).is_none() {
-                    self.insert(&document);
-                }
-            }
-            Step::Update(key, document)
-            | Step::Finalize(key, document)
-            | Step::Bind(key, document) => {
-                self.update(&key, document, false);
-            }
-            Step::UpdateStatus(key, document) => self.update(&key, document, true),
-            Step::Delete { key, uid, .. } => {
-                if self.view.get(&key).is_some_and(|object| object.metadata.uid == uid) {
-                    self.delete(&key);
+            Step::Create(kind, document) => self.create(kind, &document),
+            Step::Update(key, document) => self.update(&key, Subresource::None, document),
+            Step::UpdateStatus(key, document) => self.update(&key, Subresource::Status, document),
+            Step::Finalize(key, document) => self.update(&key, Subresource::Finalize, document),
+            Step::Bind(key, document) => self.update(&key, Subresource::Binding, document),
+            Step::Delete { key, uid, propagation } => {
+                if self.uid(&key) == uid {
+                    let preconditions = Preconditions::of_uid(uid.as_str());
+                    let propagation = Some(propagation);
+                    let options =
+                        DeleteOptions { preconditions, propagation, ..DeleteOptions::default() };
+                    self.delete_with(&key, options);
                 }
             }
             Step::Event(note) => self.events.push(format!("{} {}", note.reason, note.message)),
@@ -137,55 +185,44 @@ impl Cluster {
         }
     }
 
-    fn update(&mut self, key: &ObjectKey, mut document: Value, status: bool) {
-        let old = self.get(key);
-        assert_eq!(
-            document["metadata"]["resourceVersion"], old["metadata"]["resourceVersion"],
-            "conflict on {key}"
-        );
-        if status {
-            let status = document["status"].take();
-            document = old;
-            document["status"] = status;
-        } else if key.kind.has_generation && document["spec"] != old["spec"] {
-            let generation = old["metadata"]["generation"].as_i64().unwrap_or_default();
-            document["metadata"]["generation"] = (generation + 1).into();
+    fn create(&mut self, kind: &'static Kind, document: &Value) {
+        let namespace = document["metadata"]["namespace"].as_str().unwrap_or_default();
+        let namespace = if kind.namespaced { namespace } else { "" };
+        let options = WriteOptions::default();
+        let created = self.perform(async |registry| {
+            registry.create(kind, namespace, document.clone(), &options).await.map(|_| ())
+        });
+        match created {
+            Err(status) if status.reason == "AlreadyExists" => {}
+            created => created.unwrap_or_else(|refused| panic!("{refused}: {document}")),
         }
-        let finalizers = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-        if document["metadata"]["deletionTimestamp"].is_string()
-            && !finalizers(&document["metadata"]["finalizers"])
-            && !finalizers(&document["spec"]["finalizers"])
-            && document["metadata"]["deletionGracePeriodSeconds"].is_null()
-        {
-            return self.remove(key);
-        }
-        self.insert(&document);
     }
 
-    /// Deletes as the registry does: finalizers and a bound pod's grace period hold the object.
+    /// Deletes as a client that gives no options: finalizers and a bound pod's grace period hold the object.
     pub(crate) fn delete(&mut self, key: &ObjectKey) {
-        let mut document = self.get(key);
-        let holds = |list: &Value| list.as_array().is_some_and(|list| !list.is_empty());
-        let ended = matches!(document["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
-        let grace = document["spec"]["nodeName"].is_string() && !ended;
-        if holds(&document["metadata"]["finalizers"])
-            || holds(&document["spec"]["finalizers"])
-            || grace
-        {
-            document["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
-            if grace {
-                document["metadata"]["deletionGracePeriodSeconds"] = 30.into();
-            }
-            self.insert(&document);
-        } else {
-            self.remove(key);
-        }
+        self.delete_with(key, DeleteOptions::default());
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the options are made for each call")]
+    fn delete_with(&mut self, key: &ObjectKey, options: DeleteOptions) {
+        let deleted: Result<_, Status> =
+            self.perform(async |registry| registry.delete(key, &options).await.map(|_| ()));
+        deleted.unwrap_or_else(|refused| panic!("deletion of {key}: {refused}"));
+    }
+
+    /// Deletes at once: without grace period, and whatever the finalizers wait for is done.
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
-        self.revision += 1;
-        self.view.remove(key);
-        self.view.revision = self.revision;
+        let propagation = Some(Propagation::Background);
+        self.delete_with(
+            key,
+            DeleteOptions { grace_seconds: Some(0), propagation, ..DeleteOptions::default() },
+        );
+        if let Some(object) = self.view.get(key) {
+            let mut document = document(object);
+            document["metadata"]["finalizers"] = json!([]);
+            self.update(key, Subresource::None, document);
+        }
+        assert!(self.view.get(key).is_none(), "{key} is held");
     }
 
     /// Plans every key that any object wakes, again and again, until no plan has a step left. `check` sees the
@@ -195,12 +232,16 @@ impl Cluster {
         controllers: &[&'static Controller],
         mut check: impl FnMut(&Self),
     ) {
-        for _round in 0..2000 {
+        let mut last = Plan::nothing();
+        for _round in 0..500 {
             let mut quiet = true;
             for controller in controllers {
                 for key in self.keys(controller) {
                     let plan = self.plan(controller, &key);
-                    quiet &= plan.steps.is_empty();
+                    if !plan.steps.is_empty() {
+                        quiet = false;
+                        last = plan.clone();
+                    }
                     plan.steps.into_iter().for_each(|step| self.apply(step));
                     check(self);
                 }
@@ -209,10 +250,7 @@ impl Cluster {
                 return;
             }
         }
-        panic!(
-            "controllers do not come to rest; last events: {:?}",
-            self.events.iter().rev().take(5)
-        );
+        panic!("controllers do not come to rest; the last plan: {last:?}");
     }
 
     fn keys(&self, controller: &Controller) -> BTreeSet<ObjectKey> {
@@ -251,15 +289,33 @@ impl Cluster {
 
     /// Makes a pod Running and Ready, with an address of its own.
     pub(crate) fn ready(&mut self, key: &ObjectKey) {
-        let mut pod = self.get(key);
-        let n = self.revision;
+        let mut status = self.get(key)["status"].clone();
+        let n = self.view.revision;
         let stamp = time_text(self.now);
         let address = format!("127.244.{}.{}", n / 250 % 250, n % 250 + 1);
-        let mut conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let mut conditions = status["conditions"].as_array().cloned().unwrap_or_default();
         conditions.retain(|condition| condition["type"] != "Ready");
         conditions.push(json!({"type": "Ready", "status": "True", "lastTransitionTime": stamp}));
-        pod["status"] = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
-                               "conditions": conditions});
-        self.insert(&pod);
+        status["phase"] = "Running".into();
+        status["podIP"] = address.as_str().into();
+        status["podIPs"] = json!([{"ip": address}]);
+        status["conditions"] = conditions.into();
+        self.write_status(key, &status);
     }
+}
+
+/// The document with its namespace, and its key.
+fn keyed(document: &Value) -> (ObjectKey, Value) {
+    let mut document = document.clone();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let kind = kind::by_api_version(&text(&document["apiVersion"]), &text(&document["kind"]))
+        .expect("kind is served");
+    let metadata = &mut document["metadata"];
+    if kind.namespaced && metadata["namespace"].is_null() {
+        metadata["namespace"] = "default".into();
+    }
+    let namespace = if kind.namespaced { text(&metadata["namespace"]) } else { String::new() };
+    let key = ObjectKey::new(kind, namespace, text(&metadata["name"]));
+    assert!(!key.name.is_empty(), "{document}");
+    (key, document)
 }

@@ -72,7 +72,7 @@ impl Registry {
             let before: Value = old.parse()?;
             let default_grace = rules.grace_seconds(key.kind, &before);
             let mut document = before.clone();
-            mark(&mut document, &old, options, default_grace);
+            mark(&mut document, &old, options, default_grace, (self.clock)());
             let gone = !holds_on(&document);
             if !gone && document == before {
                 return Ok((old.shown_as(key.kind), false));
@@ -99,7 +99,13 @@ impl Registry {
 }
 
 /// Marks the document as terminating. A second deletion may shorten the grace period, but not lengthen it.
-fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_grace: Option<i64>) {
+fn mark(
+    document: &mut Value,
+    old: &Object,
+    options: &DeleteOptions,
+    default_grace: Option<i64>,
+    now: Timestamp,
+) {
     let grace = match default_grace.map(|seconds| options.grace_seconds.unwrap_or(seconds)) {
         // As kube-apiserver.
         Some(..0) => 1,
@@ -110,7 +116,7 @@ fn mark(document: &mut Value, old: &Object, options: &DeleteOptions, default_gra
     let metadata = &mut document["metadata"];
     if !old.is_terminating() || old.metadata.deletion_grace_period_seconds != Some(grace) {
         let grace_period = SignedDuration::from_secs(grace);
-        let end = Timestamp::now().checked_add(grace_period).unwrap_or(Timestamp::MAX);
+        let end = now.checked_add(grace_period).unwrap_or(Timestamp::MAX);
         metadata["deletionTimestamp"] = time_text(end).into();
         metadata["deletionGracePeriodSeconds"] = grace.into();
     }
@@ -157,7 +163,36 @@ fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{option, prelude::*, test_runner::RngSeed};
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
+        })]
+
+        #[test]
+        fn any_grace_period_ends_and_none_is_lengthened(
+            wishes in (option::of(any::<i64>()), option::of(-2..100_i64)), default: i64
+        ) {
+            let key = ObjectKey::new(&kind::POD, "default", "a");
+            let mut document = json!({"metadata": {"name": "a"}});
+            let (now, mut before) = (Timestamp::now(), i64::MAX);
+            for grace_seconds in [wishes.0, wishes.1] {
+                let stored = object::to_stored(&kind::POD, document.clone());
+                let old = Object::from_stored(key.clone(), 1, stored).unwrap();
+                let options = DeleteOptions { grace_seconds, ..DeleteOptions::default() };
+                mark(&mut document, &old, &options, Some(default), now);
+                let metadata = &document["metadata"];
+                let grace = metadata["deletionGracePeriodSeconds"].as_i64().unwrap();
+                prop_assert!((0..=before).contains(&grace));
+                let end: Timestamp = metadata["deletionTimestamp"].as_str().unwrap().parse().unwrap();
+                prop_assert!(end.as_second() >= now.as_second());
+                before = grace;
+            }
+        }
+    }
 
     #[test]
     fn what_becomes_of_dependents() {

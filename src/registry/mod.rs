@@ -14,6 +14,8 @@ mod preconditions;
 mod record;
 mod retry;
 mod strategy;
+#[cfg(test)]
+mod testing;
 mod unreadable;
 mod view;
 mod watch;
@@ -22,6 +24,7 @@ mod write;
 use std::{net::IpAddr, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +74,8 @@ pub struct Registry {
     store: Arc<dyn Store>,
     cache: Arc<cache::Cache>,
     options: Options,
+    /// Tells the time of a write; [`Timestamp::now`] but for tests.
+    clock: fn() -> Timestamp,
     /// The revision that the data half has taken over, see [`Registry::set_routed`].
     routed: channel::Sender<u64>,
     recorder: record::Recorder,
@@ -88,19 +93,7 @@ impl Registry {
     pub async fn open(store: Arc<dyn Store>, options: Options) -> Result<Self, store::Error> {
         let cache = Arc::new(cache::Cache::load(store.as_ref()).await?);
         let (routed, recorder) = (channel::Sender::new(u64::MAX), record::Recorder::default());
-        Ok(Self { store, cache, options, routed, recorder })
-    }
-
-    /// A registry over an empty store in memory, with the usual options.
-    #[cfg(test)]
-    pub(crate) async fn for_tests() -> Arc<Self> {
-        let options = Options {
-            service_cidrs: vec!["127.96.0.0/16".parse().unwrap()],
-            load_balancer_cidr: "127.100.0.0/24".parse().unwrap(),
-            node_ports: 30000..=32767,
-            loopback_endpoints: true,
-        };
-        Arc::new(Self::open(Arc::new(store::Memory::new()), options).await.unwrap())
+        Ok(Self { store, cache, options, clock: Timestamp::now, routed, recorder })
     }
 
     /// Keeps the cache current, and records the Events that the store did not take at once, until cancelled. An error

@@ -161,7 +161,7 @@ impl Registry {
             true => format!("(combined from similar events): {}", note.message),
             false => note.message.clone(),
         };
-        let now = Timestamp::now();
+        let now = (self.clock)();
         let key = self.recorder.key(component, note, combined, now);
         let (component, note) = (component.to_owned(), note.clone());
         let event = PendingEvent { key, component, note, message, stamp: time_text(now) };

@@ -108,7 +108,7 @@ impl Registry {
         wanted: &Wanted<'_>,
         options: &WriteOptions,
     ) -> Result<Written, Status> {
-        let now = Timestamp::now();
+        let now = (self.clock)();
         let stamp = time_text(now);
         own_metadata_on_create(key, document, &stamp);
         canonical::canonicalise(key.kind.stored(), document);
@@ -176,7 +176,7 @@ impl Registry {
             let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
             let mut document = merge_parts(key.kind, subresource, document, &old_document);
             canonical::canonicalise(key.kind.stored(), &mut document);
-            let now = Timestamp::now();
+            let now = (self.clock)();
             let context = self.context(&view, now, options, key.kind, &wanted);
             let context = Context { subresource, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =

@@ -11,7 +11,7 @@ metadata: {name: n1}
 apiVersion: v1
 kind: Service
 metadata: {name: web}
-spec: {clusterIP: 10.0.0.1, selector: {app: web}, ports: [{port: 80}]}
+spec: {clusterIP: 127.96.0.10, selector: {app: web}, ports: [{port: 80}]}
 ---
 apiVersion: apps/v1
 kind: Deployment
@@ -236,7 +236,9 @@ fn a_name_that_another_has_is_avoided() {
     let hash = template::hash(&deployment.spec.unwrap().template, 0);
     cluster.insert(&json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
         "metadata": {"name": format!("web-{hash}")},
-        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "other"}}, "template": {}}}));
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "other"}}, "template": {
+            "metadata": {"labels": {"app": "other"}},
+            "spec": {"containers": [{"name": "a", "image": "i"}]}}}}));
     rest(&mut cluster, |_| {});
     assert_eq!(cluster.get(&key())["status"]["collisionCount"], 1);
     assert_eq!(pods(&cluster), (10, 10));

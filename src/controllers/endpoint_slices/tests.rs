@@ -12,7 +12,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: web, labels: {team: x}}
 spec:
-  clusterIP: 10.0.0.1
+  clusterIP: 127.96.0.10
   ipFamilies: [IPv4]
   selector: {app: web}
   ports: [{name: http, port: 80, targetPort: http, appProtocol: h2c}]
@@ -23,7 +23,7 @@ fn pod(name: &str, port: i32, ready: bool) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": "web"}},
         "spec": {"nodeName": "n1", "hostname": name, "subdomain": "web",
-            "containers": [{"name": "a", "ports": [{"name": "http", "containerPort": port}]}]},
+            "containers": [{"name": "a", "image": "i", "ports": [{"name": "http", "containerPort": port}]}]},
         "status": {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}],
             "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" },
                             "lastTransitionTime": "2025-12-31T00:00:00Z"}]}})
@@ -118,10 +118,17 @@ fn slices_come_and_go_with_type_and_family() {
         cluster.settle(&[&CONTROLLER], |_| {});
         cluster.list(&kind::ENDPOINT_SLICE).len()
     };
-    assert_eq!(count(&mut cluster, &|s| s["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"])), 2);
-    assert_eq!(count(&mut cluster, &|s| s["spec"]["ipFamilies"] = json!(["IPv4"])), 1);
-    assert_eq!(count(&mut cluster, &|s| s["spec"]["type"] = "ExternalName".into()), 0);
-    assert_eq!(count(&mut cluster, &|s| s["spec"]["type"] = "ClusterIP".into()), 1);
+    let change = |fields: Value| move |s: &mut Value| json_patch::merge(&mut s["spec"], &fields);
+    let dual = json!({"ipFamilyPolicy": "RequireDualStack", "ipFamilies": ["IPv4", "IPv6"]});
+    assert_eq!(count(&mut cluster, &change(dual)), 2);
+    let single = json!({"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"],
+        "clusterIPs": ["127.96.0.10"]});
+    assert_eq!(count(&mut cluster, &change(single)), 1);
+    let external = json!({"type": "ExternalName", "externalName": "example.com",
+        "clusterIP": null, "clusterIPs": null});
+    assert_eq!(count(&mut cluster, &change(external)), 0);
+    let internal = json!({"type": "ClusterIP", "externalName": null});
+    assert_eq!(count(&mut cluster, &change(internal)), 1);
     assert_eq!(count(&mut cluster, &|s| s["spec"]["selector"] = json!({})), 0);
 }
 

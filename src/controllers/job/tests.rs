@@ -11,6 +11,7 @@ spec:
   parallelism: 2
   completions: 3
   backoffLimit: 1
+  manualSelector: true
   selector: {matchLabels: {job: pi}}
   template:
     metadata: {labels: {job: pi}}
@@ -33,7 +34,7 @@ fn pods(cluster: &Cluster, phase: &str) -> Vec<ObjectKey> {
 
 /// Lets the first running pod end with this code.
 fn end(cluster: &mut Cluster, code: i32) {
-    let pod = pods(cluster, "").remove(0);
+    let pod = pods(cluster, "Pending").remove(0);
     let now = cluster.now;
     cluster.edit(&pod, |pod| {
         let phase = if code == 0 { "Succeeded" } else { "Failed" };
@@ -58,8 +59,10 @@ fn conditions(cluster: &Cluster) -> Vec<String> {
 }
 
 fn with(spec: &Value) -> Cluster {
-    let mut cluster = Cluster::of(JOB);
-    cluster.edit(&key(), |job| json_patch::merge(&mut job["spec"], spec));
+    let mut cluster = Cluster::default();
+    let mut job: Value = serde_yaml::from_str(JOB).unwrap();
+    json_patch::merge(&mut job["spec"], spec);
+    cluster.insert(&job);
     settle(&mut cluster);
     cluster
 }
@@ -67,13 +70,13 @@ fn with(spec: &Value) -> Cluster {
 #[test]
 fn runs_to_completion() {
     let mut cluster = with(&json!({}));
-    assert_eq!(pods(&cluster, "").len(), 2);
+    assert_eq!(pods(&cluster, "Pending").len(), 2);
     assert_eq!(status(&cluster)["active"], 2);
     end(&mut cluster, 0);
     assert_eq!(status(&cluster)["succeeded"], 1);
-    assert_eq!(pods(&cluster, "").len(), 2, "the third one");
+    assert_eq!(pods(&cluster, "Pending").len(), 2, "the third one");
     end(&mut cluster, 0);
-    assert_eq!(pods(&cluster, "").len(), 1);
+    assert_eq!(pods(&cluster, "Pending").len(), 1);
     end(&mut cluster, 0);
     let status = status(&cluster);
     assert_eq!((&status["succeeded"], &status["active"]), (&json!(3), &Value::Null));
@@ -83,7 +86,7 @@ fn runs_to_completion() {
         conditions(&cluster),
         ["SuccessCriteriaMet=True CompletionsReached", "Complete=True CompletionsReached"]
     );
-    assert!(cluster.list(&kind::POD).iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+    assert!(cluster.list(&kind::POD).iter().all(|pod| pod["metadata"]["finalizers"].is_null()));
     assert!(cluster.events.contains(&"Completed Job completed".to_owned()));
 }
 
@@ -92,7 +95,7 @@ fn fails_beyond_the_limit_and_waits_between() {
     let mut cluster = with(&json!({"completions": 1, "parallelism": 1}));
     end(&mut cluster, 1);
     assert_eq!(status(&cluster)["failed"], 1);
-    assert_eq!(pods(&cluster, "").len(), 0);
+    assert_eq!(pods(&cluster, "Pending").len(), 0);
     let wait = cluster.plan(&CONTROLLER, &key()).requeue.unwrap();
     assert_eq!(wait.as_secs(), 10);
     cluster.now += wait;
@@ -128,17 +131,17 @@ fn suspended_jobs_have_no_pods() {
     cluster.edit(&key(), |job| job["spec"]["suspend"] = false.into());
     settle(&mut cluster);
     assert_eq!(conditions(&cluster), ["Suspended=False JobResumed"]);
-    assert_eq!(pods(&cluster, "").len(), 2);
+    assert_eq!(pods(&cluster, "Pending").len(), 2);
     cluster.edit(&key(), |job| job["spec"]["suspend"] = true.into());
     settle(&mut cluster);
-    assert_eq!(pods(&cluster, "").len(), 0);
+    assert_eq!(pods(&cluster, "Pending").len(), 0);
 }
 
 #[test]
 fn each_index_succeeds_once() {
     let mut cluster =
         with(&json!({"completionMode": "Indexed", "backoffLimitPerIndex": 0, "backoffLimit": 100}));
-    let first = cluster.get(&pods(&cluster, "")[0]);
+    let first = cluster.get(&pods(&cluster, "Pending")[0]);
     assert_eq!(first["metadata"]["annotations"][annotations::INDEX], "0");
     assert_eq!(first["spec"]["hostname"], "pi-0");
     assert!(first["metadata"]["name"].as_str().unwrap().starts_with("pi-0-"));
@@ -155,7 +158,7 @@ fn each_index_succeeds_once() {
 
 /// The annotations of the first pod that runs: failures of its index, and those that were ignored.
 fn counters(cluster: &Cluster) -> (Value, Value) {
-    let pod = cluster.get(&pods(cluster, "")[0]);
+    let pod = cluster.get(&pods(cluster, "Pending")[0]);
     let annotations = &pod["metadata"]["annotations"];
     (annotations[annotations::FAILURES].clone(), annotations[annotations::IGNORED_FAILURES].clone())
 }
@@ -178,11 +181,11 @@ fn an_index_may_fail_for_itself() {
     let failed = pods(&cluster, "Failed").remove(0);
     assert_eq!(cluster.get(&failed)["metadata"]["finalizers"], json!([TRACKING]));
     assert_eq!(status(&cluster)["failed"], Value::Null, "its replacement must know of it first");
-    assert_eq!(pods(&cluster, "").len(), 1);
+    assert_eq!(pods(&cluster, "Pending").len(), 1);
     wait(&mut cluster, 10);
     assert_eq!(counters(&cluster), (json!("1"), Value::Null));
     assert_eq!(status(&cluster)["failed"], 1);
-    assert_eq!(cluster.get(&failed)["metadata"]["finalizers"], json!([]));
+    assert_eq!(cluster.get(&failed)["metadata"]["finalizers"], Value::Null);
     end(&mut cluster, 1);
     assert_eq!(
         (&status(&cluster)["failed"], &status(&cluster)["failedIndexes"]),
@@ -243,10 +246,11 @@ fn a_deleted_pod_of_an_index_has_failed() {
         let mut cluster =
             with(&json!({"completionMode": "Indexed", "completions": 1, "parallelism": 1,
             "backoffLimitPerIndex": 3, "backoffLimit": i32::MAX, "podReplacementPolicy": policy}));
-        cluster.now += SignedDuration::from_mins(1);
-        cluster.delete(&pods(&cluster, "")[0].clone());
+        cluster.delete(&pods(&cluster, "Pending")[0].clone());
         settle(&mut cluster);
-        assert_eq!(pods(&cluster, "").is_empty(), waits, "{policy}");
+        cluster.now += SignedDuration::from_mins(1);
+        settle(&mut cluster);
+        assert_eq!(pods(&cluster, "Pending").is_empty(), waits, "{policy}");
         if !waits {
             assert_eq!(counters(&cluster), (json!("1"), Value::Null));
             assert_eq!(status(&cluster)["failed"], 1);
@@ -300,5 +304,5 @@ fn pods_that_a_job_left_behind_are_let_go() {
     cluster.settle(&[&CONTROLLER, &garbage::CONTROLLER], |_| {});
     let pods = cluster.list(&kind::POD);
     assert_eq!(pods.len(), 2);
-    assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"] == json!([])));
+    assert!(pods.iter().all(|pod| pod["metadata"]["finalizers"].is_null()));
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    controllers::{Trigger, WORKERS, itself, testing::Cluster},
+    controllers::{Trigger, WORKERS, itself, testing::options},
     registry::Propagation,
 };
 
@@ -21,7 +21,7 @@ impl Running {
         let mut tasks = JoinSet::new();
         let (follower, stop) = (registry.clone(), token.clone());
         tasks.spawn(async move { follower.run(stop).await.unwrap() });
-        let options = Cluster::default().options;
+        let options = options();
         tasks.spawn(run(registry.clone(), controllers, options, token.clone()));
         let running = Self { registry, token, tasks };
         running
@@ -267,7 +267,7 @@ async fn a_worker_that_ends_early_ends_the_controllers() {
     static BROKEN: Controller =
         Controller { name: "broken", workers: 1, triggers: &[], plan: |_, _| Plan::nothing() };
     let registry = Registry::for_tests().await;
-    let runner = Runner::new(registry, vec![&BROKEN], Cluster::default().options);
+    let runner = Runner::new(registry, vec![&BROKEN], options());
     let mut workers = JoinSet::new();
     workers.spawn(async { panic!("outside of any plan") });
     let token = CancellationToken::new();

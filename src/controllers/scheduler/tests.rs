@@ -10,6 +10,10 @@ fn node(name: &str, zone: &str, spec: &Value, allocatable: &Value) -> Value {
 }
 
 fn pod(name: &str, spec: &Value) -> Value {
+    let mut spec = spec.clone();
+    if spec["containers"].is_null() {
+        spec["containers"] = json!([{"name": "a", "image": "i"}]);
+    }
     json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}},
         "spec": spec})
 }
@@ -57,8 +61,7 @@ fn more_than_one_batch() {
 
 #[test]
 fn what_does_not_fit_is_told() {
-    let requests =
-        |cpu: &str| json!({"containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]});
+    let requests = |cpu: &str| json!({"containers": [{"name": "a", "image": "i", "resources": {"requests": {"cpu": cpu}}}]});
     let term = |operator: &str, values: Value| {
         json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
             {"nodeSelectorTerms": [{"matchExpressions":
@@ -342,10 +345,23 @@ fn affinity_by_the_pods_own_labels() {
 
 /// A node with so much cpu, and pods there: name, priority, cpu.
 fn crowded(pods: &[(&str, &str, i32, &str)]) -> Cluster {
+    const ALWAYS: &str = "PreemptLowerPriority";
     let mut cluster = Cluster::default();
     for name in ["n1", "n2"] {
         let allocatable = json!({"pods": "110", "cpu": "2"});
         cluster.insert(&node(name, name, &json!({}), &allocatable));
+    }
+    for (class, priority, policy) in [
+        ("p1", 1, ALWAYS),
+        ("p2", 2, ALWAYS),
+        ("p3", 3, ALWAYS),
+        ("p5", 5, ALWAYS),
+        ("p10", 10, ALWAYS),
+        ("p20", 20, ALWAYS),
+        ("never", 10, "Never"),
+    ] {
+        cluster.insert(&json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+            "metadata": {"name": class}, "value": priority, "preemptionPolicy": policy}));
     }
     for (name, node, priority, cpu) in pods {
         let mut spec = asking(*priority, cpu);
@@ -359,8 +375,8 @@ fn crowded(pods: &[(&str, &str, i32, &str)]) -> Cluster {
 }
 
 fn asking(priority: i32, cpu: &str) -> Value {
-    json!({"priority": priority,
-        "containers": [{"name": "a", "resources": {"requests": {"cpu": cpu}}}]})
+    json!({"priorityClassName": format!("p{priority}"),
+        "containers": [{"name": "a", "image": "i", "resources": {"requests": {"cpu": cpu}}}]})
 }
 
 /// Who must go for a pod with this spec, and where it wants to be.
@@ -408,7 +424,7 @@ fn who_is_preempted() {
         assert_eq!(victims(&mut cluster, &spec), (expected, text(at)), "{placed:?}");
     }
     let mut never = asking(10, "1");
-    never["preemptionPolicy"] = "Never".into();
+    never["priorityClassName"] = "never".into();
     let mut cluster = crowded(&[("a", "n1", 1, "2"), ("b", "n2", 1, "2")]);
     assert_eq!(victims(&mut cluster, &never), (vec![], String::new()));
     let told = "FailedScheduling 0/2 nodes are available: 2 Insufficient cpu. preemption: not eligible due to preemptionPolicy=Never.";
@@ -452,7 +468,7 @@ fn budgets_and_affinity_in_preemption() {
     let mut cluster = crowded(&[("a", "n1", 1, "2"), ("b", "n2", 5, "2")]);
     cluster.insert(&json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
         "metadata": {"name": "a"}, "spec": {"selector": {"matchLabels": {"app": "a"}}},
-        "status": {"disruptionsAllowed": 0}}));
+        "status": {"disruptionsAllowed": 0, "currentHealthy": 1, "desiredHealthy": 1, "expectedPods": 1}}));
     assert_eq!(victims(&mut cluster, &asking(10, "1")), (vec!["b".to_owned()], "n2".to_owned()));
     // Who goes need not be short of room: here it keeps the pod away.
     let mut spec = asking(10, "1");
@@ -465,7 +481,7 @@ fn budgets_and_affinity_in_preemption() {
 #[test]
 fn ports_of_nodes_and_other_resources() {
     let port = |address: &str, protocol: &str| {
-        json!({"containers": [{"name": "a", "ports": [{"containerPort": 80, "hostPort": 8080,
+        json!({"containers": [{"name": "a", "image": "i", "ports": [{"containerPort": 80, "hostPort": 8080,
             "hostIP": address, "protocol": protocol}]}]})
     };
     for (taken, wanted, fits) in [
@@ -484,8 +500,7 @@ fn ports_of_nodes_and_other_resources() {
         assert_eq!(told == "n1", fits, "{taken} {wanted}: {told}");
         assert!(fits || told.starts_with(expected), "{told}");
     }
-    let gpu =
-        json!({"containers": [{"name": "a", "resources": {"requests": {"example.com/gpu": "1"}}}]});
+    let gpu = json!({"containers": [{"name": "a", "image": "i", "resources": {"limits": {"example.com/gpu": "1"}}}]});
     let mut cluster = Cluster::default();
     cluster.insert(&node("n1", "a", &json!({}), &json!({"pods": "110"})));
     assert_eq!(
@@ -496,5 +511,6 @@ fn ports_of_nodes_and_other_resources() {
     cluster.edit(&ObjectKey::cluster(&kind::NODE, "n1"), |node| {
         node["status"]["allocatable"]["example.com/gpu"] = "1".into();
     });
-    assert_eq!(goes(&mut cluster, &gpu), "n1");
+    cluster.settle(&[&CONTROLLER], |_| {});
+    assert_eq!(placed(&cluster), BTreeMap::from([("n1".to_owned(), 1)]));
 }

@@ -117,7 +117,9 @@ spec:
   replicas: 2
   podManagementPolicy: Parallel
   selector: {matchLabels: {app: db}}
-  volumeClaimTemplates: [{metadata: {name: data}}]
+  volumeClaimTemplates:
+  - metadata: {name: data}
+    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
   persistentVolumeClaimRetentionPolicy: {whenDeleted: DELETED, whenScaled: SCALED}
   template:
     metadata: {labels: {app: db}}
