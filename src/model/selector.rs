@@ -323,9 +323,9 @@ mod tests {
             prop_assert_eq!(&selector.requirements, &requirements, "{}", text);
             let expected = requirements.iter().all(|requirement| holds(requirement, &labels));
             prop_assert_eq!(selector.matches(&labels), expected, "{}", text);
-            let demanded = selector.demanded();
-            let has_all = demanded.map(|(key, value)| labels.get(key).is_some_and(|v| v == value));
-            prop_assert!(!expected || has_all.fold(true, |all, has| all && has));
+            let mut demanded = selector.demanded();
+            let has_all = demanded.all(|(key, value)| labels.get(key).is_some_and(|v| v == value));
+            prop_assert!(!expected || has_all);
         }
 
         #[test]

@@ -28,6 +28,40 @@ impl Api {
 }
 
 #[test]
+fn a_scheduler_binds_the_pod_that_it_means() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let api = Api::start();
+    api.cluster.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, \
+          spec: {schedulerName: mine, containers: [{name: c, image: i}]}}",
+    );
+    let pod = api.cluster.json("get pod p");
+    let bind = |metadata: &str| {
+        let target = r#""target":{"kind":"Node","name":"node-1"}"#;
+        let binding = format!(r#"{{"metadata":{{"name":"p",{metadata}}},{target}}}"#);
+        let options = format!("--request POST --json {binding}");
+        ask(&api.at(&options, "/api/v1/namespaces/default/pods/p/binding"))
+    };
+    for (field, given, name) in
+        [("uid", "other", "UID"), ("resourceVersion", "1", "ResourceVersion")]
+    {
+        let found = pod["metadata"][field].as_str().expect("a text");
+        let status = bind(&format!(r#""{field}":"{given}""#));
+        assert_eq!(status["code"], 409, "{status}");
+        let why = format!(
+            "Precondition failed: {name} in precondition: {given}, {name} in object meta: {found}"
+        );
+        let message = status["message"].as_str().expect("a text");
+        assert!(message.ends_with(&why), "{message}");
+    }
+    let status = bind(&format!(r#""uid":{}"#, pod["metadata"]["uid"]));
+    assert_eq!(status["status"], "Success", "{status}");
+    assert_eq!(api.cluster.json("get pod p")["spec"]["nodeName"], "node-1");
+}
+
+#[test]
 fn http_reaches_pods_through_the_api() {
     if !can_use(&[Tool::Kubectl, Tool::Curl]) {
         return;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     api::{Api, answer::created, request::Request},
     model::Status,
-    registry::Subresource,
+    registry::{Preconditions, Subresource},
 };
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
@@ -15,8 +15,15 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let node = binding["target"]["name"].as_str().filter(|name| !name.is_empty());
     let node = node.ok_or_else(|| Status::bad_request("target.name: Required value"))?;
     let options = request.write_options()?;
+    let given = |field: &str| {
+        let text = binding["metadata"][field].as_str().filter(|text| !text.is_empty());
+        text.map(str::to_owned)
+    };
+    let preconditions =
+        Preconditions { uid: given("uid"), resource_version: given("resourceVersion") };
     api.registry
         .modify(&key, Subresource::Binding, &options, |pod| {
+            preconditions.check_update(&key, pod)?;
             if pod.is_terminating() {
                 let name = &key.name;
                 let text = format!("pod {name} is being deleted, cannot be assigned to a host");
