@@ -476,8 +476,8 @@ mod tests {
     async fn history_has_a_bound_in_bytes() {
         let cache = changed(100, 1024 * 1024).await;
         let after = |revision| cache.events_after(&[&kind::CONFIG_MAP], revision, usize::MAX);
-        assert_eq!(after(20).unwrap_err().code, 410);
-        assert_eq!(after(40).unwrap().0.len(), 60);
+        assert_eq!(after(60).unwrap_err().code, 410);
+        assert_eq!(after(75).unwrap().0.len(), 25);
         let state = cache.state.read();
         let history = &state.histories[&&kind::CONFIG_MAP];
         let held: usize = history.events.iter().map(|event| event.superseded_bytes()).sum();
