@@ -50,26 +50,35 @@ impl Sockets {
     }
 }
 
-/// Who holds the sockets with these inodes, `name (pid 42)`; unreadable ones are missing.
+/// Who holds the sockets with these inodes, `name (pid 42)`; unreadable ones are missing. Of several processes that share a
+/// socket it is the oldest: children have those of their parents, if only for a moment.
 pub(super) fn holders(inodes: impl Iterator<Item = u64>) -> BTreeMap<u64, String> {
     let wanted: BTreeMap<String, u64> =
         inodes.map(|inode| (format!("socket:[{inode}]"), inode)).collect();
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<u64, (u64, String)> = BTreeMap::new();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for pid in pids {
-        if found.len() == wanted.len() {
-            break;
-        }
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         for link in descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok()) {
             if let Some(inode) = link.to_str().and_then(|link| wanted.get(link)) {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                found.entry(*inode).or_insert_with(|| format!("{} (pid {pid})", name.trim()));
+                let start = start_of(pid);
+                if found.get(inode).is_none_or(|(earliest, _)| start < *earliest) {
+                    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                    found.insert(*inode, (start, format!("{} (pid {pid})", name.trim())));
+                }
             }
         }
     }
-    found
+    found.into_iter().map(|(inode, (_, holder))| (inode, holder)).collect()
+}
+
+/// When a process started, in ticks since the machine did (proc_pid_stat(5), field 22).
+fn start_of(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before may contain anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    fields.split_ascii_whitespace().nth(19).and_then(|start| start.parse().ok()).unwrap_or(u64::MAX)
 }
 
 fn is_wildcard(socket: &Socket, address: SocketAddr) -> bool {
