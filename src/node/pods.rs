@@ -16,7 +16,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, kind},
+    model::{Kind, Object, ObjectKey, kind, pod::is_phase_terminal},
     node::{
         NodeOptions, Options,
         addresses::Addresses,
@@ -86,7 +86,7 @@ pub(crate) async fn run(
                     Ok(batch) => sync.objects_changed(&batch),
                     Err(_behind) => break,
                 },
-                Some(event) = events.next() => sync.pod_changed(event),
+                Some(PodEvent { uid, state }) = events.next() => sync.running.set_state(&uid, state),
                 Some(ended) = sync.workers.join_next() => {
                     if let Ok(uid) = ended {
                         sync.forget(&uid);
@@ -197,7 +197,7 @@ impl Sync {
         let node_name = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
         let Some(node) = node_name.and_then(|name| self.nodes.get(name)).cloned() else { return };
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        if matches!(phase, Some("Succeeded" | "Failed")) {
+        if phase.is_some_and(is_phase_terminal) {
             return;
         }
         let bound = Bound { view, object, pod: &pod, node: &node };
@@ -306,13 +306,13 @@ impl Sync {
 
     /// Begins to run a pod, or lets it run as it is described now.
     fn run_pod(&mut self, bound: Bound<'_>, spec: PodSpec) {
-        let announcement = announcement(bound.object, bound.pod, &spec);
-        let (uid, spec) = (spec.uid.clone(), Arc::new(spec));
+        let uid = spec.uid.clone();
         if self.running.get(&uid).is_none() {
-            let orders = Orders { spec: Some(spec), ..Orders::default() };
+            let announcement = announcement(bound.object, bound.pod, &spec);
+            let orders = Orders { spec: Some(Arc::new(spec)), ..Orders::default() };
             self.begin(bound, orders, announcement);
         } else {
-            self.running.set_spec(&uid, spec);
+            self.running.set_spec(&uid, Arc::new(spec));
         }
     }
 
@@ -393,10 +393,6 @@ impl Sync {
         {
             running.place = place;
         }
-    }
-
-    fn pod_changed(&mut self, event: PodEvent) {
-        self.running.set_state(&event.uid, event.state);
     }
 }
 
