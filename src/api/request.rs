@@ -15,7 +15,7 @@ use crate::{
     },
     http_server::headers,
     model::{
-        Status,
+        Kind, Status,
         duplicates::Parsed,
         patch::{self, FieldManager, PatchType, Wanted},
         wording,
@@ -66,14 +66,28 @@ impl Request {
         Ok(Patch { kind, body: &self.body, force: force == Some(true) })
     }
 
-    /// Applies a patch to the old document.
+    /// The body of a PUT as a document.
+    ///
+    /// # Errors
+    /// 400 if it does not name its object.
+    pub(crate) fn replacement(&self) -> Result<Parsed, Status> {
+        let parsed = self.parsed()?;
+        if parsed.value["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+            return Err(Status::bad_request(
+                "the name of the object must be in the request body (metadata.name)",
+            ));
+        }
+        Ok(parsed)
+    }
+
+    /// Applies a patch to the old document, which is of this kind.
     pub(crate) fn patched<'a>(
         &self,
+        kind: &Kind,
         patch: &Patch<'_>,
         old: Option<&Value>,
         manager: FieldManager<'a>,
     ) -> Result<Wanted<'a>, Status> {
-        let kind = self.target.kind;
         if patch.kind == PatchType::Apply {
             let Parsed { value: config, duplicates } = patch::decode_apply(patch.body)?;
             let wanted = patch::apply(kind, old, &config, &manager, patch.force)?;

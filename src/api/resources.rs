@@ -101,12 +101,7 @@ pub(crate) async fn replace(
     let form = request.form()?;
     let options = request.write_options()?;
     let key = request.target.key()?;
-    let Parsed { value: document, duplicates } = request.parsed()?;
-    if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
-        return Err(Status::bad_request(
-            "the name of the object must be in the request body (metadata.name)",
-        ));
-    }
+    let Parsed { value: document, duplicates } = request.replacement()?;
     let name = request.manager();
     let written = api
         .registry
@@ -132,7 +127,7 @@ pub(crate) async fn apply_patch(
     let may_create = patch.kind == PatchType::Apply && subresource == Subresource::None;
     for _attempt in 0..ATTEMPTS_MAX {
         if may_create && api.registry.view().get(&key).is_none() {
-            let wanted = request.patched(&patch, None, manager(&name, subresource))?;
+            let wanted = request.patched(key.kind, &patch, None, manager(&name, subresource))?;
             match api.registry.create(key.kind, &key.namespace, wanted, &options).await {
                 // Another client has created it meanwhile: merge with that object.
                 Err(status) if status.reason == "AlreadyExists" => {}
@@ -140,7 +135,7 @@ pub(crate) async fn apply_patch(
             }
         }
         let change = |old: &Object| {
-            request.patched(&patch, Some(&old.parse()?), manager(&name, subresource))
+            request.patched(key.kind, &patch, Some(&old.parse()?), manager(&name, subresource))
         };
         match api.registry.modify(&key, subresource, &options, change).await {
             Err(status) if may_create && status.reason == "NotFound" => {}

@@ -185,6 +185,14 @@ impl Status {
         status
     }
 
+    /// The same because of a precondition of a write to a subresource.
+    pub fn conflict_of_subresource(key: &ObjectKey, subresource: &str, detail: &str) -> Self {
+        let (name, resource) = (&key.name, format!("{}/{subresource}", key.kind.plural));
+        let what = qualified(&resource, key.kind.group);
+        let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {detail}");
+        Self { resource, ..Self::new(409, "Conflict", message).about(key.kind, name) }
+    }
+
     /// The usual [`Status::conflict`].
     pub fn modified(key: &ObjectKey) -> Self {
         Self::conflict(

@@ -47,6 +47,7 @@ pub(crate) use strategy::{
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;
+pub(crate) use write::decode_subresource;
 pub use write::{Subresource, WriteOptions, Written};
 
 /// What the registry must know about the cluster.

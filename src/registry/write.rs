@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rand::{RngExt, SeedableRng};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
         time::time_text,
     },
     registry::{
-        FieldValidation, Preconditions, Registry, View, alloc,
+        FieldValidation, Preconditions, Registry, View, alloc, decode,
         strategy::{self, Admitted, Context},
     },
     store::{self, Expect, Revision, Write},
@@ -319,6 +320,23 @@ pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Ar
 
 pub(crate) fn contended(key: &ObjectKey) -> Status {
     Status::conflict(key, "too many other writers; please try again")
+}
+
+/// The document that a client sent to a subresource with a type of its own, in canonical form, and warnings about it.
+/// `key` names the object that has the subresource.
+pub(crate) fn decode_subresource<T: DeserializeOwned + Serialize>(
+    key: &ObjectKey,
+    kind: &Kind,
+    document: Value,
+    validation: FieldValidation,
+    duplicates: &[String],
+) -> Result<(Value, Vec<String>), Status> {
+    check_identity(key, &document["metadata"])?;
+    let document = of_kind(kind, document)?;
+    let (typed, warnings) = decode::decode::<T>(kind, &document, validation, duplicates)?;
+    let mut document = decode::encode(&typed);
+    canonical::canonicalise(kind, &mut document);
+    Ok((document, warnings))
 }
 
 /// Adds the `apiVersion`, `kind` and `metadata` that the URL implies. It is an error if the document says otherwise.

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::{
     cluster::Cluster,
     http::{ask, curl, status_of},
-    tools::{Tool, can_use},
+    tools::{Tool, can_use, run_with_input},
 };
 
 /// Arguments of curl that come before a path: the address of the API, as an administrator.
@@ -197,4 +197,54 @@ fn answers_have_the_forms_that_clients_ask_for() {
         list["items"].as_array().expect("items").len()
     };
     assert_eq!((get("rank%3E6"), get("rank%3C7"), get("rank%3E7")), (1, 0, 0));
+}
+
+#[test]
+fn a_scale_is_applied() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let api = Api::start();
+    api.cluster.kubectl("create deployment web --image=app --replicas=2");
+    let path = "/apis/apps/v1/namespaces/default/deployments/web/scale?fieldManager=scaler";
+    let apply = |replicas: u8, query: &str| {
+        let config = format!(
+            r#"{{"apiVersion":"autoscaling/v1","kind":"Scale","metadata":{{"name":"web"}},"spec":{{"replicas":{replicas}}}}}"#
+        );
+        let form = "--header Content-Type:application/apply-patch+yaml";
+        let options = format!("--request PATCH {form} --data {config}");
+        ask(&api.at(&options, &format!("{path}{query}")))
+    };
+    let owners = || -> Vec<String> {
+        let web = api.cluster.json("get deployment web --show-managed-fields");
+        let entries = web["metadata"]["managedFields"].as_array().expect("managers");
+        let own = entries.iter().filter(|e| !e["fieldsV1"]["f:spec"]["f:replicas"].is_null());
+        own.map(|entry| format!("{} {}", entry["manager"], entry["subresource"])).collect()
+    };
+    let conflict = apply(3, "");
+    assert_eq!(
+        conflict["message"],
+        "Apply failed with 1 conflict: conflict with \"kubectl-create\" using autoscaling/v1: .spec.replicas"
+    );
+    let scale = apply(2, "");
+    assert_eq!((&scale["kind"], &scale["spec"]["replicas"]), (&"Scale".into(), &2.into()));
+    assert_eq!(owners(), ["\"scaler\" \"scale\"", "\"kubectl-create\" null"]);
+    assert_eq!(apply(3, "&force=true")["spec"]["replicas"], 3);
+    assert_eq!(owners(), ["\"scaler\" \"scale\""]);
+    api.cluster.kubectl("rollout status deployment/web --timeout=30s");
+
+    // kubectl finds no resource for a Scale, and sends a Deployment as it is. kube-apiserver refuses that too.
+    let command = ["apply", "--server-side", "--subresource=scale", "-f", "-"];
+    for (kind, complaint) in [
+        ("apps/v1, kind: Deployment", "invalid object type: apps/v1, Kind=Deployment"),
+        (
+            "autoscaling/v1, kind: Scale",
+            "no matches for kind \"Scale\" in version \"autoscaling/v1\"",
+        ),
+    ] {
+        let document =
+            format!("{{apiVersion: {kind}, metadata: {{name: web}}, spec: {{replicas: 4}}}}");
+        let refused = run_with_input(api.cluster.kubectl_command(&command), &document).failed();
+        assert!(refused.contains(complaint), "{refused}");
+    }
 }

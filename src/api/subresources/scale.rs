@@ -1,92 +1,118 @@
-//! `scale`: the replica count of a workload as an `autoscaling/v1` Scale.
+//! `scale`: the replica count of a workload as an `autoscaling/v1` Scale. The rules are those of `ScaleREST` in
+//! kube-apiserver.
 
 use axum::response::Response;
 use http::{Method, StatusCode};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::{api::autoscaling::v1::Scale, apimachinery::pkg::apis::meta::v1::LabelSelector};
 use serde_json::{Value, json};
 
 use crate::{
     api::{
         Api,
-        answer::in_syntax,
+        answer::{add_warnings, in_syntax},
         forms::{Form, Shape},
         request::{Request, manager},
         table,
     },
     model::{
-        Kind, Object, Status,
-        patch::{self, FieldManager, PatchType, Wanted},
+        Cause, Object, Status,
+        canonical::canonicalise,
+        duplicates::Parsed,
+        patch::{
+            FieldManager, Ownership, Wanted,
+            scale::{SCALE, to_scale, to_workload},
+        },
     },
-    registry::Subresource,
+    registry::{FieldValidation, Subresource, decode_subresource},
 };
-
-const API_VERSION: &str = "autoscaling/v1";
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = request.form()?;
     let key = request.target.key()?;
     if request.method == Method::GET {
-        return answer(form, &scale_of(&*api.registry.get(&key)?)?);
+        return answer(form, &scale_of(&*api.registry.get(&key)?)?, &[]);
     }
     let options = request.write_options()?;
     let name = request.manager();
     let manager = FieldManager { subresource: "scale", ..manager(&name, Subresource::None) };
+    let mut warnings = Vec::new();
     let written = api
         .registry
-        .modify(&key, Subresource::None, &options, |workload| wanted(request, workload, manager))
+        .modify(&key, Subresource::None, &options, |workload| {
+            let live = managed_scale(workload)?;
+            let wanted = wanted(request, &live, manager)?;
+            let (document, about_scale) =
+                scaled(workload, &live, wanted, options.field_validation)?;
+            warnings = about_scale;
+            Ok(document)
+        })
         .await?;
-    answer(form, &scale_of(&written.object)?)
+    warnings.extend(written.warnings);
+    answer(form, &scale_of(&written.object)?, &warnings)
 }
 
-/// The workload as a write of its scale makes it. Its managers are recorded in the workload, as those of its replica count
-/// (Kubernetes' `ScaleHandler`).
+/// The scale that the client wants.
 fn wanted<'a>(
     request: &Request,
-    workload: &Object,
+    live: &Value,
     manager: FieldManager<'a>,
 ) -> Result<Wanted<'a>, Status> {
-    let kind = workload.key.kind;
+    match request.method {
+        Method::PUT => {
+            let Parsed { value, duplicates } = request.replacement()?;
+            Ok(Wanted::updated(value, manager).with_duplicates(duplicates))
+        }
+        Method::PATCH => request.patched(&SCALE, &request.patch()?, Some(live), manager),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// The workload as a write of its scale makes it, and warnings about the scale. The managers of the scale become managers
+/// of the workload's replica count.
+fn scaled(
+    workload: &Object,
+    live: &Value,
+    wanted: Wanted<'_>,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let key = &workload.key;
+    let Wanted { document: sent, ownership, duplicates } = wanted;
+    let (mut scale, warnings) =
+        decode_subresource::<Scale>(key, &SCALE, sent.clone(), validation, &duplicates)?;
+    check(workload, &scale)?;
     let mut document: Value = workload.parse()?;
-    let scale = match request.method {
-        Method::PUT => request.document()?,
-        Method::PATCH => {
-            let patch = request.patch()?;
-            if patch.kind == PatchType::Apply {
-                let config = patch::decode_apply(&request.body)?.value;
-                let config = config_of_workload(kind, &config)?;
-                return patch::apply(kind, Some(&document), &config, &manager, patch.force);
-            }
-            request.patched(&patch, Some(&scale_of(workload)?), manager)?.document
-        }
-        _ => return Err(Status::method_not_allowed()),
-    };
-    document["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or(0).into();
-    if let Some(version) = scale["metadata"]["resourceVersion"].as_str() {
-        document["metadata"]["resourceVersion"] = version.into();
+    document["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or_default().into();
+    document["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
+    if matches!(ownership, Ownership::Applied(_)) {
+        // An applier owns a zero too, which the canonical form leaves out.
+        scale = sent;
     }
-    Ok(Wanted::updated(document, manager))
+    ownership.settle(&SCALE, Some(live), &mut scale)?;
+    to_workload(key.kind, &mut document, &scale);
+    Ok((document, warnings))
 }
 
-/// What an applied scale says about its workload.
-fn config_of_workload(kind: &Kind, scale: &Value) -> Result<Value, Status> {
-    let text = |name: &str| scale[name].as_str().unwrap_or_default();
-    if text("apiVersion") != API_VERSION {
-        let version = text("apiVersion");
-        return Err(Status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {API_VERSION}"
-        )));
+fn check(workload: &Object, scale: &Value) -> Result<(), Status> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
+    if replicas < 0 {
+        let rule = "must be greater than or equal to 0";
+        let cause = Cause::invalid("spec.replicas", replicas, rule);
+        return Err(Status::invalid(&SCALE, &workload.key.name, vec![cause]));
     }
-    let mut config = json!({"apiVersion": kind.api_version(), "kind": kind.kind});
-    for (part, field) in [("metadata", "resourceVersion"), ("spec", "replicas")] {
-        if !scale[part][field].is_null() {
-            config[part][field] = scale[part][field].clone();
+    let actual = &workload.metadata.uid;
+    match scale["metadata"]["uid"].as_str() {
+        Some(uid) if uid != actual => {
+            let detail = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {actual}"
+            );
+            Err(Status::conflict_of_subresource(&workload.key, "scale", &detail))
         }
+        _ => Ok(()),
     }
-    Ok(config)
 }
 
-fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
+fn answer(form: Form, scale: &Value, warnings: &[String]) -> Result<Response, Status> {
     let json = match form.shape {
         Shape::Table(rows) => table::of_scale(scale, Timestamp::now(), rows).to_bytes(),
         Shape::Metadata(version) | Shape::MetadataList(version) => {
@@ -94,7 +120,16 @@ fn answer(form: Form, scale: &Value) -> Result<Response, Status> {
         }
         Shape::Whole => scale.to_string().into(),
     };
-    in_syntax(json, form.syntax, StatusCode::OK)
+    let mut response = in_syntax(json, form.syntax, StatusCode::OK)?;
+    add_warnings(&mut response, warnings);
+    Ok(response)
+}
+
+/// The scale of a workload, with the managers of the replica count.
+fn managed_scale(workload: &Object) -> Result<Value, Status> {
+    let mut scale = scale_of(workload)?;
+    to_scale(workload.key.kind, &workload.parse()?, &mut scale);
+    Ok(scale)
 }
 
 fn scale_of(workload: &Object) -> Result<Value, Status> {
@@ -108,24 +143,34 @@ fn scale_of(workload: &Object) -> Result<Value, Status> {
     let metadata = json!({"name": workload.key.name, "namespace": workload.key.namespace,
         "uid": workload.metadata.uid, "resourceVersion": workload.revision.to_string(),
         "creationTimestamp": workload.metadata.creation_timestamp});
-    Ok(json!({"kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata,
+    let mut scale = json!({"kind": SCALE.kind, "apiVersion": SCALE.api_version(), "metadata": metadata,
         "spec": {"replicas": document["spec"]["replicas"].as_i64().unwrap_or(0)},
         "status": {"replicas": document["status"]["replicas"].as_i64().unwrap_or(0),
-                   "selector": selector.map(|s| selector_text(&s)).unwrap_or_default()}}))
+                   "selector": selector.map(|s| selector_text(&s)).unwrap_or_default()}});
+    canonicalise(&SCALE, &mut scale);
+    Ok(scale)
 }
 
-/// A selector as text, the form that `labelSelector` takes.
+/// A selector as text, the form that `labelSelector` takes. As in Kubernetes, the requirements are sorted by key.
 fn selector_text(selector: &LabelSelector) -> String {
-    let labels =
-        selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| (key, format!("{key}={value}")));
     let expressions = selector.match_expressions.iter().flatten().map(|expression| {
-        let values = expression.values.clone().unwrap_or_default().join(",");
-        match expression.operator.as_str() {
-            "In" => format!("{} in ({values})", expression.key),
-            "NotIn" => format!("{} notin ({values})", expression.key),
-            "DoesNotExist" => format!("!{}", expression.key),
-            _ => expression.key.clone(),
-        }
+        let mut values = expression.values.clone().unwrap_or_default();
+        values.sort();
+        let (key, values) = (&expression.key, values.join(","));
+        let text = match expression.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        };
+        (key, text)
     });
-    labels.chain(expressions).collect::<Vec<_>>().join(",")
+    let mut all: Vec<(&String, String)> = labels.chain(expressions).collect();
+    all.sort_by_key(|(key, _)| *key);
+    all.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,18 +79,12 @@ fn checked(kind: &Kind, config: &Value) -> Result<Value, Status> {
             "error decoding patch: the configuration is not an object",
         ));
     }
-    let (version, expected) = (text("apiVersion"), kind.api_version());
-    if version != expected {
-        return Err(Status::bad_request(format!(
-            "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {expected}"
-        )));
-    }
-    if text("kind") != kind.kind {
-        let (sent, served) = (text("kind"), kind.kind);
-        return Err(Status::bad_request(format!(
-            "{sent} in version \"{}\" cannot be handled as a {served}",
-            kind.version
-        )));
+    let expected = kind.api_version();
+    if (text("apiVersion"), text("kind")) != (&expected, kind.kind) {
+        let (group, version) =
+            text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
+        let sent = format!("{group}/{version}, Kind={}", text("kind"));
+        return Err(Status::bad_request(format!("invalid object type: {sent}")));
     }
     let mut config = config.clone();
     if let Some(metadata) = config.get_mut("metadata").and_then(Value::as_object_mut) {

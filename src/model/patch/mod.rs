@@ -13,6 +13,7 @@ mod managers;
 mod merge;
 mod ownership;
 mod paths;
+pub mod scale;
 mod strategic;
 mod walk;
 
