@@ -203,19 +203,20 @@ struct FieldRequirement {
 }
 
 impl FieldSelector {
-    /// Parses the `fieldSelector` query parameter. The error is a sentence for the client.
+    /// Parses the `fieldSelector` query parameter by the rules of apimachinery's `fields.ParseSelector`: a backslash escapes
+    /// `,`, `=` and `\` in a value, and spaces count. The error is apimachinery's sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
+        let mut terms = split_outside_escapes(text);
+        // The first term with an error decides the message.
+        terms.sort_unstable();
         let mut requirements = Vec::new();
-        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (path, equal, value) = if let Some((path, value)) = part.split_once("!=") {
-                (path, false, value)
-            } else if let Some((path, value)) = part.split_once('=') {
-                (path, true, value.strip_prefix('=').unwrap_or(value))
-            } else {
-                return Err(format!("invalid field selector: {part:?} is not path=value"));
-            };
-            let (path, value) = (path.trim().to_owned(), value.trim().to_owned());
-            requirements.push(FieldRequirement { path, equal, value });
+        for term in terms.into_iter().filter(|term| !term.is_empty()) {
+            let (path, equal, value) = split_at_operator(term)
+                .ok_or_else(|| format!("invalid selector: '{text}'; can't understand '{term}'"))?;
+            let value = unescaped(value)?;
+            if !path.is_empty() || !value.is_empty() {
+                requirements.push(FieldRequirement { path: path.to_owned(), equal, value });
+            }
         }
         Ok(Self { requirements })
     }
@@ -243,6 +244,58 @@ impl FieldSelector {
             (field(&requirement.path) == requirement.value.as_str()) == requirement.equal
         })
     }
+}
+
+/// The terms between commas that no backslash escapes.
+fn split_outside_escapes(text: &str) -> Vec<&str> {
+    let mut is_escaped = false;
+    let terms = text.split(|c| {
+        let is_end = c == ',' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    });
+    terms.collect()
+}
+
+/// Path, whether the values must be equal, and value. The first operator divides them: a path has no escapes.
+fn split_at_operator(term: &str) -> Option<(&str, bool, &str)> {
+    term.char_indices().find_map(|(at, _)| {
+        let rest = &term[at..];
+        let value = |operator| rest.strip_prefix(operator);
+        let (equal, value) = match value("!=") {
+            Some(value) => (false, value),
+            None => (true, value("==").or_else(|| value("="))?),
+        };
+        Some((&term[..at], equal, value))
+    })
+}
+
+/// The value that was escaped.
+fn unescaped(text: &str) -> Result<String, String> {
+    let mut value = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => match rest.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => value.push(escaped),
+                other => {
+                    let sequence: String = other.into_iter().collect();
+                    return Err(format!(
+                        "invalid field selector: invalid escape sequence: \\{sequence}"
+                    ));
+                }
+            },
+            // Go prints the number of the character.
+            ',' | '=' => {
+                return Err(format!(
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(c)
+                ));
+            }
+            _ => value.push(c),
+        }
+    }
+    Ok(value)
 }
 
 #[cfg(test)]
@@ -329,6 +382,15 @@ mod tests {
         }
 
         #[test]
+        fn any_value_can_be_escaped(value in ".*", others in "[a-c]{0,3}") {
+            let escaped = value.replace('\\', r"\\").replace(',', r"\,").replace('=', r"\=");
+            let selector = FieldSelector::parse(&format!("spec.x={escaped},spec.y!={others}"));
+            let selector = selector.unwrap();
+            prop_assert_eq!(selector.exact("spec.x"), Some(value.as_str()));
+            prop_assert_eq!(selector.exact("spec.y"), None);
+        }
+
+        #[test]
         fn what_is_read_can_be_written(text in prop_oneof![
             ".*", "!?[a-c =!<>(),0-9]{0,12}", "[a-c]( ?(=|==|!=|<|>| in \\(| notin \\() ?[a-c0-9,]{0,4}[)]?)?"
         ]) {
@@ -390,9 +452,65 @@ mod tests {
     #[test]
     fn field_selectors() {
         let field = |path: &str| Cow::from(if path == "metadata.name" { "web" } else { "" });
-        assert!(FieldSelector::parse("metadata.name=web").unwrap().matches(field));
-        assert!(FieldSelector::parse("metadata.name==web,spec.nodeName=").unwrap().matches(field));
-        assert!(!FieldSelector::parse("metadata.name!=web").unwrap().matches(field));
-        assert!(FieldSelector::parse("metadata.name").is_err());
+        for (text, expected) in [
+            ("", true),
+            (",,", true),
+            ("=", true),
+            ("!=", true),
+            ("metadata.name=web", true),
+            ("metadata.name==web,spec.nodeName=", true),
+            ("metadata.name!=web", false),
+            ("metadata.name= web", false),
+            ("metadata.name=web,", true),
+        ] {
+            assert_eq!(FieldSelector::parse(text).unwrap().matches(field), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn terms_of_field_selectors() {
+        for (text, expected) in [
+            (r"a=b", &["a = b"][..]),
+            (r"b=1,a!=2", &["a ! 2", "b = 1"]),
+            (r"a==b", &["a = b"]),
+            (r"a=!b", &["a = !b"]),
+            (r"a!b=c", &["a!b = c"]),
+            (r"a=b\=c", &["a = b=c"]),
+            (r"a=\,b,c=d", &["a = ,b", "c = d"]),
+            (r"a=\\,c=d", &["a = \\", "c = d"]),
+            (r"a=\\\,c\=d", &["a = \\,c=d"]),
+            (r"a!=\=\=", &["a ! =="]),
+            (r"=b", &[" = b"]),
+            (r"a=", &["a = "]),
+            (r"a = b", &["a  =  b"]),
+            (r"a\=b", &["a\\ = b"]),
+            (r"a=ü\,", &["a = ü,"]),
+        ] {
+            let selector = FieldSelector::parse(text).unwrap();
+            let shown = |requirement: &FieldRequirement| {
+                let FieldRequirement { path, equal, value } = requirement;
+                format!("{path} {} {value}", if *equal { '=' } else { '!' })
+            };
+            let found: Vec<String> = selector.requirements.iter().map(shown).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn field_selectors_that_are_refused() {
+        for (text, expected) in [
+            ("a", "invalid selector: 'a'; can't understand 'a'"),
+            ("a=b,c", "invalid selector: 'a=b,c'; can't understand 'c'"),
+            (r"a=b,d\,e", r"invalid selector: 'a=b,d\,e'; can't understand 'd\,e'"),
+            ("a===b", "invalid field selector: unescaped character in value: 61"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            ("b=b=c,a", "invalid selector: 'b=b=c,a'; can't understand 'a'"),
+            (r"a=b\", r"invalid field selector: invalid escape sequence: \"),
+            (r"a=\b", r"invalid field selector: invalid escape sequence: \b"),
+            (r"a=\!b", r"invalid field selector: invalid escape sequence: \!"),
+            (r"a=\\\ü", r"invalid field selector: invalid escape sequence: \ü"),
+        ] {
+            assert_eq!(FieldSelector::parse(text), Err(expected.to_owned()), "{text}");
+        }
     }
 }
