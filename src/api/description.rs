@@ -9,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     api::{
         authorization::{Attributes, Resource, To},
-        forms,
+        forms, go_text,
         parameters::Parameters,
         query::Query,
         target::{PROXY, Target},
@@ -55,7 +55,7 @@ impl Description {
         let wanted = Attributes::of_request(method, &segments, watches, selected.as_deref());
         let target = Target::of(&segments);
         let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
-            Some(text) => matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+            Some(text) => go_text::boolean(text) == Some(true),
             None => {
                 let agent = headers::text(headers, header::USER_AGENT);
                 let human = |agent: &str| HUMAN_AGENTS.iter().any(|name| agent.starts_with(name));
@@ -113,7 +113,7 @@ impl Description {
             return Ok(None);
         }
         let asked = self.parameters.first("timeout").filter(|text| !text.is_empty());
-        let asked = asked.map(duration).transpose().map_err(|reason| {
+        let asked = asked.map(go_text::duration).transpose().map_err(|reason| {
             Status::bad_request(format!("invalid timeout specified in the request URL - {reason}"))
         })?;
         // Zero means no limit; the server does not grant that.
@@ -148,76 +148,9 @@ fn selected_name(parameters: &Parameters) -> Option<String> {
     is_segment.then(|| name.to_owned())
 }
 
-/// Reads a duration as Go writes it: `1h15m30.918s`, `-5ms`, `0`; `None` for one below zero. The error is Go's sentence
-/// about it.
-fn duration(text: &str) -> Result<Option<Duration>, String> {
-    const UNITS: [(&str, f64); 8] = [
-        ("ns", 1.0),
-        ("us", 1e3),
-        ("\u{b5}s", 1e3),
-        ("\u{3bc}s", 1e3),
-        ("ms", 1e6),
-        ("s", 1e9),
-        ("m", 60e9),
-        ("h", 3600e9),
-    ];
-    let invalid = || format!("time: invalid duration {text:?}");
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return Ok(Some(Duration::ZERO));
-    }
-    if rest.is_empty() {
-        return Err(invalid());
-    }
-    let mut nanoseconds = 0.0;
-    while !rest.is_empty() {
-        let is_number = |c: char| c.is_ascii_digit() || c == '.';
-        let (number, after) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
-        let has_digit = number.bytes().any(|byte| byte.is_ascii_digit());
-        if !has_digit || number.matches('.').count() > 1 {
-            return Err(invalid());
-        }
-        let (unit, after) = after.split_at(after.find(is_number).unwrap_or(after.len()));
-        if unit.is_empty() {
-            return Err(format!("time: missing unit in duration {text:?}"));
-        }
-        let Some((_, factor)) = UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(format!("time: unknown unit {unit:?} in duration {text:?}"));
-        };
-        nanoseconds += factor * number.parse::<f64>().map_err(|_number| invalid())?;
-        rest = after;
-    }
-    // Go counts nanoseconds in 64 bits.
-    if nanoseconds > i64::MAX as f64 {
-        return Err(invalid());
-    }
-    Ok((!text.starts_with('-')).then(|| Duration::from_secs_f64(nanoseconds / 1e9)))
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::{collection::vec, prelude::*, sample::select, test_runner::RngSeed};
-
     use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig {
-            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..ProptestConfig::with_cases(300)
-        })]
-
-        #[test]
-        fn any_text_is_a_duration_or_refused(
-            noise in prop_oneof![".*", "[-+]?[0-9.nuµmsh]{0,9}", "[-+]?[0-9]{1,400}(ns|h)"],
-            parts in vec(("[0-9]{1,5}([.][0-9]*)?", select(vec!["ns", "us", "ms", "s", "m", "h"])), 1..4)
-        ) {
-            if let Ok(Some(read)) = duration(&noise) {
-                prop_assert!(read.as_nanos() <= 1 << 63, "{}", noise);
-            }
-            let text: String = parts.iter().map(|(number, unit)| number.clone() + unit).collect();
-            prop_assert!(matches!(duration(&text), Ok(Some(_))), "{}", text);
-            prop_assert_eq!(duration(&format!("-{text}")), Ok(None));
-        }
-    }
 
     fn of(method: &Method, uri: &str) -> Description {
         Description::of(method, &uri.parse().unwrap(), &HeaderMap::new())
@@ -300,34 +233,6 @@ mod tests {
         check("/api?pretty=", "curl/8", true);
         check("/api?pretty=no", "curl/8", false);
         check("/openapi/v3?pretty=true", "curl/8", false);
-    }
-
-    #[test]
-    fn durations() {
-        for (text, expected) in [
-            ("0", Some(0)),
-            ("32s", Some(32_000)),
-            ("1h15m30.918s", Some(4_530_918)),
-            ("-5ms", None),
-            ("+.5h", Some(1_800_000)),
-            ("3us", Some(0)),
-            ("1.s", Some(1000)),
-            ("2562047h", Some(9_223_369_200_000)),
-        ] {
-            let found = duration(text).map(|found| found.map(|found| found.as_millis()));
-            assert_eq!(found, Ok(expected), "{text}");
-        }
-        for (text, expected) in [
-            ("soon", "time: invalid duration \"soon\""),
-            ("5", "time: missing unit in duration \"5\""),
-            ("1s5", "time: missing unit in duration \"1s5\""),
-            ("1d", "time: unknown unit \"d\" in duration \"1d\""),
-            ("1..5s", "time: invalid duration \"1..5s\""),
-            ("-", "time: invalid duration \"-\""),
-            ("2562048h", "time: invalid duration \"2562048h\""),
-        ] {
-            assert_eq!(duration(text).unwrap_err(), expected);
-        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod documents;
 mod error;
 mod forms;
 pub mod gate;
+mod go_text;
 mod health;
 mod lists;
 pub mod openapi;

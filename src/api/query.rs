@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::{parameters::Parameters, selectors::Selectors},
+    api::{go_text, parameters::Parameters, selectors::Selectors},
     model::{Cause, Kind, Status},
     registry::{FieldValidation, Propagation, WriteOptions},
 };
@@ -134,10 +134,9 @@ impl Query {
     pub(crate) fn version(&self) -> Result<Option<u64>, Status> {
         match self.resource_version.as_str() {
             "" | "0" => Ok(None),
-            text => text.parse().map(Some).map_err(|_number| {
+            text => go_text::unsigned(text).map(Some).map_err(|problem| {
                 Status::bad_request(format!(
-                    "invalid resource version: resourceVersion: Invalid value: {text:?}: \
-                     strconv.ParseUint: parsing {text:?}: invalid syntax"
+                    "invalid resource version: resourceVersion: Invalid value: {text:?}: {problem}"
                 ))
             }),
         }
