@@ -1,8 +1,12 @@
 //! The meaning of a Service's `spec`: when it is headless, and which addresses and ports its type needs.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use k8s_openapi::api::core::v1::ServiceSpec;
+use k8s_openapi::{api::core::v1::ServiceSpec, apimachinery::pkg::util::intstr::IntOrString};
+use serde::Deserialize;
 
 /// `type` of a Service inside the cluster, the default.
 pub const CLUSTER_IP: &str = "ClusterIP";
@@ -14,6 +18,38 @@ pub const LOAD_BALANCER: &str = "LoadBalancer";
 pub const EXTERNAL_NAME: &str = "ExternalName";
 /// The `clusterIP` of a headless Service.
 pub const NONE: &str = "None";
+
+/// The digest of a Service: the fields that are read at each change of a pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Digest {
+    /// The part of it that is read.
+    pub spec: DigestSpec,
+}
+
+/// `spec` in a [`Digest`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DigestSpec {
+    /// `ClusterIP` and so on.
+    pub r#type: String,
+    /// The labels of the pods that it selects; empty if it selects none.
+    pub selector: BTreeMap<String, String>,
+    /// Its ports.
+    pub ports: Vec<DigestPort>,
+}
+
+/// A port in a [`Digest`].
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DigestPort {
+    /// The port of the Service.
+    pub port: i32,
+    /// `TCP` if it is absent.
+    pub protocol: Option<String>,
+    /// The port of the pods; that of the Service if it is absent or 0.
+    pub target_port: Option<IntOrString>,
+}
 
 /// The IP family of an address, as `ipFamilies` and `addressType` name it.
 pub fn ip_family(address: IpAddr) -> &'static str {

@@ -11,8 +11,8 @@ use std::{
 
 use futures::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, Service};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -232,8 +232,7 @@ impl Sync {
             self.record(object, "FailedCreatePodSandBox", text);
             return;
         };
-        let services: Vec<Service> =
-            view.services_selecting(object).filter_map(|service| service.parse().ok()).collect();
+        let services = view.services_selecting(object).map(|service| service.digest());
         let running = known.as_ref().map_or(&[][..], |spec| &spec.containers);
         let here = Surroundings { view, object, pod, node, ip };
         let spec = PodSpec {
@@ -243,7 +242,7 @@ impl Sync {
             node: node.name.clone(),
             zone: node.zone.clone().unwrap_or_default(),
             ip,
-            ports: ports(pod, &services),
+            ports: ports(pod, services),
             containers: containers::containers(&here, running, &missing.containers),
             restart: containers::restart(pod),
             runs_to_completion: containers::runs_to_completion(object),
@@ -396,13 +395,36 @@ impl Sync {
     }
 }
 
-/// When a pod will have been active for too long.
-fn deadline(pod: &Pod) -> Option<Instant> {
+/// When a pod will have been active for too long. It depends on stored times only, so that each event of a pod gives the
+/// same deadline. As with kubelet, a pod that has not started has none.
+fn deadline(pod: &Pod) -> Option<Timestamp> {
     let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
-    let now = Timestamp::now();
-    let started = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
-    let started = started.map_or(now, |started| started.0);
-    let end = started.checked_add(SignedDuration::from_secs(seconds)).ok()?;
-    let left = Duration::try_from(end.duration_since(now)).unwrap_or_default();
-    Instant::now().checked_add(left)
+    let started = pod.status.as_ref()?.start_time.as_ref()?.0;
+    started.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_follows_from_stored_times() {
+        let start = json!("2026-01-01T00:00:00Z");
+        for (seconds, start, expected) in [
+            (json!(90), start.clone(), Some("2026-01-01T00:01:30Z")),
+            (json!(1), start.clone(), Some("2026-01-01T00:00:01Z")),
+            (json!(null), start.clone(), None),
+            (json!(90), json!(null), None),
+            // Later than any time that can be told.
+            (json!(i64::MAX), start.clone(), None),
+        ] {
+            let pod = json!({"metadata": {}, "spec": {"containers": [], "activeDeadlineSeconds": seconds},
+                "status": {"startTime": start}});
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            let expected = expected.map(|time| time.parse::<Timestamp>().unwrap());
+            assert_eq!(deadline(&pod), expected, "{seconds} {start}");
+        }
+    }
 }

@@ -1,14 +1,14 @@
 //! Where a pod must listen.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use k8s_openapi::{
-    api::core::v1::{Pod, Service},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
+use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::util::intstr::IntOrString};
 
 use crate::{
-    model::pod::is_sidecar,
+    model::{
+        pod::is_sidecar,
+        service::{Digest, EXTERNAL_NAME},
+    },
     node::containers::{declared, port},
     runtime::Port,
 };
@@ -19,17 +19,14 @@ pub(super) fn port_name(port: &Port) -> String {
 }
 
 /// Declared ports of containers and sidecars, and numeric target ports of the Services that select the pod.
-pub(super) fn ports(pod: &Pod, services: &[Service]) -> Vec<Port> {
+pub(super) fn ports(pod: &Pod, services: impl Iterator<Item = Arc<Digest>>) -> Vec<Port> {
     let spec = pod.spec.as_ref();
     let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
     let init = spec.into_iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let containers = containers.iter().chain(init.filter(|container| is_sidecar(container)));
     let mut ports: BTreeSet<Port> = containers.flat_map(declared).collect();
-    for spec in services.iter().filter_map(|service| service.spec.as_ref()) {
-        if spec.type_.as_deref() == Some("ExternalName") {
-            continue;
-        }
-        ports.extend(spec.ports.iter().flatten().filter_map(|own| {
+    for service in services.filter(|service| service.spec.r#type != EXTERNAL_NAME) {
+        ports.extend(service.spec.ports.iter().filter_map(|own| {
             let number = match &own.target_port {
                 None | Some(IntOrString::Int(0)) => own.port,
                 Some(IntOrString::Int(number)) => *number,
@@ -55,8 +52,9 @@ mod tests {
         let key = ObjectKey::new(&kind::POD, "default", "a");
         let stored = crate::model::object::to_stored(&kind::POD, pod);
         let object = Object::from_stored(key, 1, stored).unwrap();
-        let service =
-            |spec: Value| -> Service { serde_json::from_value(json!({"spec": spec})).unwrap() };
+        let service = |spec: Value| {
+            Arc::new(serde_json::from_value::<Digest>(json!({"spec": spec})).unwrap())
+        };
         let services = [
             service(
                 json!({"selector": {"app": "web"}, "ports": [{"port": 1, "targetPort": 8080}, {"port": 9090}]}),
@@ -66,7 +64,7 @@ mod tests {
             ),
             service(json!({"type": "ExternalName", "ports": [{"port": 7}]})),
         ];
-        let found = ports(&object.parse().unwrap(), &services);
+        let found = ports(&object.parse().unwrap(), services.into_iter());
         let found: Vec<String> = found.iter().map(port_name).collect();
         assert_eq!(found, ["53/UDP", "80/TCP", "8080/TCP", "9090/TCP"]);
     }

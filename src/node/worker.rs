@@ -6,10 +6,11 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use tokio::{
     sync::watch::Receiver,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,7 +46,7 @@ pub(crate) struct Orders {
     /// Counts what changes the status besides the state.
     pub(crate) status_turn: u64,
     /// When `activeDeadlineSeconds` is over.
-    pub(crate) deadline: Option<Instant>,
+    pub(crate) deadline: Option<Timestamp>,
     /// Set once it shall end.
     pub(crate) stop: Option<Stop>,
 }
@@ -221,7 +222,11 @@ async fn overdue(mut orders: Receiver<Orders>) {
         let deadline = orders.borrow_and_update().deadline;
         let over = async {
             match deadline {
-                Some(deadline) => sleep_until(deadline).await,
+                // A deadline that is over leaves a negative time.
+                Some(deadline) => {
+                    let left = deadline.duration_since(Timestamp::now());
+                    sleep(Duration::try_from(left).unwrap_or_default()).await;
+                }
                 None => std::future::pending().await,
             }
         };

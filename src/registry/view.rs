@@ -1,13 +1,13 @@
 //! [`View`]: the whole cluster at one revision, immutable and cheap to clone. Lists, controllers and the route
 //! builder read it without a lock, so that one decision never sees two states.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use imbl::OrdMap;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 use crate::{
-    model::{Kind, LabelSelector, Object, ObjectKey, kind},
+    model::{Kind, LabelSelector, Object, ObjectKey, kind, service::Digest},
     registry::{
         Unreadable,
         alloc::{self, ALLOCATIONS, Held},
@@ -35,19 +35,6 @@ pub struct View {
 
 /// Kinds of which there are many, and which are selected by their labels.
 const INDEXED: [&Kind; 2] = [&kind::POD, &kind::REPLICA_SET];
-
-/// What is read of Services over and over.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Selecting {
-    spec: SelectingSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct SelectingSpec {
-    selector: BTreeMap<String, String>,
-}
 
 impl View {
     /// The revision up to which every commit is contained.
@@ -206,14 +193,14 @@ impl View {
             self.kinds.get(&&kind::SERVICE)?.get(&(namespace.to_owned(), name.clone()))
         });
         services.filter(|service| {
-            let selector = &service.digest::<Selecting>().spec.selector;
+            let selector = &service.digest::<Digest>().spec.selector;
             selector.iter().all(|(key, value)| labels.get(key) == Some(value))
         })
     }
 
     /// The pods that a Service in this state selects.
     pub fn selected_by(&self, service: &Object) -> Vec<&Arc<Object>> {
-        let selector = LabelSelector::from_map(&service.digest::<Selecting>().spec.selector);
+        let selector = LabelSelector::from_map(&service.digest::<Digest>().spec.selector);
         if selector.is_empty() {
             return Vec::new();
         }
@@ -233,7 +220,7 @@ impl View {
                 }
             }
         } else if *key.kind == kind::SERVICE {
-            let digest = object.digest::<Selecting>();
+            let digest = object.digest::<Digest>();
             let labels =
                 digest.spec.selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let shared =
@@ -255,7 +242,7 @@ impl View {
                 }
             }
         } else if *key.kind == kind::SERVICE {
-            for (label, value) in &object.digest::<Selecting>().spec.selector {
+            for (label, value) in &object.digest::<Digest>().spec.selector {
                 self.labels.remove(key, (label, value));
             }
         }
