@@ -43,6 +43,6 @@ impl fmt::Display for Amount {
 
 /// Whether a node can have this label; the error is the rule that it breaks.
 pub fn check_label(key: &str, value: &str) -> Result<(), String> {
-    validate_qualified_name(key)?;
-    validate_label_value(value)
+    let broken = validate_qualified_name(key).into_iter().chain(validate_label_value(value)).next();
+    broken.map_or(Ok(()), Err)
 }

@@ -15,7 +15,9 @@ use crate::{
         decode,
         strategy::{
             fields::items,
-            metadata::{NameForm, validate_label_value, validate_name, validate_qualified_name},
+            metadata::{
+                NameForm, invalid, validate_label_value, validate_name, validate_qualified_name,
+            },
         },
     },
 };
@@ -41,9 +43,7 @@ pub(super) fn shown(value: &impl Serialize) -> Value {
 
 /// A DNS name of the given form.
 pub(super) fn name(causes: &mut Vec<Cause>, path: &str, value: &str, form: NameForm) {
-    if let Err(rule) = validate_name(value, form) {
-        causes.push(Cause::invalid(path, value, &rule));
-    }
+    invalid(causes, path, value, validate_name(value, form));
 }
 
 /// A name that can stand in a URL path; empty is "required".
@@ -62,16 +62,12 @@ pub(super) fn label(causes: &mut Vec<Cause>, path: &str, value: &str) {
 
 /// `name` or `prefix.example/name`.
 pub(super) fn qualified_name(causes: &mut Vec<Cause>, path: &str, value: &str) {
-    if let Err(rule) = validate_qualified_name(value) {
-        causes.push(Cause::invalid(path, value, &rule));
-    }
+    invalid(causes, path, value, validate_qualified_name(value));
 }
 
 /// The value of a label.
 pub(super) fn label_value(causes: &mut Vec<Cause>, path: &str, value: &str) {
-    if let Err(rule) = validate_label_value(value) {
-        causes.push(Cause::invalid(path, value, &rule));
-    }
+    invalid(causes, path, value, validate_label_value(value));
 }
 
 /// A map of labels.

@@ -47,6 +47,8 @@ fn validate(new: &Deployment, old: Option<&Deployment>, context: &Context<'_>) -
     let Some(spec) = &new.spec else { return causes };
     if context.subresource == Subresource::Status {
         if let Some(status) = &new.status {
+            let observed = status.observed_generation;
+            checks::not_negative(&mut causes, "status.observedGeneration", observed);
             workload::validate_counts(
                 &mut causes,
                 &[
@@ -55,9 +57,17 @@ fn validate(new: &Deployment, old: Option<&Deployment>, context: &Context<'_>) -
                     ("readyReplicas", status.ready_replicas),
                     ("availableReplicas", status.available_replicas),
                     ("unavailableReplicas", status.unavailable_replicas),
+                    ("terminatingReplicas", status.terminating_replicas),
                     ("collisionCount", status.collision_count),
                 ],
             );
+            let before = old.and_then(|old| old.status.as_ref()?.collision_count);
+            let count = status.collision_count.unwrap_or_default();
+            let is_less = |before| status.collision_count.is_none_or(|count| count < before);
+            if before.is_some_and(is_less) {
+                let rule = "cannot be decremented";
+                causes.push(Cause::invalid("status.collisionCount", count, rule));
+            }
         }
         return causes;
     }
@@ -89,7 +99,14 @@ fn validate_strategy(causes: &mut Vec<Cause>, strategy: &DeploymentStrategy) {
         ("RollingUpdate", Some(update)) => validate_rolling_update(causes, update),
         ("Recreate" | "RollingUpdate", None) => {}
         (other, _) => {
-            let shown = json!({"Type": other, "RollingUpdate": null});
+            // As Go writes a type without JSON names.
+            let update = strategy.rolling_update.as_ref().map(|update| {
+                let shown = |count: &Option<IntOrString>| {
+                    checks::shown(count.as_ref().unwrap_or(&IntOrString::Int(0)))
+                };
+                json!({"MaxUnavailable": shown(&update.max_unavailable), "MaxSurge": shown(&update.max_surge)})
+            });
+            let shown = json!({"Type": other, "RollingUpdate": update});
             let known = ["Recreate", "RollingUpdate"];
             causes.push(Cause::not_supported("spec.strategy", shown, &known));
         }

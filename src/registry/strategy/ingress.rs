@@ -127,7 +127,7 @@ fn validate_host(causes: &mut Vec<Cause>, path: &str, host: &str) {
         return;
     }
     let rest = host.strip_prefix("*.").unwrap_or_default();
-    if validate_name(rest, NameForm::Subdomain).is_err() {
+    if !validate_name(rest, NameForm::Subdomain).is_empty() {
         causes.push(Cause::invalid(path, host, WILDCARD_RULE));
     }
 }

@@ -114,7 +114,7 @@ fn validate_name(causes: &mut Vec<Cause>, name: &str, spec: &JobSpec) {
         return;
     };
     let longest = format!("{name}-{}", completions - 1);
-    if metadata::validate_name(&longest, NameForm::Label).is_err() {
+    if !metadata::validate_name(&longest, NameForm::Label).is_empty() {
         let rule = format!("will not able to create pod with invalid DNS label: {longest}");
         causes.push(Cause::invalid("metadata.name", name, &rule));
     }

@@ -31,7 +31,7 @@ const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of low
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', \
      and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used \
      for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
-const QUALIFIED_NAME_RULE: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
+const QUALIFIED_NAME_RULE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end \
      with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
      '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
@@ -42,24 +42,19 @@ pub(crate) fn validate(document: &Value, form: NameForm) -> Vec<Cause> {
     let name = metadata["name"].as_str().unwrap_or_default();
     if name.is_empty() {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
-    } else if let Err(rule) = validate_name(name, form) {
-        causes.push(Cause::invalid("metadata.name", name, &rule));
+    } else {
+        invalid(&mut causes, "metadata.name", name, validate_name(name, form));
     }
     for (key, value) in metadata["labels"].as_object().into_iter().flatten() {
         let value = value.as_str().unwrap_or_default();
-        if let Err(rule) = validate_qualified_name(key) {
-            causes.push(Cause::invalid("metadata.labels", key.as_str(), &rule));
-        }
-        if let Err(rule) = validate_label_value(value) {
-            causes.push(Cause::invalid("metadata.labels", value, &rule));
-        }
+        invalid(&mut causes, "metadata.labels", key, validate_qualified_name(key));
+        invalid(&mut causes, "metadata.labels", value, validate_label_value(value));
     }
     let mut size = 0;
     for (key, value) in metadata["annotations"].as_object().into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
-        if let Err(rule) = validate_qualified_name(&key.to_lowercase()) {
-            causes.push(Cause::invalid("metadata.annotations", key.as_str(), &rule));
-        }
+        let rules = validate_qualified_name(&key.to_lowercase());
+        invalid(&mut causes, "metadata.annotations", key, rules);
     }
     if size > ANNOTATIONS_MAX {
         causes.push(Cause::too_long("metadata.annotations", ANNOTATIONS_MAX));
@@ -88,22 +83,42 @@ pub(crate) fn validate_update(new: &Value, old: &Value) -> Vec<Cause> {
     vec![Cause::forbidden("metadata.finalizers", &rule)]
 }
 
-/// Checks one name; the error is the rule that it breaks.
-pub(crate) fn validate_name(name: &str, form: NameForm) -> Result<(), String> {
+/// Adds an error for each rule that a value breaks.
+pub(crate) fn invalid(causes: &mut Vec<Cause>, path: &str, value: &str, rules: Vec<String>) {
+    causes.extend(rules.into_iter().map(|rule| Cause::invalid(path, value, &rule)));
+}
+
+/// The rules that a name breaks.
+pub(crate) fn validate_name(name: &str, form: NameForm) -> Vec<String> {
+    let mut rules = Vec::new();
     match form {
-        NameForm::Label if name.len() > LABEL_MAX => {
-            Err(format!("must be no more than {LABEL_MAX} bytes"))
+        NameForm::Label => {
+            too_long(&mut rules, name, LABEL_MAX);
+            if !is_label(name) {
+                let rule = if is_subdomain(name) { "must not contain dots" } else { LABEL_RULE };
+                rules.push(rule.to_owned());
+            }
         }
-        NameForm::Label if !is_label(name) => Err(LABEL_RULE.to_owned()),
-        NameForm::Subdomain if name.len() > SUBDOMAIN_MAX => {
-            Err(format!("must be no more than {SUBDOMAIN_MAX} bytes"))
+        NameForm::Subdomain => {
+            too_long(&mut rules, name, SUBDOMAIN_MAX);
+            if !is_subdomain(name) {
+                rules.push(SUBDOMAIN_RULE.to_owned());
+            }
         }
-        NameForm::Subdomain if !name.split('.').all(is_label) => Err(SUBDOMAIN_RULE.to_owned()),
-        NameForm::PathSegment if matches!(name, "." | "..") => Err(format!("may not be '{name}'")),
-        NameForm::PathSegment if name.contains(['/', '%']) => {
-            Err("may not contain '/' or '%'".to_owned())
+        NameForm::PathSegment if matches!(name, "." | "..") => {
+            rules.push(format!("may not be '{name}'"));
         }
-        _ => Ok(()),
+        NameForm::PathSegment => {
+            let found = ['/', '%'].into_iter().filter(|c| name.contains(*c));
+            rules.extend(found.map(|c| format!("may not contain '{c}'")));
+        }
+    }
+    rules
+}
+
+fn too_long(rules: &mut Vec<String>, text: &str, max: usize) {
+    if text.len() > max {
+        rules.push(format!("must be no more than {max} bytes"));
     }
 }
 
@@ -112,37 +127,50 @@ fn is_label(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// A label value: empty, or up to 63 characters as the rule says.
-pub(crate) fn validate_label_value(value: &str) -> Result<(), String> {
-    if value.len() > LABEL_MAX {
-        Err(format!("must be no more than {LABEL_MAX} bytes"))
-    } else if value.is_empty() || is_name_part(value) {
-        Ok(())
-    } else {
-        Err(LABEL_VALUE_RULE.to_owned())
-    }
+fn is_subdomain(text: &str) -> bool {
+    text.split('.').all(is_label)
 }
 
-/// A label or annotation key, `prefix.example/name` or `name`.
-pub(crate) fn validate_qualified_name(key: &str) -> Result<(), String> {
+/// The rules that the value of a label breaks.
+pub(crate) fn validate_label_value(value: &str) -> Vec<String> {
+    let mut rules = Vec::new();
+    too_long(&mut rules, value, LABEL_MAX);
+    if !value.is_empty() && !is_name_part(value) {
+        rules.push(LABEL_VALUE_RULE.to_owned());
+    }
+    rules
+}
+
+/// The rules that the key of a label or annotation breaks: `prefix.example/name` or `name`.
+pub(crate) fn validate_qualified_name(key: &str) -> Vec<String> {
+    let mut rules = Vec::new();
     let (prefix, name) = match key.split_once('/') {
+        Some((_, name)) if name.contains('/') => {
+            return vec![format!(
+                "a qualified name {QUALIFIED_NAME_RULE} with an optional DNS subdomain prefix and '/' \
+                 (e.g. 'example.com/MyName')"
+            )];
+        }
         Some((prefix, name)) => (Some(prefix), name),
         None => (None, key),
     };
-    if let Some(prefix) = prefix
-        && let Err(rule) = validate_name(prefix, NameForm::Subdomain)
-    {
-        return Err(format!("prefix part {rule}"));
+    match prefix {
+        Some("") => rules.push("prefix part must be non-empty".to_owned()),
+        Some(prefix) => {
+            let of_prefix = validate_name(prefix, NameForm::Subdomain);
+            rules.extend(of_prefix.iter().map(|rule| format!("prefix part {rule}")));
+        }
+        None => {}
     }
     if name.is_empty() {
-        Err("name part must be non-empty".to_owned())
+        rules.push("name part must be non-empty".to_owned());
     } else if name.len() > LABEL_MAX {
-        Err(format!("name part must be no more than {LABEL_MAX} bytes"))
-    } else if is_name_part(name) {
-        Ok(())
-    } else {
-        Err(QUALIFIED_NAME_RULE.to_owned())
+        rules.push(format!("name part must be no more than {LABEL_MAX} bytes"));
     }
+    if !is_name_part(name) {
+        rules.push(format!("name part {QUALIFIED_NAME_RULE}"));
+    }
+    rules
 }
 
 fn is_name_part(text: &str) -> bool {
@@ -171,7 +199,47 @@ mod tests {
             ("127.96.0.1", NameForm::PathSegment, true),
             ("a/b", NameForm::PathSegment, false),
         ] {
-            assert_eq!(validate_name(name, form).is_ok(), valid, "{name} as {form:?}");
+            assert_eq!(validate_name(name, form).is_empty(), valid, "{name} as {form:?}");
+        }
+    }
+
+    #[test]
+    fn every_broken_rule_is_told() {
+        let long = "A".repeat(64);
+        let rule = |text: &str, constant: &str| text.replace('@', constant);
+        for (found, expected) in [
+            (validate_name("a.b", NameForm::Label), vec!["must not contain dots".to_owned()]),
+            (validate_name("a_b", NameForm::Label), vec![LABEL_RULE.to_owned()]),
+            (
+                validate_name(&long, NameForm::Label),
+                vec!["must be no more than 63 bytes".to_owned(), LABEL_RULE.to_owned()],
+            ),
+            (
+                validate_name("/%", NameForm::PathSegment),
+                vec!["may not contain '/'".to_owned(), "may not contain '%'".to_owned()],
+            ),
+            (
+                validate_label_value(&format!("{long}-")),
+                vec!["must be no more than 63 bytes".to_owned(), LABEL_VALUE_RULE.to_owned()],
+            ),
+            (
+                validate_qualified_name("-/"),
+                vec![
+                    rule("prefix part @", SUBDOMAIN_RULE),
+                    "name part must be non-empty".to_owned(),
+                    rule("name part @", QUALIFIED_NAME_RULE),
+                ],
+            ),
+            (validate_qualified_name("/a"), vec!["prefix part must be non-empty".to_owned()]),
+            (
+                validate_qualified_name("a/b/c"),
+                vec![rule(
+                    "a qualified name @ with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
+                    QUALIFIED_NAME_RULE,
+                )],
+            ),
+        ] {
+            assert_eq!(found, expected);
         }
     }
 

@@ -63,8 +63,10 @@ fn validate_taints(causes: &mut Vec<Cause>, spec: &NodeSpec) {
         let path = format!("spec.taints[{i}]");
         checks::qualified_name(causes, &format!("{path}.key"), &taint.key);
         let value = text(&taint.value);
-        if let Err(rule) = validate_label_value(value) {
-            causes.push(Cause::invalid(format!("{path}.value"), value, &rule));
+        // Here kube-apiserver joins the rules.
+        let rules = validate_label_value(value);
+        if !rules.is_empty() {
+            causes.push(Cause::invalid(format!("{path}.value"), value, &rules.join(";")));
         }
         let field = format!("{path}.effect");
         checks::required_one_of(causes, &field, &taint.effect, TAINT_EFFECTS);

@@ -101,14 +101,15 @@ pub(super) fn of_template(all: &mut Vec<String>, path: &str, template: &PodTempl
 }
 
 fn name_warning(name: &str, purpose: &str) -> Vec<String> {
-    let rule = validate_name(name, NameForm::Label).err();
-    let told = rule.map(|rule| {
-        format!(
-            "metadata.name: this is used in {purpose}, which can result in surprising behavior; a DNS label is \
-             recommended: [{rule}]"
-        )
-    });
-    told.into_iter().collect()
+    let rules = validate_name(name, NameForm::Label);
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let rules = rules.join(" ");
+    vec![format!(
+        "metadata.name: this is used in {purpose}, which can result in surprising behavior; a DNS label is \
+         recommended: [{rules}]"
+    )]
 }
 
 fn of_spec(all: &mut Vec<String>, path: &str, spec: &PodSpec, annotations: Option<&Labels>) {

@@ -30,6 +30,8 @@ const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
 const NOT_EXTERNAL_NAME: &str = "may not be set for ExternalName services";
 const SET_ONCE: &str = "may not change once set";
+/// The port of kubelet, which a load balancer must not expose.
+const KUBELET_PORT: i32 = 10_250;
 /// Discovery A13: unlike Kubernetes, which accepts them with a warning.
 const EXTERNAL_IPS_REFUSED: &str =
     "externalIPs let any namespace take over the traffic to any address (CVE-2020-8554)";
@@ -101,14 +103,21 @@ fn family_changes(causes: &mut Vec<Cause>, new: &ServiceSpec, old: &ServiceSpec)
     if !comparable || is_headless(old) || is_headless(new) {
         return;
     }
+    const FIELD: &str = "spec.ipFamilies[0]";
     let (before, after) = (items(&old.ip_families), items(&new.ip_families));
-    let changed = if before.len() == after.len() {
-        before.iter().zip(after).filter(|(old, new)| old != new).count()
-    } else {
-        usize::from(matches!((before.first(), after.first()), (Some(a), Some(b)) if a != b))
-    };
-    for _ in 0..changed {
-        causes.push(Cause::invalid("spec.ipFamilies[0]", json!(after), SET_ONCE));
+    let addresses = items(&new.cluster_ips);
+    if before.len() == after.len() {
+        let changed = before.iter().zip(after).filter(|(old, new)| old != new);
+        causes.extend(changed.map(|_| Cause::invalid(FIELD, json!(after), SET_ONCE)));
+        return;
+    }
+    if before.len() > after.len() && addresses.is_empty() {
+        let rule = "primary ipFamily can not be unset";
+        causes.push(Cause::invalid(FIELD, json!(after), rule));
+    }
+    if matches!((before.first(), after.first()), (Some(old), Some(new)) if old != new) {
+        // kube-apiserver shows the addresses here.
+        causes.push(Cause::invalid(FIELD, json!(addresses), SET_ONCE));
     }
     if before.len() > 1 && after.len() == 1 && text(&new.ip_family_policy) != "SingleStack" {
         let rule = "must be set to 'SingleStack' when releasing the secondary ipFamily";
@@ -125,6 +134,8 @@ fn other_changes(causes: &mut Vec<Cause>, new: &ServiceSpec, old: &ServiceSpec) 
         let class = checks::shown(&new.load_balancer_class);
         causes.push(Cause::invalid("spec.loadBalancerClass", class, SET_ONCE));
     }
+    // kube-apiserver checks it twice on an update.
+    load_balancer_class(causes, new);
     if needs_health_check(old)
         && needs_health_check(new)
         && new.health_check_node_port != old.health_check_node_port
@@ -145,6 +156,13 @@ fn topology_annotations(causes: &mut Vec<Cause>, service: &Service) {
 }
 
 fn type_rules(causes: &mut Vec<Cause>, spec: &ServiceSpec) {
+    if is_type(spec, LOAD_BALANCER) {
+        let ports = items(&spec.ports).iter().enumerate();
+        for (i, _) in ports.filter(|(_, port)| port.port == KUBELET_PORT) {
+            let rule = "may not expose port 10250 externally since it is used by kubelet";
+            causes.push(Cause::invalid(format!("spec.ports[{i}]"), KUBELET_PORT, rule));
+        }
+    }
     match text(&spec.type_) {
         type_ @ (LOAD_BALANCER | NODE_PORT) if is_headless(spec) => {
             let rule = format!("may not be set to 'None' for {type_} services");
@@ -340,13 +358,18 @@ fn source_ranges(causes: &mut Vec<Cause>, service: &Service, spec: &ServiceSpec)
 }
 
 fn load_balancer_fields(causes: &mut Vec<Cause>, spec: &ServiceSpec) {
-    let balanced = is_type(spec, LOAD_BALANCER);
-    if spec.allocate_load_balancer_node_ports.is_some() && !balanced {
+    if spec.allocate_load_balancer_node_ports.is_some() && !is_type(spec, LOAD_BALANCER) {
         let field = "spec.allocateLoadBalancerNodePorts";
         causes.push(Cause::forbidden(field, ONLY_LOAD_BALANCER));
     }
+    load_balancer_class(causes, spec);
+}
+
+fn load_balancer_class(causes: &mut Vec<Cause>, spec: &ServiceSpec) {
     match &spec.load_balancer_class {
-        Some(class) if balanced => checks::qualified_name(causes, "spec.loadBalancerClass", class),
+        Some(class) if is_type(spec, LOAD_BALANCER) => {
+            checks::qualified_name(causes, "spec.loadBalancerClass", class)
+        }
         Some(_) => causes.push(Cause::forbidden("spec.loadBalancerClass", ONLY_LOAD_BALANCER)),
         None => {}
     }

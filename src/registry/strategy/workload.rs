@@ -56,23 +56,31 @@ pub(super) fn validate_replicas(causes: &mut Vec<Cause>, all: i32, parts: [Optio
     validate_counts(causes, &counts);
 }
 
-/// Counts in a status are not negative, and no part is larger than `replicas`, the first of them.
+/// Counts in a status are not negative. Of those that are parts, none is larger than `replicas`, the first count, and there
+/// are no more available than ready ones.
 pub(super) fn validate_counts(causes: &mut Vec<Cause>, counts: &[(&str, Option<i32>)]) {
     for (field, count) in counts {
         checks::not_negative(causes, &format!("status.{field}"), *count);
     }
-    let all = counts.first().and_then(|(_, count)| *count).unwrap_or_default();
-    for (field, count) in counts.iter().filter(|(field, _)| {
-        matches!(
-            *field,
-            "updatedReplicas" | "readyReplicas" | "availableReplicas" | "fullyLabeledReplicas"
-        )
-    }) {
-        if let Some(count) = count.filter(|count| *count > all) {
-            let rule = "cannot be greater than status.replicas";
+    let count = |name: &str| counts.iter().find(|(field, _)| *field == name)?.1;
+    let all = count("replicas").unwrap_or_default();
+    let mut not_above = |field: &str, bound: i32, rule: &str| {
+        if let Some(count) = count(field).filter(|count| *count > bound) {
             causes.push(Cause::invalid(format!("status.{field}"), count, rule));
         }
+    };
+    const PARTS: [&str; 5] = [
+        "updatedReplicas",
+        "fullyLabeledReplicas",
+        "readyReplicas",
+        "currentReplicas",
+        "availableReplicas",
+    ];
+    for (field, _) in counts.iter().filter(|(field, _)| PARTS.contains(field)) {
+        not_above(field, all, "cannot be greater than status.replicas");
     }
+    let ready = count("readyReplicas").unwrap_or_default();
+    not_above("availableReplicas", ready, "cannot be greater than readyReplicas");
 }
 
 /// A `spec.serviceName`, when there is one.
@@ -86,8 +94,10 @@ pub(super) fn service_name(causes: &mut Vec<Cause>, name: &Option<String>) {
 pub(super) fn is_zero(value: &IntOrString) -> bool {
     match value {
         IntOrString::Int(number) => *number == 0,
+        // Go takes a text that is no number for zero.
         IntOrString::String(text) => {
-            text.strip_suffix('%').and_then(|digits| digits.parse::<u32>().ok()) == Some(0)
+            let number = text.strip_suffix('%').unwrap_or(text);
+            number.parse::<i64>().unwrap_or_default() == 0
         }
     }
 }

@@ -365,6 +365,112 @@ fn names_follow_their_rules() {
 }
 
 #[test]
+fn further_rules() {
+    refused(&[
+        (
+            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
+            &[
+                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "clusterIP": "None"}),
+            &[
+                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for LoadBalancer services",
+            ],
+        ),
+        (
+            json!({"ports": [{"port": 80, "name": "a.b"}]}),
+            &["spec.ports[0].name: Invalid value: \"a.b\": must not contain dots"],
+        ),
+        (
+            json!({"ports": [{"port": 80, "targetPort": "a-very-long-port-name"}]}),
+            &[
+                "spec.ports[0].targetPort: Invalid value: \"a-very-long-port-name\": must be no more than 15 characters",
+            ],
+        ),
+        (
+            json!({"ports": [{"port": 80, "appProtocol": "/http"}]}),
+            &["spec.ports[0].appProtocol: Invalid value: \"/http\": prefix part must be non-empty"],
+        ),
+        (
+            json!({"type": "ExternalName", "externalName": "a", "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"}),
+            &[
+                "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+                "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services",
+            ],
+        ),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}}),
+            &[
+                "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 0: must be greater than 0 and less than 86400",
+            ],
+        ),
+        (
+            json!({"clusterIP": "None", "clusterIPs": ["None", "127.96.3.4"]}),
+            &[
+                "spec.clusterIPs: Invalid value: [\"None\",\"127.96.3.4\"]: 'None' must be the first and only value",
+            ],
+        ),
+        (
+            json!({"ipFamilies": ["IPv5"]}),
+            &[
+                "spec.ipFamilies[0]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"",
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "loadBalancerClass": "a/"}),
+            &[
+                "spec.loadBalancerClass: Invalid value: \"a/\": name part must be non-empty",
+                "spec.loadBalancerClass: Invalid value: \"a/\": name part must consist of alphanumeric characters, '-', '_' \
+                 or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or \
+                 '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+            ],
+        ),
+        (
+            json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 70000}),
+            &[
+                "spec.healthCheckNodePort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            ],
+        ),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080, "name": "a"},
+                {"port": 80, "protocol": "UDP", "nodePort": 30080, "name": "a"}]}),
+            &["spec.ports[1].name: Duplicate value: \"a\""],
+        ),
+    ]);
+}
+
+#[test]
+fn families_may_not_change() {
+    let mut old = admit(&with(&json!({"clusterIP": "127.96.3.4"}))).unwrap();
+    let changed = |old: &Service, families: Value| {
+        let (view, options) = (View::default(), options());
+        let context = context(&view, &options, Subresource::None);
+        let change = json!({"clusterIP": "127.96.3.4", "clusterIPs": ["127.96.3.4"], "ipFamilies": families,
+            "ipFamilyPolicy": "PreferDualStack"});
+        let mut new: Service = object(json!({"metadata": {"name": "web"}, "spec": with(&change)}));
+        (RULES.default)(&mut new, Some(old), &context);
+        lines(&(RULES.validate)(&new, Some(old), &context))
+    };
+    assert_eq!(
+        changed(&old, json!(["IPv6"]))[0],
+        "spec.ipFamilies[0]: Invalid value: [\"IPv6\"]: may not change once set"
+    );
+    assert_eq!(
+        changed(&old, json!(["IPv6", "IPv4"]))[0],
+        "spec.ipFamilies[0]: Invalid value: [\"127.96.3.4\"]: may not change once set"
+    );
+    old.spec.as_mut().unwrap().ip_families = Some(vec!["IPv4".to_owned(), "IPv6".to_owned()]);
+    assert_eq!(
+        changed(&old, json!(["IPv4"])),
+        [
+            "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the secondary ipFamily"
+        ]
+    );
+}
+
+#[test]
 fn the_same_document_again_changes_nothing() {
     for document in [
         port_80(),
