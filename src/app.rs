@@ -1,7 +1,8 @@
-//! The composition root: builds everything in order, and takes it down in the reverse order.
+//! The composition root: starts all parts of a cluster in order, and stops them in the reverse order.
 //!
-//! Enter at [`start`]. Every socket is bound first, so that a taken port stops the start before anything has happened;
-//! then store -> registry -> first objects -> nodes, controllers, routes -> proxy and DNS -> API and dashboard -> ready.
+//! Enter at [`start`]. It binds every socket first: if a port is taken, the start fails before anything else has
+//! happened. Then it starts, in this order: store, registry, first objects, nodes, controllers and routes, proxy and
+//! DNS, API and dashboard. After that the cluster is ready.
 
 mod bind;
 mod bootstrap;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::authentication::{account_tokens::secret_token, static_tokens::StaticTokens},
-    app::{bind::Sockets, data::Elsewhere, kubeconfig::Entry, tasks::Tasks},
+    app::{bind::Sockets, data::SpawnedPods, kubeconfig::Entry, tasks::Tasks},
     config::{Options, Store as StoreChoice},
     controllers::{self, notices, policies, routes, runner},
     descriptors::Budget,
@@ -43,51 +44,51 @@ use crate::{
 pub use bind::{DirectoryLock, data_directory};
 pub use data::DataRuntime;
 
-/// The parts of a cluster that can be exchanged.
+/// The parts of a cluster that tests and options can exchange.
 pub struct Seams {
-    /// Where objects are kept.
+    /// The object store.
     pub store: Arc<dyn Store>,
-    /// What stands behind pods.
+    /// The runtimes that run pods.
     pub runtimes: Runtimes,
-    /// The file descriptors that all may take, the runtime included.
+    /// The budget of file descriptors. All parts of the cluster share it, also the runtimes.
     pub descriptors: Budget,
-    /// Where the data half runs.
+    /// The Tokio runtime of the data half.
     pub data: DataRuntime,
 }
 
-/// Where everything is, as printed once it runs.
+/// The addresses of the servers, as `snowglobe up` prints them.
 #[derive(Clone, Debug, Serialize)]
 pub struct Addresses {
-    /// `https://...`
+    /// The URL of the API, `https://...`.
     pub api: String,
-    /// `http://.../?token=...`
+    /// The URL of the dashboard, `http://.../?token=...`.
     pub dashboard: String,
-    /// `IP:PORT`
+    /// The address of the DNS server, `IP:PORT`.
     pub dns: String,
-    /// `http://...`
+    /// The URL of the metrics, `http://...`.
     pub metrics: String,
-    /// Path of the kubeconfig.
+    /// The path of the kubeconfig.
     pub kubeconfig: PathBuf,
-    /// This cluster's context in it, if another one is current.
+    /// The context of this cluster in the kubeconfig, if the current context is another one.
     #[serde(skip)]
     pub context: Option<String>,
-    /// Of the process.
+    /// The number of this process.
     pub pid: u32,
 }
 
 /// A running cluster.
 pub struct Running {
-    /// Where everything is.
+    /// The addresses of its servers.
     pub addresses: Addresses,
     registry: Arc<Registry>,
     proxy: Arc<Proxy>,
     ready: watch::Sender<bool>,
     tasks: Tasks,
-    /// Dropped after its tasks have ended.
+    /// It is dropped after the tasks have ended.
     _data: DataRuntime,
 }
 
-/// Everything that tasks share while the cluster is put together.
+/// What the tasks share during the start.
 struct Cluster {
     options: Options,
     descriptors: Budget,
@@ -103,29 +104,29 @@ struct Cluster {
     data: DataRuntime,
 }
 
-/// How long the start may take until existing Services have listeners and DNS answers.
+/// The start fails if existing Services have no listeners, or DNS does not answer, after this time.
 const START_MAX: Duration = Duration::from_secs(30);
-/// Open proxied connections may go on this long after Ctrl-C.
+/// After Ctrl-C, open proxied connections may continue for this time.
 const DRAIN: Duration = Duration::from_secs(1);
-/// What to do when the object store fails for good.
+/// What the user can do when the object store has failed for good.
 const STORE_LOST: &str = "the object store is lost (start again once the cause is mended; should that fail, \
                           `snowglobe snapshot restore` restores a snapshot)";
-/// How often it is said that nothing can be written any more.
+/// How often the log repeats that the store accepts no writes any more.
 const STOP_TOLD: Duration = Duration::from_secs(60);
-/// As kube-controller-manager has it.
+/// The default of kube-controller-manager.
 const ENDPOINTS_PER_SLICE_MAX: usize = 100;
-/// As kube-apiserver has it.
+/// The default of kube-apiserver.
 const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 impl Seams {
-    /// The real parts that the options name.
+    /// Opens the store and the runtimes that the options name.
     pub async fn open(options: &Options) -> anyhow::Result<Self> {
         let store: Arc<dyn Store> = match &options.store {
             StoreChoice::Etcd(etcd) => Arc::new(Etcd::open(EtcdOptions::clone(etcd)).await?),
             StoreChoice::Memory => Arc::new(Memory::new()),
             StoreChoice::Sled => {
                 let directory = options.data_dir.clone();
-                // Opening reads everything; that is no work for an async thread.
+                // Opening the store reads all of it. This would block an async thread.
                 Arc::new(tokio::task::spawn_blocking(move || Sled::open(&directory)).await??)
             }
         };
@@ -133,13 +134,13 @@ impl Seams {
         let descriptors = Budget::of_this_process();
         let data = DataRuntime::start().context("cannot start the threads of the data half")?;
         let pods = Arc::new(Simulated::new(descriptors.clone(), CancellationToken::new()));
-        let runtime = Arc::new(Elsewhere { pods, runtime: data.handle().clone() });
+        let runtime = Arc::new(SpawnedPods { pods, runtime: data.handle().clone() });
         let runtimes = Runtimes::new(runtime);
         Ok(Self { store, runtimes, descriptors, data })
     }
 }
 
-/// Starts a cluster. On return the API is ready, and existing Services have listeners and DNS names.
+/// Starts a cluster. When it returns, the API is ready, and existing Services have listeners and DNS names.
 pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let sockets = bind::all(&options).await?;
     let keys = options.data_dir.join("pki");
@@ -184,7 +185,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
 }
 
 impl Running {
-    /// Applies manifests, in order; stops at the first that fails and says what was applied before.
+    /// Applies manifests in order. It stops at the first that fails; the error says which ones were applied before.
     pub async fn apply(&self, manifests: &[manifests::Manifest]) -> anyhow::Result<()> {
         let mut applied = Vec::new();
         for manifest in manifests {
@@ -202,7 +203,7 @@ impl Running {
         self.served().await
     }
 
-    /// Sends a little traffic to the services of a namespace, until the cluster stops.
+    /// Sends some traffic to the Services of a namespace until the cluster stops.
     pub fn generate_traffic(&mut self, namespace: &'static str) {
         let registry = self.registry.clone();
         self.tasks.begin_stage();
@@ -212,7 +213,8 @@ impl Running {
         });
     }
 
-    /// Runs until the token is cancelled or a part fails, then stops everything: clients first, the store last.
+    /// Runs until the token is cancelled or a part fails. Then it stops all parts: the servers for clients first, the
+    /// store last.
     pub async fn wait(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let result = tokio::select! {
             () = stop.cancelled() => Ok(()),
@@ -230,7 +232,7 @@ impl Running {
         Ok(())
     }
 
-    /// Waits until proxy and DNS work with a table that contains all objects that are there now.
+    /// Waits until proxy and DNS use a route table that contains all objects that exist now.
     async fn served(&self) -> anyhow::Result<()> {
         let view = self.registry.view();
         let routed = ROUTED.iter().flat_map(|kind| view.list(kind, None));
@@ -257,7 +259,7 @@ impl Cluster {
         });
     }
 
-    /// Nodes, controllers, and what carries their results to the data half.
+    /// Starts the nodes, the controllers, and the tasks that pass their results to the data half.
     async fn start_control(
         &mut self,
         sockets: &Sockets,
@@ -309,7 +311,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// What fills the Secrets of ServiceAccounts.
+    /// Signs the tokens in the Secrets of ServiceAccounts.
     fn secret_token(&self) -> controllers::SecretToken {
         let key = self.account_key.clone();
         controllers::SecretToken::new(move |secret, account| secret_token(&key, secret, account))
@@ -356,7 +358,7 @@ impl Cluster {
         proxy
     }
 
-    /// Writes the kubeconfig and tells where everything is; the dashboard still without its token.
+    /// Writes the kubeconfig and returns the addresses. The URL of the dashboard has no token yet.
     async fn addresses(&self, sockets: &Sockets) -> anyhow::Result<Addresses> {
         let reachable = |mut address: std::net::SocketAddr| {
             if address.ip().is_unspecified() {
@@ -386,7 +388,7 @@ impl Cluster {
     }
 }
 
-/// Says that nothing can be written any more as soon as it is so, and then over and over: nobody shall miss it.
+/// Logs that the store accepts no writes any more, and repeats it, so that nobody misses it.
 async fn tell_of_stop(mut stopped: watch::Receiver<Option<store::Error>>) {
     let stop = stopped.wait_for(Option::is_some).await.map(|stop| stop.clone());
     loop {
@@ -401,7 +403,7 @@ async fn tell_of_stop(mut stopped: watch::Receiver<Option<store::Error>>) {
     }
 }
 
-/// Asks the policies for one connection.
+/// Asks the policies which endpoint gets one connection.
 async fn picked(library: Arc<Library>, question: Question<'_>) -> Option<usize> {
     let Question { route, view, policy, generation, candidates, flow } = question;
     let place = InstanceKey { route: route.clone(), view: view.clone() };

@@ -1,4 +1,4 @@
-//! Binds every socket before anything else happens, so that a taken port stops the start with one clear error.
+//! Binds every socket before anything else starts. If a port is taken, the start fails with one clear error.
 
 use std::{
     io,
@@ -13,17 +13,17 @@ use tokio::net::TcpListener;
 
 use crate::{config::Options, dns};
 
-/// What was bound.
+/// The sockets of all servers.
 pub(crate) struct Sockets {
     pub(crate) api: TcpListener,
     pub(crate) dashboard: TcpListener,
     pub(crate) metrics: TcpListener,
     pub(crate) dns: dns::Server,
-    /// The address of the pod that stands for the DNS server.
+    /// The address of the pod that represents the DNS server.
     pub(crate) dns_pod: IpAddr,
-    /// Where that pod's ports really are.
+    /// The ports of that pod, and the ports where it really listens.
     pub(crate) dns_pod_ports: Vec<PodPort>,
-    /// Port 9153 of that pod, where it could be bound.
+    /// Port 9153 of that pod, if it could be bound.
     pub(crate) dns_metrics: Option<TcpListener>,
 }
 
@@ -35,12 +35,12 @@ pub(crate) struct PodPort {
 }
 
 const DNS_PORT: u16 = 53;
-/// CoreDNS' `prometheus :9153`.
+/// The port of `prometheus :9153` in the Corefile.
 const DNS_METRICS_PORT: u16 = 9153;
-/// The first address of a node's pod range that a pod may have.
+/// The first address in the pod range of a node that a pod may have, as an offset.
 const DNS_POD_OFFSET: usize = 1;
 
-/// Binds the listeners of the options.
+/// Binds the sockets that the options name.
 pub(crate) async fn all(options: &Options) -> anyhow::Result<Sockets> {
     let first = options.nodes.first().context("there is at least one node")?;
     let dns_pod = first
@@ -86,7 +86,8 @@ fn dns_server(options: &Options, pod: IpAddr) -> anyhow::Result<dns::Server> {
     })
 }
 
-/// Serves DNS on the address of the pod that stands for it: port 53, or any port where that is not allowed.
+/// Serves DNS on the address of the pod that represents it: on port 53, or on any free port if the process may not
+/// bind that one.
 fn dns_on_pod(server: &mut dns::Server, pod: IpAddr) -> Vec<PodPort> {
     let bound = server
         .listen_also((pod, DNS_PORT).into())
@@ -121,8 +122,8 @@ fn reason(flag: &str, error: &io::Error) -> String {
     }
 }
 
-/// Raises the soft limit of file descriptors to the hard one: a proxied connection costs two. Without `select`, which
-/// breaks above 1,024, in this process there is no reason for less.
+/// Raises the soft limit of file descriptors to the hard limit, because each proxied connection needs two. This is
+/// safe: only `select` fails with descriptors above 1,024, and nothing here uses it.
 pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -131,21 +132,21 @@ pub(crate) fn raise_descriptor_limit() {
     }
 }
 
-/// Holds the data directory until dropped.
+/// A lock on the data directory. It is held until it is dropped.
 pub struct DirectoryLock {
     _file: rustix::fd::OwnedFd,
 }
 
-/// Makes the data directory and claims it for this process.
+/// Creates the data directory and locks it for this process.
 pub fn data_directory(directory: &Path) -> anyhow::Result<DirectoryLock> {
-    // Modules that LoadBalancerPolicies name by path go into `policies`.
+    // LoadBalancerPolicies can name modules by their path in `policies`.
     std::fs::create_dir_all(directory.join("policies")).with_context(|| {
         format!(
             "cannot make the data directory {}; choose another with --data-dir",
             directory.display()
         )
     })?;
-    // Where `path` modules are looked for; there from the start, so that a user finds the place.
+    // The directory of modules with a `path`. It exists from the start, so that users find it.
     let policies = directory.join("policies");
     std::fs::create_dir_all(&policies)
         .with_context(|| format!("cannot make {}", policies.display()))?;

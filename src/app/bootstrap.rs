@@ -1,5 +1,5 @@
-//! The objects that a cluster has from its start, as real ones do. What exists already is left as its users made it,
-//! except for what describes this very process (addresses of the API server).
+//! The objects that a cluster has from its start, as a real cluster has. An object that exists stays as its users
+//! changed it, except for fields that describe this process (the addresses of the API server).
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -16,14 +16,15 @@ use crate::{
     registry::{DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
-/// Offsets of well-known Services in the service range.
+/// Offsets of the system Services in the Service range.
 const API_OFFSET: u32 = 1;
 const DNS_OFFSET: u32 = 10;
 
-/// What is always there: the system namespaces, and the well-known Services with the endpoints of the API server.
+/// The objects that must always exist: the system namespaces, and the system Services with the endpoints of the API
+/// server.
 pub(crate) type Kept = BTreeMap<ObjectKey, Value>;
 
-/// Creates what is missing, and tells what is to be kept from now on.
+/// Creates missing objects. Returns those that must be restored when somebody deletes them.
 pub(crate) async fn objects(
     registry: &Registry,
     options: &Options,
@@ -97,7 +98,8 @@ fn kept(registry: &Registry, api: SocketAddr) -> anyhow::Result<Kept> {
     Ok(kept)
 }
 
-/// The ServiceCIDR of what `--service-cidr` says, and its status. Other ranges than last time are another object.
+/// Creates the ServiceCIDR of `--service-cidr` and writes its status. If the ranges have changed since the last
+/// start, it is another object.
 async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
     let key = ObjectKey::cluster(&kind::SERVICE_CIDR, "kubernetes");
     let ranges: Vec<String> =
@@ -135,7 +137,7 @@ kind: KubeProxyConfiguration
 mode: \"\"
 ";
 
-/// kubeadm's default Corefile.
+/// The default Corefile of kubeadm.
 fn corefile(domain: &str) -> String {
     format!(
         ".:53 {{
@@ -186,7 +188,7 @@ fn dns_service(address: &str) -> Value {
     })
 }
 
-/// The API server announces itself, as kube-apiserver's endpoint reconciler does.
+/// The endpoints of the API server itself. In kube-apiserver the endpoint reconciler writes them.
 fn api_endpoints(api: SocketAddr) -> (Value, Value) {
     let address =
         if api.ip().is_unspecified() { "127.0.0.1".to_owned() } else { api.ip().to_string() };
@@ -227,7 +229,7 @@ async fn create(
         .with_context(|| format!("cannot create {key}"))
 }
 
-/// Creates an object or replaces what it says.
+/// Creates an object, or replaces its content.
 async fn put(
     registry: &Registry,
     kind: &'static Kind,

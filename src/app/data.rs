@@ -1,6 +1,6 @@
-//! [`DataRuntime`]: threads of their own for the data half, so that neither half waits for the other: the proxy, DNS and
-//! the sockets of simulated pods run on it; the API, the registry, controllers and the dashboard on the runtime of
-//! `main`.
+//! [`DataRuntime`]: a Tokio runtime with its own threads for the data half, so that neither half waits for the other.
+//! The proxy, DNS and the sockets of simulated pods run on it. The API, the registry, the controllers and the
+//! dashboard run on the runtime of `main`.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,21 +10,21 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::runtime::{ContainerHandle, PodEvent, PodRuntime, PodSpec};
 
-/// Less than any time that a connection waits for something. Tokio wakes the thread that waits for sockets whenever a timer
-/// is set that is due before all others; one that is always due earlier spares most connections that.
+/// A shorter time than any timeout of a connection. Whenever a timer is set that is due before all others, Tokio
+/// wakes the thread that waits for sockets. A timer that is always due earlier avoids this for most connections.
 const TICK: Duration = Duration::from_secs(4);
 
-/// The runtime of the data half. Dropped, it ends at once.
+/// The Tokio runtime of the data half. When it is dropped, its tasks end at once.
 pub struct DataRuntime(Option<Runtime>);
 
-/// A pod runtime whose sockets and tasks are on another runtime than its callers.
-pub(crate) struct Elsewhere {
+/// A pod runtime whose sockets and tasks run on another Tokio runtime than its callers.
+pub(crate) struct SpawnedPods {
     pub(crate) pods: Arc<dyn PodRuntime>,
     pub(crate) runtime: Handle,
 }
 
 impl DataRuntime {
-    /// Starts its threads.
+    /// Starts the threads.
     pub fn start() -> io::Result<Self> {
         let runtime = Builder::new_multi_thread().thread_name("data").enable_all().build()?;
         runtime.spawn(async {
@@ -43,13 +43,14 @@ impl DataRuntime {
 impl Drop for DataRuntime {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Waiting is not for async code, and there is nothing to wait for: its parts were stopped before.
+            // Async code may not wait for threads. There is nothing to wait for, because all tasks were stopped
+            // before.
             runtime.shutdown_background();
         }
     }
 }
 
-impl Elsewhere {
+impl SpawnedPods {
     async fn run(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Err(error) = self.runtime.spawn(task).await
             && error.is_panic()
@@ -60,7 +61,7 @@ impl Elsewhere {
 }
 
 #[async_trait]
-impl PodRuntime for Elsewhere {
+impl PodRuntime for SpawnedPods {
     async fn ensure(&self, pod: PodSpec) {
         let pods = Arc::clone(&self.pods);
         self.run(async move { pods.ensure(pod).await }).await;

@@ -1,5 +1,6 @@
-//! Guards the API and metrics ports against other web sites in the user's browser, by the rules of
-//! [`http_server::hosts`](crate::http_server::hosts): an unknown `Host` and cross-site writes are refused.
+//! Protects the API and metrics ports against other web sites in the browser of the user. It uses the rules of
+//! [`http_server::hosts`](crate::http_server::hosts): requests with an unknown `Host` and writes from other sites are
+//! refused.
 
 use axum::{
     extract::{Request, State},
@@ -22,7 +23,7 @@ pub(crate) async fn guard(State(hosts): State<Hosts>, request: Request, next: Ne
 }
 
 fn refusal(hosts: &Hosts, request: &Request) -> Option<String> {
-    // A browser lets any page begin a WebSocket.
+    // Any page may open a WebSocket: a browser does not apply the same-origin policy to them.
     let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
         && !request.headers().contains_key(header::UPGRADE);
     match hosts.admit(request.uri(), request.headers(), reads) {

@@ -1,4 +1,4 @@
-//! The servers that clients see: DNS, the API, the dashboard, metrics.
+//! Starts the servers for clients: DNS, the API, the dashboard and the metrics.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -24,11 +24,11 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Connections to the dashboard and to the metrics together.
-const LOOKERS_MAX: usize = 256;
+/// The limit of connections to the dashboard and the metrics together.
+const CONNECTIONS_MAX: usize = 256;
 
 impl Cluster {
-    /// Starts them all and returns the dashboard's token.
+    /// Starts all servers and returns the token of the dashboard.
     pub(crate) fn start_servers(
         &mut self,
         sockets: Sockets,
@@ -44,7 +44,7 @@ impl Cluster {
         self.tasks.begin_stage();
         self.start_api(sockets.api, ready)?;
         let descriptors = self.descriptors.clone();
-        let places = Places::new(descriptors, Purpose::Dashboard, LOOKERS_MAX, 2);
+        let places = Places::new(descriptors, Purpose::Dashboard, CONNECTIONS_MAX, 2);
         let token = self.start_dashboard(sockets.dashboard, &places, proxy)?;
         for listener in std::iter::once(sockets.metrics).chain(sockets.dns_metrics) {
             self.start_metrics(listener, &places)?;
@@ -149,7 +149,7 @@ impl Cluster {
     }
 }
 
-/// What the dashboard shows of the proxy's figures.
+/// The numbers of the proxy that the dashboard shows.
 fn traffic_of(stats: RouteStats) -> RouteTraffic {
     let endpoints = stats.endpoints.iter().map(|endpoint| EndpointTraffic {
         address: endpoint.address,

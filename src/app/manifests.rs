@@ -1,5 +1,5 @@
-//! Manifests that `snowglobe up FILE...` applies from inside: read and checked as a whole first, then applied in order,
-//! each by server-side apply, as `kubectl apply --server-side` does.
+//! The manifests of `snowglobe up FILE...`. They are first read and checked as a whole. Then each is applied in order
+//! by server-side apply, as `kubectl apply --server-side` does.
 
 use std::path::{Path, PathBuf};
 
@@ -16,19 +16,19 @@ use crate::{
     registry::{FieldValidation, Registry, Subresource, WriteOptions},
 };
 
-/// Who owns the fields, in `metadata.managedFields`.
+/// The field manager in `metadata.managedFields`.
 const MANAGER: &str = "snowglobe-up";
 
 /// One document of a manifest file.
 pub struct Manifest {
-    /// Where it stands, for messages: `web.yaml, document 2`.
+    /// The file and the document in it, for messages: `web.yaml, document 2`.
     pub place: String,
     kind: &'static Kind,
     document: Value,
 }
 
 impl Manifest {
-    /// Which object it is; `default` is the namespace of those that name none.
+    /// The key of its object. An object without a namespace is put into `default`.
     pub fn key(&self, default: &str) -> ObjectKey {
         let metadata = &self.document["metadata"];
         let namespace = match metadata["namespace"].as_str() {
@@ -45,7 +45,7 @@ impl Manifest {
     }
 }
 
-/// Reads files, and the `.yaml`, `.yml` and `.json` files of directories in the order of their names.
+/// Reads files. Of a directory it reads the `.yaml`, `.yml` and `.json` files, sorted by name.
 pub fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     let mut manifests = Vec::new();
     for path in paths {
@@ -117,7 +117,7 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Applies one manifest and names the object.
+/// Applies one manifest. Returns the name of the object for messages.
 pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<ObjectKey> {
     let Manifest { place, kind, document } = manifest;
     let key = manifest.key("default");

@@ -1,10 +1,10 @@
-//! The pods that stand for this process's DNS server and for each node's proxy.
+//! The mirror pods of the DNS server of this process and of the proxy of each node.
 
 use serde_json::{Value, json};
 
 use crate::{app::bind::Sockets, config::Options, node::MirrorPod};
 
-/// One pod for DNS, on the first node, and one for the proxy of each node.
+/// One pod for DNS on the first node, and one pod for the proxy on each node.
 pub(crate) fn all(options: &Options, sockets: &Sockets) -> Vec<MirrorPod> {
     let Some(first) = options.nodes.first() else { return Vec::new() };
     let moved: serde_json::Map<String, Value> = sockets

@@ -1,4 +1,4 @@
-//! Snapshot files: whether one is whole, and a store made out of one.
+//! Snapshot files: checks whether a file is complete, and creates a store from it.
 
 use std::{
     fs::{self, File},
@@ -18,12 +18,12 @@ use crate::{
 
 pub use crate::store::snapshot::Header;
 
-/// Clients may know revisions after the snapshot's that the old cluster gave to writes which are now undone. A
-/// restored cluster starts so far above that it gives none of them again, and watches from before the restore end
-/// with 410: more writes than a day can take, and the number that etcd's guide for such restores has.
+/// Clients may know revisions that the old cluster gave to writes after the snapshot. A restored cluster skips this
+/// many revisions, so that it uses none of them again, and a watch from before the restore gets 410. That is more
+/// than a cluster can write in a day. The etcd guide for restores recommends the same number.
 const REVISIONS_SKIPPED: u64 = 1_000_000_000;
 
-/// Reads a snapshot to its end.
+/// Reads a snapshot to its end and checks it.
 pub fn check(input: impl Read) -> Result<Header, Error> {
     let mut reader = Reader::open(BufReader::new(input))?;
     let header = reader.header();
@@ -31,8 +31,8 @@ pub fn check(input: impl Read) -> Result<Header, Error> {
     Ok(header)
 }
 
-/// Makes a new store with the records of a snapshot file (`-`: standard input). Nothing is written before all of the
-/// file is known to be whole.
+/// Creates a store with the records of a snapshot file (`-`: standard input). It writes nothing until it has checked
+/// the whole file.
 pub async fn restore(file: &Path, store: StoreChoice, data_dir: &Path) -> anyhow::Result<Header> {
     let (file, directory) = (file.to_owned(), data_dir.to_owned());
     if store == StoreChoice::Sled {

@@ -1,5 +1,5 @@
-//! [`Tasks`]: the long-lived tasks of a cluster in stages. They end in the reverse order of their start; one that ends
-//! on its own ends the process, with its name.
+//! [`Tasks`]: the long-lived tasks of a cluster, in stages. The stages stop in the reverse order of their start. If a
+//! task ends by itself, the process ends with an error that names the task.
 
 use std::{any::Any, future::Future, panic::AssertUnwindSafe, task::Poll, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long one stage may take to stop before the next one is told.
+/// How long a stage may take to stop before the next stage is stopped.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
 /// All long-lived tasks.
@@ -25,12 +25,12 @@ struct Stage {
 }
 
 impl Tasks {
-    /// Begins a stage; what is spawned from now on stops before what is there already.
+    /// Begins a stage. Tasks that are spawned from now on stop before all earlier ones.
     pub(crate) fn begin_stage(&mut self) {
         self.stages.push(Stage { token: CancellationToken::new(), tasks: JoinSet::new() });
     }
 
-    /// Spawns a task of the current stage; it must end soon after its token is cancelled.
+    /// Spawns a task of the current stage. The task must end soon after its token is cancelled.
     pub(crate) fn spawn<F>(&mut self, name: &'static str, task: impl FnOnce(CancellationToken) -> F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -38,7 +38,7 @@ impl Tasks {
         self.spawn_on(&Handle::current(), name, task);
     }
 
-    /// The same on another runtime.
+    /// Spawns a task on another Tokio runtime.
     pub(crate) fn spawn_on<F>(
         &mut self,
         runtime: &Handle,
@@ -60,7 +60,7 @@ impl Tasks {
         self.stages.last().expect("a stage was begun").token.clone()
     }
 
-    /// Waits until any task ends, which none should, and says why it did.
+    /// Waits until any task ends, which is always an error. Returns that error.
     pub(crate) async fn ended_early(&mut self) -> anyhow::Error {
         let ended = std::future::poll_fn(|context| {
             for stage in &mut self.stages {
@@ -73,7 +73,7 @@ impl Tasks {
         reason(ended.await)
     }
 
-    /// Stops everything, last stage first.
+    /// Stops all stages, the last one first.
     pub(crate) async fn stop(&mut self) {
         for mut stage in self.stages.drain(..).rev() {
             stage.token.cancel();
@@ -99,7 +99,7 @@ fn reason(ended: Result<(&'static str, anyhow::Result<()>), JoinError>) -> anyho
     }
 }
 
-/// The panic itself, with its place, is in the log already.
+/// The error for a task that panicked. The message of the panic and its place are in the log already.
 fn panicked(panic: &(dyn Any + Send)) -> anyhow::Error {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

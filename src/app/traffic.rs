@@ -1,5 +1,5 @@
-//! A little traffic for the demo: each Service of a namespace is called a few times a second from a pod's address, so
-//! that every node's view has something to show.
+//! Traffic for the demo: calls each Service of a namespace a few times a second from the address of a pod, so that
+//! the dashboard shows something for every node.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,14 +16,14 @@ use crate::{
     registry::{Registry, View},
 };
 
-/// Mean pause between two calls.
+/// The mean pause between two calls.
 const PAUSE: Duration = Duration::from_millis(120);
-/// A call that hangs longer is given up.
+/// A call is given up after this time.
 const CALL_MAX: Duration = Duration::from_secs(2);
-/// An answer is a few hundred bytes.
+/// Largest answer that is read. An answer has a few hundred bytes.
 const ANSWER_MAX: u64 = 64 * 1024;
 
-/// Calls until cancelled.
+/// Sends calls until the token is cancelled.
 pub(crate) async fn run(registry: Arc<Registry>, namespace: &str, token: CancellationToken) {
     loop {
         let pause = PAUSE.mul_f64(rand::rng().random_range(0.2..1.8));
@@ -40,7 +40,7 @@ pub(crate) async fn run(registry: Arc<Registry>, namespace: &str, token: Cancell
     }
 }
 
-/// A random port of a random Service, and the address of a random pod that calls it.
+/// Chooses a random port of a random Service, and the address of a random pod that calls it.
 fn choose(view: &View, namespace: &str) -> Option<(SocketAddr, SocketAddr)> {
     let targets: Vec<SocketAddr> = view
         .list(&kind::SERVICE, Some(namespace))

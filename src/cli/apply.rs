@@ -1,4 +1,4 @@
-//! `snowglobe apply -f`: server-side apply of manifests, for people without kubectl.
+//! `snowglobe apply -f`: server-side apply of manifests, for users without kubectl.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
     /// Files, or directories of them; `-` is standard input
     #[arg(short, long = "filename", value_name = "FILE|DIR", required = true)]
     filename: Vec<PathBuf>,
-    /// Namespace of objects that name none [default: the context's]
+    /// Namespace of objects that have none in their manifest [default: the context's]
     #[arg(short, long)]
     namespace: Option<String>,
     /// Form of the output
@@ -51,7 +51,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Manifests from files, directories and standard input.
+/// Reads the manifests of files, directories and standard input.
 pub(super) fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
     let mut all = Vec::new();
     for path in paths {

@@ -1,4 +1,5 @@
-//! How client commands reach the cluster: `--kubeconfig`, `$KUBECONFIG`, else the default data directory's.
+//! The connection of client commands to the cluster. They use the kubeconfig of `--kubeconfig`, else of
+//! `$KUBECONFIG`, else the one in the default data directory.
 
 use std::path::PathBuf;
 
@@ -17,13 +18,13 @@ use crate::{
     model::{Kind, kind},
 };
 
-/// Flags of every client command.
+/// The flags of all client commands.
 #[derive(Args)]
 pub(super) struct Flags {
     /// The cluster's kubeconfig [default: $KUBECONFIG, else DATA-DIR/kubeconfig]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The context in it [default: the current one]
+    /// The context in the kubeconfig [default: the current one]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
     /// The cluster's data directory
@@ -34,17 +35,17 @@ pub(super) struct Flags {
 /// An API error.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(super) struct Refused {
+pub(super) struct ApiError {
     /// The HTTP status code.
     pub(super) code: u16,
     message: String,
 }
 
-/// How far back the past of a cluster can be read.
+/// Which revisions of a cluster can be read.
 pub(super) struct History {
     /// The newest revision.
     pub(super) current: u64,
-    /// The oldest revision that is kept.
+    /// The oldest revision that can be read.
     pub(super) oldest: u64,
 }
 
@@ -57,7 +58,7 @@ pub(super) struct Cluster {
 }
 
 impl Flags {
-    /// Connects; the error says what to do when no cluster is there.
+    /// Connects to the cluster. If there is none, the error says what to do.
     pub(super) async fn connect(&self) -> anyhow::Result<Cluster> {
         let (kubeconfig, place) = self.kubeconfig()?;
         let options =
@@ -65,15 +66,15 @@ impl Flags {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .with_context(|| format!("cannot use the kubeconfig {place}"))?;
-        // Trying again for minutes is for controllers; people want to hear what is wrong.
+        // Controllers retry for minutes. A user wants to see the error at once.
         config.default_retry = false;
         let (server, namespace) =
             (config.cluster_url.to_string(), config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config)?, server, namespace })
     }
 
-    /// The kubeconfig and where it was found. `$KUBECONFIG` may name several files, of which clients make one; those that
-    /// do not exist are left out.
+    /// Reads the kubeconfig, and returns where it was found. `$KUBECONFIG` may name several files, which are merged.
+    /// Files that do not exist are skipped.
     fn kubeconfig(&self) -> anyhow::Result<(Kubeconfig, String)> {
         let variable = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
         let paths: Vec<PathBuf> = match (&self.kubeconfig, &self.data_dir, variable) {
@@ -96,7 +97,7 @@ impl Flags {
 }
 
 impl Cluster {
-    /// One request; an API error becomes its message.
+    /// Sends one request. An API error becomes an error with its message.
     pub(super) async fn request(
         &self,
         method: Method,
@@ -112,7 +113,7 @@ impl Cluster {
         Ok(serde_json::from_str(&text.map_err(|error| self.explain(error))?)?)
     }
 
-    /// A GET whose answer is read piece by piece.
+    /// Sends a GET whose answer is read in pieces.
     pub(super) async fn download(
         &self,
         path: &str,
@@ -122,7 +123,7 @@ impl Cluster {
         Ok(Box::pin(answer.map_err(|error| self.explain(error))?))
     }
 
-    /// How far back the past can be read.
+    /// Asks which revisions can be read.
     pub(super) async fn history(&self) -> anyhow::Result<History> {
         let path = "/apis/snowglobe.dev/v1alpha1/history";
         let answer = self.request(Method::GET, path, &[], Vec::new()).await?;
@@ -139,7 +140,7 @@ impl Cluster {
     fn explain(&self, error: kube::Error) -> anyhow::Error {
         match error {
             kube::Error::Api(status) => {
-                Refused { code: status.code, message: status.message }.into()
+                ApiError { code: status.code, message: status.message }.into()
             }
             error => anyhow::Error::from(error).context(format!(
                 "no answer from {}: is the cluster running? Start it with `snowglobe up`",
@@ -149,7 +150,7 @@ impl Cluster {
     }
 }
 
-/// A resource as people name it: plural, singular, short name, kind, or `plural.group`.
+/// Finds a resource by the name that a user types: plural, singular, short name, kind, or `plural.group`.
 pub(super) fn resource(name: &str) -> anyhow::Result<&'static Kind> {
     let lower = name.to_ascii_lowercase();
     let known = kind::KINDS.iter().copied().find(|kind| {
@@ -164,7 +165,7 @@ pub(super) fn resource(name: &str) -> anyhow::Result<&'static Kind> {
     })
 }
 
-/// The path of a kind's list, or of one object.
+/// The path of a list of a kind, or of one object.
 pub(super) fn path(kind: &Kind, namespace: Option<&str>, name: Option<&str>) -> String {
     let group = if kind.group.is_empty() {
         "/api/v1".to_owned()

@@ -1,4 +1,4 @@
-//! `snowglobe delete`: by resource and name, or by manifest.
+//! `snowglobe delete`: deletes objects by resource and name, or by manifest.
 
 use std::path::PathBuf;
 
@@ -20,9 +20,9 @@ pub(super) struct Arguments {
     /// What to delete: pod, svc, ...
     #[arg(required_unless_present = "filename", requires = "name")]
     resource: Option<String>,
-    /// Which
+    /// Name of the object
     name: Option<String>,
-    /// Everything that these manifests name; `-` is standard input
+    /// Delete all objects in these manifests; `-` is standard input
     #[arg(short, long, value_name = "FILE|DIR", conflicts_with = "resource")]
     filename: Vec<PathBuf>,
     /// Namespace [default: the context's]
@@ -45,14 +45,14 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let namespace = if kind.namespaced { namespace } else { "" };
         targets.push(ObjectKey::new(kind, namespace, name));
     }
-    // What was applied last goes first.
+    // Delete in the reverse order of apply.
     targets.extend(manifests.iter().rev().map(|manifest| manifest.key(namespace)));
     if targets.is_empty() {
         bail!("nothing to delete: the manifests name no object");
     }
     for key in targets {
         let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
-        // As kubectl: what a Job has made goes with it.
+        // As in kubectl: the pods of a Job are deleted too.
         let path = format!("{path}?propagationPolicy=Background");
         cluster
             .request(Method::DELETE, &path, &[], Vec::new())

@@ -1,4 +1,4 @@
-//! `snowglobe get`: objects as kubectl shows them, for people without kubectl.
+//! `snowglobe get`: shows objects as kubectl does, for users without kubectl.
 
 use anyhow::{anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     cli::{
-        client::{self, Cluster, Flags, Refused},
+        client::{self, ApiError, Cluster, Flags},
         print,
     },
     model::Kind,
@@ -17,19 +17,19 @@ use crate::{
 pub(super) struct Arguments {
     /// What to show: pods, svc, deployments.apps, ...
     resource: String,
-    /// Only this object
+    /// Show only this object
     name: Option<String>,
     /// Namespace [default: the context's]
     #[arg(short, long)]
     namespace: Option<String>,
-    /// All namespaces
+    /// Show objects of all namespaces
     #[arg(short = 'A', long, conflicts_with = "name")]
     all_namespaces: bool,
     /// Label selector
     #[arg(short = 'l', long, default_value = "", conflicts_with = "name")]
     selector: String,
-    /// As it was at this revision, which any object or list shows as its resourceVersion; `snowglobe status` tells
-    /// which ones are kept
+    /// Show the state at this revision (any object or list shows its revision as resourceVersion; `snowglobe status`
+    /// shows which ones are kept)
     #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
     at: Option<u64>,
     /// Form of the output
@@ -47,7 +47,7 @@ enum Output {
 }
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-/// Spaces between columns.
+/// Number of spaces between columns.
 const GAP: usize = 3;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -83,11 +83,12 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     print(&text)
 }
 
-/// How long the store keeps history; its own limits say the same.
+/// How long the store keeps history. The limits are in the store.
 const KEPT: &str = "history is kept for 5 minutes, or less when it grows beyond 10,000 revisions or 64 MiB, but never \
     less than 1,000 revisions";
 
-/// The path and query. In the past there are only lists: one object is a list with one name.
+/// The path and query of the request. Past revisions can only be listed, so one object is a list that selects one
+/// name.
 fn path(arguments: &Arguments, kind: &Kind, namespace: Option<&str>) -> String {
     let name = arguments.name.as_deref();
     let mut query = Vec::new();
@@ -104,7 +105,7 @@ fn path(arguments: &Arguments, kind: &Kind, namespace: Option<&str>) -> String {
     if query.is_empty() { path } else { format!("{path}?{}", query.join("&")) }
 }
 
-/// The items of a list do not say what they are; taken by themselves they should.
+/// Adds kind and apiVersion to the items of a list. In a list they have none, but as single documents they need them.
 fn with_kinds(mut answer: Value, kind: &Kind) -> Value {
     let items = answer.get_mut("items").and_then(Value::as_array_mut);
     for item in items.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -117,7 +118,7 @@ fn with_kinds(mut answer: Value, kind: &Kind) -> Value {
     answer
 }
 
-/// What a list of the past shows: itself, or the one object that was asked for.
+/// The answer for a past revision: the list, or the one object that the user asked for.
 fn past(
     mut answer: Value,
     arguments: &Arguments,
@@ -140,9 +141,9 @@ fn past(
     }
 }
 
-/// Says why there is no such past.
+/// Replaces an error by a better one if the revision is not kept or does not exist yet.
 async fn explain(error: anyhow::Error, cluster: &Cluster, asked: u64) -> anyhow::Error {
-    let code = error.downcast_ref().map_or(0, |Refused { code, .. }| *code);
+    let code = error.downcast_ref().map_or(0, |ApiError { code, .. }| *code);
     if code != 410 && code != 504 {
         return error;
     }
@@ -165,7 +166,7 @@ fn percent_encode(text: &str) -> String {
         .collect()
 }
 
-/// A server-side Table as aligned text; empty when it has no row.
+/// Formats a server-side Table as aligned text. A table without rows gives an empty text.
 fn table(table: &Value, wide: bool, with_namespace: bool) -> String {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let columns: Vec<(usize, String)> = list(&table["columnDefinitions"])

@@ -1,4 +1,4 @@
-//! The command line. `up` and `demo` start a cluster; every other command is a client of its API.
+//! The command line. `up` and `demo` start a cluster. Every other command is a client of its API.
 
 mod apply;
 mod client;
@@ -28,7 +28,7 @@ struct Arguments {
 enum Command {
     /// Start a cluster in the foreground, until Ctrl-C
     Up(Box<up::Arguments>),
-    /// Start a cluster with an example shop and a little traffic to look at
+    /// Start a cluster with an example shop and some traffic
     Demo(Box<up::Arguments>),
     /// Show objects, as kubectl get does
     Get(get::Arguments),
@@ -36,9 +36,9 @@ enum Command {
     Apply(apply::Arguments),
     /// Delete objects
     Delete(delete::Arguments),
-    /// Tell whether the cluster runs and what is in it
+    /// Show whether the cluster is running and what it contains
     Status(status::Arguments),
-    /// Save everything in a file, or make a new cluster's data out of one
+    /// Save all objects in a file, or create the data of a new cluster from such a file
     Snapshot(snapshot::Arguments),
     /// Print a shell completion script
     Completion {
@@ -47,18 +47,19 @@ enum Command {
     },
 }
 
-/// How long the end of the process waits for threads that are at work.
+/// At its end, the process waits this long for threads that are still working.
 const SHUTDOWN_MAX: Duration = Duration::from_millis(500);
 
-/// Runs the command that the arguments name, on a runtime of its own. `started` is when the process began.
+/// Parses the arguments and runs the command on its own Tokio runtime. `started` is when the process began.
 ///
-/// Not async: what an async function becomes is compiled where it is awaited, and so the whole program would be
-/// compiled a second time for the binary.
+/// It is not async, because an async function is compiled where it is awaited. The whole program would be compiled a
+/// second time for the binary.
 pub fn main(started: Instant) -> ExitCode {
     let runtime = Builder::new_multi_thread().enable_all().build();
     let Ok(runtime) = runtime else { return ExitCode::FAILURE };
     let code = runtime.block_on(run(started));
-    // What must be done is done, and what is left is dropped; but a compilation may go on for seconds.
+    // All work that must be completed is completed. A compilation in the background could still take seconds, so do
+    // not wait for it.
     runtime.shutdown_timeout(SHUTDOWN_MAX);
     code
 }
@@ -69,7 +70,7 @@ async fn run(started: Instant) -> ExitCode {
         Ok(command) => command,
         Err(error) => return fail(&error),
     };
-    // clap prints help, version and usage errors itself, with the right exit code.
+    // clap prints help, version and usage errors itself and exits with the right code.
     let matches = command.get_matches_from(arguments);
     let parsed = match Arguments::from_arg_matches(&matches) {
         Ok(parsed) => parsed,
@@ -87,7 +88,7 @@ async fn run(started: Instant) -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<ReaderGone>() => ExitCode::FAILURE,
+        Err(error) if error.is::<OutputClosed>() => ExitCode::FAILURE,
         Err(error) => fail(&error),
     }
 }
@@ -98,14 +99,14 @@ fn completion(shell: clap_complete::Shell) -> anyhow::Result<()> {
     print(&String::from_utf8_lossy(&script))
 }
 
-/// `-o` of commands that print something.
+/// The values of `-o` of commands that print something.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
-    /// JSON, one document a line
+    /// JSON, one document per line
     Json,
 }
 
-/// Says that something was done to an object, for people or as JSON.
+/// Prints what was done to an object, as text or as JSON.
 fn report(key: &ObjectKey, action: &str, output: Option<Output>) -> anyhow::Result<()> {
     match output {
         None => print(&format!("{key} {action}\n")),
@@ -118,12 +119,12 @@ fn report(key: &ObjectKey, action: &str, output: Option<Output>) -> anyhow::Resu
     }
 }
 
-/// Whoever read the output went away before it was complete, and needs no word about it.
+/// The reader of the output has closed it before the output was complete. No message is needed.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads the output any more")]
-struct ReaderGone;
+struct OutputClosed;
 
-/// Writes to stdout; a reader that went away is no error.
+/// Writes to standard output. A reader that has closed it is no error.
 fn print(text: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -132,10 +133,10 @@ fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// One line on stderr: what failed, and why, from the outside in.
+/// Prints one line on standard error: the error, followed by its causes.
 fn fail(error: &anyhow::Error) -> ExitCode {
     let line = format!("snowglobe: {error:#}\n");
-    // Nothing is left to be done if even stderr is closed.
+    // If standard error is closed too, the message cannot be printed anywhere.
     std::io::stderr().write_all(line.as_bytes()).ok();
     ExitCode::FAILURE
 }

@@ -1,4 +1,4 @@
-//! `snowglobe snapshot`: everything in one file, and back.
+//! `snowglobe snapshot`: saves all objects in one file, and restores them.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use crate::{
     app::snapshot::{self, Header},
-    cli::{Output, ReaderGone, client::Flags, print},
+    cli::{Output, OutputClosed, client::Flags, print},
     config,
 };
 
@@ -28,15 +28,15 @@ pub(super) struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Save all objects of a running cluster, as they are at one revision
+    /// Save all objects of a running cluster at one revision
     Save(Save),
-    /// Make a new cluster's data out of a saved file; start it then with `snowglobe up`
+    /// Create the data of a new cluster from a saved file; then start it with `snowglobe up`
     Restore(Restore),
 }
 
 #[derive(Args)]
 struct Save {
-    /// Where to, `-` for standard output; it will contain every Secret
+    /// File to write, `-` for standard output; it will contain every Secret
     file: PathBuf,
     /// Replace the file if it exists
     #[arg(long)]
@@ -50,9 +50,9 @@ struct Save {
 
 #[derive(Args)]
 struct Restore {
-    /// A file that `snapshot save` wrote, `-` for standard input
+    /// File that `snapshot save` wrote, `-` for standard input
     file: PathBuf,
-    /// The new cluster's data directory: an empty one, or one to be made [default: as of `snowglobe up`]
+    /// Data directory of the new cluster; it must be empty or not exist [default: as of `snowglobe up`]
     #[arg(long, env = "SNOWGLOBE_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
@@ -63,9 +63,9 @@ struct Restore {
 }
 
 const PATH: &str = "/apis/snowglobe.dev/v1alpha1/snapshot";
-/// A snapshot is under this name until it is complete.
+/// The suffix of the file until it is complete.
 const PARTIAL: &str = "partial";
-/// It contains Secrets.
+/// Only the owner may read the file, because it contains Secrets.
 const FILE_MODE: u32 = 0o600;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -91,7 +91,7 @@ async fn save(Save { file, force, output, cluster }: Save) -> anyhow::Result<()>
     let header = match saved {
         Ok(header) => header,
         Err(error) => {
-            // It may never have been made.
+            // The file may not exist.
             fs::remove_file(&partial).ok();
             return Err(error.context(format!("cannot save to {}", file.display())));
         }
@@ -99,7 +99,7 @@ async fn save(Save { file, force, output, cluster }: Save) -> anyhow::Result<()>
     report("saved", "to", &file.display().to_string(), &header, output)
 }
 
-/// Writes a file that is durable and known to be whole before it gets its name.
+/// Writes a file. It gets its name only after it was checked and is on the disk.
 async fn save_as(
     answer: impl AsyncBufRead + Unpin,
     partial: &Path,
@@ -132,7 +132,7 @@ async fn copy(
             break;
         }
         to.write_all(bytes).await.map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => ReaderGone.into(),
+            ErrorKind::BrokenPipe => OutputClosed.into(),
             _ => anyhow::Error::from(error),
         })?;
         Pin::new(&mut from).consume(count);

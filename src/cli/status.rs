@@ -1,4 +1,4 @@
-//! `snowglobe status`: whether the cluster runs and what is in it.
+//! `snowglobe status`: shows whether the cluster is running and what it contains.
 
 use clap::Args;
 use http::Method;
@@ -47,15 +47,17 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let lines = counts.iter().filter(|(_, count)| **count != 0);
             let lines: String =
                 lines.map(|(name, count)| format!("  {name:<22} {count}\n")).collect();
-            let told = told(&store);
-            format!("running, {version}\nrevision {current}, kept since {oldest}\n{told}{lines}")
+            let problems = store_problems(&store);
+            format!(
+                "running, {version}\nrevision {current}, kept since {oldest}\n{problems}{lines}"
+            )
         }
     };
     print(&text)
 }
 
-/// What is wrong with the store, if anything.
-fn told(store: &Value) -> String {
+/// The problems of the store; empty if there are none.
+fn store_problems(store: &Value) -> String {
     let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
     let stopped = store["stopped"].as_str().map(|why| format!("not writable: {why}\n"));
     let unreadable = store["unreadable"].as_array().into_iter().flatten().map(|value| {

@@ -22,13 +22,13 @@ use crate::{
     telemetry,
 };
 
-/// Arguments of both commands.
+/// The arguments of both commands.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Manifests to apply: files, or directories of them
     #[arg(value_name = "FILE|DIR")]
     manifests: Vec<PathBuf>,
-    /// How to say where everything is
+    /// Form in which the addresses are printed
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Output>,
     #[command(flatten)]
@@ -42,9 +42,9 @@ pub(super) enum Mode {
     Demo,
 }
 
-/// The example shop of the demo; ports above 1024, so that it works for everybody.
+/// The example shop of the demo. It uses ports above 1024, so that it needs no privileges.
 const SHOP: &str = include_str!("shop.yaml");
-/// Its namespace.
+/// The namespace of the shop.
 const SHOP_NAMESPACE: &str = "shop";
 
 pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> anyhow::Result<()> {
@@ -63,12 +63,12 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     let store = options.store.to_string();
     let seams = tokio::select! {
         seams = Seams::open(&options) => seams?,
-        // It may wait for an etcd.
+        // The start may be waiting for an etcd.
         () = stop.cancelled() => return Ok(()),
     };
     let mut running = app::start(options, seams).await?;
     if let Err(error) = running.apply(&manifests).await {
-        // Stop in order first, so that what was applied is kept.
+        // Stop in order, so that the objects that were applied are stored.
         let ended = CancellationToken::new();
         ended.cancel();
         running.wait(ended).await?;
@@ -88,8 +88,9 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
     running.wait(stop).await
 }
 
-/// Cancelled by the first SIGINT or SIGTERM, or SIGHUP (the terminal was closed) unless that is ignored, as `nohup` has it.
-/// SIGXFSZ would end the process without a word; with a listener, a file that may not grow is an I/O error.
+/// A token that the first SIGINT or SIGTERM cancels, and SIGHUP (the terminal was closed) unless it is ignored, as
+/// under `nohup`. SIGXFSZ would end the process without a message. It has a listener, so that a write beyond the file
+/// size limit returns an I/O error instead.
 fn stop_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -120,7 +121,7 @@ fn stop_signal() -> anyhow::Result<CancellationToken> {
     Ok(token)
 }
 
-/// Whether whoever started this process wants it to ignore a signal (proc(5), `SigIgn`).
+/// Whether the parent of this process has set a signal to be ignored (`SigIgn` in proc(5)).
 fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -160,7 +161,7 @@ fn greeting(
         kubeconfig.display()
     );
     if let Some(name) = context {
-        // Writing to a String cannot fail, here and below.
+        // Writing to a String cannot fail. The same holds below.
         writeln!(text, "  kubectl config use-context {name}").ok();
     }
     text.push_str("\nTry it:\n\n");

@@ -1,7 +1,8 @@
-//! What the answer to a question is: pure, from one [`RouteTable`] and the [`Zone`] options.
+//! The answer to a question: a pure function of a [`RouteTable`] and the [`Zone`] options.
 //!
-//! Enter at [`answer`]. Sections and message sizes are the business of `wire`; this module only needs to know how many
-//! records could fit at most, so that a service with thousands of endpoints costs no more than what is sent.
+//! Enter at [`answer`]. The `wire` module encodes the sections and limits the size of a message. This module knows
+//! only the largest number of records that can fit, so that a Service with thousands of endpoints costs no more than
+//! the answer that is sent.
 
 mod lookup;
 #[cfg(test)]
@@ -21,15 +22,17 @@ use lookup::Lookup;
 pub struct Answer {
     /// Response code.
     pub code: ResponseCode,
-    /// Whether the question was in a zone of ours: the AA flag. The index is that of the zone in [`Zone::origins`].
+    /// Whether the question was in one of the zones served here, which sets the AA flag. The index is that of the
+    /// zone in [`Zone::origins`].
     pub zone: Option<usize>,
     /// Answer section.
     pub answers: Vec<Record>,
     /// Authority section: the SOA of a negative answer.
     pub authorities: Vec<Record>,
-    /// Additional section: addresses of the names in the answers.
+    /// Additional section: the addresses of the names in the answers.
     pub additionals: Vec<Record>,
-    /// The name outside our zones where the chain of CNAMEs in `answers` ends. Who can resolve it may append its records.
+    /// The name at the end of the CNAME chain in `answers`, if it is outside the zones served here. A resolver may
+    /// append its records.
     pub follow: Option<Name>,
 }
 
@@ -46,11 +49,12 @@ impl Answer {
     }
 }
 
-/// Answers a question of opcode QUERY. `records_max` bounds what is made (never less than fits, so that a cut is
-/// noticed); `rng` shuffles the addresses of headless services.
+/// Answers a question with opcode QUERY. `records_max` limits the number of records that are created. It is never
+/// less than what fits, so that the caller notices a truncation. `rng` shuffles the addresses of headless Services.
 ///
-/// Other classes, other zones and zone transfers are refused; before the first sync (revision 0) everything in our
-/// zones is a server failure, which clients retry, not a name error, which they keep.
+/// Questions of other classes, questions outside the zones and zone transfers are refused. Before the first sync
+/// (revision 0) every question inside a zone gets a server failure, which clients retry. They would cache a name
+/// error.
 pub fn answer(
     query: &Query,
     table: &RouteTable,
@@ -67,7 +71,7 @@ pub fn answer(
     if query.query_class() != DNSClass::IN || transfer {
         return Answer::empty(ResponseCode::Refused, None);
     }
-    // Spelt as the client spelt it: what it compares with (0x20), and what compresses best.
+    // Use the spelling of the client. It compares the case of letters (0x20), and equal names compress best.
     let origin = query.name().trim_to(origin.iter().len());
     let mut answer = Answer::empty(ResponseCode::NoError, Some(index));
     if table.revision == 0 {

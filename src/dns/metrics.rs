@@ -1,4 +1,4 @@
-//! Counters under CoreDNS's names, so that its dashboards work.
+//! Metrics with the names of CoreDNS, so that dashboards for CoreDNS work.
 
 use std::{
     net::IpAddr,
@@ -22,7 +22,7 @@ use crate::dns::{
     zone::Zone,
 };
 
-/// Types that are counted by name; all others are `other`, so that clients cannot make label values.
+/// Types with a label of their own. All others are counted as `other`, so that clients cannot create label values.
 const TYPES: [RecordType; 10] = [
     RecordType::A,
     RecordType::AAAA,
@@ -37,7 +37,7 @@ const TYPES: [RecordType; 10] = [
 ];
 /// The label of questions outside every zone.
 const DROPPED: &str = "dropped";
-/// Response codes that are ever sent.
+/// All response codes that are sent.
 const CODES: [(ResponseCode, &str); 7] = [
     (ResponseCode::NoError, "NOERROR"),
     (ResponseCode::FormErr, "FORMERR"),
@@ -48,7 +48,7 @@ const CODES: [(ResponseCode, &str); 7] = [
     (ResponseCode::BADVERS, "BADVERS"),
 ];
 const PROTOCOLS: [&str; 2] = ["udp", "tcp"];
-/// As CoreDNS numbers address families.
+/// The numbers of address families in CoreDNS.
 const FAMILIES: [&str; 2] = ["1", "2"];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,23 +78,24 @@ struct DurationLabels {
     r#type: &'static str,
 }
 
-/// What the DNS server counts.
+/// The metrics of the DNS server.
 pub struct Metrics {
     server: Arc<str>,
-    /// Zone labels by index, `dropped` last.
+    /// The labels of the zones by index. `dropped` is the last one.
     zones: Vec<Arc<str>>,
     requests: Family<RequestLabels, Counter>,
     responses: Family<ResponseLabels, Counter>,
     durations: Family<DurationLabels, Histogram, fn() -> Histogram>,
     panics: Counter,
-    // A family takes a lock and hashes strings; each of its members is looked up once and kept here by index.
+    // A metric family takes a lock and hashes strings at each lookup. So each of its members is looked up once and
+    // kept here by index.
     request_cells: Vec<OnceLock<Counter>>,
     response_cells: Vec<OnceLock<Counter>>,
     duration_cells: Vec<OnceLock<Histogram>>,
 }
 
 impl Metrics {
-    /// `server` is the label that tells servers apart, `dns://ADDRESS:PORT`.
+    /// `server` is the label of this server, `dns://ADDRESS:PORT`.
     pub(crate) fn new(server: String, zone: &Zone) -> Self {
         let mut zones: Vec<Arc<str>> =
             zone.origins.iter().map(|origin| origin.to_ascii().into()).collect();
@@ -114,7 +115,7 @@ impl Metrics {
         }
     }
 
-    /// Makes everything visible to a scrape.
+    /// Registers all metrics for scrapes.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("coredns_dns_requests", "DNS requests", self.requests.clone());
         registry.register("coredns_dns_responses", "DNS responses", self.responses.clone());
@@ -190,7 +191,7 @@ fn type_label(index: usize) -> &'static str {
     TYPES.get(index).map_or("other", |rtype| (*rtype).into())
 }
 
-/// CoreDNS's buckets: 0.25 ms to 8 s.
+/// The buckets of CoreDNS: 0.25 ms to 8 s.
 fn histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
 }

@@ -1,7 +1,7 @@
-//! Cluster DNS: answers names of services, endpoints and pods from the route table, over UDP and TCP.
+//! Cluster DNS: answers questions about Services, endpoints and pods from the route table, over UDP and TCP.
 //!
-//! Enter at [`Server`]. [`answer`] decides what is true, `wire` how it looks on the wire, `udp` and `tcp` carry it.
-//! It reads one table per question and must never know Kubernetes.
+//! Enter at [`Server`]. [`answer`] finds the records, `wire` decodes and encodes packets, `udp` and `tcp` transport
+//! them. Each question reads one route table. This module must never know Kubernetes.
 
 pub mod answer;
 mod metrics;
@@ -32,26 +32,26 @@ pub use zone::{PodRecords, Zone};
 /// How the server runs.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The main address, UDP and TCP. With port 0 any port that is free for both.
+    /// The main address, for UDP and TCP. With port 0, any port that is free for both.
     pub listen: SocketAddr,
-    /// What is served.
+    /// The zones, and how they are answered.
     pub zone: Zone,
-    /// Whether clients outside loopback are answered. If not, they get nothing at all.
+    /// Whether clients outside loopback are answered. If not, their packets are dropped.
     pub allow_remote: bool,
-    /// UDP sockets per address, each with its thread (at most [`THREADS_MAX`]).
+    /// UDP sockets per address, each with a thread of its own (at most [`THREADS_MAX`]).
     pub threads: usize,
 }
 
-/// More threads than this per address help no laptop and no test machine.
+/// The limit of threads per address. More bring nothing on a laptop or a test machine.
 pub const THREADS_MAX: usize = 8;
-/// Tries for a port that is free for both TCP and UDP, when any port will do.
+/// How often a port is tried that must be free for both TCP and UDP.
 const PORT_TRIES: usize = 16;
-/// Connections that wait to be accepted.
+/// How many TCP connections wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Holds a burst of some thousand queries.
+/// The receive buffer of a socket, in bytes. It holds a burst of several thousand queries.
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// A receive returns at least this often. Stopping does not need it on Linux proper; it is for kernels that do not
-/// wake a receiver on shutdown, and too rare to cost anything.
+/// A receive returns at least this often. Linux wakes the receiver on shutdown, but some other kernels do not, and a
+/// server there notices only after this time that it must stop.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why DNS does not work.
@@ -60,13 +60,13 @@ pub enum Error {
     /// An address cannot be used.
     #[error("DNS cannot listen on {address}")]
     Bind {
-        /// Which.
+        /// The address.
         address: SocketAddr,
-        /// Why.
+        /// The error of the operating system.
         #[source]
         source: io::Error,
     },
-    /// A listener stopped although nobody asked it to.
+    /// A listener has stopped without a request to stop.
     #[error("a DNS listener ended early")]
     Ended(#[source] io::Error),
 }
@@ -78,7 +78,7 @@ pub struct Server {
     listeners: Vec<Listener>,
 }
 
-/// One address: a TCP socket and some UDP sockets that share its port.
+/// One address: a TCP socket and several UDP sockets that share a port.
 struct Listener {
     address: SocketAddr,
     tcp: TcpListener,
@@ -86,14 +86,14 @@ struct Listener {
 }
 
 impl Server {
-    /// Binds the main address. Queries wait in the sockets until [`Server::run`].
+    /// Binds the main address. Queries wait in the sockets until [`Server::run`] is called.
     pub fn bind(options: Options) -> Result<Self, Error> {
         let main = Listener::bind(options.listen, options.threads)?;
         let metrics = Arc::new(Metrics::new(format!("dns://{}", main.address), &options.zone));
         Ok(Self { options, metrics, listeners: vec![main] })
     }
 
-    /// Binds one more address. A failure leaves everything else as it is.
+    /// Binds another address. After an error the server is unchanged.
     pub fn listen_also(&mut self, address: SocketAddr) -> Result<(), Error> {
         self.listeners.push(Listener::bind(address, self.options.threads)?);
         Ok(())
@@ -104,12 +104,13 @@ impl Server {
         self.listeners.iter().map(|listener| listener.address).collect()
     }
 
-    /// What it counts.
+    /// The metrics of this server.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
-    /// Answers until cancelled. An error means that a listener died; the others are stopped too.
+    /// Answers queries until the token is cancelled. After an error of a listener it stops the others and returns the
+    /// error.
     pub async fn run(
         self,
         table: watch::Receiver<Arc<RouteTable>>,
@@ -167,8 +168,8 @@ impl Listener {
         }
     }
 
-    /// TCP first and alone on its port: the UDP sockets share theirs with each other, and would share it with those
-    /// of a second process, unnoticed.
+    /// TCP comes first, because it must be alone on its port. The UDP sockets share their port with each other, so a
+    /// second process could share it without any error.
     fn try_bind(address: SocketAddr, threads: usize) -> io::Result<Self> {
         let tcp = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         tcp.set_reuse_address(true)?;
@@ -191,14 +192,14 @@ fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// What all threads and connections have in common.
+/// The data that all threads and connections share.
 struct Shared {
     zone: Zone,
     allow_remote: bool,
     metrics: Arc<Metrics>,
 }
 
-/// Answers packets, one after another: each thread and each connection has its own.
+/// Answers packets one after another. Each thread and each connection has its own.
 #[derive(Clone)]
 struct Worker {
     shared: Arc<Shared>,
@@ -217,7 +218,7 @@ impl Worker {
         self.shared.allow_remote || client.to_canonical().is_loopback()
     }
 
-    /// The response to a packet, if it gets one. Never panics, whatever the packet.
+    /// The response to a packet, if there is one. It never panics, whatever the packet contains.
     fn respond(
         &mut self,
         packet: &[u8],
@@ -228,8 +229,8 @@ impl Worker {
             return None;
         }
         let start = Instant::now();
-        // Looking is one atomic load; the lock is taken only when there is something new. When the sender is gone,
-        // the last table stays true.
+        // The check is one atomic load. The lock is taken only if there is a new table. When the sender is gone, the
+        // last table remains in use.
         if self.updates.has_changed().unwrap_or(false) {
             self.table = self.updates.borrow_and_update().clone();
         }

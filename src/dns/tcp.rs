@@ -1,5 +1,5 @@
-//! The TCP side: one task per connection, queries of a connection answered as they come. An answer never waits for
-//! anything but the client's own reading, so no query holds up the ones behind it.
+//! DNS over TCP: one task per connection, which answers queries in their order. An answer waits only until the client
+//! reads, so no query delays the next one.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -16,22 +16,22 @@ use crate::{
     dns::{Worker, wire::Transport},
 };
 
-/// Connections of all listeners together. TCP is for large answers, resolvers use few.
+/// The limit of connections of all listeners together. Resolvers use TCP only for large answers, so they need few.
 const CONNECTIONS_MAX: usize = 512;
-/// One in so many may be of one source outside this machine.
+/// A source outside this machine may have only this fraction of the connections.
 const SOURCE_FRACTION: usize = 8;
-/// A connection on which no whole query arrives, or whose client does not read, is closed after this.
+/// A connection is closed if no complete query arrives, or if the client does not read, for this time.
 const IDLE: Duration = Duration::from_secs(10);
-/// Read ahead at most this much of what a client pipelines.
+/// How many bytes of pipelined queries are read in advance.
 const READ_AHEAD: usize = 4096;
 
-/// Room for the connections of all listeners.
+/// The admission of connections, for all listeners.
 pub(crate) fn places(descriptors: Budget) -> Places {
     Places::new(descriptors, Purpose::Dns, CONNECTIONS_MAX, SOURCE_FRACTION)
 }
 
-/// Accepts until cancelled, then lets open connections finish the query at hand. When there are too many, the one that
-/// has got no answer for longest is closed for the next.
+/// Accepts connections until the token is cancelled. Then open connections finish their current query. If there are
+/// too many connections, the one that has waited longest for an answer is closed.
 pub(crate) async fn serve(entrance: Entrance, worker: Worker, token: CancellationToken) {
     let connections = TaskTracker::new();
     let next = || entrance.next(|source| worker.may_ask(source));
@@ -64,7 +64,7 @@ async fn converse(
     loop {
         tokio::select! {
             () = token.cancelled() => return Ok(()),
-            // Not cancel-safe, but on cancel the connection ends.
+            // The read is not cancel-safe, but after a cancellation the connection ends.
             read = timeout(IDLE, read_message(&mut stream, &mut packet)) => read??,
         }
         let Some(response) = worker.respond(&packet, client, Transport::Tcp) else { return Ok(()) };

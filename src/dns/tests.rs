@@ -1,4 +1,4 @@
-//! The server on real sockets.
+//! Tests of the server on real sockets.
 
 use std::{
     net::{SocketAddr, UdpSocket as StdUdpSocket},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 const WEB: &str = "web.default.svc.cluster.local";
-/// Far above what anything here takes.
+/// A timeout that is far longer than any step of these tests takes.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn web(address: &str) -> Arc<RouteTable> {
@@ -66,7 +66,7 @@ fn start_within(descriptors: Budget, server: Server, table: Arc<RouteTable>) -> 
 }
 
 impl Running {
-    /// Without waiting for the receive timeout.
+    /// Stops the server without waiting for the receive timeout.
     async fn stop(mut self) {
         self.token.cancel();
         let ended = timeout(RECEIVE_TIMEOUT / 2, self.task.join_next()).await;
@@ -117,7 +117,7 @@ async fn udp_and_tcp_answer_from_the_newest_table() {
     assert_eq!(unsynced.response_code, ResponseCode::ServFail, "7.4");
     for address in ["127.96.0.1", "127.96.0.2"] {
         running.table.send_replace(web(address));
-        // Several sockets share the port; each answers from the new table at once.
+        // Several sockets share the port. Each uses the new table at once.
         for id in 0..16 {
             let response = ask_udp(running.address, &query(id, WEB)).await;
             assert_eq!((response.id, address_in(&response)), (id, address.to_owned()));
@@ -150,7 +150,7 @@ async fn a_connection_carries_many_queries() {
     seen.push(read_frame(&mut stream).await.id);
     seen.sort_unstable();
     assert_eq!(seen, (0..100).collect::<Vec<_>>(), "8.4");
-    // A response on our port ends the conversation, a malformed query does not.
+    // A response that is sent to the server ends the connection. A malformed query does not.
     stream.write_all(&framed(&query(5, WEB)[..14])).await.unwrap();
     assert_eq!(read_frame(&mut stream).await.response_code, ResponseCode::FormErr);
     let mut response = query(6, WEB);
@@ -160,7 +160,7 @@ async fn a_connection_carries_many_queries() {
     running.stop().await;
 }
 
-/// However many hold a connection without getting anywhere, who asks is answered.
+/// A new client is answered, however many connections are held open without a complete query.
 #[tokio::test]
 async fn idle_and_dripping_connections_make_room() {
     let descriptors = Budget::new(64);
@@ -174,7 +174,7 @@ async fn idle_and_dripping_connections_make_room() {
             stream.write_all(&[0]).await.unwrap();
         }
         silent.push(stream);
-        // Who gets answers in between keeps its connection.
+        // A client that gets answers in between keeps its connection.
         busy.write_all(&framed(&query(7, WEB))).await.unwrap();
         assert_eq!(address_in(&read_frame(&mut busy).await), "127.96.0.1", "{round}");
     }

@@ -1,5 +1,5 @@
-//! The UDP side: one thread per socket, each in a plain receive loop. It blocks in the kernel, so an idle server costs
-//! nothing, and a query costs one receive, one send and no task switch.
+//! DNS over UDP: one thread per socket with a plain receive loop. The thread blocks in the kernel, so an idle server
+//! uses no CPU. A query costs one receive, one send and no task switch.
 
 use std::{
     io,
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dns::{Worker, wire::Transport};
 
-/// No sensible query is longer; what is longer is cut and then malformed.
+/// Longest query in bytes. A longer one is cut by the kernel and is then malformed.
 const QUERY_MAX: usize = 4096;
-/// Receive errors in a row after which the socket is given up: single ones come from the network (ICMP).
+/// After this many receive errors in a row the socket is closed. Single errors come from the network (ICMP).
 const ERRORS_MAX: u32 = 100;
 
-/// Answers until the token is cancelled and the socket [woken](Waker).
+/// Answers queries until the token is cancelled and the socket is [woken](Waker).
 pub(crate) fn serve(
     socket: &UdpSocket,
     mut worker: Worker,
@@ -49,8 +49,8 @@ pub(crate) fn serve(
     Ok(())
 }
 
-/// The next datagram and who sent it. A receive that a shutdown has woken has no sender; the standard library takes the
-/// sender of the datagram before, or panics.
+/// Receives the next datagram and its sender. A receive that ends because of a shutdown has no sender. In this case
+/// the standard library would return the sender of the datagram before, or panic.
 fn receive(socket: &UdpSocket, packet: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
     let (_, length, client) = recvfrom(socket, &mut *packet, RecvFlags::empty())?;
     let client = client.and_then(|client| SocketAddr::try_from(client).ok());
@@ -62,7 +62,8 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// Ends the loops of its sockets when dropped: cancels them, then makes their receives return.
+/// Stops the receive loops when it is dropped: cancels their token, then shuts their sockets down so that the
+/// receives return.
 pub(crate) struct Waker {
     pub(crate) token: CancellationToken,
     pub(crate) sockets: Vec<Arc<UdpSocket>>,
@@ -72,7 +73,7 @@ impl Drop for Waker {
     fn drop(&mut self) {
         self.token.cancel();
         for socket in &self.sockets {
-            // Linux says ENOTCONN for a socket without a peer, and wakes the receiver all the same.
+            // Linux returns ENOTCONN for a socket without a peer, but wakes the receiver.
             drop(SockRef::from(socket.as_ref()).shutdown(Shutdown::Read));
         }
     }

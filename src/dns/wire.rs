@@ -1,8 +1,9 @@
-//! Packets: parses a request, has it answered, and encodes the response within the size that the client can take.
+//! Packets: parses a request, gets its answer, and encodes the response within the size that the client accepts.
 //!
-//! Enter at [`respond`]. Requests are parsed by hickory-server, records and names encoded by hickory-proto. The order of
-//! sections is ours: hickory-server's `MessageResponse` drops OPT where the answer is truncated, calls an answer truncated
-//! when only glue does not fit, goes on with later sections after a cut, and compresses 120 names at most.
+//! Enter at [`respond`]. hickory-server parses requests, hickory-proto encodes records and names. The order of
+//! sections is implemented here, because hickory-server's `MessageResponse` drops OPT if the answer is truncated,
+//! marks an answer as truncated if only additional records do not fit, continues with later sections after a
+//! truncation, and compresses only 120 names.
 
 #[cfg(test)]
 mod tests;
@@ -26,17 +27,17 @@ use crate::{
     route::RouteTable,
 };
 
-/// What carries a packet; decides how large an answer may be.
+/// The transport of a packet. It decides how large an answer may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
     Tcp,
 }
 
-/// What was answered, for counting.
+/// The data about an answer that the metrics count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Handled {
-    /// The zone's index, `None` for questions that no zone of ours answers.
+    /// The index of the zone; `None` for a question outside all zones.
     pub(crate) zone: Option<usize>,
     pub(crate) rtype: RecordType,
     pub(crate) code: ResponseCode,
@@ -44,24 +45,25 @@ pub(crate) struct Handled {
 
 /// A UDP message without EDNS (RFC 1035, section 2.3.4).
 const UDP_PLAIN_MAX: u16 = 512;
-/// The largest UDP message sent, whatever the client offers: fits any path unfragmented (DNS flag day 2020).
+/// The largest UDP message that is sent, also to clients that accept more. It passes any path without fragmentation
+/// (DNS flag day 2020).
 const UDP_MAX: u16 = 1232;
 const HEADER_LENGTH: usize = 12;
-/// For hickory's parser, which wants to know who asks; no answer depends on it.
+/// hickory's parser requires the address of the client. No answer depends on it.
 const ANYBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
-/// An OPT record without options.
+/// The length of an OPT record without options.
 const OPT_LENGTH: u16 = 11;
 const OPT_TYPE: u16 = 41;
 const DNSSEC_OK: u32 = 1 << 15;
-/// No record is shorter: a name pointer, type, class, TTL, length and an IPv4 address.
+/// The length of the shortest record: a pointer to a name, type, class, TTL, length and an IPv4 address.
 const RECORD_LENGTH_MIN: u16 = 16;
-/// Points to the name of the question, which follows the header.
+/// A pointer to the name of the question, which follows the header.
 const QUESTION_POINTER: u16 = 0xC000 | 12;
-/// The bit that makes a packet a response.
+/// The flag that marks a response (QR).
 const RESPONSE: u8 = 0x80;
 
-/// Answers one packet into `out`, which is cleared first. `None`, and nothing to send, for what is not a request:
-/// short packets and responses (an answer to those could go round for ever).
+/// Answers one packet. Clears `out` and writes the response into it. Returns `None`, and nothing is sent, for a short
+/// packet and for a response: two servers could answer each other without end.
 pub(crate) fn respond(
     packet: &[u8],
     transport: Transport,
@@ -91,28 +93,28 @@ pub(crate) fn respond(
     Some(handled)
 }
 
-/// A bare server failure for a request whose answer failed.
+/// A server failure without sections, for a request whose answer failed.
 pub(crate) fn fail(packet: &[u8], out: &mut Vec<u8>) -> Option<Handled> {
     out.clear();
     let [id_high, id_low, flags, ..] = *packet.get(..HEADER_LENGTH)? else { return None };
-    // Opcode and RD as they came; no section.
+    // Opcode and RD are copied from the request. The sections are empty.
     out.extend([id_high, id_low, RESPONSE | (flags & 0x79), ResponseCode::ServFail.low()]);
     out.resize(HEADER_LENGTH, 0);
     Some(Handled { zone: None, rtype: RecordType::ZERO, code: ResponseCode::ServFail })
 }
 
-/// As much of a request as could be read.
+/// The parts of a request that could be read.
 struct Request {
     metadata: Metadata,
     query: Option<Query>,
     edns: Option<Edns>,
-    /// Why it is not answered.
+    /// The response code if the request is refused.
     refusal: Option<ResponseCode>,
 }
 
 impl Request {
-    /// The header is looked at first: an opcode of others is refused whatever follows, and a packet that claims
-    /// thousands of questions is not worth the memory.
+    /// The header is checked first. A request with another opcode is refused whatever follows, and a packet that
+    /// claims to have thousands of questions must not use memory.
     fn parse(packet: &[u8], transport: Transport) -> Option<Self> {
         if packet.len() < HEADER_LENGTH || packet[2] & RESPONSE != 0 {
             return None;
@@ -141,8 +143,8 @@ impl Request {
     }
 }
 
-/// Answer and authority that do not fit are cut from the end and make the answer truncated; the additional section
-/// only gives what fits. OPT always fits (RFC 6891, section 7).
+/// Answer and authority records that do not fit are left out, and the response is marked as truncated. The additional
+/// section contains only what fits. OPT always fits (RFC 6891, section 7).
 fn encode(
     request: &Request,
     found: &Answer,
@@ -180,7 +182,7 @@ fn encode(
     place.replace(&mut encoder, Header { metadata, counts })
 }
 
-/// Writes the records that fit: their number, and whether any did not.
+/// Writes the records that fit. Returns their number, and whether some did not fit.
 fn emit(
     encoder: &mut BinEncoder<'_>,
     records: &[Record],
@@ -202,8 +204,8 @@ fn emit(
     Ok((count, false))
 }
 
-/// As hickory writes a record, but the name of the question is always a pointer: hickory stops compressing after
-/// 120 names, which would cost a long answer most of its room.
+/// Writes a record as hickory does, but always compresses the name of the question. hickory stops compressing after
+/// 120 names, so a long answer would hold far fewer records.
 fn emit_record(
     encoder: &mut BinEncoder<'_>,
     record: &Record,
@@ -225,7 +227,7 @@ fn emit_record(
     place.replace(encoder, length)
 }
 
-/// OPT by hand: our own size, version 0, of the flags only DO, no options.
+/// Writes OPT: the UDP size of this server, version 0, the DO flag of the client, no options.
 fn emit_opt(
     encoder: &mut BinEncoder<'_>,
     code: ResponseCode,

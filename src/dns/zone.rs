@@ -1,4 +1,4 @@
-//! [`Zone`]: what is served, as plain options; and how names relate to it.
+//! [`Zone`]: the zones that are served, as plain options, and how names relate to them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,23 +7,24 @@ use hickory_proto::{
     rr::{Name, RData, Record, rdata::SOA},
 };
 
-/// The cluster's zones and how they are answered: the `kubernetes` block of a Corefile.
+/// The zones of the cluster and how they are answered, like the `kubernetes` block of a Corefile.
 #[derive(Clone, Debug)]
 pub struct Zone {
-    /// The zones by name, at least one that is not a reverse zone. The first such is where PTR records point.
+    /// The names of the zones. At least one of them is not a reverse zone. PTR records point into the first such
+    /// zone.
     pub origins: Vec<Name>,
     /// TTL of records, in seconds (0 to 3600).
     pub ttl: u32,
     /// How `a-b-c-d.NAMESPACE.pod` is answered.
     pub pods: PodRecords,
-    /// The server's own addresses that clients use: where NS records point when no Service has them.
+    /// The addresses at which clients reach the server. NS records point to them if no Service has them.
     pub nameservers: Vec<IpAddr>,
 }
 
-/// How pods' address names are answered.
+/// How address names of pods are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PodRecords {
-    /// Never.
+    /// They are not.
     Disabled,
     /// With the address in the name, if the namespace exists.
     Insecure,
@@ -31,15 +32,15 @@ pub enum PodRecords {
 
 /// The TTL of kubeadm's Corefile.
 const TTL_DEFAULT: u32 = 30;
-/// An SOA record lives no longer than this, however long the TTL.
+/// The TTL of an SOA record is at most this, whatever the TTL of the zone.
 const SOA_TTL_MAX: u32 = 300;
-/// SOA timers, as CoreDNS has them.
+/// The timers of SOA records, as in CoreDNS.
 const REFRESH: i32 = 7200;
 const RETRY: i32 = 1800;
 const EXPIRE: i32 = 86_400;
 
 impl Zone {
-    /// kubeadm's defaults: the cluster domain and both reverse zones, TTL 30, `pods insecure`.
+    /// The zones of kubeadm's Corefile: the cluster domain and both reverse zones, TTL 30, `pods insecure`.
     pub fn new(domain: &str) -> Result<Self, ProtoError> {
         let origins = [domain, "in-addr.arpa", "ip6.arpa"].map(absolute);
         Ok(Self {
@@ -50,7 +51,7 @@ impl Zone {
         })
     }
 
-    /// The longest zone that a name is in, as an index into `origins`.
+    /// The longest zone that contains a name, as an index into `origins`.
     pub(crate) fn find(&self, name: &Name) -> Option<usize> {
         let fitting = self.origins.iter().enumerate().filter(|(_, origin)| is_in(name, origin));
         fitting.max_by_key(|(_, origin)| origin.iter().len()).map(|(index, _)| index)
@@ -61,7 +62,7 @@ impl Zone {
         self.origins.iter().find(|origin| !is_reverse(origin)).cloned().unwrap_or_default()
     }
 
-    /// The SOA record of a zone; `origin` is spelt as the client spelt it.
+    /// The SOA record of a zone. `origin` is the zone as the client spelt it.
     pub(crate) fn soa(&self, origin: &Name, serial: u32) -> Option<Record> {
         let below = |labels: &[&str]| prepend(labels, origin);
         let (mname, rname) = (below(&["ns", "dns"])?, below(&["hostmaster"])?);
@@ -70,19 +71,19 @@ impl Zone {
     }
 }
 
-/// A name with its trailing dot, wherever the text has it.
+/// A name that is absolute, whether or not the text ends with a dot.
 pub(crate) fn absolute(text: &str) -> Result<Name, ProtoError> {
     let mut name = Name::from_ascii(text)?;
     name.set_fqdn(true);
     Ok(name)
 }
 
-/// `labels` in front of `origin`; `None` when that is too long for a name.
+/// `labels` in front of `origin`; `None` if the result is too long for a name.
 pub(crate) fn prepend(labels: &[&str], origin: &Name) -> Option<Name> {
     Name::from_labels(labels.iter().map(|label| label.as_bytes()).chain(origin.iter())).ok()
 }
 
-/// Whether a zone is for addresses.
+/// Whether a zone contains addresses instead of names.
 pub(crate) fn is_reverse(origin: &Name) -> bool {
     let under = |top: &str| {
         let mut labels = origin.iter().rev();
@@ -92,8 +93,8 @@ pub(crate) fn is_reverse(origin: &Name) -> bool {
     under("in-addr") || under("ip6")
 }
 
-/// The first and the last address under a name in `in-addr.arpa` or `ip6.arpa`: the same for a whole address.
-/// `None` for names that no address has.
+/// The first and the last address below a name in `in-addr.arpa` or `ip6.arpa`. They are equal for a complete
+/// address. `None` for a name that belongs to no address.
 pub(crate) fn address_range(name: &Name) -> Option<(IpAddr, IpAddr)> {
     let mut labels = name.iter().rev().map(|label| std::str::from_utf8(label).unwrap_or(""));
     let arpa = labels.next()?;
@@ -124,7 +125,7 @@ pub(crate) fn address_range(name: &Name) -> Option<(IpAddr, IpAddr)> {
     None
 }
 
-/// Decimal without leading zeros: one address has one name.
+/// A decimal number without leading zeros, because each address has only one name.
 fn octet(label: &str) -> Option<u32> {
     let plain =
         label.bytes().all(|b| b.is_ascii_digit()) && (label.len() == 1 || !label.starts_with('0'));
@@ -137,7 +138,7 @@ fn nibble(label: &str) -> Option<u128> {
     chars.next().is_none().then_some(u128::from(digit))
 }
 
-/// Whether a name is a zone's or below it, whatever the case.
+/// Whether a name is equal to the name of a zone or below it. The case of letters does not matter.
 fn is_in(name: &Name, origin: &Name) -> bool {
     let mut labels = name.iter().rev();
     origin.iter().rev().all(|label| labels.next().is_some_and(|l| l.eq_ignore_ascii_case(label)))

@@ -10,23 +10,23 @@ use crate::{
         Object,
         pod::{all_containers, is_sidecar},
     },
-    node::environment::{Surroundings, expand},
-    runtime::{After, Container, ExitCodes, Port, Restart, RestartRule, Role},
+    node::environment::{PodEnvironment, expand},
+    runtime::{Container, ExitCodes, Port, RestartOverrides, RestartPolicy, RestartRule, Role},
 };
 
 /// The containers of a pod, in the order in which they start. Those that run already keep the variables that they have;
 /// `faults` tells by name which others cannot be made.
 pub(crate) fn containers(
-    surroundings: &Surroundings<'_>,
+    environment: &PodEnvironment<'_>,
     running: &[Container],
     faults: &BTreeMap<String, String>,
 ) -> Vec<Container> {
-    let Some(spec) = &surroundings.pod.spec else { return Vec::new() };
+    let Some(spec) = &environment.pod.spec else { return Vec::new() };
     let container = |own: &core::Container, role| {
         let known = running.iter().find(|known| known.name == own.name && known.fault.is_none());
         known.cloned().unwrap_or_else(|| Container {
             fault: faults.get(&own.name).cloned(),
-            ..container(surroundings, own, role)
+            ..container(environment, own, role)
         })
     };
     let first = spec.init_containers.iter().flatten().map(|init| {
@@ -49,12 +49,12 @@ pub(crate) fn containers(
     first.chain(main).chain(later).collect()
 }
 
-fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role) -> Container {
+fn container(environment: &PodEnvironment<'_>, own: &core::Container, role: Role) -> Container {
     let words = own.command.iter().chain(&own.args).flatten();
     let pre_stop = pre_stop(own);
     // Only commands look at variables.
     let looks = words.clone().next().is_some() || pre_stop.is_some();
-    let env = if looks { surroundings.variables(own) } else { <_>::default() };
+    let env = if looks { environment.variables(own) } else { <_>::default() };
     let command = words.map(|word| expand(word, |name| env.get(name).cloned())).collect();
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     Container {
@@ -64,7 +64,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
         ports: declared(own).collect(),
         role,
         fault: None,
-        after: after(own),
+        restart: restart_overrides(own),
         pre_stop,
         message_path: text(&own.termination_message_path),
         message_from_log: text(&own.termination_message_policy) == "FallbackToLogsOnError",
@@ -72,7 +72,7 @@ fn container(surroundings: &Surroundings<'_>, own: &core::Container, role: Role)
 }
 
 /// Kubernetes knows two actions of rules: to start the container again, and all of the pod.
-fn after(container: &core::Container) -> After {
+fn restart_overrides(container: &core::Container) -> RestartOverrides {
     let rules = container.restart_policy_rules.iter().flatten();
     let rules = rules.filter_map(|rule| {
         let codes = rule.exit_codes.as_ref()?;
@@ -80,8 +80,8 @@ fn after(container: &core::Container) -> After {
         let on = ExitCodes { listed, codes: codes.values.clone().unwrap_or_default() };
         Some(RestartRule { on, whole_pod: restarts_whole_pod(rule) })
     });
-    let restart = container.restart_policy.as_deref().map(policy);
-    After { rules: rules.collect(), restart }
+    let policy = container.restart_policy.as_deref().map(policy);
+    RestartOverrides { rules: rules.collect(), policy }
 }
 
 fn restarts_whole_pod(rule: &core::ContainerRestartRule) -> bool {
@@ -104,16 +104,16 @@ fn pre_stop(container: &core::Container) -> Option<Vec<String>> {
 }
 
 /// Whether, and when, containers that end are started again.
-pub(crate) fn restart(pod: &core::Pod) -> Restart {
+pub(crate) fn restart(pod: &core::Pod) -> RestartPolicy {
     let policy_of = pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref());
     policy(policy_of.unwrap_or_default())
 }
 
-fn policy(name: &str) -> Restart {
+fn policy(name: &str) -> RestartPolicy {
     match name {
-        "Never" => Restart::Never,
-        "OnFailure" => Restart::OnFailure,
-        _ => Restart::Always,
+        "Never" => RestartPolicy::Never,
+        "OnFailure" => RestartPolicy::OnFailure,
+        _ => RestartPolicy::Always,
     }
 }
 

@@ -22,7 +22,7 @@ const MASTER: (&str, &str) = ("default", "kubernetes");
 type Variables = BTreeMap<String, String>;
 
 /// A pod, and where it looks for values.
-pub(crate) struct Surroundings<'a> {
+pub(crate) struct PodEnvironment<'a> {
     pub(crate) view: &'a View,
     pub(crate) object: &'a Object,
     pub(crate) pod: &'a Pod,
@@ -30,7 +30,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) ip: IpAddr,
 }
 
-impl Surroundings<'_> {
+impl PodEnvironment<'_> {
     /// All variables of a container; those of Services only where they are looked at, since there may be thousands.
     pub(crate) fn variables(&self, container: &Container) -> Variables {
         let services = if names_services(container) { self.services() } else { Variables::new() };
@@ -297,7 +297,7 @@ mod tests {
                 size: Size { cpu: "6".parse().unwrap(), memory: "1Gi".parse().unwrap(), pods: 1 },
             };
             let ip = "127.244.0.1".parse().unwrap();
-            let here = Surroundings { view: &view, object: &object, pod: &pod, node: &node, ip };
+            let here = PodEnvironment { view: &view, object: &object, pod: &pod, node: &node, ip };
             let all = here.variables(&pod.spec.as_ref().unwrap().containers[0]);
             let port = if links { "80" } else { "$(PAY_NOW_SERVICE_PORT)" };
             let text = format!("1 {port} $(LATER)");

@@ -22,7 +22,7 @@ use crate::{
         addresses::Addresses,
         containers,
         drain::Slices,
-        environment::Surroundings,
+        environment::PodEnvironment,
         mirror_pods::{self, MirrorPod},
         notes::announcement,
         ports::ports,
@@ -234,7 +234,7 @@ impl Sync {
         };
         let services = view.services_selecting(object).map(|service| service.digest());
         let running = known.as_ref().map_or(&[][..], |spec| &spec.containers);
-        let here = Surroundings { view, object, pod, node, ip };
+        let here = PodEnvironment { view, object, pod, node, ip };
         let spec = PodSpec {
             uid: uid.clone(),
             namespace: object.key.namespace.clone(),

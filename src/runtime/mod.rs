@@ -1,7 +1,7 @@
-//! What stands behind a Pod. [`PodRuntime`] is the seam; [`simulated`] (the default) answers on real sockets of the
-//! pod's own address. [`Runtimes`] chooses by the handler of a pod's RuntimeClass.
+//! Runtimes of pods. [`PodRuntime`] is the trait, and [`simulated`] is the default: it answers on real sockets at the
+//! address of the pod. [`Runtimes`] selects a runtime by the handler of the RuntimeClass of a pod.
 //!
-//! A runtime knows pods as plain values ([`PodSpec`]); it must never know the registry: `node` translates.
+//! A runtime gets pods as plain values ([`PodSpec`]) from `node`. It must never know the registry.
 
 pub mod simulated;
 
@@ -17,24 +17,24 @@ use jiff::Timestamp;
 /// Starts, follows and stops pods of one kind.
 #[async_trait]
 pub trait PodRuntime: Send + Sync + 'static {
-    /// Makes the pod run as described; called again whenever the description changes (ports come and go while it runs).
+    /// Starts the pod, or adapts it if its description has changed (ports may be added and removed while it runs).
     async fn ensure(&self, pod: PodSpec);
 
-    /// Ends the pod: it stops accepting at once, and what is open is closed when `grace` is over.
-    /// Returns when nothing is left of it. May be called again, with less grace, before that; the first call may be
-    /// dropped.
+    /// Stops the pod. It stops accepting connections at once, and open connections are closed when `grace` is over.
+    /// Returns when the pod is gone. It may be called again with a shorter grace before that, and then the first call
+    /// may be dropped.
     async fn stop(&self, uid: &str, grace: Duration);
 
-    /// What happens to pods, from now on. May be called once.
+    /// The events of all pods from now on. May be called once.
     fn events(&self) -> BoxStream<'static, PodEvent>;
 
-    /// A container of a pod, by name; `None` for one that was never started here.
+    /// A container of a pod by name; `None` if this process never started it.
     fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>>;
 }
 
-/// What can be had of a running container.
+/// Access to a running container.
 pub trait ContainerHandle: Send + Sync {
-    /// What it has written after its first `after` lines, as far as that is kept.
+    /// The output after the first `after` lines, as far as it is kept.
     fn log(&self, after: u64) -> Log;
 }
 
@@ -51,25 +51,25 @@ impl Runtimes {
         Self { default, by_handler: BTreeMap::new() }
     }
 
-    /// Adds the runtime of the RuntimeClasses with this handler.
+    /// Adds a runtime for the RuntimeClasses with this handler.
     #[must_use]
     pub fn with(mut self, handler: &str, runtime: Arc<dyn PodRuntime>) -> Self {
         self.by_handler.insert(handler.to_owned(), runtime);
         self
     }
 
-    /// The runtime of pods whose RuntimeClass has this handler. Pods without a class, and those whose handler nothing here
-    /// stands for (`runsc`, `kata`), get the default one.
+    /// The runtime for a RuntimeClass handler. Pods without a class, or with a handler that has no runtime here
+    /// (`runsc`, `kata`), get the default runtime.
     pub fn of(&self, handler: Option<&str>) -> &Arc<dyn PodRuntime> {
         handler.and_then(|handler| self.by_handler.get(handler)).unwrap_or(&self.default)
     }
 
-    /// What happens to the pods of all of them. May be called once.
+    /// The events of the pods of all runtimes. May be called once.
     pub fn events(&self) -> BoxStream<'static, PodEvent> {
         stream::select_all(self.all().map(|runtime| runtime.events())).boxed()
     }
 
-    /// A container, in whichever of them it runs.
+    /// A container of any runtime.
     pub fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>> {
         self.all().find_map(|runtime| runtime.container(uid, name))
     }
@@ -82,110 +82,111 @@ impl Runtimes {
 /// A part of a container's output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Log {
-    /// When each line was written, and the line; oldest first.
+    /// The lines, oldest first, and when each was written.
     pub lines: Vec<(Timestamp, String)>,
-    /// How many lines were ever written: where the next part begins.
+    /// How many lines were written since the start of the container. The next part begins there.
     pub written: u64,
 }
 
-/// A pod as its runtime needs it.
+/// A pod as a runtime needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodSpec {
-    /// Identity over time.
+    /// The uid of the Pod.
     pub uid: String,
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// The node it runs on.
+    /// The name of its node.
     pub node: String,
-    /// That node's zone, empty when it has none.
+    /// The zone of its node, empty if it has none.
     pub zone: String,
-    /// Its own address.
+    /// The address of the pod.
     pub ip: IpAddr,
-    /// Where it must listen: declared container ports and numeric target ports of the Services that select it.
+    /// The ports on which it listens: container ports, and numeric target ports of the Services that select it.
     pub ports: Vec<Port>,
-    /// What it consists of; init containers and sidecars first, in their order.
+    /// Its containers. Init containers and sidecars come first, in their order.
     pub containers: Vec<Container>,
-    /// What becomes of a container that ends.
-    pub restart: Restart,
-    /// It shall end by itself (it is a Job's): what the runtime cannot follow counts as done.
+    /// Whether containers that end are restarted.
+    pub restart: RestartPolicy,
+    /// Whether the pod is meant to end (it belongs to a Job). A command that the runtime cannot follow then counts as
+    /// successful.
     pub runs_to_completion: bool,
 }
 
-/// A container as its runtime needs it.
+/// A container as a runtime needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Name, unique in the pod.
     pub name: String,
-    /// Program and arguments; empty for the image's own.
+    /// Program and arguments; empty for those of the image.
     pub command: Vec<String>,
-    /// Variables whose values are known.
+    /// The environment variables.
     pub env: BTreeMap<String, String>,
-    /// The ports that it declares.
+    /// The container ports.
     pub ports: Vec<Port>,
     /// When it runs.
     pub role: Role,
-    /// Why it cannot be made, if so: a main container is not started as long as this stays.
+    /// Why the container cannot be created. A main container is not started as long as this is set.
     pub fault: Option<String>,
-    /// What becomes of it when it ends.
-    pub after: After,
-    /// What it does before it is stopped, as a command.
+    /// Whether the container is restarted when it ends.
+    pub restart: RestartOverrides,
+    /// The command that runs before the container is stopped.
     pub pre_stop: Option<Vec<String>>,
-    /// Where its termination message is written.
+    /// The file of the termination message.
     pub message_path: String,
-    /// An error without a message is told by the end of the log.
+    /// Whether the end of the log is the termination message after an error without one.
     pub message_from_log: bool,
 }
 
-/// What becomes of a container that ends.
+/// Whether a container that has ended is restarted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct After {
-    /// The first that knows its exit code decides.
+pub struct RestartOverrides {
+    /// The restart rules. The first that matches the exit code decides.
     pub rules: Vec<RestartRule>,
-    /// Otherwise, instead of the pod's.
-    pub restart: Option<Restart>,
+    /// The policy if no rule matches; `None` for that of the pod.
+    pub policy: Option<RestartPolicy>,
 }
 
-/// After these exit codes a container is started again in any case.
+/// A rule that restarts a container after certain exit codes, whatever the restart policy is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestartRule {
-    /// Which.
+    /// The exit codes.
     pub on: ExitCodes,
-    /// All others with it, init containers first.
+    /// Restart all containers of the pod, init containers first.
     pub whole_pod: bool,
 }
 
-/// Exit codes.
+/// A set of exit codes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExitCodes {
-    /// These, or all others.
+    /// True for the codes in `codes`, false for all others.
     pub listed: bool,
-    /// Which.
+    /// The codes.
     pub codes: Vec<i32>,
 }
 
 /// When a container runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To its end, before those that come after it.
+    /// It runs to its end before the next container starts.
     Init,
-    /// From its turn among the init containers on, as long as the pod runs.
+    /// It starts in its turn among the init containers and runs as long as the pod.
     Sidecar,
-    /// When all init containers are done.
+    /// It starts when all init containers have ended.
     Main,
-    /// From when it is added; never again.
+    /// It starts when it is added, and is never restarted.
     Ephemeral,
 }
 
 /// A pod's `restartPolicy`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Restart {
-    /// Containers are started again however they end.
+pub enum RestartPolicy {
+    /// All containers are restarted.
     Always,
-    /// Only those that end with an error.
+    /// Only containers with an error are restarted.
     OnFailure,
-    /// None.
+    /// No container is restarted.
     Never,
 }
 
@@ -198,32 +199,32 @@ pub struct Port {
     pub udp: bool,
 }
 
-/// What a runtime tells about a pod.
+/// A change of the state of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodEvent {
-    /// Which pod.
+    /// The uid of the pod.
     pub uid: String,
-    /// What is so now.
+    /// The new state.
     pub state: PodState,
 }
 
 /// The state of a running pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodState {
-    /// How far it is.
+    /// The stage of its start or end.
     pub stage: Stage,
-    /// Ports that could not be bound as they are and are served on another port of the pod's address,
-    /// with the reason.
+    /// Ports that could not be bound. They are served on other ports at the address of the pod, for the given reason.
     pub moved: Vec<MovedPort>,
-    /// Ports that are not served at all, with the reason. Non-empty means not ready; binding is tried again.
+    /// Ports that are not served, with the reason. If there are any, the pod is not ready, and binding is tried
+    /// again.
     pub failed: Vec<(Port, String)>,
-    /// Containers that end, or may, and all but the main ones that were started; other main ones run as long as the pod
-    /// does.
+    /// The states of started init, sidecar and ephemeral containers, and of main containers that can end. All other
+    /// main containers run as long as the pod.
     pub containers: Vec<ContainerState>,
 }
 
 impl PodState {
-    /// Everything runs, and all ports are served where they should be.
+    /// A pod whose containers all run and whose ports are all bound.
     pub fn running() -> Self {
         Self {
             stage: Stage::Running,
@@ -234,45 +235,45 @@ impl PodState {
     }
 }
 
-/// How far a pod is.
+/// The stages of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stage {
-    /// Its init containers run.
+    /// The init containers run.
     Initializing,
-    /// Its main containers run.
+    /// The main containers run.
     #[default]
     Running,
-    /// All of its containers were stopped, to be started again (a [`RestartRule`] of one says so).
+    /// All containers were stopped and will be started again, because of a [`RestartRule`].
     Restarting,
-    /// An init container failed for good, or all main containers have ended.
+    /// An init container has failed and is not restarted, or all main containers have ended.
     Ended,
 }
 
-/// The state of a container that ends by itself.
+/// The state of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerState {
     /// Name.
     pub name: String,
-    /// How often it was started again.
+    /// How often it was restarted.
     pub restarts: u32,
     /// What it does now.
     pub now: Activity,
-    /// How it ended the last time before.
+    /// How it ended before its last restart.
     pub last: Option<Exit>,
 }
 
 /// What a container does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Activity {
-    /// It runs since then.
+    /// It has been running since this time.
     Running(Timestamp),
-    /// It waits for its next start so long.
+    /// It waits for its next start for this time.
     BackOff(Duration),
-    /// It ended and is not started again by itself.
+    /// It has ended. Only a restart of the whole pod starts it again.
     Exited(Exit),
-    /// It ran before all containers were stopped, and its turn has not come again.
+    /// It ran before all containers were stopped, and was not started again yet.
     Waiting,
-    /// It cannot be made, for this reason.
+    /// It cannot be created, for this reason.
     Faulty(String),
 }
 
@@ -285,18 +286,18 @@ pub struct Exit {
     pub started: Timestamp,
     /// When it ended.
     pub finished: Timestamp,
-    /// Its termination message, perhaps empty.
+    /// Its termination message; may be empty.
     pub message: String,
 }
 
-/// A port that is served under another number.
+/// A port that is served on another port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MovedPort {
-    /// As asked for.
+    /// The port of the PodSpec.
     pub port: Port,
-    /// The number that it listens on.
+    /// The port where the pod really listens.
     pub bound: u16,
-    /// Why.
+    /// Why the port could not be bound.
     pub reason: String,
 }
 

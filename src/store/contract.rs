@@ -1,4 +1,4 @@
-//! What every backend must do: one suite of cases, run for each of them.
+//! The contract of [`Store`]: one suite of tests that runs for each backend.
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::store::{
     etcd::server::Server,
 };
 
-/// A fresh store, and what it needs to live.
+/// A new store, and what must live as long as it does.
 struct Opened {
     store: Arc<dyn Store>,
     _server: Option<Server>,
@@ -23,7 +23,7 @@ impl Opened {
         Some(Self { store: Arc::new(store), _server: None })
     }
 
-    /// None where the machine has no etcd.
+    /// `None` if the machine has no etcd.
     async fn etcd() -> Option<Self> {
         let server = Server::start()?;
         let store = Arc::new(Etcd::open(server.options()).await.unwrap());
@@ -31,7 +31,7 @@ impl Opened {
     }
 }
 
-/// Runs every case against a fresh store.
+/// Runs every test with a new store.
 macro_rules! suite {
     ($backend:ident, $open:expr, $($case:ident),+ $(,)?) => {
         mod $backend {
@@ -284,7 +284,7 @@ async fn compacted_history(store: Arc<dyn Store>) {
     assert_eq!(next(&mut watch).await[0].revision, Revision(11));
 }
 
-/// Everything at a revision, as both kinds of read tell it.
+/// All records at a revision. Checks that `get` and `list` agree.
 async fn state_at(store: &dyn Store, at: Revision) -> BTreeMap<String, (String, Revision)> {
     let (records, listed) = store.list(b"", Some(at)).await.unwrap();
     assert_eq!(listed, at);
@@ -298,7 +298,7 @@ async fn state_at(store: &dyn Store, at: Revision) -> BTreeMap<String, (String, 
     state
 }
 
-/// Writes a changing set of keys; gives each commit's revision and the state after it.
+/// Writes a changing set of keys. Returns the revision of each commit and the state after it.
 async fn write_history(store: &dyn Store) -> Vec<(Revision, BTreeMap<String, (String, Revision)>)> {
     let mut state: BTreeMap<String, (String, Revision)> = BTreeMap::new();
     let mut history = Vec::new();
@@ -390,7 +390,7 @@ async fn slow_watcher(store: Arc<dyn Store>) {
     assert!(watch.next().await.is_none());
 }
 
-/// Many writers increment one counter; each revision has one winner.
+/// Many writers increment one counter. Only one of them wins each revision.
 async fn one_winner_per_expectation(store: Arc<dyn Store>) {
     const WRITERS: u64 = 8;
     const ROUNDS: u64 = 15;
@@ -451,7 +451,7 @@ async fn watchers_see_everything_in_order(store: Arc<dyn Store>) {
     }
 }
 
-/// The rule that caches rest on: a list, and a watch from its revision, together are the state.
+/// Caches depend on this rule: a list, and a watch from its revision, together give the current state.
 async fn list_then_watch_misses_nothing(store: Arc<dyn Store>) {
     const KEYS: u64 = 8;
     let mut tasks = JoinSet::new();

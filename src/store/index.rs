@@ -1,7 +1,7 @@
-//! The state in memory that every embedded backend keeps: current values, the recent history and its watches.
+//! The state in memory of the embedded backends: current values, recent history and watches.
 //!
-//! Enter at [`Index`]. It decides whether a commit may happen, and publishes commits that are durable; it never
-//! knows how or where they are stored. Values are [`Bytes`], shared by the current state, the history and readers.
+//! Enter at [`Index`]. It decides whether a commit may happen, and publishes durable commits. It does not know how or
+//! where they are stored. Values are [`Bytes`] that the current state, the history and readers share.
 
 #[cfg(test)]
 mod tests;
@@ -22,25 +22,26 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::store::{Change, Commit, Error, Expect, Record, Revision, Watch, Write};
 
-/// A key is a few Kubernetes names, each at most 253 bytes; longer ones would make large index pages.
+/// Longest key. A key consists of a few names of Kubernetes, each of at most 253 bytes. Longer keys would need large
+/// index pages.
 pub(super) const KEY_BYTES_MAX: usize = 1024;
-/// etcd takes objects of 1.5 MiB; this leaves room for what the registry adds.
+/// Largest value. etcd accepts objects of 1.5 MiB; this leaves room for the fields that the registry adds.
 pub(super) const VALUE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bounds what one commit may hold in queues and in one batch on disk.
+/// Limits the memory of a commit in queues and in a batch on disk.
 const COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Bounds a commit's places, which are 16 bits on disk.
+/// Limits the number of writes of a commit. The index of a write has 16 bits on disk.
 const COMMIT_WRITES_MAX: usize = 4096;
-/// How many commits a watcher takes under one read lock.
+/// How many commits a watch reads under one lock.
 const WATCH_TAKE_MAX: usize = 64;
 
-/// How much history is kept for watches: whichever bound of age, revisions and bytes is met first forgets the
-/// oldest commits, but a minimum of revisions always stays.
+/// How much history is kept for watches. The oldest commits are removed when any limit of age, revisions or bytes is
+/// exceeded, but a minimum of revisions is always kept.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) age: Duration,
     pub(super) revisions_min: usize,
     pub(super) revisions_max: usize,
-    /// Bytes of superseded versions; a version that is still current costs nothing extra.
+    /// Bytes of replaced versions. A current version is stored anyway.
     pub(super) bytes_max: usize,
 }
 
@@ -55,19 +56,19 @@ impl Default for Limits {
     }
 }
 
-/// A consistent copy of everything that must be stored to restore an [`Index`].
+/// A consistent copy of all data from which an [`Index`] can be restored.
 pub(super) struct Image {
     pub(super) compacted: Revision,
-    /// Changes that make up the values at `compacted`, in the order of their revisions.
+    /// The changes that give the values at `compacted`, sorted by revision.
     pub(super) settled: Vec<Change>,
-    /// All commits after `compacted`, without gap.
+    /// All commits after `compacted`, without a gap.
     pub(super) history: Vec<Commit>,
 }
 
 /// Current values, history and watches.
 pub(super) struct Index {
     state: RwLock<State>,
-    /// Sent after each change of `state` that a watcher may wait for.
+    /// Notifies watches after each change of `state` that matters to them.
     changed: watch::Sender<()>,
 }
 
@@ -77,7 +78,7 @@ impl Index {
         Self::from_state(State::new(limits))
     }
 
-    /// Makes an index out of what was stored.
+    /// Restores an index from stored data.
     pub(super) fn restore(limits: Limits, image: Image) -> Self {
         let Image { compacted, settled, history } = image;
         let mut state = State::new(limits);
@@ -98,7 +99,7 @@ impl Index {
         Self { state: RwLock::new(state), changed: watch::Sender::new(()) }
     }
 
-    /// Takes over the contents of another index with the same revision; watches go on.
+    /// Takes over the data of another index at the same revision. Watches continue.
     pub(super) fn replace(&self, other: Self) {
         *self.state.write() = other.state.into_inner();
     }
@@ -106,9 +107,9 @@ impl Index {
     pub(super) fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error> {
         let state = self.state.read();
         let at = state.readable(at)?;
-        // What the first commit after that moment found at the key was there.
+        // The first later commit that changed the key knows its value at that revision.
         for kept in state.commits_after(at) {
-            let Kept { commit, replaced, .. } = &**kept;
+            let HistoryEntry { commit, replaced, .. } = &**kept;
             if let Some(place) = commit.iter().position(|change| change.key == key) {
                 return Ok(replaced[place].as_ref().map(|entry| record(&commit[place].key, entry)));
             }
@@ -140,14 +141,14 @@ impl Index {
         self.state.read().revision
     }
 
-    /// Bytes of current values and kept history.
+    /// Bytes of current values and of the history.
     pub(super) fn bytes(&self) -> usize {
         let state = self.state.read();
         state.current_bytes + state.superseded_bytes
     }
 
-    /// Whether every expectation holds, given `staged`: the revisions of keys in commits that come before this one
-    /// and are not yet published (`None` for a deletion).
+    /// Checks the expectations of a commit. `staged` has the revisions of keys in earlier commits that are not
+    /// published yet (`None` for a deletion).
     pub(super) fn check(
         &self,
         writes: &[Write],
@@ -156,7 +157,7 @@ impl Index {
         self.state.read().check(writes, staged)
     }
 
-    /// Makes a durable commit visible and wakes the watches. Revisions must follow without gap.
+    /// Publishes durable commits and notifies watches. Their revisions must follow the current one without a gap.
     pub(super) fn publish(&self, commits: Vec<Commit>) {
         let now = Instant::now();
         {
@@ -169,7 +170,7 @@ impl Index {
         self.changed.send_replace(());
     }
 
-    /// Check and publish in one step, for a backend that stores nothing.
+    /// Checks and publishes in one step, for a backend without storage.
     pub(super) fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error> {
         let now = Instant::now();
         let revision = {
@@ -184,12 +185,12 @@ impl Index {
         Ok(revision)
     }
 
-    /// Forgets history that is too old; without commits nothing else would.
+    /// Removes history that is too old. Without new commits nothing else would do so.
     pub(super) fn trim(&self) {
         self.state.write().trim(Instant::now());
     }
 
-    /// Forgets commits before a revision, but never the last one.
+    /// Removes the history before a revision, except for the last commit.
     pub(super) fn compact(&self, before: Revision) {
         let mut state = self.state.write();
         while state.compacted.next() < before && state.history.len() > 1 {
@@ -197,7 +198,7 @@ impl Index {
         }
     }
 
-    /// Everything, as of one moment.
+    /// All data at the current revision.
     pub(super) fn image(&self) -> Image {
         let (mut entries, kept, compacted) = {
             let state = self.state.read();
@@ -214,12 +215,13 @@ impl Index {
                 value: Some(value.clone()),
             })
             .collect();
-        // A stable sort: those of one revision stay in the order of their keys.
+        // The sort is stable: changes with the same revision stay sorted by key.
         settled.sort_by_key(|change| change.revision);
         Image { compacted, settled, history }
     }
 
-    /// Ends all watches with an error once they have seen every commit, and refuses new ones. Reads go on.
+    /// Ends all watches with an error after they have returned every commit, and refuses new ones. Reads continue to
+    /// work.
     pub(super) fn end(&self, error: Error) {
         self.state.write().end.get_or_insert(error);
         self.changed.send_replace(());
@@ -230,7 +232,7 @@ impl Index {
         self.state.read().end.clone()
     }
 
-    /// Every commit after a revision.
+    /// All commits after a revision.
     pub(super) fn watch(self: &Arc<Self>, after: Revision) -> Result<Watch, Error> {
         {
             let state = self.state.read();
@@ -257,7 +259,7 @@ impl Index {
         .boxed())
     }
 
-    /// At most [`WATCH_TAKE_MAX`] commits after a revision; none when there is nothing new.
+    /// At most [`WATCH_TAKE_MAX`] commits after a revision; none if there are no new ones.
     fn commits_after(&self, seen: Revision) -> Result<Vec<Commit>, Error> {
         let state = self.state.read();
         if seen < state.compacted {
@@ -275,7 +277,7 @@ impl Index {
     }
 }
 
-/// Whether a commit keeps the rules that hold whatever the store contains.
+/// Checks the rules for commits that do not depend on the content of the store.
 pub(super) fn validate(writes: &[Write]) -> Result<(), Error> {
     if writes.len() > COMMIT_WRITES_MAX {
         let count = writes.len();
@@ -311,7 +313,7 @@ pub(super) fn validate(writes: &[Write]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The commit that these writes make.
+/// The commit with these writes.
 pub(super) fn changes(writes: Vec<Write>, revision: Revision) -> Commit {
     writes.into_iter().map(|Write { key, value, .. }| Change { revision, key, value }).collect()
 }
@@ -335,9 +337,9 @@ impl Entry {
     }
 }
 
-struct Kept {
+struct HistoryEntry {
     commit: Commit,
-    /// What each of its changes replaced.
+    /// The entry that each of the changes replaced.
     replaced: Vec<Option<Entry>>,
     at: Instant,
 }
@@ -346,11 +348,11 @@ struct State {
     limits: Limits,
     current: OrdMap<Bytes, Entry>,
     revision: Revision,
-    /// The last forgotten revision: `history` starts right after it and ends with `revision`.
+    /// The last removed revision. `history` begins after it and ends with `revision`.
     compacted: Revision,
-    history: VecDeque<Arc<Kept>>,
+    history: VecDeque<Arc<HistoryEntry>>,
     current_bytes: usize,
-    /// Bytes of versions that commits in `history` replaced.
+    /// Bytes of the versions that commits in `history` replaced.
     superseded_bytes: usize,
     end: Option<Error>,
 }
@@ -390,7 +392,7 @@ impl State {
         Ok(())
     }
 
-    /// The moment to read: now, or a revision of the kept history.
+    /// The revision to read: the current one, or one in the history.
     fn readable(&self, at: Option<Revision>) -> Result<Revision, Error> {
         match at {
             Some(at) if at < self.compacted => Err(Error::Compacted { oldest: self.compacted }),
@@ -399,8 +401,8 @@ impl State {
         }
     }
 
-    /// The kept commits after a revision that is not before `compacted`.
-    fn commits_after(&self, revision: Revision) -> impl Iterator<Item = &Arc<Kept>> {
+    /// The commits in the history after a revision, which is not before `compacted`.
+    fn commits_after(&self, revision: Revision) -> impl Iterator<Item = &Arc<HistoryEntry>> {
         let skip = revision.0.saturating_sub(self.compacted.0);
         self.history.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
     }
@@ -415,10 +417,10 @@ impl State {
             replaced.push(entry);
         }
         self.revision = revision;
-        self.history.push_back(Arc::new(Kept { commit, replaced, at: now }));
+        self.history.push_back(Arc::new(HistoryEntry { commit, replaced, at: now }));
     }
 
-    /// Makes a change current and gives what it replaced.
+    /// Applies a change. Returns the entry that it replaced.
     fn apply(&mut self, change: &Change) -> Option<Entry> {
         let Change { revision, key, value } = change;
         let replaced = match value {
@@ -457,8 +459,8 @@ impl State {
     }
 }
 
-/// Takes commits back, the last one first; only keys with a prefix are cared for.
-fn undo(entries: &mut OrdMap<Bytes, Entry>, commits: &[Arc<Kept>], prefix: &[u8]) {
+/// Reverts commits, the last one first, for keys with a prefix.
+fn undo(entries: &mut OrdMap<Bytes, Entry>, commits: &[Arc<HistoryEntry>], prefix: &[u8]) {
     for kept in commits.iter().rev() {
         for (change, replaced) in kept.commit.iter().zip(&kept.replaced) {
             if !change.key.starts_with(prefix) {
@@ -476,7 +478,7 @@ fn record(key: &Bytes, entry: &Entry) -> Record {
     Record { key: key.clone(), value: entry.value.clone(), revision: entry.revision }
 }
 
-/// One watcher's position in the history.
+/// The position of a watch in the history.
 struct Cursor {
     index: Arc<Index>,
     changed: watch::Receiver<()>,
@@ -490,7 +492,7 @@ impl Cursor {
             if let Some(commit) = self.taken.next() {
                 return Ok(commit);
             }
-            // Marked before the look, so that a commit right after it wakes us.
+            // Mark it before reading, so that a commit after the read wakes this watch.
             self.changed.mark_unchanged();
             let commits = self.index.commits_after(self.seen)?;
             if let Some(revision) = commits.last().and_then(|commit| commit.first()) {

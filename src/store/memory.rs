@@ -1,4 +1,4 @@
-//! The object store without a disk: for tests, demos and throw-away clusters.
+//! The object store in memory, for tests, demos and temporary clusters.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::store::{
     index::{self, Index, Limits},
 };
 
-/// An object store that lives as long as the process.
+/// An object store that exists as long as the process.
 pub struct Memory {
     index: Arc<Index>,
 }

@@ -1,7 +1,7 @@
-//! The object store: keys and bytes under one store-wide, strictly rising revision.
+//! The object store: keys and values under one revision that increases with each commit.
 //!
-//! Enter at [`Store`], the contract that all backends keep (`contract.rs` tests it for each). The store knows
-//! neither Kubernetes nor the network; what a key or a value means is the registry's business.
+//! Enter at [`Store`], the contract of all backends (`contract.rs` tests it for each). The store knows neither
+//! Kubernetes nor the network. The registry gives keys and values their meaning.
 
 #[cfg(test)]
 mod contract;
@@ -24,8 +24,8 @@ pub use etcd::{Etcd, Options as EtcdOptions, Tls as EtcdTls, User as EtcdUser};
 pub use memory::Memory;
 pub use sled::Sled;
 
-/// A point in the store's history. Zero is the empty store; each commit takes a higher one, in backends that are
-/// not shared the next.
+/// A revision of the store. Zero is the empty store, and each commit has a higher one. Backends that are not shared
+/// count without gaps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(pub u64);
 
@@ -35,29 +35,29 @@ impl fmt::Display for Revision {
     }
 }
 
-/// One key's current value and the revision that wrote it.
+/// The current value of a key and the revision that wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The key.
     pub key: Bytes,
     /// The value.
     pub value: Bytes,
-    /// The commit that wrote it.
+    /// The revision of the commit that wrote it.
     pub revision: Revision,
 }
 
-/// One part of a commit. There is no blind put: each write says what it expects to find.
+/// One write of a commit. There are no unconditional writes: each says what it expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {
     /// The key.
     pub key: Bytes,
-    /// What must be there for the commit to happen.
+    /// The condition for the commit.
     pub expect: Expect,
     /// The new value; `None` deletes.
     pub value: Option<Bytes>,
 }
 
-/// What a [`Write`] expects to find.
+/// The state of a key that a [`Write`] expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// The key does not exist.
@@ -66,10 +66,10 @@ pub enum Expect {
     At(Revision),
 }
 
-/// What one commit did to one key.
+/// The change of one key by a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The commit's revision; all changes of one commit share it.
+    /// The revision of the commit.
     pub revision: Revision,
     /// The key.
     pub key: Bytes,
@@ -77,80 +77,84 @@ pub struct Change {
     pub value: Option<Bytes>,
 }
 
-/// All changes of one commit, in the order of its writes. A watch hands over whole commits, never a part.
+/// All changes of one commit, in the order of its writes. Watches return whole commits.
 pub type Commit = Arc<[Change]>;
 
-/// Commits in order of revision; none is left out, though revisions may be (see [`Revision`]). Ends with an error when
-/// the watcher fell too far behind or the store failed; resume from the last seen revision.
+/// Commits in the order of revisions. No commit is missing, although revisions may be (see [`Revision`]). The stream
+/// ends with an error if the watch fell too far behind or the store failed. Then a new watch can resume after the
+/// last revision.
 pub type Watch = BoxStream<'static, Result<Commit, Error>>;
 
 /// The contract of an object store.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// The value at a key, now or `at` a revision of the kept history.
+    /// The value of a key, at the current revision or `at` a revision in the history.
     async fn get(&self, key: &[u8], at: Option<Revision>) -> Result<Option<Record>, Error>;
 
-    /// Everything below a prefix in key order, now or `at` a revision of the kept history, and the revision at which
-    /// this was so. [`Error::Compacted`] when the kept history begins later, [`Error::Future`] when it ends before.
+    /// All records with a prefix in key order, at the current revision or `at` a revision in the history, and that
+    /// revision. [`Error::Compacted`] if the revision is older than the history, [`Error::Future`] if it does not
+    /// exist yet.
     async fn list(
         &self,
         prefix: &[u8],
         at: Option<Revision>,
     ) -> Result<(Vec<Record>, Revision), Error>;
 
-    /// Makes all writes or none, under one new revision, which is returned once it is durable.
-    /// A key may occur only once in a commit, and a delete must name the revision that it deletes; a commit that
-    /// breaks this or a size limit is [`Error::Invalid`]. No writes: the current revision, and nothing happens.
+    /// Makes all writes or none, at one new revision. Returns the revision when the writes are durable. A key may
+    /// occur only once in a commit, and a deletion must expect a revision. A commit that violates this or a size
+    /// limit gives [`Error::Invalid`]. A commit without writes does nothing and returns the current revision.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, Error>;
 
-    /// Every commit after a revision, from the kept history on; [`Error::Compacted`] when it reaches further back.
+    /// All commits after a revision, from the history on; [`Error::Compacted`] if the revision is older than the
+    /// history.
     async fn watch(&self, after: Revision) -> Result<Watch, Error>;
 
-    /// Forgets history before a revision; that revision and everything since can still be read.
+    /// Removes the history before a revision. This revision and all later ones can still be read.
     async fn compact(&self, before: Revision) -> Result<(), Error>;
 
     /// The last durable revision.
     fn current(&self) -> Revision;
 
-    /// Why nothing can be written until a restart; `None` as long as that is not so.
+    /// Why nothing can be written until a restart; `None` while writes work.
     fn stopped(&self) -> watch::Receiver<Option<Error>> {
         watch::Sender::new(None).subscribe()
     }
 
-    /// Lets another process have the store at once. To be called last: nothing can be written afterwards.
+    /// Releases the store, so that another process can open it at once. This must be the last call, because nothing
+    /// can be written afterwards.
     async fn release(&self) {}
 }
 
-/// What can go wrong in a store.
+/// The errors of a store.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
-    /// An expectation did not hold; nothing was written.
+    /// An expectation does not hold. Nothing was written.
     #[error("key {} is at revision {found:?}", String::from_utf8_lossy(key))]
     Conflict {
-        /// The first key whose expectation failed.
+        /// The first key whose expectation does not hold.
         key: Bytes,
-        /// The revision that was found; `None` for an absent key.
+        /// The revision of the key; `None` if it does not exist.
         found: Option<Revision>,
     },
-    /// The asked history is gone.
+    /// The requested history was removed.
     #[error("history before revision {oldest} was compacted")]
     Compacted {
-        /// The oldest revision that can be read, and from which a watch can start.
+        /// The oldest revision that can be read and after which a watch can start.
         oldest: Revision,
     },
-    /// The asked revision has not happened yet.
+    /// The requested revision does not exist yet.
     #[error("revision {current} is the last one so far")]
     Future {
         /// The last revision.
         current: Revision,
     },
-    /// A watcher did not keep up.
+    /// A watch fell too far behind.
     #[error("the watch fell behind")]
     Lagged,
-    /// The commit breaks a rule of the store, whatever it holds; nothing was written.
+    /// The commit violates a rule that does not depend on the content of the store. Nothing was written.
     #[error("the commit is not valid: {0}")]
     Invalid(String),
-    /// No space is left; the write did not happen.
+    /// There is no space left. The write did not happen.
     #[error("no space is left for the object store in {0}")]
     Full(String),
     /// Another process uses the data directory.
@@ -158,33 +162,35 @@ pub enum Error {
         "the object store in {0} is in use by another process: stop it, or choose another --data-dir"
     )]
     InUse(String),
-    /// Another process owns the store. The text says which, and what to do.
+    /// Another process owns the store. The text says which one, and what to do.
     #[error("the object store is in use by another process: {0}")]
     Owned(String),
-    /// A snapshot can be restored only where nothing is. The text names the place.
+    /// The place for a restore is not empty. The text names the place.
     #[error(
         "{0} holds an object store already, or a part of one; a snapshot is only restored where nothing is"
     )]
     NotEmpty(String),
-    /// Stored data is damaged. The text names the file and what is wrong.
+    /// Stored data is damaged. The text names the file and the damage.
     #[error("the object store is damaged: {0}")]
     Damaged(String),
-    /// Stored data has a format of another version of the program.
+    /// Another version of the program wrote the data in another format.
     #[error("the object store cannot be read: {0}")]
     Unsupported(String),
-    /// The store is somewhere else and cannot be used now; nothing was written. The text says where, why and what to do.
+    /// A remote store cannot be reached. Nothing was written. The text says where it is, what is wrong and what to
+    /// do.
     #[error("the object store is not available: {0}")]
     Unavailable(String),
-    /// Nothing can be written until a restart, and nothing was; reads go on. The text says what happened and what to do.
+    /// Nothing can be written until a restart, and nothing was written. Reads continue to work. The text says what
+    /// happened and what to do.
     #[error("the object store takes no more writes: {0}")]
     Stopped(String),
-    /// The connection was lost, or no answer came, while a write was under way: it may have happened.
+    /// The connection was lost, or no answer came, during a write. The write may have happened.
     #[error("it is not known whether the write happened: {0}")]
     Unknown(String),
-    /// The backend failed; the outcome of a write is unknown, and there will be no other until a restart.
+    /// The backend failed. The result of a write is unknown, and nothing can be written until a restart.
     #[error("the object store failed: {context}")]
     Failed {
-        /// What was being done.
+        /// The operation that failed.
         context: String,
         /// The cause.
         #[source]
@@ -196,7 +202,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The error and what caused it, in one line.
+    /// The error and its causes in one line.
     pub fn with_causes(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);

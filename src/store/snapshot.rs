@@ -1,9 +1,11 @@
-//! A snapshot: everything that the store held at one revision, in one file that proves that it is whole.
+//! Snapshots: all records of the store at one revision in one file, with checksums that show whether the file is
+//! complete.
 //!
-//! The file is `MAGIC`, the format's number and a [`Header`]; then each record, in key order: lengths of key and
-//! value, the revision that wrote it, key and value; at the end the SHA-256 of all before it. The header and each
-//! record end with a CRC-32 of themselves, so that an altered length is noticed before it is used. Numbers are big
-//! endian. Enter at [`encode`] and [`Reader`]; neither knows where the bytes go or come from.
+//! The file begins with `MAGIC`, the number of the format and a [`Header`]. Then follows each record in key order:
+//! the lengths of key and value, the revision that wrote it, key and value. The file ends with the SHA-256 of
+//! everything before. The header and each record end with a CRC-32 of themselves, so that a changed length is
+//! detected before it is used. Numbers are big endian. Enter at [`encode`] and [`Reader`]. They do not know where the
+//! bytes go to or come from.
 
 use std::{
     io::{self, Read},
@@ -19,46 +21,46 @@ use crate::store::{
     index::{KEY_BYTES_MAX, VALUE_BYTES_MAX},
 };
 
-/// What every snapshot starts with.
+/// The first bytes of every snapshot.
 const MAGIC: &[u8; 8] = b"snowsnap";
-/// The format that is written, and the only one that is read.
+/// The only format that is written and read.
 const FORMAT: u32 = 1;
 const HEADER_BYTES: usize = 8 + 4 + 8 + 8 + 8;
 const RECORD_HEAD_BYTES: usize = 4 + 4 + 8;
 const CRC_BYTES: usize = 4;
 const SHA_BYTES: usize = 32;
-/// A block is handed over once it has so many bytes; few enough that hashing it delays nobody.
+/// A block is returned when it has this many bytes. Hashing so few bytes blocks a thread only briefly.
 const BLOCK_BYTES: usize = 128 * 1024;
 
-/// What a snapshot says about itself.
+/// The header of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The revision at which the store was so.
+    /// The revision of the store.
     pub revision: Revision,
-    /// How many records it has.
+    /// The number of records.
     pub records: u64,
-    /// When it was made, in whole milliseconds.
+    /// When the snapshot was made, in whole milliseconds.
     pub created: Timestamp,
 }
 
 /// Why a snapshot is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It is something else.
+    /// The file is not a snapshot.
     #[error("it is not a snapshot")]
     NotASnapshot,
-    /// Another version of the program made it.
+    /// A newer version of the program made it.
     #[error("it has format {0}, this version reads format {FORMAT}: use the version that made it")]
     Unsupported(u32),
-    /// It is cut off or altered.
+    /// The file is incomplete or was changed.
     #[error("it is damaged: {0}")]
     Damaged(String),
-    /// It could not be read.
+    /// The file could not be read.
     #[error("it cannot be read")]
     Io(#[from] io::Error),
 }
 
-/// A snapshot of these records, which are in key order, block by block.
+/// Encodes these records as a snapshot, in blocks. The records must be in key order.
 pub fn encode(
     records: Vec<Record>,
     revision: Revision,
@@ -76,10 +78,10 @@ pub fn encode(
 }
 
 struct Encoder {
-    /// The block that is being filled.
+    /// The current block.
     head: BytesMut,
     records: vec::IntoIter<Record>,
-    /// `None` once the end is written.
+    /// `None` after the end was written.
     hasher: Option<Sha256>,
 }
 
@@ -114,15 +116,15 @@ fn put_record(Record { key, value, revision }: &Record, block: &mut BytesMut) {
     block.put_u32(crc32fast::hash(&block[start..]));
 }
 
-/// Reads a snapshot record by record. Only when the last call of `next` gave `None` is it known to be whole: nothing
-/// may be done with its records before.
+/// Reads a snapshot record by record. The snapshot is complete only if the last call of `next` returns `None`. The
+/// records must not be used before.
 pub struct Reader<R> {
     input: R,
     hasher: Sha256,
     header: Header,
     read: u64,
     last_key: Option<Bytes>,
-    /// Whether the end was found, or an error.
+    /// Whether the end or an error was reached.
     ended: bool,
 }
 
@@ -153,7 +155,7 @@ impl<R: Read> Reader<R> {
         Ok(Self { input, hasher, header, read: 0, last_key: None, ended: false })
     }
 
-    /// What the snapshot says about itself.
+    /// The header of the snapshot.
     pub fn header(&self) -> Header {
         self.header
     }
@@ -217,7 +219,7 @@ impl<R: Read> Iterator for Reader<R> {
     }
 }
 
-/// The next bytes of a file that must go on.
+/// Reads the next bytes. The end of the file is an error.
 fn read(input: &mut impl Read, hasher: &mut Sha256, count: usize) -> Result<Vec<u8>, Error> {
     let mut bytes = vec![0; count];
     match input.read_exact(&mut bytes) {
@@ -232,7 +234,7 @@ fn read(input: &mut impl Read, hasher: &mut Sha256, count: usize) -> Result<Vec<
     }
 }
 
-/// The first two 32-bit numbers, as far as there are so many bytes.
+/// The first two 32-bit numbers, if there are enough bytes.
 fn numbers32(bytes: &[u8]) -> [u32; 2] {
     let number = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
     [0, 4].map(|at| number(at).map_or(0, u32::from_be_bytes))

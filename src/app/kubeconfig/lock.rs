@@ -1,4 +1,5 @@
-//! kubectl's lock of a kubeconfig: the file `FILE.lock` is there while somebody changes FILE (client-go's `lockFile`).
+//! kubectl's lock of a kubeconfig. While a process changes FILE, the file `FILE.lock` exists (`lockFile` in
+//! client-go).
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -12,21 +13,21 @@ use anyhow::{Context, bail};
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::Instant;
 
-/// Who changes a kubeconfig is done in milliseconds.
+/// A process that changes a kubeconfig needs only milliseconds.
 const WAIT_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(20);
-/// In our own lock files, which are also locked as the kernel does it: such a file that nobody has locked was left behind by
-/// a process that was killed.
+/// The content of the lock files that this program creates. It also locks them with `flock`. If such a file is not
+/// locked, the process that created it was killed.
 const MARK: &str = "snowglobe\n";
 
-/// Held until dropped.
+/// The lock. It is held until it is dropped.
 pub(super) struct Lock {
     path: PathBuf,
     _file: File,
 }
 
 impl Lock {
-    /// Waits for the lock of a file, a bounded time.
+    /// Waits for the lock of a file, at most for `WAIT_MAX`.
     pub(super) async fn take(file: &Path) -> anyhow::Result<Self> {
         let mut path = file.to_owned().into_os_string();
         path.push(".lock");
@@ -58,17 +59,17 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Nobody else may remove it; if somebody did, it is gone as it should be.
+        // Nobody else may remove the file. If somebody did, there is nothing left to do.
         fs::remove_file(&self.path).ok();
     }
 }
 
-/// The lock file, unless there is one.
+/// Creates the lock file. `None` if it exists already.
 fn create(path: &Path) -> std::io::Result<Option<File>> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(mut file) => {
-            // Locked before it is marked: what is marked and not locked has lost its owner. Where a file system has no such
-            // locks, it is not marked, and is like kubectl's.
+            // Lock first, then write the mark: a file with the mark and without a lock was left by a killed process.
+            // On a file system without `flock` the file gets no mark, like kubectl's.
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
                 file.write_all(MARK.as_bytes())?;
             }
@@ -79,7 +80,7 @@ fn create(path: &Path) -> std::io::Result<Option<File>> {
     }
 }
 
-/// Removes a lock file of ours whose process is gone. One that cannot be read is kubectl's.
+/// Removes a lock file of this program whose process was killed. A file that cannot be read belongs to kubectl.
 fn remove_abandoned(path: &Path) -> std::io::Result<()> {
     let Ok(file) = File::open(path) else { return Ok(()) };
     let mut mark = String::new();
@@ -87,7 +88,7 @@ fn remove_abandoned(path: &Path) -> std::io::Result<()> {
     if !marked || flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         return Ok(());
     }
-    // Another one may have removed it meanwhile, and made its own.
+    // Another process may have removed the file meanwhile and created its own.
     let same = fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
         == file.metadata().ok().map(|m| (m.dev(), m.ino()));
     if same { fs::remove_file(path) } else { Ok(()) }
@@ -102,7 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config");
         let lock = directory.path().join("config.lock");
-        // kubectl's own lock has neither content nor permissions.
+        // kubectl creates the lock file without content and without permissions.
         OpenOptions::new().write(true).create_new(true).mode(0o000).open(&lock).unwrap();
         let error = Lock::take(&file).await.err().unwrap().to_string();
         assert!(error.contains("has been locked for 5 s"), "{error}");
@@ -123,12 +124,12 @@ mod tests {
         let held = Lock::take(&file).await.unwrap();
         assert!(Lock::take(&file).await.is_err());
         drop(held);
-        // As a killed process leaves it.
+        // A killed process leaves the file like this.
         let lock = directory.path().join("config.lock");
         fs::write(&lock, MARK).unwrap();
         drop(Lock::take(&file).await.unwrap());
         assert!(!lock.exists());
-        // One without the mark is somebody's.
+        // A file without the mark belongs to another program.
         fs::write(&lock, "").unwrap();
         assert!(Lock::take(&file).await.is_err());
     }

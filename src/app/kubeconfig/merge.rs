@@ -1,4 +1,4 @@
-//! What a kubeconfig says once a cluster's entry is in it. Pure: text in, text out.
+//! Adds the entry of a cluster to the text of a kubeconfig. Pure functions from text to text.
 
 use serde::{Deserialize as _, de::IgnoredAny};
 use serde_yaml::{Deserializer, Mapping, Value};
@@ -12,23 +12,23 @@ const LISTS: [&str; 3] = ["clusters", "contexts", "users"];
 const CURRENT: &str = "current-context";
 const PREFERENCES: &str = "preferences";
 
-/// A kubeconfig that has the entry.
+/// A kubeconfig with the entry.
 #[derive(Debug)]
 pub(super) struct Merged {
     pub(super) text: String,
-    /// The context that clients use when none is named.
+    /// The current context.
     pub(super) current: String,
-    /// Comments and layout could not be kept.
+    /// Whether comments and layout were lost.
     pub(super) rewritten: bool,
 }
 
-/// Why a text is no kubeconfig; nothing is one that has no entries yet.
+/// Why a text is not a kubeconfig. An empty text is a kubeconfig without entries.
 pub(super) fn refusal(text: &str) -> Option<String> {
     documents(text).and_then(|documents| check(&first(&documents))).err()
 }
 
-/// Adds the entry, or replaces the one of that name. It becomes the current context if there is none, or if `switch` says
-/// so. The error tells why the text is no kubeconfig.
+/// Adds the entry, or replaces the entry with the same name. Its context becomes the current one if there is none or
+/// if `switch` is set. The error says why the text is not a kubeconfig.
 pub(super) fn merged(old: &str, entry: &Entry, switch: bool) -> Result<Merged, String> {
     let mut documents = documents(old)?;
     let before = first(&documents);
@@ -55,7 +55,7 @@ fn documents(text: &str) -> Result<Vec<Value>, String> {
     all.map_err(|error| format!("it is not YAML: {error}"))
 }
 
-/// kubectl reads no other.
+/// The first document. kubectl reads no other.
 fn first(documents: &[Value]) -> Value {
     documents.first().cloned().unwrap_or_default()
 }
@@ -112,7 +112,7 @@ fn wanted(before: &Value, entry: &Entry, switch: bool) -> Value {
         let Value::Sequence(items) = items else { continue };
         let place = items.iter().position(|other| other.get("name") == item.get("name"));
         let place = place.unwrap_or(items.len());
-        // kubectl refuses a file with the same name twice.
+        // kubectl refuses a file in which a name occurs twice.
         items.retain(|other| other.get("name") != item.get("name"));
         items.insert(place.min(items.len()), item.clone());
     }
@@ -123,7 +123,7 @@ fn wanted(before: &Value, entry: &Entry, switch: bool) -> Value {
     Value::Mapping(map)
 }
 
-/// Writes a document into a file that has none, below its comments.
+/// Writes a document into a file that contains only comments, below them.
 fn filled(old: &str, after: &Value) -> Option<String> {
     let mut new = serde_yaml::to_string(after).ok()?;
     if old.contains("\r\n") {
@@ -147,7 +147,7 @@ fn changed(old: &str, before: &Value, after: &Value, entry: &Entry) -> Option<St
     text::edited(old, &changes)
 }
 
-/// JSON stays JSON.
+/// Writes the document in the syntax of the old text, JSON or YAML.
 fn serialized(old: &str, document: &Value) -> Result<String, String> {
     if serde_json::from_str::<IgnoredAny>(old).is_ok() {
         return serde_json::to_string_pretty(document).map_err(|error| error.to_string());

@@ -1,8 +1,8 @@
-//! The cluster's entry in a kubeconfig, which may be the user's own: cluster, user and context of one name are added or
-//! replaced, all else is kept.
+//! Adds a cluster to a kubeconfig, which may be the user's own. It adds or replaces the cluster, the user and the
+//! context with one name, and keeps everything else.
 //!
-//! Enter at `merge`; `check` tells beforehand whether a file can be used. The file is replaced in one step, under
-//! kubectl's own lock.
+//! Enter at `merge`. `check` says beforehand whether a file can be used. The file is replaced in one step, and under
+//! the lock that kubectl uses.
 
 mod lock;
 mod merge;
@@ -24,25 +24,25 @@ use serde_yaml::Value;
 
 use crate::{app::kubeconfig::lock::Lock, pki::certificates::Identity};
 
-/// One cluster with its user.
+/// A cluster and its user.
 pub(crate) struct Entry {
-    /// Of cluster, user and context.
+    /// The name of the cluster, the user and the context.
     pub(crate) name: String,
-    /// How to reach and trust the API.
+    /// The URL of the API and the certificate authority that signs for it.
     pub(crate) cluster: Json,
     /// The user's credentials.
     pub(crate) user: Json,
 }
 
-/// No kubeconfig is larger.
+/// Largest file that is read.
 const SIZE_MAX: u64 = 16 << 20;
-/// Symbolic links that are followed, as Linux has it.
+/// How many symbolic links are followed. Linux has the same limit.
 const LINKS_MAX: usize = 40;
-/// It contains a private key.
+/// Only the owner may read the file, because it contains a private key.
 const NEW_MODE: u32 = 0o600;
 
 impl Entry {
-    /// The items of the three lists.
+    /// The items that the entry adds to the three lists.
     fn items(&self) -> [(&'static str, Value); 3] {
         let Self { name, cluster, user } = self;
         let context = json!({"cluster": name, "namespace": "default", "user": name});
@@ -53,7 +53,7 @@ impl Entry {
         ]
         .map(|(list, key, value)| {
             let value = serde_yaml::to_value(value).expect("JSON has a YAML form");
-            // In kubectl's order.
+            // kubectl writes the fields in this order.
             let mut fields = [(key, value), ("name", name.as_str().into())];
             fields.sort_by_key(|(key, _)| *key);
             let item = fields.map(|(key, value)| (key.into(), value)).into_iter().collect();
@@ -62,18 +62,18 @@ impl Entry {
     }
 }
 
-/// What a kubeconfig says of a cluster: how to reach and trust its API.
+/// The `cluster` of an entry: the URL of the API and its certificate authority.
 pub(crate) fn cluster(server: &str, authority: &str) -> Json {
     json!({"certificate-authority-data": STANDARD.encode(authority), "server": server})
 }
 
-/// What a kubeconfig says of a user: the credentials.
+/// The `user` of an entry: the credentials.
 pub(crate) fn user(identity: &Identity) -> Json {
     json!({"client-certificate-data": STANDARD.encode(&identity.certificate),
            "client-key-data": STANDARD.encode(&identity.key)})
 }
 
-/// Refuses a file that is there and is no kubeconfig. Nothing is changed.
+/// Returns an error if the file exists and is not a kubeconfig. It changes nothing.
 pub fn check(path: &Path) -> anyhow::Result<()> {
     let text = read(&target(path)?).map_err(|why| refused(path, &why))?;
     match text.as_deref().and_then(merge::refusal) {
@@ -82,14 +82,15 @@ pub fn check(path: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Adds or replaces the entry, and tells the current context of the file.
+/// Adds or replaces the entry. Returns the current context of the file.
 pub(crate) async fn merge(path: &Path, entry: &Entry, switch: bool) -> anyhow::Result<String> {
     let path = std::path::absolute(path)?;
     let target = target(&path)?;
     let directory = target.parent().unwrap_or(Path::new("/"));
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
-    // kubectl locks the name that it is given; under another name, it would lock the file itself.
+    // kubectl locks the path that it is given. For a symbolic link it would lock another name than for the file
+    // itself.
     let _lock = Lock::take(&path).await?;
     let _other = if target == path { None } else { Some(Lock::take(&target).await?) };
     let old = read(&target).map_err(|why| refused(&path, &why))?;
@@ -112,7 +113,7 @@ fn refused(path: &Path, why: &str) -> anyhow::Error {
     )
 }
 
-/// Where symbolic links lead, be there a file or not.
+/// The file at the end of symbolic links. It need not exist.
 fn target(path: &Path) -> anyhow::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
     for _ in 0..LINKS_MAX {
@@ -122,7 +123,7 @@ fn target(path: &Path) -> anyhow::Result<PathBuf> {
     bail!("{} is one of too many symbolic links", path.display())
 }
 
-/// The file's text; nothing if it does not exist. The error tells why it is none.
+/// The text of the file; empty if the file does not exist. The error says why it is not a text.
 fn read(path: &Path) -> Result<Option<String>, String> {
     let metadata = match fs::metadata(path) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -143,7 +144,7 @@ fn read(path: &Path) -> Result<Option<String>, String> {
     String::from_utf8(bytes).map(Some).map_err(|_binary| "it is not text in UTF-8".into())
 }
 
-/// Replaces the file in one step; mode and owner stay.
+/// Replaces the file in one step. Keeps its mode and owner.
 fn replace(path: &Path, directory: &Path, text: &str) -> std::io::Result<()> {
     let mut new = tempfile::Builder::new()
         .prefix(".kubeconfig-")
@@ -151,7 +152,7 @@ fn replace(path: &Path, directory: &Path, text: &str) -> std::io::Result<()> {
         .tempfile_in(directory)?;
     new.write_all(text.as_bytes())?;
     if let Ok(old) = fs::metadata(path) {
-        // Only root may give files away, and only root needs to.
+        // Only root may change the owner of a file, and only for root the owner can differ.
         fchown(new.as_file(), Some(old.uid()), Some(old.gid())).ok();
         new.as_file().set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
     }

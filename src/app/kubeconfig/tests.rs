@@ -14,7 +14,7 @@ fn entry(name: &str) -> Entry {
     }
 }
 
-/// The items of the lists as kubectl writes them, at an indentation.
+/// The items of the lists at an indentation, as kubectl writes them.
 fn block(list: &str, name: &str, dash: &str) -> String {
     let lines = match list {
         "clusters" => {
@@ -30,7 +30,8 @@ fn block(list: &str, name: &str, dash: &str) -> String {
     lines.replace("NAME", name).lines().map(|line| format!("{dash}{line}\n")).collect()
 }
 
-/// A text with `@clusters`, `@contexts`, `@users` on lines of their own: without them before, with the entries after.
+/// Checks a text with `@clusters`, `@contexts`, `@users` on their own lines. The old text has nothing there, the new
+/// one has the entries.
 #[track_caller]
 fn check_added(template: &str) {
     let is_mark = |line: &&str| line.trim_start().starts_with('@');
@@ -45,7 +46,7 @@ fn check_added(template: &str) {
     let merged = with(&before, "snowglobe", false);
     assert!(!merged.rewritten, "{}", merged.text);
     assert_eq!(merged.text, after);
-    // Once more changes nothing, and Windows' line ends are kept.
+    // A second merge changes nothing. The line ends of Windows stay.
     assert_eq!(with(&after, "snowglobe", false).text, after);
     let windows = with(&before.replace('\n', "\r\n"), "snowglobe", false);
     assert_eq!(windows.text, after.replace('\n', "\r\n"));
@@ -86,7 +87,7 @@ fn entries_are_added_and_all_else_stays() {
          contexts:\n  -   name: prod\n      context: {cluster: prod, user: admin}\n  @contexts\n    # after\n\
          clusters:\n  -\n    name: prod\n    cluster:\n      server: https://a:1\n  @clusters\n\n\n# end\n",
     );
-    // Lists that are not there, or empty in one of many ways.
+    // Lists that are missing or empty, in all notations.
     for list in
         ["clusters: []\n", "clusters: null\n", "clusters: ~\n", "clusters:\n", "clusters: [ ]  \n"]
     {
@@ -206,7 +207,7 @@ fn the_current_context_changes_only_when_asked_or_missing() {
         let merged = with(&text, "sg-1", switch);
         assert!(!merged.rewritten && merged.text.starts_with(expected), "{line}: {}", merged.text);
     }
-    // Names that YAML would take for something else.
+    // Names that YAML would read as values of other types.
     for name in ["1", "true", "null", "a: b", "#x", "é", "no"] {
         let merged = with("", name, false);
         assert_eq!(merged.current, name);
@@ -238,7 +239,7 @@ fn files_without_entries_are_filled() {
 #[test]
 fn hard_layouts_keep_their_meaning() {
     let with = |text: &str| with(text, "snowglobe", false);
-    // No line end at the end, several documents, anchors, a byte order mark, an end marker.
+    // A missing line end, several documents, anchors, a byte order mark, an end marker.
     for text in [
         "kind: Config\nusers:\n- name: a\n  user: {token: x}",
         "kind: Config\nusers:\n- name: a\n  user: {token: x}\n---\nkind: Config\nother: document\n",
@@ -292,10 +293,10 @@ async fn files_are_replaced_where_they_are() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     let mode = |name: &str| fs::metadata(at(name)).unwrap().mode() & 0o777;
-    // A new one, in a new directory.
+    // A new file in a new directory.
     assert_eq!(merge(&at("new/config"), &entry("a"), false).await.unwrap(), "a");
     assert_eq!(mode("new/config"), 0o600);
-    // Through links, also to what does not exist yet; the mode stays.
+    // Symbolic links, also to a file that does not exist yet. The mode stays.
     fs::set_permissions(at("new/config"), Permissions::from_mode(0o640)).unwrap();
     symlink("new/config", at("link")).unwrap();
     symlink(at("link"), at("link-to-link")).unwrap();
@@ -311,7 +312,7 @@ async fn files_are_replaced_where_they_are() {
         fs::read_dir(at("new")).unwrap().map(|f| f.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["config", "missing"]);
-    // What is refused stays.
+    // A file that is refused stays as it is.
     fs::write(at("binary"), b"\xff\x00").unwrap();
     symlink("loop", at("loop")).unwrap();
     for (name, why) in [("binary", "UTF-8"), ("new", "a directory"), ("loop", "symbolic links")] {

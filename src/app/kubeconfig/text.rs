@@ -1,6 +1,6 @@
-//! Changes the text of a kubeconfig where it must change, so that comments, order and style of all else stay. It finds the
-//! places by the spans of a YAML parser (JSON is YAML). It does not promise to succeed: whoever calls it reads the result
-//! again and compares.
+//! Changes only parts of the text of a kubeconfig, so that comments, order and style of the rest stay. A YAML parser
+//! (JSON is YAML) gives the positions of these parts. A change may fail, so the caller parses the result and compares
+//! it.
 
 use std::{iter::Peekable, ops::Range};
 
@@ -9,15 +9,15 @@ use serde::Serialize as _;
 use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_yaml::Value;
 
-/// One change of the document's top level.
+/// A change at the top level of the document.
 pub(super) enum Change<'a> {
-    /// A list has this item; one with the same `name` is replaced.
+    /// Adds an item to a list. An item with the same `name` is replaced.
     Item(&'static str, &'a Value),
-    /// A key has this text.
+    /// Sets a key to a text.
     Text(&'static str, &'a str),
 }
 
-/// The text with the changes made, if there is a way.
+/// The text with the changes. `None` if they cannot be made.
 pub(super) fn edited(text: &str, changes: &[Change<'_>]) -> Option<String> {
     let root = document(text)?;
     let Content::Mapping(_) = root.content else { return None };
@@ -32,12 +32,12 @@ pub(super) fn edited(text: &str, changes: &[Change<'_>]) -> Option<String> {
     Some(applied(text, editor.edits))
 }
 
-/// Where the document's one value is, when it says nothing yet (`{}`, `null`).
+/// The position of the value of the document if it is empty (`{}`, `null`).
 pub(super) fn placeholder(text: &str) -> Option<Range<usize>> {
     document(text).map(|root| root.range).filter(|range| !range.is_empty())
 }
 
-/// A value of the document and where its text is. A block ends with its last scalar.
+/// A value of the document and its range in the text. A block ends with its last scalar.
 struct Node {
     range: Range<usize>,
     column: usize,
@@ -75,7 +75,7 @@ impl Node {
     }
 }
 
-/// The first document.
+/// Parses the first document.
 fn document(text: &str) -> Option<Node> {
     let events = Parser::new_from_str(text).map_while(Result::ok).map(|(event, span)| Seen {
         range: span.byte_range().unwrap_or_default(),
@@ -119,7 +119,7 @@ fn node<'a>(text: &str, events: &mut Peekable<impl Iterator<Item = Seen<'a>>>) -
                 entries.push((node(text, events)?, node(text, events)?));
             }
             let last = entries.last().map(|(key, value): &(Node, Node)| {
-                // A value that is not there may have any place.
+                // An empty value may have any position.
                 key.range.end.max(value.range.end)
             });
             end = collection_end(style, last.unwrap_or(end), &events.next()?);
@@ -130,7 +130,7 @@ fn node<'a>(text: &str, events: &mut Peekable<impl Iterator<Item = Seen<'a>>>) -
     Some(Node { range: range.start..end.max(range.start), column, flow, content })
 }
 
-/// The end of a block is reported where the next token is; comments may lie between.
+/// The parser reports the end of a block at the next token. There may be comments in between.
 fn collection_end(style: StructureStyle, last: usize, close: &Seen<'_>) -> usize {
     if style == StructureStyle::Flow { close.range.end } else { last }
 }
@@ -139,7 +139,7 @@ struct Editor<'a> {
     text: &'a str,
     root: &'a Node,
     edits: Vec<(Range<usize>, String)>,
-    /// Keys that are not there yet.
+    /// Keys that the document does not have yet.
     additions: Vec<(&'static str, Value)>,
 }
 
@@ -170,7 +170,7 @@ impl Editor<'_> {
                 self.edits.push((value.range.clone(), text));
             }
             Content::Sequence(_) | Content::Scalar(_) => {
-                // What comes after the colon may be a comment; it stays.
+                // After the colon there may be a comment. It stays.
                 let colon = self.colon(key)?;
                 let end = value.range.end.max(colon);
                 self.edits.push((colon..end, String::new()));
@@ -181,7 +181,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// Adds an item to a list that has some.
+    /// Adds an item to a list that is not empty.
     fn append(&mut self, list: &Node, items: &[Node], item: &Value) -> Option<()> {
         let (first, last) = (items.first()?, items.last()?);
         if !list.flow {
@@ -216,7 +216,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// The new keys, after the last one.
+    /// Adds the new keys after the last one.
     fn add_keys(&mut self) -> Option<()> {
         let (first, _) = self.root.entries().first()?;
         let spread = is_spread(self.text, self.root);
@@ -235,7 +235,7 @@ impl Editor<'_> {
         Some(())
     }
 
-    /// Inserts lines below the one that contains `position`.
+    /// Inserts lines below the line that contains `position`.
     fn insert_line(&mut self, position: usize, column: usize, text: &str) {
         let rest = &self.text[position..];
         let length = rest.find('\n').unwrap_or(rest.len());
@@ -243,13 +243,13 @@ impl Editor<'_> {
         self.edits.push((end..end, format!("\n{}{text}", " ".repeat(column))));
     }
 
-    /// Where the text behind a key's colon begins.
+    /// Where the text after the colon of a key begins.
     fn colon(&self, key: &Node) -> Option<usize> {
         let rest = &self.text[key.range.end..];
         Some(key.range.end + rest.find(':')? + 1)
     }
 
-    /// A value as JSON; over several lines as the document has it.
+    /// A value as JSON, on several lines if the document has it on several lines.
     fn flow(&self, value: &Value, column: usize, spread: bool) -> Option<String> {
         if !spread {
             return serde_json::to_string(value).ok();
@@ -279,7 +279,7 @@ fn gap(spread: bool, column: usize) -> String {
     if spread { format!("\n{}", " ".repeat(column)) } else { " ".to_owned() }
 }
 
-/// Edits of the same place keep their order.
+/// Applies the edits. Edits at the same position keep their order.
 fn applied(text: &str, mut edits: Vec<(Range<usize>, String)>) -> String {
     edits.sort_by_key(|(range, _)| range.start);
     let windows = text.contains("\r\n");

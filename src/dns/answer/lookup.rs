@@ -1,4 +1,4 @@
-//! Walks a name through the zone's tree and collects its records.
+//! Follows a name through the tree of the zone and collects its records.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -16,21 +16,21 @@ use crate::{
     },
 };
 
-/// The version of the DNS specification that is answered as TXT of `dns-version`.
+/// The version of the DNS specification. The TXT record of `dns-version` contains it.
 const VERSION: &str = "1.1.0";
 const VERSION_TTL: u32 = 28_800;
-/// No name of ours has more labels below the zone: `_port._protocol.service.namespace.svc`.
+/// The largest number of labels below the zone, as in `_port._protocol.service.namespace.svc`.
 const DEPTH_MAX: usize = 5;
-/// ExternalName services that name each other are followed this far.
+/// How many ExternalName Services that point to each other are followed.
 const CHAIN_MAX: usize = 10;
-/// A Service is taken for the DNS service when it has the server's address and this port.
+/// A Service with the address of the server and this port is the DNS Service.
 const DNS_PORT: u16 = 53;
 
-/// One resolution: where it looks and what it has found.
+/// One resolution: where it searches, and the records that it has found.
 pub(super) struct Lookup<'a, R> {
     table: &'a RouteTable,
     zone: &'a Zone,
-    /// The zone in the client's spelling.
+    /// The zone as the client spelt it.
     origin: &'a Name,
     records_max: usize,
     rng: &'a mut R,
@@ -40,7 +40,7 @@ pub(super) struct Lookup<'a, R> {
     chain: usize,
 }
 
-/// What an SRV record points to: the label below the service (none for the service itself), its address, its port.
+/// The target of an SRV record: the label below the Service (none for the Service itself), its address, its port.
 type Target<'a> = (Option<&'a Arc<str>>, IpAddr, u16);
 
 impl<'a, R: Rng> Lookup<'a, R> {
@@ -59,8 +59,8 @@ impl<'a, R: Rng> Lookup<'a, R> {
         (self.answers, self.additionals, self.follow)
     }
 
-    /// Collects the records of a name in the zone; false when there is no such name. A name that exists without
-    /// records of the type is true with nothing collected.
+    /// Collects the records of a name in the zone. Returns false if the name does not exist. For a name that exists
+    /// without records of the type it returns true and collects nothing.
     pub(super) fn resolve(&mut self, name: &Name, rtype: RecordType) -> bool {
         let lower = name.to_lowercase();
         let depth = lower.iter().len().saturating_sub(self.origin.iter().len());
@@ -127,7 +127,7 @@ impl<'a, R: Rng> Lookup<'a, R> {
         }
     }
 
-    /// The names that the server is known by: the Services that have its address, else `ns.dns.ZONE`.
+    /// The names of the server: the Services that have its address, else `ns.dns.ZONE`.
     fn nameservers(&self) -> Vec<(Name, Vec<IpAddr>)> {
         let names = &self.table.names;
         let origin = self.forward_origin();
@@ -153,7 +153,8 @@ impl<'a, R: Rng> Lookup<'a, R> {
         found
     }
 
-    /// The zone that names of services are in: the asked one, or the primary one for a question in a reverse zone.
+    /// The zone of the names of Services: the zone of the question, or the primary zone for a question in a reverse
+    /// zone.
     fn forward_origin(&self) -> Name {
         if zone::is_reverse(self.origin) { self.zone.primary() } else { self.origin.clone() }
     }
@@ -214,7 +215,7 @@ impl<'a, R: Rng> Lookup<'a, R> {
                 true
             }
             (ServiceKind::Headless, None) if rtype != RecordType::SRV => {
-                // The common question: its answer is prepared in the table.
+                // The most frequent question. The table contains its answer.
                 let (v4, v6) = (service.ready_addresses(true), service.ready_addresses(false));
                 match rtype {
                     RecordType::A => self.addresses(name, rtype, v4.to_vec()),
@@ -227,7 +228,7 @@ impl<'a, R: Rng> Lookup<'a, R> {
         }
     }
 
-    /// The ready endpoints of a service, all of them or those that the prefix of the name picks.
+    /// The ready endpoints of a Service: all, or those that the prefix of the name selects.
     fn endpoints(
         &mut self,
         name: &Name,
@@ -261,7 +262,8 @@ impl<'a, R: Rng> Lookup<'a, R> {
         true
     }
 
-    /// The alias, and what it leads to where that is ours. A chain that ends in nothing is no answer at all.
+    /// The CNAME record, and the records of its target if that is in a zone served here. If the chain ends in a name
+    /// that does not exist, there is no answer.
     fn external(&mut self, name: &Name, rtype: RecordType, target: &str) -> bool {
         if target.parse::<IpAddr>().is_ok() {
             return false;
@@ -288,7 +290,7 @@ impl<'a, R: Rng> Lookup<'a, R> {
         true
     }
 
-    /// Address records of the asked family, in random order; nothing for other types.
+    /// Address records of the family in the question, in random order. Other types have none.
     fn addresses(&mut self, name: &Name, rtype: RecordType, mut addresses: Vec<IpAddr>) {
         match rtype {
             RecordType::A => addresses.retain(IpAddr::is_ipv4),
@@ -301,8 +303,8 @@ impl<'a, R: Rng> Lookup<'a, R> {
         }
     }
 
-    /// One SRV per distinct target and port. The weight is a hundredth part per pair of address and port, as in
-    /// CoreDNS, also where several pairs make one record.
+    /// One SRV record for each different target and port. As in CoreDNS, the weight is 100 divided by the number of
+    /// pairs of address and port, also if several pairs share a record.
     fn srv(&mut self, name: &Name, service: &Service, targets: &[Target<'_>]) {
         let share = 100_usize.checked_div(targets.len()).unwrap_or(0).max(1);
         let weight = u16::try_from(share).unwrap_or(1);
@@ -340,14 +342,14 @@ impl<'a, R: Rng> Lookup<'a, R> {
     }
 }
 
-/// The labels before a service's name.
+/// The labels before the name of a Service.
 #[derive(Clone, Copy)]
 enum Prefix<'a> {
     Endpoint(&'a str),
     Port { port: &'a str, protocol: &'a str },
 }
 
-/// Whether the name asks for this port. A name without a port asks for all.
+/// Whether the name selects this port. A name without a port selects all.
 fn fits(port: &Port, prefix: Option<Prefix<'_>>) -> bool {
     let Some(Prefix::Port { port: name, protocol }) = prefix else { return true };
     let transport = match port.protocol {
@@ -358,7 +360,7 @@ fn fits(port: &Port, prefix: Option<Prefix<'_>>) -> bool {
     protocol == transport && !name.is_empty() && *port.name == *name
 }
 
-/// A port or protocol without its underscore, which CoreDNS does not insist on.
+/// A port or protocol without its underscore. As in CoreDNS, the underscore is optional.
 fn bare(label: &str) -> &str {
     label.strip_prefix('_').unwrap_or(label)
 }

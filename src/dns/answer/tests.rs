@@ -1,4 +1,4 @@
-//! The rows of the behaviour table, by their numbers.
+//! The rows of the behaviour table, by number.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::{
 };
 
 const MANIFEST: &str = include_str!("tests.yaml");
-/// More than any answer here has.
+/// More records than any answer here has.
 const ROOM: usize = 100;
 
 fn zone() -> Zone {
@@ -31,14 +31,14 @@ fn ask(table: &RouteTable, zone: &Zone, name: &str, rtype: RecordType) -> Answer
     answer(&query, table, zone, ROOM, &mut StdRng::seed_from_u64(1))
 }
 
-/// `OWNER TTL TYPE DATA`, with `Z.` for the cluster's zone.
+/// Records as `OWNER TTL TYPE DATA`, with `Z.` for the cluster domain.
 fn show(records: &[Record]) -> Vec<String> {
     let show = |r: &Record| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), r.data);
     records.iter().map(|r| show(r).replace("cluster.local.", "Z.")).collect()
 }
 
-/// Rows are `NUMBER NAME TYPE RESULT [RECORD]`, more records on indented lines of their own: the result is `NODATA`,
-/// `NXD`, `REFUSED` or `=` for an answer, `Z` stands for the cluster's zone, `@` for the question's name, `+` marks an
+/// Rows are `NUMBER NAME TYPE RESULT [RECORD]`, with further records on indented lines. The result is `NODATA`,
+/// `NXD`, `REFUSED`, or `=` for an answer. `Z` is the cluster domain, `@` the name of the question, `+` marks an
 /// additional record.
 fn check_all(table: &RouteTable, zone: &Zone, rows: &str) {
     let rows = rows.trim().replace("\n    ", "|");

@@ -14,7 +14,7 @@ use crate::{
     route::{RouteTable, build::fixture::table},
 };
 
-/// A headless service `big` with `count` ready endpoints, all with port x, and a ClusterIP service `web`.
+/// A headless Service `big` with `count` ready endpoints, all on port x, and a ClusterIP Service `web`.
 fn big(count: u16) -> Arc<RouteTable> {
     let [mut addresses, mut separator] = ["", ""].map(String::from);
     for i in 0..count {

@@ -1,5 +1,6 @@
-//! Connections to pods: bounded for each pod, and by the descriptors that there are. When there is no room, the connection
-//! without progress for longest makes some, so that silent clients keep nobody out.
+//! Connections to pods. Their number is limited per pod and by the file descriptors of the process. If there is no
+//! room for a new connection, the one without progress for the longest time is closed, so that silent clients cannot
+//! keep others out.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -13,14 +14,14 @@ use crate::{
 
 /// A silent connection is closed after this time.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
-/// Nearly every client of a pod has an address of this machine, so that sources tell nothing.
+/// The limit per pod. There is no limit per source, because nearly all clients have addresses of this machine.
 const POD: Bounds = Bounds { total: 1024, per_source: usize::MAX };
-/// How long a newcomer waits for the descriptor of one that made room.
+/// How long a new connection waits for the descriptor of a connection that is being closed.
 const ROOM_MAX: Duration = Duration::from_secs(1);
 
 /// The connections of all pods.
 #[derive(Clone)]
-pub(super) struct Crowd(Arc<Shared>);
+pub(super) struct PodConnections(Arc<Shared>);
 
 struct Shared {
     begun: Instant,
@@ -38,34 +39,35 @@ struct Pods {
 pub(super) struct Connections {
     id: u64,
     own: Arc<Admission>,
-    crowd: Crowd,
+    connections: PodConnections,
 }
 
-impl Crowd {
+impl PodConnections {
     pub(super) fn new(descriptors: Budget) -> Self {
         Self(Arc::new(Shared { begun: Instant::now(), pods: Mutex::default(), descriptors }))
     }
 
-    /// Those of a new pod.
+    /// The connections of a new pod.
     pub(super) fn of_pod(&self) -> Connections {
         let own = Admission::since(self.0.begun, POD);
         let mut pods = self.0.pods.lock();
         let id = pods.next;
         pods.next += 1;
         pods.by_id.insert(id, Arc::clone(&own));
-        Connections { id, own, crowd: self.clone() }
+        Connections { id, own, connections: self.clone() }
     }
 }
 
 impl Connections {
-    /// A place for a new connection; `None` while something is done for all the others.
+    /// A place for a new connection; `None` if all places are used and none of those connections is idle.
     pub(super) fn admit(&self, source: IpAddr) -> Option<Arc<Place>> {
         self.own.admit(source)
     }
 
-    /// The descriptor of a connection, if need be one that another gives up; `None` if none does.
+    /// A descriptor for a connection. If none is free, another connection must give up its own. `None` if there is no
+    /// such connection.
     pub(super) async fn descriptor(&self) -> Option<Held> {
-        let Shared { pods, descriptors, .. } = &*self.crowd.0;
+        let Shared { pods, descriptors, .. } = &*self.connections.0;
         let free = descriptors.take(Purpose::PodConnection, 1);
         if free.is_some() || !Admission::make_room(pods.lock().by_id.values()) {
             return free;
@@ -76,7 +78,7 @@ impl Connections {
 
 impl Drop for Connections {
     fn drop(&mut self) {
-        self.crowd.0.pods.lock().by_id.remove(&self.id);
+        self.connections.0.pods.lock().by_id.remove(&self.id);
     }
 }
 
@@ -94,11 +96,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn silent_clients_of_a_pod_keep_nobody_out() {
-        let crowd = Crowd::new(Budget::new(1 << 20));
-        let pod = crowd.of_pod();
+        let connections = PodConnections::new(Budget::new(1 << 20));
+        let pod = connections.of_pod();
         let silent: Vec<_> = (0..POD.total).map(|_| pod.admit(HERE).unwrap()).collect();
         silent[0].progress();
-        let other = crowd.of_pod().admit(HERE).unwrap();
+        let other = connections.of_pod().admit(HERE).unwrap();
         tokio::time::advance(ROOM_MAX).await;
         let newcomer = pod.admit(HERE).unwrap();
         assert_eq!(silent.iter().filter(|connection| lost(connection)).count(), 1);
@@ -112,8 +114,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silent_clients_of_some_pods_keep_nobody_from_others() {
         let budget = Budget::new(1024);
-        let crowd = Crowd::new(budget.clone());
-        let (many, few) = (crowd.of_pod(), crowd.of_pod());
+        let connections = PodConnections::new(budget.clone());
+        let (many, few) = (connections.of_pod(), connections.of_pod());
         let mut silent = Vec::new();
         for _ in 0..budget.most(Purpose::PodConnection) {
             silent.push((many.admit(HERE).unwrap(), many.descriptor().await.unwrap()));
@@ -122,7 +124,7 @@ mod tests {
         let newcomer = few.admit(HERE).unwrap();
         let waits = few.descriptor();
         let leaves = async {
-            // As the owner does.
+            // As the owner of the place does.
             silent[0].0.lost().await;
             drop(silent.remove(0));
         };

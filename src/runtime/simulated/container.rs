@@ -1,4 +1,4 @@
-//! Containers whose commands are followed: their course, restarts, back-off and last words.
+//! Containers whose commands are followed: their steps, restarts, back-off and termination messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,31 +6,31 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{
-    Activity, Container, ContainerState, Exit, PodSpec, Restart, Role,
+    Activity, Container, ContainerState, Exit, PodSpec, RestartPolicy, Role,
     simulated::{
         pod::Pod,
         script::{self, Step},
     },
 };
 
-/// First pause before a container is started for the third time; doubled each time (as kubelet does).
+/// The pause before the third start of a container. It doubles with each start, as in kubelet.
 const BACK_OFF_MIN: Duration = Duration::from_secs(10);
-/// Longest such pause.
+/// The longest pause.
 const BACK_OFF_MAX: Duration = Duration::from_mins(5);
-/// A container that ran for so long begins with the shortest pause again.
+/// After running for this time, a container begins with the shortest pause again.
 const BACK_OFF_RESET: Duration = Duration::from_mins(10);
 
-/// A failed init container shows its error for so long before anything else happens to it (kubelet's relist period).
+/// A failed init container keeps its error for this time before it is restarted (kubelet's relist period).
 const ERROR_SHOWN: Duration = Duration::from_secs(1);
 
-/// Of a message; kubelet's bound.
+/// Longest termination message. kubelet has the same limit.
 const MESSAGE_BYTES_MAX: usize = 4096;
-/// Of a message that is taken from the log; kubelet's bounds.
+/// Most lines of a termination message from the log. kubelet has the same limit.
 const MESSAGE_LOG_LINES: usize = 80;
 const MESSAGE_LOG_BYTES_MAX: usize = 2048;
 
-/// What a container will do, when that can be told.
-pub(super) fn course(spec: &PodSpec, container: &Container) -> Option<Vec<Step>> {
+/// The steps of a container, if its command can be followed.
+pub(super) fn predicted_steps(spec: &PodSpec, container: &Container) -> Option<Vec<Step>> {
     let steps = script::steps(&container.command, &container.env, &container.message_path);
     if steps.is_some() {
         return steps;
@@ -45,47 +45,52 @@ pub(super) fn course(spec: &PodSpec, container: &Container) -> Option<Vec<Step>>
     })
 }
 
-/// Does what a container wants to be done before it is stopped.
+/// Runs the preStop hook of a container.
 pub(super) async fn pre_stop(pod: &Pod, container: &Container) {
     let command = container.pre_stop.as_deref().unwrap_or_default();
     let steps = script::steps(command, &container.env, &container.message_path);
-    // What a hook prints is in no log.
+    // The output of a hook is not logged.
     let steps =
         steps.into_iter().flatten().filter(|step| !matches!(step, Step::Print(_) | Step::Date));
     follow(pod, &container.name, &steps.collect::<Vec<_>>()).await;
 }
 
-/// What becomes of a container that ended.
+/// What happens after a container has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Nothing,
-    /// It is started again.
+    /// The container is restarted.
     Again,
-    /// All of the pod's are.
+    /// All containers of the pod are restarted.
     WholePod,
 }
 
-/// Runs a container until it is not started again or the round is over.
+/// Runs a container until it is not restarted any more or `round` is cancelled.
 pub(super) async fn run(
     pod: Arc<Pod>,
     round: CancellationToken,
     container: Container,
     steps: Vec<Step>,
-    restart: Restart,
+    restart: RestartPolicy,
 ) {
-    let course = start_again_and_again(&pod, &round, &container, &steps, restart);
-    round.run_until_cancelled(course).await;
+    let restarts = start_again_and_again(&pod, &round, &container, &steps, restart);
+    round.run_until_cancelled(restarts).await;
 }
 
-/// Runs the init containers one after the other, and starts the sidecars in their turn. False when one failed for good.
+/// Runs the init containers one after another, and starts the sidecars in their turn. Returns false if one has failed
+/// and is not restarted.
 pub(super) async fn initialize(pod: &Arc<Pod>, round: &CancellationToken, spec: &PodSpec) -> bool {
-    let restart = if spec.restart == Restart::Never { Restart::Never } else { Restart::OnFailure };
+    let restart = if spec.restart == RestartPolicy::Never {
+        RestartPolicy::Never
+    } else {
+        RestartPolicy::OnFailure
+    };
     for container in &spec.containers {
-        match (container.role, course(spec, container)) {
+        match (container.role, predicted_steps(spec, container)) {
             (Role::Main | Role::Ephemeral, _) => {}
             (Role::Sidecar, Some(steps)) => {
                 let (own, round) = (container.clone(), round.clone());
-                let sidecar = run(Arc::clone(pod), round, own, steps, Restart::Always);
+                let sidecar = run(Arc::clone(pod), round, own, steps, RestartPolicy::Always);
                 drop(pod.spawn(sidecar));
             }
             (Role::Sidecar, None) => pod.note_container(round, starting(pod, container)).await,
@@ -103,7 +108,7 @@ pub(super) async fn initialize(pod: &Arc<Pod>, round: &CancellationToken, spec: 
     true
 }
 
-/// The state of a container that is started now, perhaps after all were stopped.
+/// The state of a container that starts now. `before` is its state from before all containers were stopped.
 pub(super) fn running(container: &Container, before: Option<&ContainerState>) -> ContainerState {
     let now = Activity::Running(Timestamp::now());
     match before.filter(|before| before.now == Activity::Waiting) {
@@ -114,7 +119,7 @@ pub(super) fn running(container: &Container, before: Option<&ContainerState>) ->
     }
 }
 
-/// The state of a container that cannot be made.
+/// The state of a container that cannot be created.
 pub(super) fn faulty(container: &Container, fault: &str) -> ContainerState {
     let now = Activity::Faulty(fault.to_owned());
     ContainerState { name: container.name.clone(), restarts: 0, now, last: None }
@@ -124,13 +129,13 @@ fn starting(pod: &Pod, container: &Container) -> ContainerState {
     running(container, pod.status.lock().containers.get(&container.name))
 }
 
-/// Gives the last exit code.
+/// Restarts the container until the restart policy ends that. Returns the last exit code.
 async fn start_again_and_again(
     pod: &Arc<Pod>,
     round: &CancellationToken,
     container: &Container,
     steps: &[Step],
-    restart: Restart,
+    restart: RestartPolicy,
 ) -> i32 {
     let mut state = starting(pod, container);
     let first = state.restarts;
@@ -175,20 +180,20 @@ async fn start_again_and_again(
     }
 }
 
-/// The container's own rules come first, then its own policy, then `restart`.
-fn next(container: &Container, restart: Restart, code: i32) -> Next {
-    let mut rules = container.after.rules.iter();
+/// The rules of the container come first, then its own restart policy, then `restart`.
+fn next(container: &Container, restart: RestartPolicy, code: i32) -> Next {
+    let mut rules = container.restart.rules.iter();
     if let Some(rule) = rules.find(|rule| rule.on.codes.contains(&code) == rule.on.listed) {
         return if rule.whole_pod { Next::WholePod } else { Next::Again };
     }
-    match container.after.restart.unwrap_or(restart) {
-        Restart::Always => Next::Again,
-        Restart::OnFailure if code != 0 => Next::Again,
-        Restart::OnFailure | Restart::Never => Next::Nothing,
+    match container.restart.policy.unwrap_or(restart) {
+        RestartPolicy::Always => Next::Again,
+        RestartPolicy::OnFailure if code != 0 => Next::Again,
+        RestartPolicy::OnFailure | RestartPolicy::Never => Next::Nothing,
     }
 }
 
-/// Gives the exit code and the termination message.
+/// Runs the steps once. Returns the exit code and the termination message.
 async fn follow(pod: &Pod, container: &str, steps: &[Step]) -> (i32, String) {
     let mut message = String::new();
     for step in steps {
@@ -206,7 +211,7 @@ async fn follow(pod: &Pod, container: &str, steps: &[Step]) -> (i32, String) {
     (0, message)
 }
 
-/// Until it is cancelled. Steps that take no time would take all of it, and are done once.
+/// Repeats the steps until it is cancelled. Steps that take no time would use all CPU, so they run only once.
 async fn forever(pod: &Pod, container: &str, steps: &[Step]) {
     let takes_time = |step: &Step| matches!(step, Step::Sleep(time) if !time.is_zero());
     loop {

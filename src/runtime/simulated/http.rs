@@ -1,5 +1,5 @@
-//! HTTP of a simulated pod. Every path answers who answered and what was asked, as JSON; `/status/N` with that
-//! status, `/delay/MS` after that time.
+//! The HTTP server of a simulated pod. Every path returns a JSON document about the pod and the request. `/status/N`
+//! returns that status, `/delay/MS` waits for that time.
 
 use std::{convert::Infallible, io::Cursor, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -26,18 +26,18 @@ use crate::{
     },
 };
 
-/// Longest `/delay`.
+/// The longest `/delay`.
 const DELAY_MAX: Duration = Duration::from_secs(60);
-/// Bytes of a request's body that are read (and thrown away).
+/// How many bytes of a request body are read (and discarded).
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of a request's head, and of what is buffered of its body.
+/// How many bytes of a request head, and of its body, are buffered.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Requests at a time on one HTTP/2 connection.
+/// The limit of concurrent requests on an HTTP/2 connection.
 const STREAMS_MAX: u32 = 100;
-/// Characters of a path that go to the log.
+/// How many characters of a path are logged.
 const LOGGED_PATH_MAX: usize = 200;
 
-/// Serves one connection whose first bytes were read already.
+/// Serves a connection. Its first bytes have been read already.
 pub(super) async fn serve(
     pod: Arc<Pod>,
     stream: TcpStream,
@@ -66,7 +66,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Runs the streams of HTTP/2 connections among the pod's tasks.
+/// Spawns the streams of HTTP/2 connections as tasks of the pod.
 #[derive(Clone)]
 struct Streams {
     tasks: TaskTracker,
@@ -83,9 +83,9 @@ where
     }
 }
 
-/// What a path asks for.
+/// The answer that a path requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
+struct Behaviour {
     status: StatusCode,
     delay: Duration,
 }
@@ -98,7 +98,7 @@ async fn respond(
 ) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let drained = drain(body).await;
-    let Asked { status, delay } = asked(head.uri.path());
+    let Behaviour { status, delay } = behaviour(head.uri.path());
     let status = if drained { status } else { StatusCode::PAYLOAD_TOO_LARGE };
     tokio::time::sleep(delay).await;
     let path: String = head.uri.path().chars().take(LOGGED_PATH_MAX).collect();
@@ -120,7 +120,7 @@ async fn respond(
     response
 }
 
-/// Reads a body to its end; false if it is larger than allowed, broken or stuck.
+/// Reads a body to its end. Returns false if it is too large, incomplete or too slow.
 async fn drain(mut body: Incoming) -> bool {
     let mut left = BODY_BYTES_MAX;
     while let Ok(frame) = timeout(IDLE, body.frame()).await {
@@ -135,20 +135,20 @@ async fn drain(mut body: Incoming) -> bool {
     false
 }
 
-/// `/status/503`, `/delay/250`; a status that cannot be a final answer is a bad request.
-fn asked(path: &str) -> Asked {
-    let mut asked = Asked { status: StatusCode::OK, delay: Duration::ZERO };
+/// Parses `/status/503` and `/delay/250`. A number that is not a final status gives 400.
+fn behaviour(path: &str) -> Behaviour {
+    let mut behaviour = Behaviour { status: StatusCode::OK, delay: Duration::ZERO };
     if let Some(status) = path.strip_prefix("/status/") {
         let status = status.parse().ok().filter(|status| (200..=599).contains(status));
         let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-        asked.status = status.unwrap_or(StatusCode::BAD_REQUEST);
+        behaviour.status = status.unwrap_or(StatusCode::BAD_REQUEST);
     } else if let Some(delay) = path.strip_prefix("/delay/") {
         match delay.parse() {
-            Ok(delay_ms) => asked.delay = Duration::from_millis(delay_ms).min(DELAY_MAX),
-            Err(_) => asked.status = StatusCode::BAD_REQUEST,
+            Ok(delay_ms) => behaviour.delay = Duration::from_millis(delay_ms).min(DELAY_MAX),
+            Err(_) => behaviour.status = StatusCode::BAD_REQUEST,
         }
     }
-    asked
+    behaviour
 }
 
 #[cfg(test)]
@@ -168,11 +168,11 @@ mod tests {
             ("/delay/99999999", 200, 60_000),
             ("/delay/-1", 400, 0),
         ] {
-            let expected = Asked {
+            let expected = Behaviour {
                 status: StatusCode::from_u16(status).unwrap(),
                 delay: Duration::from_millis(delay_ms),
             };
-            assert_eq!(asked(path), expected, "{path}");
+            assert_eq!(behaviour(path), expected, "{path}");
         }
     }
 }

@@ -1,16 +1,16 @@
-//! Simulated pods: real servers on the pod's own address, without a process or a container behind them.
+//! Simulated pods: real servers at the address of the pod, without a process or a container.
 //!
-//! Each port of a pod is one task with a real socket. TCP speaks HTTP/1.1 and HTTP/2 when the first bytes look like
-//! it and echoes otherwise (`http`, `tcp`); UDP echoes with the pod's name in front (`udp`). A pod is ready when its
-//! listeners are. Containers whose command can be followed do what it says (`script`, `container`). Enter at [`Simulated`];
-//! `pod` holds the state of one, `startup`, `restart` and `shutdown`
-//! begin and end what belongs to it.
+//! Each port of a pod is a task with a real socket. A TCP port speaks HTTP/1.1 and HTTP/2 if the first bytes look
+//! like it, and otherwise echoes (`http`, `tcp`). A UDP port echoes with the name of the pod in front (`udp`). A pod
+//! is ready when all its ports are bound. A container whose command can be followed does what the command says
+//! (`script`, `container`). Enter at [`Simulated`]. `pod` holds the state of a pod; `startup`, `restart` and
+//! `shutdown` start and stop its parts.
 
 mod connections;
 mod container;
 mod http;
-mod news;
 mod pod;
+mod pod_events;
 mod port;
 mod restart;
 mod script;
@@ -36,33 +36,33 @@ use crate::{
     descriptors::Budget,
     runtime::{
         ContainerHandle, Log, PodEvent, PodRuntime, PodSpec,
-        simulated::{connections::Crowd, news::News, pod::Pod},
+        simulated::{connections::PodConnections, pod::Pod, pod_events::PodEvents},
     },
 };
 
 /// The runtime.
 pub struct Simulated {
     pods: Mutex<BTreeMap<String, Arc<Pod>>>,
-    news: Arc<News>,
+    events: Arc<PodEvents>,
     descriptors: Budget,
-    crowd: Crowd,
+    all_connections: PodConnections,
     token: CancellationToken,
 }
 
-/// One of its containers.
+/// A handle on one container.
 struct Handle {
     pod: Arc<Pod>,
     container: String,
 }
 
 impl Simulated {
-    /// A runtime without pods. Cancelling the token ends every pod at once.
+    /// A runtime without pods. Cancelling the token stops every pod at once.
     pub fn new(descriptors: Budget, token: CancellationToken) -> Self {
-        let crowd = Crowd::new(descriptors.clone());
-        Self { pods: Mutex::default(), news: Arc::default(), descriptors, crowd, token }
+        let all_connections = PodConnections::new(descriptors.clone());
+        Self { pods: Mutex::default(), events: Arc::default(), descriptors, all_connections, token }
     }
 
-    /// Ends all pods.
+    /// Stops all pods.
     pub async fn shutdown(&self, grace: Duration) {
         let uids: Vec<String> = self.pods.lock().keys().cloned().collect();
         futures::future::join_all(uids.iter().map(|uid| self.stop(uid, grace))).await;
@@ -78,9 +78,9 @@ impl PodRuntime for Simulated {
     async fn ensure(&self, spec: PodSpec) {
         let uid = spec.uid.clone();
         let new = || {
-            let (news, descriptors) = (Arc::clone(&self.news), self.descriptors.clone());
-            let connections = self.crowd.of_pod();
-            Arc::new(Pod::new(spec.clone(), news, descriptors, connections, &self.token))
+            let (events, descriptors) = (Arc::clone(&self.events), self.descriptors.clone());
+            let connections = self.all_connections.of_pod();
+            Arc::new(Pod::new(spec.clone(), events, descriptors, connections, &self.token))
         };
         let pod = Arc::clone(self.pods.lock().entry(uid).or_insert_with(new));
         pod.become_as(spec).await;
@@ -96,8 +96,8 @@ impl PodRuntime for Simulated {
     }
 
     fn events(&self) -> BoxStream<'static, PodEvent> {
-        let next = |news: Arc<News>| async move { Some((news.next().await, news)) };
-        stream::unfold(Arc::clone(&self.news), next).boxed()
+        let next = |events: Arc<PodEvents>| async move { Some((events.next().await, events)) };
+        stream::unfold(Arc::clone(&self.events), next).boxed()
     }
 
     fn container(&self, uid: &str, name: &str) -> Option<Arc<dyn ContainerHandle>> {

@@ -17,32 +17,32 @@ use crate::{
     runtime::{
         Activity, Container, ContainerState, Exit, Log, MovedPort, PodSpec, PodState, Port, Role,
         Stage,
-        simulated::{connections::Connections, news::News},
+        simulated::{connections::Connections, pod_events::PodEvents},
     },
 };
 
-/// Lines kept per container: a screen or two of history, at most about 60 KiB.
+/// Most lines that are kept per container, at most about 60 KiB.
 const LOG_LINES_MAX: usize = 500;
 
 /// A running pod.
 pub(super) struct Pod {
     pub(super) spec: RwLock<Arc<PodSpec>>,
-    /// A task per port. Held while listeners come and go.
+    /// One task per port. The lock is held while listeners are opened and closed.
     pub(super) listeners: tokio::sync::Mutex<BTreeMap<Port, JoinHandle<()>>>,
     pub(super) status: Mutex<Status>,
-    /// By container.
-    logs: Mutex<BTreeMap<String, Written>>,
-    pub(super) news: Arc<News>,
-    /// Where its ports come from.
+    /// The logs by container.
+    logs: Mutex<BTreeMap<String, ContainerLog>>,
+    pub(super) events: Arc<PodEvents>,
+    /// The budget of its sockets.
     pub(super) descriptors: Budget,
     pub(super) connections: Connections,
-    /// Everything that runs for this pod.
+    /// All tasks of this pod.
     pub(super) tasks: TaskTracker,
     pub(super) hooks_begun: AtomicBool,
     pub(super) hooks_end: CancellationToken,
-    /// The pod is on its way out: answer what is open, begin nothing.
+    /// The pod is stopping: finish open requests, accept no new ones.
     pub(super) stopping: CancellationToken,
-    /// Nothing of it may go on.
+    /// Everything of this pod must end now.
     pub(super) end: CancellationToken,
 }
 
@@ -53,9 +53,9 @@ pub(super) enum PortStatus {
     Failed(String),
 }
 
-/// The last lines of the log.
+/// The last lines of the log of a container.
 #[derive(Default)]
-struct Written {
+struct ContainerLog {
     lines: VecDeque<(Timestamp, String)>,
     count: u64,
 }
@@ -63,23 +63,23 @@ struct Written {
 #[derive(Default)]
 pub(super) struct Status {
     pub(super) ports: BTreeMap<Port, PortStatus>,
-    /// Those that end by themselves, and all that are not main ones.
+    /// The states of containers that can end, and of all that are not main containers.
     pub(super) containers: BTreeMap<String, ContainerState>,
-    /// The init containers were started.
+    /// Whether the init containers were started.
     pub(super) begun: bool,
     /// Main and ephemeral containers that were started, and when.
     pub(super) started: BTreeMap<String, Timestamp>,
-    /// Over when all containers are stopped, to be started again or not.
+    /// Cancelled when all containers are stopped, also if they are started again after that.
     pub(super) round: CancellationToken,
     pub(super) stage: Stage,
-    /// What was told last.
+    /// The state that was sent last.
     told: Option<PodState>,
 }
 
 impl Pod {
     pub(super) fn new(
         spec: PodSpec,
-        news: Arc<News>,
+        events: Arc<PodEvents>,
         descriptors: Budget,
         connections: Connections,
         token: &CancellationToken,
@@ -92,7 +92,7 @@ impl Pod {
             listeners: tokio::sync::Mutex::default(),
             status: Mutex::new(Status { stage, round, ..Status::default() }),
             logs: Mutex::default(),
-            news,
+            events,
             descriptors,
             connections,
             tasks: TaskTracker::new(),
@@ -103,12 +103,12 @@ impl Pod {
         }
     }
 
-    /// The description now.
+    /// The current description.
     pub(super) fn spec(&self) -> Arc<PodSpec> {
         Arc::clone(&self.spec.read())
     }
 
-    /// Lets something go on until the pod's end.
+    /// Spawns a task that runs until the end of the pod.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let (end, spec) = (self.end.clone(), self.spec());
         self.tasks.spawn(async move {
@@ -120,7 +120,8 @@ impl Pod {
         })
     }
 
-    /// Notes what a container does. When all main ones have ended, so do the sidecars, and nobody listens any more.
+    /// Sets the state of a container. When all main containers have ended, the sidecars and the listeners are
+    /// stopped.
     pub(super) async fn note_container(&self, round: &CancellationToken, state: ContainerState) {
         let spec = self.spec();
         let done = {
@@ -141,7 +142,7 @@ impl Pod {
         self.tell();
     }
 
-    /// The end of a container's log.
+    /// The last lines of the log of a container.
     pub(super) fn last_lines(&self, container: &str, lines: usize, bytes: usize) -> String {
         let logs = self.logs.lock();
         let Some(log) = logs.get(container) else { return String::new() };
@@ -155,12 +156,12 @@ impl Pod {
         text.split_off(from)
     }
 
-    /// Notes how a port is served.
+    /// Sets how a port is served.
     pub(super) fn note(&self, port: Port, status: PortStatus) {
         self.status.lock().ports.insert(port, status);
     }
 
-    /// Tells the state if it is new.
+    /// Sends the state if it has changed.
     pub(super) fn tell(&self) {
         if self.stopping.is_cancelled() {
             return;
@@ -171,12 +172,12 @@ impl Pod {
         if status.told.as_ref() != Some(&state) {
             status.told = Some(state.clone());
             drop(status);
-            self.news.tell(&spec.uid, state);
+            self.events.send(&spec.uid, state);
         }
     }
 
-    /// Writes a line about what happened at a port, with the time: to the log of the container that declares the port,
-    /// else to that of the first one.
+    /// Logs what happened at a port, with the time. The line goes to the log of the container that declares the port,
+    /// else of the first container.
     pub(super) fn write(&self, port: Port, line: &str) {
         let stamp = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
         let spec = self.spec();
@@ -203,7 +204,7 @@ impl Pod {
         log.count += 1;
     }
 
-    /// What a container has written after its first `after` lines, oldest first.
+    /// The log of a container after its first `after` lines, oldest first.
     pub(super) fn log(&self, container: &str, after: u64) -> Log {
         let logs = self.logs.lock();
         let Some(log) = logs.get(container) else { return Log::default() };
@@ -214,14 +215,14 @@ impl Pod {
 }
 
 impl Status {
-    /// Where a pod begins.
+    /// The first stage of a pod.
     pub(super) fn first_stage(spec: &PodSpec) -> Stage {
         let mut roles = spec.containers.iter().map(|container| container.role);
         let initializes = roles.any(|role| matches!(role, Role::Init | Role::Sidecar));
         if initializes { Stage::Initializing } else { Stage::Running }
     }
 
-    /// Whether all main containers have.
+    /// Whether all main containers have ended.
     fn have_ended(&self, spec: &PodSpec) -> bool {
         let mut main = spec.containers.iter().filter(|container| container.role == Role::Main);
         self.stage == Stage::Running
@@ -259,10 +260,10 @@ impl Status {
     }
 }
 
-/// Closes listeners; on return their ports are free.
+/// Closes listeners. When it returns, their ports are free.
 pub(super) async fn close(listeners: impl IntoIterator<Item = (Port, JoinHandle<()>)>) {
     let aborted: Vec<_> =
         listeners.into_iter().map(|(_, task)| task).inspect(JoinHandle::abort).collect();
-    // Aborted, so how they ended says nothing.
+    // The tasks were aborted, so their results are errors.
     futures::future::join_all(aborted).await;
 }

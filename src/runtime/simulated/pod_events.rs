@@ -1,4 +1,4 @@
-//! What pods have to tell, until it is read.
+//! The events of pods that have not been read yet.
 
 use std::collections::BTreeMap;
 
@@ -7,15 +7,16 @@ use tokio::sync::Notify;
 
 use crate::runtime::{PodEvent, PodState};
 
-/// The latest untold state of each pod: nothing is lost when nobody reads for a while, and no queue grows.
+/// The newest state of each pod that has not been read yet. Nothing is lost if nobody reads for a while, and the
+/// memory is bounded by the number of pods.
 #[derive(Default)]
-pub(super) struct News {
+pub(super) struct PodEvents {
     states: Mutex<BTreeMap<String, PodState>>,
     arrived: Notify,
 }
 
-impl News {
-    pub(super) fn tell(&self, uid: &str, state: PodState) {
+impl PodEvents {
+    pub(super) fn send(&self, uid: &str, state: PodState) {
         self.states.lock().insert(uid.to_owned(), state);
         self.arrived.notify_one();
     }

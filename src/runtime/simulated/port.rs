@@ -1,5 +1,5 @@
-//! One port of a pod: binding it, elsewhere if need be, and trying again until that works. A port takes a file
-//! descriptor before it is bound, and waits for one when there is none.
+//! One port of a pod: binds it, on another port if it may not be bound, and retries after an error. A port needs a
+//! file descriptor from the budget before it is bound, and waits for one if there is none.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,11 +17,11 @@ use crate::{
     },
 };
 
-/// First pause before a failed bind is tried again; doubled each time.
+/// The pause before a failed bind is retried. It doubles with each error.
 const RETRY_MIN: Duration = Duration::from_secs(1);
-/// Longest such pause.
+/// The longest pause.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// Connections that wait to be accepted.
+/// How many connections wait to be accepted.
 const BACKLOG: i32 = 256;
 
 /// A bound port.
@@ -30,13 +30,13 @@ enum Listener {
     Udp(UdpSocket),
 }
 
-/// How the first try to open a port went.
+/// The result of the first try to open a port.
 pub(super) struct Opened {
     descriptor: Option<Held>,
     listener: Option<Listener>,
 }
 
-/// Tries to open a port, and notes how that went.
+/// Tries to open a port, and sets its status.
 pub(super) fn open(pod: &Pod, port: Port) -> Opened {
     let descriptor = pod.descriptors.take(Purpose::PodPort, 1);
     let listener = if descriptor.is_some() {
@@ -90,7 +90,7 @@ async fn bind_at_last(pod: &Pod, port: Port) -> Listener {
     }
 }
 
-/// Binds a port and notes how that went. A port that only privileged users may bind is served on a free port of the
+/// Binds a port and sets its status. If only privileged users may bind the port, it is served on a free port at the
 /// same address.
 fn bind(pod: &Pod, port: Port) -> Option<Listener> {
     let ip = pod.spec().ip;
@@ -115,13 +115,13 @@ fn bind(pod: &Pod, port: Port) -> Option<Listener> {
     listener
 }
 
-/// Listens; returns the port number too.
+/// Opens a listening socket. Returns the port number too.
 fn listen(address: SocketAddr, udp: bool) -> io::Result<(Listener, u16)> {
     let (kind, protocol) =
         if udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
     let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
     socket.set_nonblocking(true)?;
-    // Connections of an earlier listener in TIME_WAIT are no reason to wait.
+    // Connections of an earlier listener may be in TIME_WAIT. They must not delay a new one.
     socket.set_reuse_address(!udp)?;
     socket.bind(&address.into())?;
     let listener = if udp {

@@ -1,7 +1,8 @@
-//! All containers of a pod are stopped and started again, init containers first, since a rule of one says so.
+//! Restart of a whole pod: all containers are stopped and started again, init containers first, because a restart
+//! rule of a container demands it.
 //!
-//! As kubelet does it: nothing is asked before it is stopped, there is no pause between one time and the next, and the
-//! pod keeps its address.
+//! As in kubelet, preStop hooks do not run, there is no back-off between two such restarts, and the pod keeps its
+//! address.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,13 +14,14 @@ use crate::runtime::{
     simulated::pod::{Pod, Status, close},
 };
 
-/// That everything is stopped is shown for so long (kubelet's relist period).
+/// How long the pod shows that all containers are stopped (kubelet's relist period).
 const STOPPED_SHOWN: Duration = Duration::from_secs(1);
-/// Exit code of what was ended by SIGKILL.
+/// Exit code of a process that SIGKILL has ended.
 const KILLED: i32 = 137;
 
 impl Pod {
-    /// Begins that, as the container with this state ended in this round; once a round.
+    /// Restarts the whole pod because a container has ended with this state in this round. It does so only once per
+    /// round.
     pub(super) fn restart(self: &Arc<Self>, round: &CancellationToken, ended: ContainerState) {
         let spec = self.spec();
         let next = {
@@ -48,7 +50,7 @@ impl Pod {
 }
 
 impl Status {
-    /// What runs was killed, also what was never noted since it would have run for as long as the pod.
+    /// Marks all containers that run as killed, also main containers without a state, which run as long as the pod.
     fn stop_containers(&mut self, spec: &PodSpec) {
         let finished = Timestamp::now();
         for container in &spec.containers {
@@ -73,7 +75,7 @@ impl Status {
         }
     }
 
-    /// Makes everything wait for its turn again.
+    /// Marks all containers as waiting for their start.
     fn start_over(&mut self, spec: &PodSpec) {
         for container in spec.containers.iter().filter(|own| own.role != Role::Ephemeral) {
             self.started.remove(&container.name);

@@ -1,40 +1,40 @@
-//! What a container's command would do, as far as that can be told without running it: how long it takes, what it
-//! prints, and how it ends.
+//! The effects of the command of a container, as far as they can be predicted without running it: how long it takes,
+//! what it prints, and how it ends.
 //!
-//! Known are the programs of [`Course::program`] and [`Course::answer`], and `sh -c` with scripts of them (`shell`).
-//! Everything else is unknown as a whole.
+//! Known commands are the programs of [`Interpreter::program`] and [`Interpreter::answer`], and `sh -c` with scripts of them
+//! (`shell`). If any part of a command is unknown, the whole command is.
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::runtime::simulated::shell::{self, Chain, Command, Joint, List, Word};
+use crate::runtime::simulated::shell::{self, AndOrList, Command, List, Operator, Word};
 
-/// One thing that a command does.
+/// One effect of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Takes time.
+    /// Waits for a time.
     Sleep(Duration),
     /// Writes a line to the log.
     Print(String),
-    /// Writes the time to the log.
+    /// Writes the current time to the log.
     Date,
     /// Writes a line to the termination message.
     Message(String),
-    /// Does these again and again, until it is stopped; always the last step.
+    /// Repeats these steps until the container is stopped. It is always the last step.
     Forever(Vec<Self>),
-    /// Ends with this code; always the last step.
+    /// Ends with this exit code. It is always the last step.
     Exit(u8),
 }
 
-/// Commands that one script may come to, loops included.
+/// How many commands of a script are followed, loops included.
 const COMMANDS_MAX: u32 = 10_000;
 
-/// What a command would do; `None` when that cannot be told. `message_path` is where its termination message goes.
+/// The steps of a command; `None` if they cannot be predicted. `message_path` is the file of its termination message.
 pub(super) fn steps(
     command: &[String],
     env: &BTreeMap<String, String>,
     message_path: &str,
 ) -> Option<Vec<Step>> {
-    let mut course = Course {
+    let mut interpreter = Interpreter {
         variables: env.clone(),
         steps: Vec::new(),
         code: 0,
@@ -42,46 +42,46 @@ pub(super) fn steps(
         commands_left: COMMANDS_MAX,
         message_path,
     };
-    match course.program(command)? {
-        Flow::On | Flow::Exit => course.steps.push(Step::Exit(course.code)),
+    match interpreter.program(command)? {
+        Flow::On | Flow::Exit => interpreter.steps.push(Step::Exit(interpreter.code)),
         Flow::Forever => {}
     }
-    Some(course.steps)
+    Some(interpreter.steps)
 }
 
-/// What comes after a command.
+/// What happens after a command.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flow {
     On,
     /// The whole script ends.
     Exit,
-    /// Nothing ever does; the last step says so.
+    /// The script never ends. The last step is [`Step::Forever`].
     Forever,
 }
 
-/// A script as far as it was followed.
-struct Course<'a> {
+/// The state of a script that is being followed.
+struct Interpreter<'a> {
     variables: BTreeMap<String, String>,
     steps: Vec<Step>,
-    /// Of the last command.
+    /// The exit code of the last command.
     code: u8,
-    /// `set -e`.
+    /// Whether `set -e` is in effect.
     stops_on_error: bool,
     commands_left: u32,
     message_path: &'a str,
 }
 
-impl Course<'_> {
-    /// Follows commands; in a condition an error ends nothing.
+impl Interpreter<'_> {
+    /// Follows a list of commands. In a condition, `set -e` has no effect.
     fn list(&mut self, list: &List, is_condition: bool) -> Option<Flow> {
-        for Chain { first, rest } in list {
+        for AndOrList { first, rest } in list {
             let mut flow = self.command(first)?;
             let mut last = true;
-            for (joint, command) in rest {
+            for (operator, command) in rest {
                 if flow != Flow::On {
                     return Some(flow);
                 }
-                last = (*joint == Joint::And) == (self.code == 0);
+                last = (*operator == Operator::And) == (self.code == 0);
                 if last {
                     flow = self.command(command)?;
                 }
@@ -139,7 +139,7 @@ impl Course<'_> {
         }
     }
 
-    /// What changes nothing and goes on once goes on for ever.
+    /// A loop whose first round changes no variable and continues never ends.
     fn repeat(&mut self, until: bool, condition: &List, body: &List) -> Option<Flow> {
         loop {
             let (variables, begun) = (self.variables.clone(), self.steps.len());
@@ -182,7 +182,7 @@ impl Course<'_> {
         }
         let target = target.map(|word| word.expand(&self.variables));
         let begun = self.steps.len();
-        // They are the command's only.
+        // Assignments in front of a command hold only for this command.
         let before = (!own.is_empty()).then(|| self.variables.clone());
         self.variables.extend(own);
         let flow = self.program(&expanded)?;
@@ -195,7 +195,8 @@ impl Course<'_> {
         Some(flow)
     }
 
-    /// What goes to a file is gone, except the termination message.
+    /// Removes the output since `begun`, because it goes to a file. Output to the file of the termination message is
+    /// kept.
     fn redirect(&mut self, begun: usize, target: &str) {
         if matches!(target, "/dev/stdout" | "/dev/stderr") {
             return;
@@ -257,7 +258,7 @@ impl Course<'_> {
         Some(Flow::On)
     }
 
-    /// The exit code of a program that only says something.
+    /// The exit code of a program whose only effect is its output.
     fn answer(&mut self, program: &str, arguments: &[&str]) -> Option<u8> {
         Some(match (program, arguments) {
             ("echo", texts) => {
@@ -303,7 +304,7 @@ impl Course<'_> {
         })
     }
 
-    /// A shell of its own: its end is not that of the one that started it.
+    /// Follows a script in a shell of its own. Its `exit` does not end the script that started it.
     fn script(&mut self, flags: &[&str], script: &str) -> Option<Flow> {
         let list = shell::parse(script)?;
         let before = (self.variables.clone(), self.stops_on_error);
@@ -315,7 +316,7 @@ impl Course<'_> {
     }
 }
 
-/// What `test` and `[` say; `None` for files, which are not looked at.
+/// The result of `test` and `[`; `None` for tests of files, because there are none.
 fn test(terms: &[&str]) -> Option<bool> {
     Some(match terms {
         ["!", rest @ ..] => !test(rest)?,
@@ -340,7 +341,7 @@ fn test(terms: &[&str]) -> Option<bool> {
     })
 }
 
-/// `expr`, for two numbers.
+/// The result of `expr` with two numbers.
 fn calculate(left: &str, operator: &str, right: &str) -> Option<String> {
     let (left, right): (i64, i64) = (left.parse().ok()?, right.parse().ok()?);
     let number = match operator {
@@ -358,7 +359,7 @@ fn calculate(left: &str, operator: &str, right: &str) -> Option<String> {
     Some(number.to_string())
 }
 
-/// `2`, `0.5`, `3s`, `1m`, `1h`, `1d`.
+/// A duration such as `2`, `0.5`, `3s`, `1m`, `1h`, `1d`.
 fn duration(text: &str) -> Option<Duration> {
     let (number, factor) = match text.chars().last()? {
         's' => (&text[..text.len() - 1], 1.0),

@@ -1,19 +1,19 @@
-//! The part of the shell's grammar that is followed: simple commands, `&&`, `||`, `!`, `if`, `while`, `until`, `for`,
-//! variables and redirections. Enter at [`parse`]; what it does not know makes the whole script unknown.
+//! The part of the shell grammar that is followed: simple commands, `&&`, `||`, `!`, `if`, `while`, `until`, `for`,
+//! variables and redirections. Enter at [`parse`]. Any other syntax makes the whole script unknown.
 
 use std::{collections::BTreeMap, iter::Peekable, str::Chars, vec::IntoIter};
 
-/// Commands one after the other.
-pub(super) type List = Vec<Chain>;
+/// Commands that run one after another.
+pub(super) type List = Vec<AndOrList>;
 
-/// Commands that are joined by `&&` and `||`.
-pub(super) struct Chain {
+/// Commands joined by `&&` and `||`.
+pub(super) struct AndOrList {
     pub(super) first: Command,
-    pub(super) rest: Vec<(Joint, Command)>,
+    pub(super) rest: Vec<(Operator, Command)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Joint {
+pub(super) enum Operator {
     And,
     Or,
 }
@@ -26,7 +26,7 @@ pub(super) enum Command {
     For { name: String, words: Vec<Word>, body: List },
 }
 
-/// One word, before variables are expanded.
+/// A word before variables are expanded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
     pieces: Vec<Piece>,
@@ -45,7 +45,7 @@ enum Token {
     And,
     Or,
     End,
-    /// `>` and where to.
+    /// `>` and its target.
     To(Word),
 }
 
@@ -60,7 +60,7 @@ impl Word {
         }
     }
 
-    /// The word as it is written, when it is one that the grammar may look at.
+    /// The word as it is written, if nothing in it is quoted or a variable, so that it can be a keyword.
     fn plain(&self) -> Option<&str> {
         match self.pieces.as_slice() {
             [Piece::Text(text)] if !self.quoted => Some(text),
@@ -68,7 +68,7 @@ impl Word {
         }
     }
 
-    /// `NAME=` at its beginning, and the rest.
+    /// The name in `NAME=` at the beginning of the word, and the rest of the word.
     pub(super) fn assignment(&self) -> Option<(String, Self)> {
         let (Piece::Text(first), rest) = self.pieces.split_first()? else { return None };
         let (name, value) = first.split_once('=')?;
@@ -80,7 +80,7 @@ impl Word {
         is_name.then(|| (name.to_owned(), Self { pieces, quoted: true }))
     }
 
-    /// As one text.
+    /// The word as one text.
     pub(super) fn expand(&self, variables: &BTreeMap<String, String>) -> String {
         let pieces = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text.as_str(),
@@ -89,7 +89,7 @@ impl Word {
         pieces.collect()
     }
 
-    /// As the words that a shell makes of it: what is not quoted is split.
+    /// The word as the shell splits it: at spaces in expanded variables that are not quoted.
     pub(super) fn split(&self, variables: &BTreeMap<String, String>) -> Vec<String> {
         let splits =
             self.pieces.iter().any(|piece| matches!(piece, Piece::Variable { quoted: false, .. }));
@@ -101,7 +101,7 @@ impl Word {
     }
 }
 
-/// `None` when it has syntax beyond what is followed.
+/// Parses a script. `None` if it has syntax that is not followed.
 pub(super) fn parse(script: &str) -> Option<List> {
     let mut tokens = tokens(script)?.into_iter().peekable();
     let list = list(&mut tokens)?;
@@ -140,7 +140,8 @@ fn tokens(script: &str) -> Option<Vec<Token>> {
             _ => {
                 let word = word(&mut rest)?;
                 match (word.plain(), rest.peek()) {
-                    // Only what goes to stdout may go elsewhere; all is one log.
+                    // `1>` is the same as `>`. A redirection of standard error to the same place changes nothing,
+                    // because both go to one log.
                     (Some("1"), Some('>')) => {}
                     (Some("2"), Some('>')) => {
                         rest.next();
@@ -203,7 +204,7 @@ fn word(rest: &mut Peekable<Chars<'_>>) -> Option<Word> {
     (word.quoted || !word.pieces.is_empty()).then_some(word)
 }
 
-/// `$NAME` or `${NAME}`; a lone `$` is itself.
+/// Parses `$NAME` or `${NAME}`. A `$` that begins no name stays.
 fn variable(word: &mut Word, rest: &mut Peekable<Chars<'_>>, quoted: bool) -> Option<()> {
     let braces = rest.next_if_eq(&'{').is_some();
     let mut name = String::new();
@@ -236,7 +237,7 @@ fn expect(tokens: &mut Tokens, wanted: &str) -> Option<()> {
     (keyword(tokens)? == wanted).then(|| drop(tokens.next()))
 }
 
-/// Up to the end or a keyword that begins no command.
+/// Parses commands up to the end, or up to a keyword that begins no command.
 fn list(tokens: &mut Tokens) -> Option<List> {
     let mut all = Vec::new();
     loop {
@@ -246,18 +247,18 @@ fn list(tokens: &mut Tokens) -> Option<List> {
         if ends || tokens.peek().is_none() {
             return Some(all);
         }
-        let mut chain = Chain { first: command(tokens)?, rest: Vec::new() };
+        let mut list = AndOrList { first: command(tokens)?, rest: Vec::new() };
         loop {
-            let joint = match tokens.peek() {
-                Some(Token::And) => Joint::And,
-                Some(Token::Or) => Joint::Or,
+            let operator = match tokens.peek() {
+                Some(Token::And) => Operator::And,
+                Some(Token::Or) => Operator::Or,
                 _ => break,
             };
             tokens.next();
             while tokens.next_if_eq(&Token::End).is_some() {}
-            chain.rest.push((joint, command(tokens)?));
+            list.rest.push((operator, command(tokens)?));
         }
-        all.push(chain);
+        all.push(list);
     }
 }
 

@@ -1,5 +1,4 @@
-//! What of a pod ends when: first what its containers want to do before they are stopped, then the listeners, then what is
-//! open.
+//! The shutdown of a pod: first the preStop hooks run, then the listeners are closed, then the open connections.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -9,14 +8,14 @@ use crate::runtime::{
 };
 
 impl Pod {
-    /// Closes the listeners, waits for what is open, and ends it when the grace is over.
+    /// Closes the listeners, waits for open connections, and closes them when the grace is over.
     pub(super) async fn stop(&self, grace: Duration) {
         let grace = self.run_hooks(grace).await;
         self.stopping.cancel();
         let listeners = std::mem::take(&mut *self.listeners.lock().await);
-        // They end on their own now; how says nothing.
+        // The listeners end by themselves now. Their results are of no interest.
         futures::future::join_all(listeners.into_values()).await;
-        self.news.forget(&self.spec().uid);
+        self.events.forget(&self.spec().uid);
         self.tasks.close();
         if tokio::time::timeout(grace, self.tasks.wait()).await.is_err() {
             self.end.cancel();
@@ -24,8 +23,8 @@ impl Pod {
         }
     }
 
-    /// Lets containers do what they want to do before they are stopped, once. Who comes later ends that. Gives what is
-    /// left of the grace.
+    /// Runs the preStop hooks once. A second call, with a shorter grace, cuts them short. Returns the rest of the
+    /// grace.
     async fn run_hooks(&self, grace: Duration) -> Duration {
         if self.hooks_begun.swap(true, Ordering::Relaxed) {
             self.hooks_end.cancel();
@@ -44,7 +43,7 @@ impl Pod {
             all.filter(runs).map(|own| container::pre_stop(self, own)).collect::<Vec<_>>()
         };
         let all = tokio::time::timeout(grace, futures::future::join_all(hooks));
-        // Whether they came to their end changes nothing.
+        // It makes no difference whether the hooks have finished.
         self.hooks_end.run_until_cancelled(all).await;
         grace.saturating_sub(begun.elapsed())
     }

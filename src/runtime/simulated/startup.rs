@@ -1,4 +1,5 @@
-//! What of a pod begins when: first its init containers, one after the other, then its listeners and containers.
+//! The start of a pod: first the init containers run one after another, then the listeners and the other containers
+//! start.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -6,7 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::{
-    PodSpec, Port, Restart, Role, Stage,
+    PodSpec, Port, RestartPolicy, Role, Stage,
     simulated::{
         container,
         pod::{Pod, close},
@@ -15,7 +16,7 @@ use crate::runtime::{
 };
 
 impl Pod {
-    /// Makes the listeners those of the description; others and open connections are left alone.
+    /// Opens and closes listeners as the new description demands. Other listeners and open connections stay.
     pub(super) async fn become_as(self: &Arc<Self>, spec: PodSpec) {
         let mut listeners = self.listeners.lock().await;
         if self.stopping.is_cancelled() || self.status.lock().stage == Stage::Ended {
@@ -39,7 +40,7 @@ impl Pod {
         self.tell();
     }
 
-    /// Starts what was not started before and may be.
+    /// Starts the containers that were not started yet, if the stage allows it.
     fn start_containers(self: &Arc<Self>, spec: &PodSpec) -> Stage {
         let mut status = self.status.lock();
         if status.stage == Stage::Initializing && !std::mem::replace(&mut status.begun, true) {
@@ -48,7 +49,7 @@ impl Pod {
         for container in &spec.containers {
             let restart = match container.role {
                 Role::Main if status.stage == Stage::Running => spec.restart,
-                Role::Ephemeral => Restart::Never,
+                Role::Ephemeral => RestartPolicy::Never,
                 _ => continue,
             };
             if status.started.contains_key(&container.name) {
@@ -60,9 +61,9 @@ impl Pod {
                 continue;
             }
             status.started.insert(container.name.clone(), Timestamp::now());
-            match container::course(spec, container) {
+            match container::predicted_steps(spec, container) {
                 Some(steps) => {
-                    // What is added for debugging is not started again with the others.
+                    // Ephemeral containers are not restarted with the others.
                     let round = match container.role {
                         Role::Ephemeral => self.stopping.clone(),
                         _ => status.round.clone(),

@@ -1,7 +1,8 @@
-//! TCP of a simulated pod: accepts, listens to the first bytes, and echoes what is not HTTP.
+//! The TCP server of a simulated pod: accepts connections, detects HTTP in the first bytes, and echoes everything
+//! else.
 //!
-//! A client that says nothing waits as long as it likes (up to the idle timeout): protocols where the server speaks
-//! first are common, and resetting their clients would be a lie about the network.
+//! A client may stay silent up to the idle timeout. In many protocols the server speaks first, so their clients wait,
+//! and a real network would not reset them either.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,26 +21,26 @@ use crate::{
     },
 };
 
-/// How long a few bytes that could become a request wait for the rest, before they are echoed.
+/// How long the server waits for more bytes when the first ones could begin a request. After that it echoes them.
 const UNCLEAR: Duration = Duration::from_secs(1);
-/// Read at once. Small, because it is held by each open connection.
+/// The size of a read. It is small because each open connection holds such a buffer.
 const BUFFER_BYTES: usize = 4096;
-/// How the first line of a request begins, and what may follow; see [`speech`].
+/// The methods with which a request line begins. [`detect`] checks what follows.
 const METHODS: [&str; 9] =
     ["GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "OPTIONS ", "PATCH ", "TRACE ", "CONNECT "];
-/// HTTP/2 with prior knowledge (RFC 9113, section 3.4).
+/// The preface of HTTP/2 with prior knowledge (RFC 9113, section 3.4).
 const PREFACE: &str = "PRI * HTTP/2.0\r\n";
 
-/// What the first bytes of a connection are.
+/// The protocol of a connection, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Speech {
+enum Protocol {
     Http,
     Other,
-    /// Too few to tell.
+    /// There are too few bytes to decide.
     Unclear,
 }
 
-/// Accepts for ever.
+/// Accepts connections without end.
 pub(super) async fn accept(pod: &Arc<Pod>, port: Port, listener: &TcpListener) {
     loop {
         let (stream, client) = pod.descriptors.accept(listener).await;
@@ -47,7 +48,8 @@ pub(super) async fn accept(pod: &Arc<Pod>, port: Port, listener: &TcpListener) {
     }
 }
 
-/// Accepts what waits already, and closes. Closing alone would reset clients for whom the kernel has accepted.
+/// Accepts the connections that the kernel has completed, then closes the listener. Closing it at once would reset
+/// them.
 pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) {
     let Ok(listener) = listener.into_std() else { return };
     while let Ok((stream, client)) = listener.accept() {
@@ -58,7 +60,7 @@ pub(super) fn accept_waiting(pod: &Arc<Pod>, port: Port, listener: TcpListener) 
     }
 }
 
-/// Serves one connection in a task of the pod.
+/// Serves a connection in a task of the pod.
 fn take(pod: &Arc<Pod>, port: Port, stream: TcpStream, client: SocketAddr) {
     let Some(place) = pod.connections.admit(client.ip()) else {
         return refuse(pod, port, stream, client);
@@ -90,7 +92,7 @@ fn refuse(pod: &Pod, port: Port, stream: TcpStream, client: SocketAddr) {
     reset(stream);
 }
 
-/// Listens and answers. HTTP takes the stream; what is left of it is the caller's.
+/// Detects the protocol and serves it. HTTP takes over the stream.
 async fn serve(
     pod: &Arc<Pod>,
     port: Port,
@@ -101,13 +103,13 @@ async fn serve(
     let Some(open) = stream.as_mut() else { return };
     open.set_nodelay(true).ok();
     let mut first = BytesMut::with_capacity(BUFFER_BYTES);
-    let echoed = match listen_to(open, &mut first).await {
-        Ok(Speech::Http) => {
+    let echoed = match detect_protocol(open, &mut first).await {
+        Ok(Protocol::Http) => {
             let asked = (port, client, Arc::clone(place));
             let Some(open) = stream.take() else { return };
             return http::serve(Arc::clone(pod), open, asked, first.freeze()).await;
         }
-        Ok(Speech::Other | Speech::Unclear) => echo(open, first, place).await,
+        Ok(Protocol::Other | Protocol::Unclear) => echo(open, first, place).await,
         Err(error) => Err(error),
     };
     match echoed {
@@ -116,25 +118,25 @@ async fn serve(
     }
 }
 
-/// Reads until it is clear what the client speaks. Silence and an early end of data are no HTTP.
-async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Speech> {
+/// Reads until the protocol is clear. Silence, and an end of data before that, mean that it is not HTTP.
+async fn detect_protocol(stream: &mut TcpStream, first: &mut BytesMut) -> io::Result<Protocol> {
     let mut patience = IDLE;
     loop {
         match timeout(patience, stream.read_buf(first)).await {
-            Ok(Ok(0)) => return Ok(Speech::Other),
+            Ok(Ok(0)) => return Ok(Protocol::Other),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(error),
             Err(_) if first.is_empty() => return Err(io::ErrorKind::TimedOut.into()),
-            Err(_) => return Ok(Speech::Other),
+            Err(_) => return Ok(Protocol::Other),
         }
-        match speech(first) {
-            Speech::Unclear => patience = UNCLEAR,
+        match detect(first) {
+            Protocol::Unclear => patience = UNCLEAR,
             clear => return Ok(clear),
         }
     }
 }
 
-/// Sends back what comes, until the client's end of data. Returns how much that was.
+/// Echoes until the client ends its data. Returns the number of bytes.
 async fn echo(stream: &mut TcpStream, mut buffer: BytesMut, place: &Place) -> io::Result<u64> {
     let mut echoed = 0;
     loop {
@@ -150,25 +152,25 @@ async fn echo(stream: &mut TcpStream, mut buffer: BytesMut, place: &Place) -> io
     Ok(echoed)
 }
 
-/// A method, a space and what a request target begins with (RFC 9112, section 3.2). `GET key` of some line
-/// protocol is none.
-fn speech(first: &[u8]) -> Speech {
+/// Detects a request line: a method, a space and the beginning of a request target (RFC 9112, section 3.2). `GET key`
+/// of another protocol is not one.
+fn detect(first: &[u8]) -> Protocol {
     if first.starts_with(PREFACE.as_bytes()) {
-        return Speech::Http;
+        return Protocol::Http;
     }
     for method in METHODS {
         if let Some(target) = first.strip_prefix(method.as_bytes()) {
             return match target.first() {
-                None => Speech::Unclear,
-                Some(b'/' | b'*') => Speech::Http,
-                Some(b'h' | b'H') => Speech::Http,
-                Some(_) if method == "CONNECT " => Speech::Http,
-                Some(_) => Speech::Other,
+                None => Protocol::Unclear,
+                Some(b'/' | b'*') => Protocol::Http,
+                Some(b'h' | b'H') => Protocol::Http,
+                Some(_) if method == "CONNECT " => Protocol::Http,
+                Some(_) => Protocol::Other,
             };
         }
     }
     let begins = |text: &&str| text.as_bytes().starts_with(first);
-    if METHODS.iter().chain([&PREFACE]).any(begins) { Speech::Unclear } else { Speech::Other }
+    if METHODS.iter().chain([&PREFACE]).any(begins) { Protocol::Unclear } else { Protocol::Other }
 }
 
 fn reset(stream: TcpStream) {
@@ -183,20 +185,20 @@ mod tests {
     #[test]
     fn tells_http_from_other_protocols() {
         for (first, expected) in [
-            ("GET / HTTP/1.1\r\n", Speech::Http),
-            ("OPTIONS * HTTP/1.1\r\n", Speech::Http),
-            ("GET http://web/ HTTP/1.1\r\n", Speech::Http),
-            ("CONNECT web:80 HTTP/1.1\r\n", Speech::Http),
-            ("PRI * HTTP/2.0\r\n\r\nSM", Speech::Http),
-            ("G", Speech::Unclear),
-            ("GET ", Speech::Unclear),
-            ("PRI * H", Speech::Unclear),
-            ("GET key\n", Speech::Other),
-            ("get / HTTP/1.1\r\n", Speech::Other),
-            ("hello\n", Speech::Other),
-            ("\u{16}\u{3}\u{1}", Speech::Other),
+            ("GET / HTTP/1.1\r\n", Protocol::Http),
+            ("OPTIONS * HTTP/1.1\r\n", Protocol::Http),
+            ("GET http://web/ HTTP/1.1\r\n", Protocol::Http),
+            ("CONNECT web:80 HTTP/1.1\r\n", Protocol::Http),
+            ("PRI * HTTP/2.0\r\n\r\nSM", Protocol::Http),
+            ("G", Protocol::Unclear),
+            ("GET ", Protocol::Unclear),
+            ("PRI * H", Protocol::Unclear),
+            ("GET key\n", Protocol::Other),
+            ("get / HTTP/1.1\r\n", Protocol::Other),
+            ("hello\n", Protocol::Other),
+            ("\u{16}\u{3}\u{1}", Protocol::Other),
         ] {
-            assert_eq!(speech(first.as_bytes()), expected, "{first:?}");
+            assert_eq!(detect(first.as_bytes()), expected, "{first:?}");
         }
     }
 }

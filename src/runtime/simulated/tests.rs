@@ -14,13 +14,14 @@ use tokio::{
 use super::*;
 use crate::descriptors::Purpose;
 use crate::runtime::{
-    Activity, After, Container, ContainerState, ExitCodes, PodState, Port, Restart, RestartRule,
-    Role, Stage,
+    Activity, Container, ContainerState, ExitCodes, PodState, Port, RestartOverrides,
+    RestartPolicy, RestartRule, Role, Stage,
 };
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// Each test has an address of its own, also in each process, so that tests do not meet.
+/// A PodSpec with an address that no other test uses, also in other processes, so that tests do not disturb each
+/// other.
 fn spec(last: u8, ports: &[Port]) -> PodSpec {
     let [_, _, high, low] = std::process::id().to_be_bytes();
     PodSpec {
@@ -32,12 +33,12 @@ fn spec(last: u8, ports: &[Port]) -> PodSpec {
         ip: IpAddr::from([127, 200 + last, high, low]),
         ports: ports.to_vec(),
         containers: Vec::new(),
-        restart: Restart::Always,
+        restart: RestartPolicy::Always,
         runs_to_completion: false,
     }
 }
 
-/// A container that runs a script, or is its image's own.
+/// A container that runs a script, or the program of its image.
 fn scripted(role: Role, name: &str, script: &str) -> Container {
     let command = if script.is_empty() { vec![] } else { vec!["sh", "-c", script] };
     let command = command.into_iter().map(str::to_owned).collect();
@@ -48,7 +49,7 @@ fn scripted(role: Role, name: &str, script: &str) -> Container {
         ports: Vec::new(),
         role,
         fault: None,
-        after: After::default(),
+        restart: RestartOverrides::default(),
         pre_stop: None,
         message_path: "/dev/termination-log".to_owned(),
         message_from_log: false,
@@ -74,7 +75,7 @@ async fn started(last: u8) -> (Simulated, PodSpec, SocketAddr) {
     (runtime, spec, address)
 }
 
-/// Sends and reads until the other side is done.
+/// Sends a request and reads until the other side closes.
 async fn exchange(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -83,7 +84,7 @@ async fn exchange(address: SocketAddr, request: &str) -> String {
     answer
 }
 
-/// Reads one answer that has a Content-Length.
+/// Reads one response with a Content-Length.
 async fn one_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {
@@ -109,7 +110,7 @@ async fn http_says_who_answered() {
     let (runtime, spec, address) = started(1).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     let client = stream.local_addr().unwrap();
-    // Two requests on one connection, the first in pieces.
+    // Two requests on one connection. The first is sent in pieces.
     for piece in ["G", "ET /a?b HTT", "P/1.1\r\nHost: web\r\n\r\n"] {
         stream.write_all(piece.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;
@@ -264,7 +265,7 @@ async fn low_ports_work_for_everybody() {
     runtime.ensure(spec.clone()).await;
     let state = events.next().await.unwrap().state;
     assert!(state.failed.is_empty(), "{state:?}");
-    // Privileged users serve it as it is.
+    // Privileged users may bind port 80.
     let bound = state.moved.first().map_or(80, |moved| moved.bound);
     let answer = exchange((spec.ip, bound).into(), "GET / HTTP/1.0\r\n\r\n").await;
     assert_eq!(body(&answer)["port"], 80);

@@ -1,4 +1,4 @@
-//! UDP of a simulated pod: sends each datagram back with the pod's name in front, `web-1: hello`.
+//! The UDP server of a simulated pod: sends each datagram back with the name of the pod in front, `web-1: hello`.
 
 use std::{io, time::Duration};
 
@@ -9,14 +9,14 @@ use crate::runtime::{Port, simulated::pod::Pod};
 
 /// The largest datagram.
 const DATAGRAM_MAX: usize = 65_536;
-/// The most that fits into one over IPv4; an answer is cut to it.
+/// The largest IPv4 payload. Answers are cut to this length.
 const ANSWER_MAX: usize = 65_507;
-/// Datagrams answered before others get their turn.
+/// How many datagrams are answered before other tasks run.
 const DATAGRAMS_PER_TURN: usize = 64;
-/// Pause after a failed receive.
+/// The pause after a receive error.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Echoes for ever.
+/// Echoes datagrams without end.
 pub(super) async fn echo(pod: &Pod, port: Port, socket: &UdpSocket) {
     loop {
         if let Err(error) = echo_some(pod, port, socket).await {
@@ -27,7 +27,7 @@ pub(super) async fn echo(pod: &Pod, port: Port, socket: &UdpSocket) {
     }
 }
 
-/// The buffer lives only while there is something to read.
+/// Echoes the datagrams that have arrived. The buffer exists only during this call.
 async fn echo_some(pod: &Pod, port: Port, socket: &UdpSocket) -> io::Result<()> {
     socket.readable().await?;
     let name = format!("{}: ", pod.spec().name).into_bytes();
@@ -42,7 +42,8 @@ async fn echo_some(pod: &Pod, port: Port, socket: &UdpSocket) -> io::Result<()> 
         };
         datagram.truncate(ANSWER_MAX);
         pod.write(port, &format!("{client} UDP echoed {bytes} bytes"));
-        // Not through the runtime's readiness: a full socket drops the answer, as networks do.
+        // Send without waiting for readiness. If the socket buffer is full, the answer is dropped, as a network would
+        // do.
         if let Err(error) = SockRef::from(socket).send_to(&datagram, &client.into()) {
             tracing::debug!(%client, %error, "answer dropped");
         }

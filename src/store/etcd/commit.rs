@@ -1,9 +1,9 @@
-//! Commits: one transaction each, and what must be stored before it when a value is too large for one request.
+//! Commits. Each is one transaction. If a value is too large for one request, parts of it are stored before.
 //!
-//! A large value goes first, in chunks under a lease that would remove them if this process died. The transaction
-//! then takes the chunks out of the lease, which writes them again: watches get them with the commit that they
-//! belong to. Chunks of values that a commit replaces are deleted with it; that there are some, the transaction
-//! itself finds out.
+//! A large value is stored first, in chunks under a lease, so that etcd removes them if this process dies. The
+//! transaction then writes the chunks again without the lease, so that watches receive them together with their
+//! commit. The chunks of replaced values are deleted in the same transaction. The transaction itself detects whether
+//! there are any.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::store::{
         explain,
         layout::{self, CHUNK_BYTES, REFERENCE, Reference, Stored},
         lease,
-        owner::Tenure,
+        owner::Term,
         proto::{
             Compare, LeaseGrantRequest, LeaseGrantResponse, LeaseRevokeRequest,
             LeaseRevokeResponse, PutRequest, RangeRequest, RequestOp, TxnRequest, TxnResponse,
@@ -26,16 +26,18 @@ use crate::store::{
     },
 };
 
-/// Values of one transaction in all. With keys and the rest it stays below the 1.5 MiB that etcd takes in one request.
+/// The limit of all values of a transaction in bytes. With keys and overhead it stays below 1.5 MiB, etcd's limit for
+/// a request.
 const VALUES_BYTES_MAX: usize = 1024 * 1024;
-/// Smaller values stay where they are: chunks are for what is large.
+/// Smaller values are not split into chunks.
 const CHUNKED_BYTES_MIN: usize = 4 * 1024;
-/// How long chunks outlive a process that died before its commit; far above the time that a commit takes.
+/// How long chunks exist after their process died before the commit. A commit takes far less time.
 const LEASE_SECONDS: i64 = 60;
-/// One try finds that our lease had run out, one what chunks are replaced, the next replaces them.
+/// The first attempt may find that the lease has expired, the second one which chunks are replaced. The third one
+/// replaces them.
 const ATTEMPTS_MAX: u32 = 4;
 
-/// Makes all writes, which are valid, or none.
+/// Makes all writes or none. The writes are valid.
 pub(super) async fn commit(core: &Core, writes: &[Write]) -> Result<Revision, Error> {
     let large = large(writes);
     if large.is_empty() {
@@ -51,7 +53,7 @@ pub(super) async fn commit(core: &Core, writes: &[Write]) -> Result<Revision, Er
         Err(error) => Err(error),
     };
     if result.is_err() {
-        // Without it the chunks go when the lease ends.
+        // If this fails, the chunks are removed when the lease expires.
         let request = LeaseRevokeRequest { id: granted.id };
         let revoked: Result<LeaseRevokeResponse, _> = core.call(path::LEASE_REVOKE, request).await;
         if let Err(failure) = revoked {
@@ -61,7 +63,7 @@ pub(super) async fn commit(core: &Core, writes: &[Write]) -> Result<Revision, Er
     result
 }
 
-/// The values to store in chunks, by their place: the largest, until the rest fits into one transaction.
+/// The indexes of the values to store in chunks: the largest ones, until the rest fits into one transaction.
 fn large(writes: &[Write]) -> BTreeSet<usize> {
     let mut sizes: Vec<(usize, usize)> = writes
         .iter()
@@ -105,9 +107,9 @@ async fn stage(
 
 async fn store_chunk(core: &Core, put: RequestOp) -> Result<(), Error> {
     for _attempt in 0..ATTEMPTS_MAX {
-        let tenure = core.ownership.tenure()?;
+        let term = core.ownership.term()?;
         let request = TxnRequest {
-            compare: vec![tenure.condition(&core.ownership)],
+            compare: vec![term.condition(&core.ownership)],
             success: vec![put.clone()],
             failure: Vec::new(),
         };
@@ -116,7 +118,7 @@ async fn store_chunk(core: &Core, put: RequestOp) -> Result<(), Error> {
         if done.succeeded {
             return Ok(());
         }
-        lease::regain(core, tenure).await?;
+        lease::regain(core, term).await?;
     }
     Err(refused())
 }
@@ -128,10 +130,10 @@ async fn apply(
 ) -> Result<Revision, Error> {
     let mut replaced = BTreeMap::new();
     for _attempt in 0..ATTEMPTS_MAX {
-        // In this order: the tenure changes after the epochs.
-        let tenure = core.ownership.tenure()?;
+        // Read the epochs first: a change of the epochs is followed by a change of the term.
+        let term = core.ownership.term()?;
         let epochs = core.epochs();
-        let request = transaction(core, tenure, &epochs, writes, references, &replaced);
+        let request = transaction(core, term, &epochs, writes, references, &replaced);
         let (response, header) =
             core.txn(request).await.map_err(|failure| explain::writing(&core.options, failure))?;
         if response.succeeded {
@@ -139,8 +141,8 @@ async fn apply(
             core.raise(revision);
             return Ok(revision);
         }
-        if !tenure.holds(response.found(0)) {
-            lease::regain(core, tenure).await?;
+        if !term.holds(response.found(0)) {
+            lease::regain(core, term).await?;
             continue;
         }
         examine(&epochs, writes, &response)?;
@@ -157,19 +159,20 @@ fn refused() -> Error {
     Error::Unavailable("etcd refuses a transaction whose conditions hold".to_owned())
 }
 
-/// The transaction. It happens only while we are the owner, so that its revision means what we think.
+/// The transaction of a commit. It succeeds only while this process is the owner, because only then the epochs are
+/// valid.
 fn transaction(
     core: &Core,
-    tenure: Tenure,
+    term: Term,
     epochs: &Epochs,
     writes: &[Write],
     references: &BTreeMap<usize, Reference>,
     replaced: &BTreeMap<usize, Option<Reference>>,
 ) -> TxnRequest {
     let mut txn = TxnRequest {
-        compare: vec![tenure.condition(&core.ownership)],
+        compare: vec![term.condition(&core.ownership)],
         success: Vec::new(),
-        failure: vec![Tenure::look(&core.ownership)],
+        failure: vec![Term::look(&core.ownership)],
     };
     for reference in replaced.values().flatten() {
         let (key, end) = core.keys.chunks(&reference.chunks);
@@ -187,7 +190,7 @@ fn transaction(
         match write.expect {
             Expect::Absent => txn.compare.push(Compare::absent(key.clone(), Bytes::new())),
             Expect::At(revision) => {
-                // No write has the last revision that there can be.
+                // No write has the largest revision.
                 let revision = epochs.etcd(revision).unwrap_or(i64::MAX);
                 txn.compare.push(Compare::written_at(key.clone(), revision));
                 if !replaced.contains_key(&place) {
@@ -209,7 +212,7 @@ fn transaction(
     txn
 }
 
-/// Why a transaction of the owner did not happen, unless all that it expects is so.
+/// Returns why a transaction of the owner failed; `Ok` if all expectations of the writes hold.
 fn examine(epochs: &Epochs, writes: &[Write], response: &TxnResponse) -> Result<(), Error> {
     for (place, write) in writes.iter().enumerate() {
         let at = response.found(place + 1).map(|found| found.mod_revision);
@@ -225,8 +228,8 @@ fn examine(epochs: &Epochs, writes: &[Write], response: &TxnResponse) -> Result<
     Ok(())
 }
 
-/// The references to chunks among the values that are to be replaced, by their place; `None` for one that nobody can
-/// read.
+/// The references to chunks among the values that will be replaced, by index; `None` for a reference that cannot be
+/// decoded.
 async fn chunked(
     core: &Core,
     writes: &[Write],

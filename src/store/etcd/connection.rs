@@ -1,4 +1,4 @@
-//! One connection to one member of etcd: letting us in, and calls.
+//! A connection to one member of etcd: authentication and calls.
 
 use std::{fs, future::ready, io, path::Path, time::Duration};
 
@@ -26,18 +26,18 @@ use crate::store::etcd::{
     },
 };
 
-/// A member that takes longer to accept a connection, or to let us in, is passed over.
+/// A member that takes longer to accept a connection or to authenticate is skipped.
 pub(super) const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a write or a read may take. etcd answers in milliseconds unless its disk or its cluster is in trouble.
 pub(super) const CALL_MAX: Duration = Duration::from_secs(4);
-/// How often a connection with open streams is tried, and how long an answer may take. etcd cuts off who asks more
-/// often than every 5 s (`--grpc-keepalive-min-time`).
+/// How often a connection with open streams is checked, and how long the answer may take. etcd closes connections of
+/// clients that check more often than every 5 s (`--grpc-keepalive-min-time`).
 const ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const ALIVE_MAX: Duration = Duration::from_secs(5);
-/// Largest message that is taken. Pages and parts of watches are a few MiB; a value is at most 2 MiB.
+/// Largest message that is accepted. Pages and fragments of watches have a few MiB; a value has at most 2 MiB.
 const MESSAGE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// A member that has let us in.
+/// An authenticated connection to a member.
 pub(super) struct Connection {
     channel: Channel,
     pub(super) url: String,
@@ -85,7 +85,7 @@ impl Connection {
             self.unary_once(path::AUTHENTICATE, AuthenticateRequest { name, password }).await;
         let token = match answer {
             Ok(AuthenticateResponse { token }) => token,
-            // Whoever is named is let in where nobody is asked.
+            // This etcd has no authentication, so it accepts every user.
             Err(Failure::Refused(status)) if failure::authentication_is_off(&status) => {
                 return Ok(());
             }
@@ -98,7 +98,7 @@ impl Connection {
         Ok(())
     }
 
-    /// One question, one answer. Authenticates again when etcd has forgotten us.
+    /// Calls a method with one request and one response. Authenticates again if etcd has lost the token.
     pub(super) async fn unary<Q, R>(
         &self,
         options: &Options,
@@ -118,7 +118,7 @@ impl Connection {
         }
     }
 
-    /// A transaction, with a deadline.
+    /// Runs a transaction, with a deadline.
     pub(super) async fn txn(
         &self,
         options: &Options,
@@ -136,7 +136,7 @@ impl Connection {
         R: Message + Default + 'static,
     {
         let mut grpc = self.grpc();
-        // The channel takes requests at once, up to its bound, which the bound on calls keeps.
+        // The channel has a bound on requests. The bound on calls is lower, so the channel is always ready.
         grpc.ready().await.map_err(|error| Failure::Lost(failure::chain(&error)))?;
         let mut request = Request::new(request);
         self.add_token(request.metadata_mut());
@@ -145,7 +145,7 @@ impl Connection {
         answer.map(tonic::Response::into_inner).map_err(Failure::from)
     }
 
-    /// One question of a method that takes many, and its first answer.
+    /// Sends one request to a method with a stream of requests, and returns the first response.
     pub(super) async fn first<Q, R>(&self, path: &'static str, request: Q) -> Result<R, Failure>
     where
         Q: Message + 'static,
@@ -162,14 +162,14 @@ impl Connection {
         first.ok_or_else(|| Failure::Lost("etcd ended a stream without an answer".to_owned()))
     }
 
-    /// Opens a watch stream. etcd ends it when its member loses touch with the others.
+    /// Opens a watch stream. etcd closes it if its member loses the connection to the other members.
     pub(super) async fn watch(
         &self,
         request: WatchRequest,
     ) -> Result<Streaming<WatchResponse>, Failure> {
         let mut grpc = self.grpc();
         grpc.ready().await.map_err(|error| Failure::Lost(failure::chain(&error)))?;
-        // The stream of requests stays open as long as the watch.
+        // The stream of requests must stay open as long as the watch.
         let mut request = Request::new(stream::iter([request]).chain(stream::pending()));
         self.add_token(request.metadata_mut());
         request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
@@ -179,7 +179,7 @@ impl Connection {
         answer.map(tonic::Response::into_inner).map_err(Failure::from)
     }
 
-    /// Forgets a token that etcd does not know any more, and fetches another.
+    /// Replaces a token that etcd does not know any more.
     pub(super) async fn renew(&self, options: &Options) -> Result<(), Failure> {
         self.authenticate(options).await
     }
@@ -195,10 +195,10 @@ impl Connection {
     }
 }
 
-/// A channel over this one connection. By itself a channel would silently make another when it breaks, perhaps to an
-/// etcd with other data.
+/// A channel over this connection only. A default channel would silently reconnect, perhaps to an etcd with other
+/// data.
 async fn over(target: &Endpoint, stream: TcpStream) -> Result<Channel, transport::Error> {
-    // A failure costs speed only.
+    // Without it the connection is only slower.
     stream.set_nodelay(true).ok();
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_uri: http::Uri| {

@@ -1,4 +1,4 @@
-//! What all parts of the store share: the connection and who keeps it, and which revisions are which.
+//! The state that all parts of the store share: the connection, the ownership and the epochs.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ use crate::store::{
         layout::Keys,
         mark::Mark,
         options::Options,
-        owner::{self, Ownership, Tenure},
+        owner::{self, Ownership, Term},
         proto::{
             Compare, KeyValue, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseHeader,
             TxnRequest, TxnResponse, path,
@@ -37,29 +37,30 @@ use crate::store::{
     },
 };
 
-/// Calls at once; more gain nothing over one connection, and wait.
+/// The limit of concurrent calls. More calls over one connection would only wait.
 const CALLS_MAX: usize = 256;
-/// Pauses between rounds of attempts to connect; each is cut by a random part, so that many clients spread.
+/// Pauses between rounds of attempts to connect. Each is shortened by a random part, so that clients do not reconnect
+/// at the same time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How far revisions jump when etcd's data was set back: above all that anybody can have seen since the mark was
-/// last written, a second ago at most.
+/// By how much revisions increase after etcd's data was restored from a backup. It must exceed all revisions that a
+/// client can have seen since the mark was last written, at most a second ago.
 const JUMP: u64 = 1_000_000;
 
 /// Whether etcd can be used.
 #[derive(Clone)]
 pub(super) enum State {
-    /// Through this connection.
+    /// Yes, through this connection.
     Up(Arc<Connection>),
     /// No, for this reason.
     Down(Arc<str>),
 }
 
-/// How the etcd that we knew is told from one whose data was replaced.
+/// Data that identifies the etcd, to detect that its data was replaced.
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct ClusterIdentity {
     cluster: u64,
-    term: u64,
+    raft_term: u64,
 }
 
 pub(super) struct Core {
@@ -70,16 +71,16 @@ pub(super) struct Core {
     pub(super) ownership: Ownership,
     state: watch::Sender<State>,
     epochs: RwLock<Arc<Epochs>>,
-    known: Mutex<Option<Known>>,
-    /// Our last revision.
+    known: Mutex<Option<ClusterIdentity>>,
+    /// The last revision of this store.
     current: AtomicU64,
-    /// Our last revision whose history we have given up.
+    /// The last revision of this store that was compacted.
     compacted: AtomicU64,
     calls: Semaphore,
 }
 
 impl Core {
-    /// Connects to etcd, waits for it as long as the options say, and makes the store where there is none.
+    /// Connects to etcd, waits for it as long as the options say, and creates the store if there is none.
     pub(super) async fn open(options: Options) -> Result<Arc<Self>, Error> {
         let mark = Mark::read(&options).await?;
         let core = Arc::new(Self::new(options, mark));
@@ -109,7 +110,7 @@ impl Core {
         }
     }
 
-    /// The first connection.
+    /// Waits for the first connection.
     pub(super) async fn wait_for_etcd(&self) -> Result<Arc<Connection>, Error> {
         let started = Instant::now();
         let mut pause = PAUSE_MIN;
@@ -140,7 +141,7 @@ impl Core {
         self.state.send_replace(State::Up(connection));
     }
 
-    /// Tries every member once, beginning with a random one.
+    /// Tries every member once, in the order of the options from a random one on.
     async fn connect(&self) -> Result<Connection, Cause> {
         let endpoints = &self.options.endpoints;
         let first = rand::rng().random_range(..endpoints.len().max(1));
@@ -163,7 +164,7 @@ impl Core {
         self.probe(&connection).await.map(|()| connection)
     }
 
-    /// A read that a member can only answer as part of a working cluster.
+    /// Makes a linearizable read, which a member can answer only if it is connected to a majority of the cluster.
     async fn probe(&self, connection: &Connection) -> Result<(), Cause> {
         let range = RangeRequest { key: self.keys.meta(), ..RangeRequest::default() };
         let call = connection.unary::<_, RangeResponse>(&self.options, path::RANGE, range);
@@ -174,7 +175,7 @@ impl Core {
         }
     }
 
-    /// Makes a new connection whenever the old one is lost, until the store is closed.
+    /// Reconnects whenever the connection is lost, until the store is closed.
     pub(super) async fn keep(self: Arc<Self>) {
         let mut state = self.state.subscribe();
         let work = async {
@@ -196,7 +197,7 @@ impl Core {
     async fn reconnect(&self) {
         let began = Instant::now();
         let mut pause = PAUSE_MIN;
-        let (mut rounds, mut told) = (0, String::new());
+        let (mut rounds, mut reported) = (0, String::new());
         loop {
             let text = match self.connect_again().await {
                 Ok(connection) => {
@@ -207,11 +208,12 @@ impl Core {
                 }
                 Err(text) => text,
             };
-            // That the connection is lost was told; the first attempt may meet an etcd that is ending.
+            // The loss of the connection is logged already. The first attempt may still reach an etcd that is
+            // stopping.
             rounds += 1;
-            if rounds > 1 && told != text {
+            if rounds > 1 && reported != text {
                 tracing::warn!(cause = text, "etcd cannot be used; reads go on, writes do not");
-                told.clone_from(&text);
+                reported.clone_from(&text);
             }
             self.state.send_replace(State::Down(text.into()));
             sleep(jittered(pause)).await;
@@ -227,29 +229,28 @@ impl Core {
         }
     }
 
-    /// Becomes the owner, and reads which revisions are which. A store that is not there yet is made at the `start` of
-    /// a process; where etcd's data was set back, revisions jump.
+    /// Becomes the owner and reads the epochs. If there is no store, the `start` of a process creates one. If etcd's
+    /// data was restored from a backup, a new epoch begins.
     async fn admit(&self, connection: &Connection, start: bool) -> Result<(), AccessError> {
         let (keys, options) = (&self.keys, &self.options);
-        // Who may not have the store at all does not touch it.
+        // A process that may not have the store at all must not change it.
         self.look(connection, start).await?;
-        let tenure = match owner::own(&self.ownership, connection, start).await {
-            // Who may write no more may still read.
+        let term = match owner::own(&self.ownership, connection, start).await {
+            // A process that may not write any more may still read.
             Err(AccessError::Content(stopped @ Error::Stopped(_))) => Err(stopped),
             owned => Ok(owned?),
         };
         let (meta, header) = self.look(connection, start).await?;
-        let Some(meta) = meta else { return self.make(connection, tenure?).await };
+        let Some(meta) = meta else { return self.make(connection, term?).await };
         let epochs = Epochs::read(&meta.value, meta.mod_revision)?;
-        let known = Known { cluster: header.cluster_id, term: header.raft_term };
-        let replaced = self
-            .known
-            .lock()
-            .is_some_and(|before| before.cluster != known.cluster || before.term > known.term);
+        let known = ClusterIdentity { cluster: header.cluster_id, raft_term: header.raft_term };
+        let replaced = self.known.lock().is_some_and(|before| {
+            before.cluster != known.cluster || before.raft_term > known.raft_term
+        });
         if !replaced && epochs.ours(header.revision) >= self.current() {
             self.take_over(epochs, header.revision, known);
-            if let Ok(tenure) = tenure {
-                self.ownership.begin(tenure);
+            if let Ok(term) = term {
+                self.ownership.begin(term);
             }
             return Ok(());
         }
@@ -259,13 +260,13 @@ impl Core {
             at = %epochs.ours(header.revision), last = %self.current(), %next,
             "etcd's data was set back or replaced; revisions go on above the last one"
         );
-        let tenure = tenure?;
+        let term = term?;
         let jump = TxnRequest {
             compare: vec![
-                tenure.condition(&self.ownership),
+                term.condition(&self.ownership),
                 Compare::written_at(keys.meta(), meta.mod_revision),
             ],
-            success: vec![put(keys.meta(), epochs.and_then(next)), tenure.again(&self.ownership)],
+            success: vec![put(keys.meta(), epochs.and_then(next)), term.again(&self.ownership)],
             failure: Vec::new(),
         };
         let done = connection.txn(options, jump).await?;
@@ -277,11 +278,12 @@ impl Core {
         }
         let epochs = Epochs::read(&epochs.and_then(next), header.revision)?;
         self.take_over(epochs, header.revision, known);
-        self.ownership.begin(tenure.since(header.revision));
+        self.ownership.begin(term.since(header.revision));
         Ok(())
     }
 
-    /// What the store says about itself, `None` where one may be made; an error when it cannot be used.
+    /// Checks the metadata of the store. `None` if there is no store and one may be created; an error if the store
+    /// cannot be used.
     async fn look(
         &self,
         connection: &Connection,
@@ -310,10 +312,10 @@ impl Core {
         Ok((seen.found(0).cloned(), header))
     }
 
-    /// Makes an empty store.
-    async fn make(&self, connection: &Connection, tenure: Tenure) -> Result<(), AccessError> {
+    /// Creates an empty store.
+    async fn make(&self, connection: &Connection, term: Term) -> Result<(), AccessError> {
         let first = epochs::first(Revision(0));
-        let mut compare = vec![tenure.condition(&self.ownership)];
+        let mut compare = vec![term.condition(&self.ownership)];
         let others = self.keys.all_but(&[self.keys.owner()]);
         compare.extend(others.into_iter().map(|(first, end)| Compare::absent(first, end)));
         let make = TxnRequest {
@@ -327,13 +329,13 @@ impl Core {
         }
         let header = done.header.unwrap_or_default();
         let epochs = Epochs::read(&first, header.revision)?;
-        let known = Known { cluster: header.cluster_id, term: header.raft_term };
+        let known = ClusterIdentity { cluster: header.cluster_id, raft_term: header.raft_term };
         self.take_over(epochs, header.revision, known);
-        self.ownership.begin(tenure);
+        self.ownership.begin(term);
         Ok(())
     }
 
-    /// Reads anew which revisions are which, which another owner may have changed.
+    /// Reads the epochs again, because another owner may have changed them.
     pub(super) async fn read_epochs(&self, connection: &Connection) -> Result<(), AccessError> {
         let (meta, _) = self.look(connection, false).await?;
         if let Some(meta) = meta {
@@ -352,18 +354,18 @@ impl Core {
         ))
     }
 
-    fn take_over(&self, epochs: Epochs, revision: i64, known: Known) {
+    fn take_over(&self, epochs: Epochs, revision: i64, known: ClusterIdentity) {
         self.raise(epochs.ours(revision));
         *self.epochs.write() = Arc::new(epochs);
         *self.known.lock() = Some(known);
     }
 
-    /// Which revisions are which.
+    /// The epochs of the store.
     pub(super) fn epochs(&self) -> Arc<Epochs> {
         Arc::clone(&self.epochs.read())
     }
 
-    /// Another process has begun another span.
+    /// Takes over the epochs that another process has written.
     pub(super) fn set_epochs(&self, epochs: Epochs) {
         let mut known = self.epochs.write();
         if known.written_at() < epochs.written_at() {
@@ -371,17 +373,17 @@ impl Core {
         }
     }
 
-    /// Our last revision.
+    /// The last revision of this store.
     pub(super) fn current(&self) -> Revision {
         Revision(self.current.load(Ordering::Acquire))
     }
 
-    /// Takes note of a revision that has happened.
+    /// Raises the last revision.
     pub(super) fn raise(&self, revision: Revision) {
         self.current.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// The last revision whose history we have given up.
+    /// The last revision that was compacted.
     pub(super) fn compacted(&self) -> Revision {
         Revision(self.compacted.load(Ordering::Acquire))
     }
@@ -390,7 +392,7 @@ impl Core {
         self.compacted.fetch_max(revision.0, Ordering::AcqRel);
     }
 
-    /// Whether etcd can be used, as it changes.
+    /// Whether etcd can be used. The receiver gets each change.
     pub(super) fn states(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
@@ -402,7 +404,7 @@ impl Core {
         }
     }
 
-    /// A connection does not work any more; unless that is known already, another is made.
+    /// Reports that a connection has failed, so that a new one is made. Reports about an old connection are ignored.
     pub(super) fn lost(&self, connection: &Arc<Connection>, cause: &str) {
         let text: Arc<str> = format!("etcd at {}: {cause}", connection.url).into();
         let changed = self.state.send_if_modified(|state| {
@@ -417,7 +419,7 @@ impl Core {
         }
     }
 
-    /// One call, at once or not at all, with a deadline.
+    /// Makes a call with a deadline. If there is no connection, it fails at once.
     pub(super) async fn call<Q, R>(&self, path: &'static str, request: Q) -> Result<R, Failure>
     where
         Q: Message + Clone + 'static,
@@ -461,7 +463,7 @@ impl Core {
     }
 }
 
-/// A put of a small value.
+/// A put of a value that needs no chunks.
 pub(super) fn put(key: bytes::Bytes, value: Vec<u8>) -> RequestOp {
     RequestOp::put(PutRequest { key, value: value.into(), ..PutRequest::default() })
 }

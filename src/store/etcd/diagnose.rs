@@ -1,4 +1,5 @@
-//! What answers where an etcd should: asked once more, in other tongues, when it does not speak ours.
+//! Finds out which kind of server answers at the address of etcd, by requests in other protocols, if it does not
+//! answer as etcd does.
 
 use std::time::Duration;
 
@@ -13,12 +14,12 @@ use crate::store::etcd::{
     options::Options,
 };
 
-/// For one question and its answer.
+/// The limit of time for one request and its answer.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
-/// Enough for a status line, headers and etcd's version.
+/// The limit of bytes of an answer. This is enough for a status line, headers and the version of etcd.
 const ANSWER_BYTES_MAX: usize = 4096;
-/// The shortest ClientHello of TLS 1.2, with one old cipher suite: whoever speaks TLS answers it with a record of TLS,
-/// even if only to refuse.
+/// The shortest ClientHello of TLS 1.2, with one old cipher suite. Every TLS server answers it with a TLS record,
+/// even if it refuses the connection.
 const CLIENT_HELLO: [u8; 50] = {
     let mut hello = [0; 50];
     let head = [22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
@@ -27,21 +28,23 @@ const CLIENT_HELLO: [u8; 50] = {
         hello[at] = head[at];
         at += 1;
     }
-    // 32 bytes of randomness, which may be zeros here, and no session; then one suite and no compression.
+    // The 32 random bytes may be zeros here, and there is no session. Then follow one cipher suite and no
+    // compression.
     hello[45] = 2;
     hello[47] = 47;
     hello[48] = 1;
     hello
 };
 
-/// Finds out more about a cause that leaves it open what answers. With TLS nothing more can be asked.
+/// Replaces a cause that does not name the server by a better one. If the connection uses TLS, no more can be found
+/// out.
 pub(super) async fn ask(options: &Options, endpoint: &str, cause: Cause) -> Cause {
     if !cause.open || options.tls.is_some() {
         return cause;
     }
     let url = options.url(endpoint);
     let hello = answer(endpoint, &CLIENT_HELLO).await;
-    // A handshake message or an alert.
+    // The record is a handshake message or an alert.
     if hello.as_deref().is_some_and(|hello| matches!(hello, [21 | 22, 3, ..])) {
         return explain::wants_tls(&url);
     }
@@ -55,7 +58,7 @@ pub(super) async fn ask(options: &Options, endpoint: &str, cause: Cause) -> Caus
     }
 }
 
-/// What a new connection answers to a few bytes; `None` when it cannot be made or ends without an answer.
+/// The answer to a few bytes on a new connection; `None` if there is no connection or no answer.
 async fn answer(endpoint: &str, question: &[u8]) -> Option<Vec<u8>> {
     let mut answer = Vec::new();
     let asking = async {
@@ -70,7 +73,7 @@ async fn answer(endpoint: &str, question: &[u8]) -> Option<Vec<u8>> {
         }
         Ok::<_, std::io::Error>(())
     };
-    // Whatever ends it: what has come counts.
+    // The bytes that have arrived are used, whatever ends the connection.
     drop(timeout(ANSWER_MAX, asking).await);
     (!answer.is_empty()).then_some(answer)
 }
@@ -90,7 +93,7 @@ mod tests {
         assert_eq!(CLIENT_HELLO[43..], [0, 0, 2, 0, 47, 1, 0]);
     }
 
-    /// A server that gives the same answer to everything, and closes.
+    /// The cause that is found for a server that gives this answer to every request and closes.
     async fn told(answer: &'static [u8]) -> Cause {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = listener.local_addr().unwrap().to_string();
@@ -98,7 +101,7 @@ mod tests {
         server.spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
                 stream.write_all(answer).await.ok();
-                // What was asked is read, so that the answer is not taken back.
+                // If the request is not read, the kernel resets the connection and the client may lose the answer.
                 stream.read_u8().await.ok();
             }
         });

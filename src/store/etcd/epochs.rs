@@ -1,43 +1,44 @@
-//! Which of etcd's revisions is which of ours.
+//! Translates between revisions of etcd and revisions of the store.
 //!
-//! Ours are etcd's plus a base, and bases are stored in the store's own key `meta`. The first span begins where the
-//! store was made; another begins where etcd's data was found to be set back (restored from a backup), with a base
-//! so high that no revision comes twice. What was written before keeps the revision that it had.
+//! A revision of the store is etcd's revision plus a base. The key `meta` of the store contains the bases. The first
+//! span begins when the store is created. Another span begins when etcd's data was restored from a backup, with a
+//! base so high that no revision is used twice. Older records keep their revisions.
 
 use serde::{Deserialize, Serialize};
 
 use crate::store::{Error, Revision};
 
-/// The format of this version of the program: of `meta`, of the values and of the keys.
+/// The format that this version of the program writes: of `meta`, of the values and of the keys.
 const FORMAT: u32 = 1;
-/// Spans are made by restores of etcd's data, by hand. More mean that something is wrong.
+/// Each span comes from a restore by hand. More spans than this mean that something is wrong.
 const SPANS_MAX: usize = 1_000;
 
-/// From one of etcd's revisions on, and ours there.
+/// The first revision of a span, in etcd and in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Span {
     etcd: i64,
     ours: u64,
 }
 
-/// The spans, oldest first; never empty.
+/// The spans, oldest first. There is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Epochs {
     spans: Vec<Span>,
 }
 
-/// What is stored in `meta`. The last span begins at the revision that wrote the key, which its value cannot know.
+/// The value of `meta`. The last span begins at the revision that wrote the key, which the value itself cannot
+/// contain.
 #[derive(Serialize, Deserialize)]
 struct Meta {
     format: u32,
-    /// Our revision at the one that wrote this.
+    /// The store's revision for etcd's revision that wrote this value.
     revision: u64,
-    /// The spans before.
+    /// The earlier spans.
     #[serde(default)]
     past: Vec<Span>,
 }
 
-/// The value of `meta` for a new store whose first revision comes after this one.
+/// The value of `meta` for a new store. Its first revision comes after this one.
 pub(super) fn first(revision: Revision) -> Vec<u8> {
     encode(&Meta { format: FORMAT, revision: revision.0, past: Vec::new() })
 }
@@ -47,7 +48,7 @@ fn encode(meta: &Meta) -> Vec<u8> {
 }
 
 impl Epochs {
-    /// What `meta` says, written at this revision of etcd.
+    /// Decodes a value of `meta` that was written at this revision of etcd.
     pub(super) fn read(value: &[u8], written_at: i64) -> Result<Self, Error> {
         #[derive(Deserialize)]
         struct Format {
@@ -73,22 +74,22 @@ impl Epochs {
         Ok(Self { spans })
     }
 
-    /// The value of `meta` that begins another span at a revision of ours.
+    /// The value of `meta` that begins another span at this revision of the store.
     pub(super) fn and_then(&self, revision: Revision) -> Vec<u8> {
         encode(&Meta { format: FORMAT, revision: revision.0, past: self.spans.clone() })
     }
 
-    /// The revision that wrote `meta`.
+    /// The revision of etcd that wrote `meta`.
     pub(super) fn written_at(&self) -> i64 {
         self.spans.last().map_or(0, |span| span.etcd)
     }
 
-    /// The oldest revision that there ever was.
+    /// The first revision of the store.
     pub(super) fn oldest(&self) -> Revision {
         Revision(self.spans.first().map_or(0, |span| span.ours))
     }
 
-    /// Our name for a revision of etcd. One from before the store is its first.
+    /// The store's revision for a revision of etcd. Revisions from before the store give its first revision.
     pub(super) fn ours(&self, etcd: i64) -> Revision {
         let after = self.spans.partition_point(|span| span.etcd <= etcd);
         let Some(span) = self.spans.get(after.saturating_sub(1)) else { return Revision(0) };
@@ -96,8 +97,8 @@ impl Epochs {
         Revision(span.ours.saturating_add(since))
     }
 
-    /// etcd's name for a revision of ours; `None` for one from before the store, or that was lost when etcd's data
-    /// was set back.
+    /// etcd's revision for a revision of the store; `None` if it is from before the store or was lost in a restore
+    /// from a backup.
     pub(super) fn etcd(&self, ours: Revision) -> Option<i64> {
         let after = self.spans.partition_point(|span| span.ours <= ours.0);
         let span = self.spans.get(after.checked_sub(1)?)?;

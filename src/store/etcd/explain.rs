@@ -1,4 +1,4 @@
-//! What goes wrong with etcd, in words: what happened, where, and what to do.
+//! Error messages about etcd: what happened, where, and what the user can do.
 
 use std::{error::Error as StdError, io};
 
@@ -17,14 +17,14 @@ use crate::store::{
 pub(super) struct Cause {
     pub(super) text: String,
     pub(super) permanence: Permanence,
-    /// Whether it is open what answers there, see `diagnose`.
+    /// Whether it is unclear which server answers; then `diagnose` can find out.
     pub(super) open: bool,
 }
 
-/// Whether the cause may pass by itself.
+/// Whether the cause may go away by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Permanence {
-    /// A person must change something.
+    /// Somebody must change the configuration.
     Permanent,
     Transient,
 }
@@ -39,7 +39,7 @@ impl Cause {
     }
 }
 
-/// What answers has closed the connection. An etcd that starts or ends does so too.
+/// The server has closed the connection. An etcd that is starting or stopping does so too.
 pub(super) fn closed(url: &str, what: &str) -> Cause {
     let text = match url.starts_with("https:") {
         true => {
@@ -56,12 +56,12 @@ pub(super) fn closed(url: &str, what: &str) -> Cause {
     Cause { open: true, ..Cause::passing(text) }
 }
 
-/// It answers, but not as we speak.
+/// The server answers in an unknown protocol.
 fn unclear(url: &str, what: &str) -> Cause {
     Cause { open: true, ..Cause::fatal(foreign(url, what)) }
 }
 
-/// Plain text was tried with what speaks TLS.
+/// The server expects TLS, but the options say plain text.
 pub(super) fn wants_tls(url: &str) -> Cause {
     Cause::fatal(format!(
         "what answers at {url} speaks TLS: write etcds:// instead of etcd:// (an etcd that wants TLS (etcds://) may want \
@@ -69,7 +69,7 @@ pub(super) fn wants_tls(url: &str) -> Cause {
     ))
 }
 
-/// What speaks HTTP/1.1, by its answer to `GET /version`.
+/// The server speaks HTTP/1.1; `answer` is its answer to `GET /version`.
 pub(super) fn speaks_http(url: &str, answer: &str) -> Cause {
     let line = answer.lines().next().unwrap_or_default();
     let (_, status) = line.split_once(' ').unwrap_or_default();
@@ -107,7 +107,7 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // An I/O error hides the error that it carries from `source`.
+        // `source` of an I/O error skips the error that it contains.
         if let Some(carried) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
             && let Some(found) = find(carried)
         {
@@ -118,12 +118,12 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     None
 }
 
-/// Nothing answers.
+/// There is no server at the address.
 pub(super) fn unreachable(url: &str, error: &io::Error) -> Cause {
     Cause::passing(format!("cannot reach etcd at {url}: {error}"))
 }
 
-/// Something answers, but not as etcd does.
+/// There is a server, but the connection failed.
 pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
     let what = chain(error);
     let text = match find::<rustls::Error>(error) {
@@ -142,12 +142,12 @@ pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
     Cause::fatal(text)
 }
 
-/// A member did not answer.
+/// A member did not answer in time.
 pub(super) fn slow(url: &str) -> Cause {
     Cause::passing(format!("etcd at {url} does not answer"))
 }
 
-/// The connection is there, but the first call failed.
+/// The connection was made, but the first call failed.
 pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause {
     let status = match failure {
         Failure::Refused(status) => status,
@@ -180,7 +180,7 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
     Cause::fatal(text)
 }
 
-/// Whether a proxy that speaks HTTP/2 answers in place of etcd.
+/// Whether an HTTP/2 proxy answers instead of etcd.
 fn is_gateway(text: &str) -> bool {
     let codes = ["502", "503", "504"];
     codes.iter().any(|code| text.contains(&format!("mapped from HTTP status code {code}")))
@@ -190,7 +190,7 @@ fn gateway(url: &str, what: &str) -> String {
     format!("a proxy answers at {url}, and does not reach the etcd behind it ({what})")
 }
 
-/// Whether an answer shows that this is no gRPC server, or one behind TLS.
+/// Whether the answer shows that the server does not speak gRPC, or only with TLS.
 fn is_foreign(text: &str) -> bool {
     [
         "frame with invalid size",
@@ -254,7 +254,7 @@ impl AccessError {
     }
 }
 
-/// A read that failed.
+/// The error of a failed read.
 pub(super) fn reading(options: &Options, failure: Failure) -> Error {
     match failure {
         Failure::Down(text) => Error::Unavailable(text.to_string()),
@@ -263,7 +263,7 @@ pub(super) fn reading(options: &Options, failure: Failure) -> Error {
     }
 }
 
-/// A write that failed.
+/// The error of a failed write.
 pub(super) fn writing(options: &Options, failure: Failure) -> Error {
     match failure {
         Failure::Lost(text) => Error::Unknown(format!("etcd at {}: {text}", options.urls())),

@@ -1,23 +1,23 @@
-//! What became of a call that did not succeed. etcd's refusals are known by their messages, which are part of its API
-//! (`rpctypes/error.go`); many share a code. `explain` puts them into words.
+//! The result of a call that failed. etcd's errors are recognised by their messages, which are part of its API
+//! (`rpctypes/error.go`), because many of them share a status code. `explain` turns failures into messages for users.
 
 use std::{error::Error as StdError, sync::Arc};
 
 use tonic::{Code, Status};
 
-/// What became of a call that did not succeed.
+/// Why a call failed.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It was not sent: there is no connection, for this reason.
+    /// The request was not sent, because there is no connection, for this reason.
     Down(Arc<str>),
-    /// etcd refused it and did nothing.
+    /// etcd refused the request and did nothing.
     Refused(Status),
-    /// The answer was lost; etcd may have done it.
+    /// The answer was lost. It is unknown whether etcd carried out the request.
     Lost(String),
 }
 
 impl From<Status> for Failure {
-    /// Whether a status came from etcd as a refusal, or the answer was lost on the way or in etcd itself.
+    /// Decides whether etcd refused the request, or the answer was lost.
     fn from(status: Status) -> Self {
         let unsure =
             matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled);
@@ -28,7 +28,7 @@ impl From<Status> for Failure {
     }
 }
 
-/// An error and its causes in one line, without repetition.
+/// An error and its causes in one line, without repetitions.
 pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
@@ -47,33 +47,33 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
     if parts.is_empty() { error.to_string() } else { parts.join(": ") }
 }
 
-/// The named user is not needed: this etcd lets in everybody.
+/// Whether authentication is not enabled, so that no user is needed.
 pub(super) fn authentication_is_off(status: &Status) -> bool {
     status.message().contains("authentication is not enabled")
 }
 
-/// The token was lost when etcd restarted, has run out, or users have changed since.
+/// Whether the token is invalid: etcd has restarted, it has expired, or users have changed.
 pub(super) fn token_is_stale(status: &Status) -> bool {
     let message = status.message();
     message.contains("invalid auth token") || message.contains("revision of auth store is old")
 }
 
-/// Whether etcd, though unavailable, says that it has not even tried.
+/// Whether etcd was unavailable and says that it has not carried out the request.
 fn nothing_was_done(status: &Status) -> bool {
     status.message().contains("too many requests")
 }
 
-/// Whether history that was asked for is gone.
+/// Whether the requested history was compacted.
 pub(super) fn is_compacted(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(status) if status.message().contains("has been compacted"))
 }
 
-/// Whether a revision that was asked for has not happened yet.
+/// Whether the requested revision does not exist yet.
 pub(super) fn is_future(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(status) if status.message().contains("is a future revision"))
 }
 
-/// Whether an answer was larger than we take.
+/// Whether an answer was larger than the limit.
 pub(super) fn is_too_large(failure: &Failure) -> bool {
     matches!(failure, Failure::Refused(status) if status.code() == Code::OutOfRange
         && status.message().contains("message length too large"))

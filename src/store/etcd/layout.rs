@@ -1,4 +1,4 @@
-//! Keys and values in etcd.
+//! The layout of keys and values in etcd.
 //!
 //! | key, below the prefix | value |
 //! |---|---|
@@ -9,19 +9,19 @@
 //! | `/tick` | rewritten every minute, see `upkeep` |
 //! | `/restoring` | there while a snapshot is being restored |
 //!
-//! Values stay readable with `etcdctl get`: they are stored as they are. Only one that begins with one of the two
-//! highest bytes, as no text does, has a mark before it.
+//! Values can be read with `etcdctl get`, because they are stored unchanged. Only values that begin with one of the
+//! two highest bytes, which text never does, get a prefix.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::store::Error;
 
-/// Before a value that itself begins with a mark.
+/// The prefix of a value that begins with one of the two prefixes itself.
 const ESCAPED: u8 = 0xfe;
-/// Before a reference; every value that is not one sorts below.
+/// The prefix of a reference to chunks. All other values sort below it.
 pub(super) const REFERENCE: &[u8] = &[0xff];
-/// Parts of large values: well below the 1.5 MiB that etcd takes in one request by default.
+/// The size of the chunks of large values, far below 1.5 MiB, etcd's default limit for a request.
 pub(super) const CHUNK_BYTES: usize = 512 * 1024;
 
 /// The keys of one store.
@@ -30,12 +30,12 @@ pub(super) struct Keys {
     prefix: String,
 }
 
-/// What a key in etcd is for.
+/// The meaning of a key in etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
     Meta,
     Data(&'a [u8]),
-    /// The identity of the value.
+    /// A chunk of the value with this identity.
     Chunk(&'a str),
     Other,
 }
@@ -45,12 +45,12 @@ impl Keys {
         Self { prefix: prefix.to_owned() }
     }
 
-    /// The range of everything that belongs to the store.
+    /// The range of all keys of the store.
     pub(super) fn all(&self) -> (Bytes, Bytes) {
         range(format!("{}/", self.prefix).into())
     }
 
-    /// The ranges of everything but these keys, which come in order.
+    /// The ranges of all keys except these, which must be sorted.
     pub(super) fn all_but(&self, keys: &[Bytes]) -> Vec<(Bytes, Bytes)> {
         let (mut first, end) = self.all();
         let mut ranges = Vec::new();
@@ -94,7 +94,7 @@ impl Keys {
         range(format!("{}/chunk/{id}/", self.prefix).into())
     }
 
-    /// What a key is for.
+    /// The meaning of a key.
     pub(super) fn place<'a>(&self, key: &'a [u8]) -> Place<'a> {
         let below = key.strip_prefix(self.prefix.as_bytes()).and_then(|k| k.strip_prefix(b"/"));
         let Some(below) = below else { return Place::Other };
@@ -110,7 +110,7 @@ impl Keys {
     }
 }
 
-/// The range of all keys that begin with these bytes.
+/// The range of all keys with this prefix.
 pub(super) fn range(prefix: Bytes) -> (Bytes, Bytes) {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
@@ -119,12 +119,12 @@ pub(super) fn range(prefix: Bytes) -> (Bytes, Bytes) {
             break;
         }
     }
-    // A key of nothing but the highest byte has no successor; to etcd this end means none.
+    // If all bytes have the highest value, there is no next key. In etcd the end 0 means that the range has no end.
     let end = if end.is_empty() { Bytes::from_static(&[0]) } else { end.into() };
     (prefix, end)
 }
 
-/// Where the chunks of a value are, and how to know that they are right.
+/// A reference to the chunks of a value, and its length and checksum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Reference {
     pub(super) chunks: String,
@@ -132,14 +132,14 @@ pub(super) struct Reference {
     crc32: u32,
 }
 
-/// What stands at a key.
+/// The decoded value of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Value(Bytes),
     Chunked(Reference),
 }
 
-/// The form in which a value is stored.
+/// Encodes a value for etcd.
 pub(super) fn encode(value: &Bytes) -> Bytes {
     if value.first().is_none_or(|first| *first < ESCAPED) {
         return value.clone();
@@ -163,8 +163,8 @@ pub(super) fn decode(key: &[u8], mut value: Vec<u8>) -> Result<Stored, Error> {
     }
 }
 
-/// What stands for a value that cannot be put together: its reference, which no reader takes for a value of its own.
-/// Who lists or watches gets all the rest; who deletes it gets rid of it.
+/// The replacement for a value whose chunks are missing or damaged: its reference, which no reader accepts as an
+/// object. So lists and watches can return everything else, and the value can be deleted.
 pub(super) fn stand_in(key: &[u8], stored: &[u8], error: &Error) -> Bytes {
     let key = String::from_utf8_lossy(key);
     tracing::warn!(%key, %error, "a stored value is not whole");
@@ -176,13 +176,13 @@ fn damaged(key: &[u8], what: &str) -> Error {
 }
 
 impl Reference {
-    /// A new identity for a value.
+    /// A reference with a new identity for a value.
     pub(super) fn to(value: &[u8]) -> Self {
         let chunks = uuid::Uuid::new_v4().simple().to_string();
         Self { chunks, bytes: value.len(), crc32: crc32fast::hash(value) }
     }
 
-    /// How many chunks there are.
+    /// The number of chunks.
     pub(super) fn count(&self) -> usize {
         self.bytes.div_ceil(CHUNK_BYTES)
     }
@@ -192,7 +192,7 @@ impl Reference {
         [REFERENCE, &json].concat().into()
     }
 
-    /// The value, of its chunks in order.
+    /// Assembles the value from its chunks, in order.
     pub(super) fn assemble(&self, key: &[u8], chunks: &[impl AsRef<[u8]>]) -> Result<Bytes, Error> {
         let mut value = BytesMut::with_capacity(chunks.iter().map(|c| c.as_ref().len()).sum());
         for chunk in chunks {

@@ -1,4 +1,4 @@
-//! Keeping the ownership: our lease is renewed, taken again when it has run out, and given up at the end.
+//! Keeps the ownership: renews the lease, takes it again after it has expired, and releases it at the end.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,46 +9,46 @@ use crate::store::{
     etcd::{
         core::Core,
         explain::{self, AccessError},
-        owner::{self, Tenure},
+        owner::{self, Term},
     },
 };
 
-/// How often the owner is heard of.
+/// How often the lease is renewed.
 const RENEWAL: Duration = Duration::from_millis(1500);
 
-/// Takes the ownership again after our key was found to be another than `lost`, unless that has happened already.
-pub(super) async fn regain(core: &Core, lost: Tenure) -> Result<(), Error> {
+/// Takes the ownership again after the term `lost` has ended. Does nothing if another call has done so already.
+pub(super) async fn regain(core: &Core, lost: Term) -> Result<(), Error> {
     let _turn = core.ownership.taking.lock().await;
-    if core.ownership.tenure()? != lost {
+    if core.ownership.term()? != lost {
         return Ok(());
     }
     let failed = |failure| explain::reading(&core.options, failure);
     let connection = core.connection().map_err(failed)?;
     let owned = async {
-        let tenure = owner::own(&core.ownership, &connection, false).await?;
+        let term = owner::own(&core.ownership, &connection, false).await?;
         core.read_epochs(&connection).await?;
-        Ok(tenure)
+        Ok(term)
     };
-    let tenure = owned.await.map_err(|error: AccessError| error.error(&core.options))?;
-    core.ownership.begin(tenure);
+    let term = owned.await.map_err(|error: AccessError| error.error(&core.options))?;
+    core.ownership.begin(term);
     tracing::warn!(store = %core.options, "the lease on the store had run out; it was taken again");
     Ok(())
 }
 
-/// Renews our lease until the store is closed.
+/// Renews the lease until the store is closed.
 pub(super) async fn keep(core: Arc<Core>) {
     loop {
         select! {
             () = core.closing.cancelled() => return,
             () = sleep(RENEWAL) => {}
         }
-        // Without a connection or a tenure, whoever connects again cares for both.
-        let (Ok(connection), Ok(tenure)) = (core.connection(), core.ownership.tenure()) else {
+        // If there is no connection or no term, the task that reconnects restores both.
+        let (Ok(connection), Ok(term)) = (core.connection(), core.ownership.term()) else {
             continue;
         };
-        let outcome = match owner::renew(&core.ownership, &connection, tenure.lease).await {
+        let outcome = match owner::renew(&core.ownership, &connection, term.lease).await {
             Ok(true) => Ok(()),
-            Ok(false) => regain(&core, tenure).await,
+            Ok(false) => regain(&core, term).await,
             Err(failure) => Err(explain::reading(&core.options, failure)),
         };
         if let Err(error) = outcome {
@@ -57,9 +57,10 @@ pub(super) async fn keep(core: Arc<Core>) {
     }
 }
 
-/// Gives up our place, so that another process need not wait for it. Nothing is written afterwards.
+/// Releases the ownership, so that another process need not wait for the end of the lease. After that nothing is
+/// written.
 pub(super) async fn release(core: &Core) {
-    if let (Some(tenure), Ok(connection)) = (core.ownership.end(), core.connection()) {
-        owner::revoke(&core.ownership, &connection, tenure.lease).await;
+    if let (Some(term), Ok(connection)) = (core.ownership.end(), core.connection()) {
+        owner::revoke(&core.ownership, &connection, term.lease).await;
     }
 }

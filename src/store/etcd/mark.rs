@@ -1,4 +1,5 @@
-//! The last revision, kept outside etcd: what tells that etcd's data was set back while nobody looked.
+//! The mark: the last revision in a file outside etcd. It reveals that etcd's data was restored from a backup while
+//! this program was not running.
 
 use std::{
     fs,
@@ -9,7 +10,7 @@ use std::{
 
 use crate::store::{Error, Revision, etcd::options::Options};
 
-/// A file with the last revision and the prefix that it belongs to; nothing without a path.
+/// The file with the last revision and the prefix of the store. Without a path it does nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Mark {
     path: Option<PathBuf>,
@@ -18,7 +19,7 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Reads the file, which need not exist.
+    /// Reads the file. It may be absent.
     pub(super) async fn read(options: &Options) -> Result<Self, Error> {
         let (path, prefix) = (options.mark.clone(), options.prefix.clone());
         let none = Self { path: path.clone(), prefix, revision: Revision(0) };
@@ -45,7 +46,7 @@ impl Mark {
         self.revision
     }
 
-    /// An etcd without our keys is new only if we have never used it.
+    /// Returns an error if etcd has no store although the mark says that there was one.
     pub(super) fn may_begin_anew(&self, options: &Options) -> Result<(), Error> {
         let Some(path) = self.path.as_ref().filter(|_| self.revision > Revision(0)) else {
             return Ok(());
@@ -60,7 +61,7 @@ impl Mark {
         )))
     }
 
-    /// Writes another revision. Blocks.
+    /// Writes a revision into the file. It blocks the thread.
     pub(super) fn write(&self, revision: Revision) -> io::Result<()> {
         let Some(path) = &self.path else { return Ok(()) };
         let next = path.with_extension("next");

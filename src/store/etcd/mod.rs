@@ -1,13 +1,13 @@
-//! The object store on etcd: for more than one machine, and for whoever runs an etcd anyway.
+//! The object store on etcd, for clusters of several machines and for users who run an etcd anyway.
 //!
-//! Enter at [`Etcd`]. `options` tells where etcd is, `layout` what is stored there, `epochs` which of its revisions is
-//! which of ours. `core` keeps the `connection`, `commit`, `read` and `watch` are the operations, `upkeep` what must
-//! be done from time to time, `restore` fills an empty store, `failure` is what became of a call, `explain`
-//! puts errors into words and `diagnose` asks what answers, `proto` has etcd's messages, `mark` remembers the last
-//! revision outside etcd. `owner` makes sure that one process writes, `lease` that it remains the one.
+//! Enter at [`Etcd`]. `options` describes the connection, `layout` the keys and values, `epochs` the translation of
+//! revisions. `core` keeps the `connection`. `commit`, `read` and `watch` are the operations. `upkeep` does periodic
+//! work. `restore` fills an empty store. `failure` says why a call failed, `explain` turns that into messages,
+//! `diagnose` finds out which server answers. `proto` has etcd's messages. `mark` keeps the last revision outside
+//! etcd. `owner` makes sure that only one process writes, and `lease` keeps it the owner.
 //!
-//! Others may use the same etcd: then our revisions have gaps. A commit is one of etcd's transactions and costs what
-//! etcd costs; nothing is kept in memory here.
+//! Others may use the same etcd; then the revisions of the store have gaps. A commit is one transaction of etcd and
+//! as fast as that. Nothing is kept in memory here.
 
 mod commit;
 mod connection;
@@ -42,22 +42,22 @@ use crate::store::{Error, Record, Revision, Store, Watch, Write, index};
 use self::core::Core;
 pub use options::{Options, Tls, User};
 
-/// An object store in an etcd. Dropping it closes it.
+/// An object store in etcd. Dropping it closes it.
 pub struct Etcd {
     core: Arc<Core>,
-    /// They end with the store.
+    /// The tasks end when the store is dropped.
     _tasks: JoinSet<()>,
 }
 
 impl Etcd {
-    /// Connects to etcd, becomes the owner of the store below the prefix, and makes an empty one if there is none.
+    /// Connects to etcd, becomes the owner of the store below the prefix, and creates an empty store if there is
+    /// none.
     ///
     /// # Errors
     ///
-    /// [`Error::Owned`] when another process has the store,
-    /// [`Error::Unavailable`] when etcd cannot be reached within `options.patience` or does not let us in,
-    /// [`Error::Damaged`] when what is there is not whole, or is gone, [`Error::Unsupported`] when a newer version
-    /// wrote it.
+    /// [`Error::Owned`] if another process has the store, [`Error::Unavailable`] if etcd cannot be reached within
+    /// `options.patience` or refuses the user, [`Error::Damaged`] if the store is incomplete or missing,
+    /// [`Error::Unsupported`] if a newer version wrote it.
     pub async fn open(options: Options) -> Result<Self, Error> {
         let core = Core::open(options).await?;
         let mut tasks = JoinSet::new();
@@ -67,13 +67,13 @@ impl Etcd {
         Ok(Self { core, _tasks: tasks })
     }
 
-    /// Fills the empty prefix that the options name with these records. They get new revisions, and these and all
-    /// later ones are above `revision`; the last one is returned. What an interrupted restore has left is removed
-    /// first; until a restore is finished, [`Etcd::open`] refuses the store.
+    /// Fills the empty prefix in the options with these records. They get new revisions above `revision`, as all
+    /// later ones; the last one is returned. The remains of an interrupted restore are removed first. Until a restore
+    /// is finished, [`Etcd::open`] refuses the store.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`] when a store is there, else as [`Etcd::open`] and [`Store::commit`].
+    /// [`Error::NotEmpty`] if there is a store, else as [`Etcd::open`] and [`Store::commit`].
     pub async fn restore(
         options: Options,
         records: Vec<Record>,
@@ -119,7 +119,7 @@ impl Store for Etcd {
     }
 
     async fn compact(&self, before: Revision) -> Result<(), Error> {
-        // etcd keeps what was there at the revision that it compacts.
+        // etcd keeps the state of the revision that it compacts.
         let last = Revision(before.min(self.core.current()).0.saturating_sub(1));
         match self.core.epochs().etcd(last) {
             Some(revision) => upkeep::compact(&self.core, revision).await,

@@ -1,39 +1,40 @@
-//! Where etcd is, and how to be let in.
+//! The address of etcd, and the credentials.
 
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 
-/// Keys of the store begin with this unless the location names another prefix.
+/// The default prefix of all keys.
 const PREFIX: &str = "/snowglobe";
-/// A prefix stands before every key; longer ones have no use.
+/// Longest prefix in bytes. It is a part of every key, so a long one has no use.
 const PREFIX_BYTES_MAX: usize = 256;
-/// More than the members of any etcd cluster.
+/// The limit of addresses. No etcd cluster has as many members.
 const ENDPOINTS_MAX: usize = 32;
-/// Where etcd listens unless told otherwise.
+/// etcd's default port.
 const PORT: u16 = 2379;
 
-/// Everything that is needed to use an etcd as object store.
+/// The options of the connection to an etcd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Members of one etcd cluster, each `HOST:PORT`.
+    /// The members of one etcd cluster, each as `HOST:PORT`.
     pub endpoints: Vec<String>,
-    /// What all keys of this store begin with; `/snowglobe` or longer, without a slash at the end.
+    /// The prefix of all keys, `/snowglobe` for instance, without a slash at the end.
     pub prefix: String,
-    /// How to speak TLS; `None` is plain text.
+    /// The TLS files; `None` for plain text.
     pub tls: Option<Tls>,
-    /// Who to be, for an etcd with authentication.
+    /// The user, if etcd has authentication.
     pub user: Option<User>,
-    /// A file that remembers the last revision, so that none comes twice even when etcd's data is set back.
+    /// A file that keeps the last revision, so that no revision is used twice after etcd's data was restored from a
+    /// backup.
     pub mark: Option<PathBuf>,
-    /// How long to wait for an etcd that cannot be reached yet.
+    /// How long to wait for an etcd that cannot be reached.
     pub patience: Duration,
 }
 
-/// PEM files; they are read anew for every connection.
+/// Paths of PEM files. They are read again for every connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// The authorities that may have signed etcd's certificate; `None` is those that this machine trusts.
+    /// The authorities that may have signed etcd's certificate; `None` for those that this machine trusts.
     pub authority: Option<PathBuf>,
-    /// A client certificate and its key.
+    /// A client certificate and its private key.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -42,7 +43,7 @@ pub struct Tls {
 pub struct User {
     /// The name.
     pub name: String,
-    /// The password; never shown.
+    /// The password. It is never shown.
     pub password: String,
 }
 
@@ -63,7 +64,7 @@ impl Options {
     }
 }
 
-/// The location as it was given, without a password: there is none in it.
+/// The location as it was given. It contains no password.
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls.is_some() { "etcds" } else { "etcd" };

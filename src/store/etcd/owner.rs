@@ -1,9 +1,10 @@
-//! Who may write: one process at a time, by a lease in etcd.
+//! Ensures that only one process writes, by a lease in etcd.
 //!
-//! The key `owner` lies under a lease of the process that it names, and goes when that lease is not renewed. Every
-//! transaction happens only while the key is as its writer has put it: a process that was paused or cut off, and whose
-//! place another one has taken meanwhile, writes nothing any more, whatever it believes. Who changes what revisions mean
-//! (see `epochs`) writes the key anew, so that this one condition is enough. `lease` keeps what is got here.
+//! The key `owner` names the process that may write. It is attached to a lease of that process, so etcd removes it
+//! when the lease is not renewed. Every transaction has the condition that the key is unchanged. So a process that
+//! was suspended or disconnected, and that another one has replaced meanwhile, can write nothing any more. A process
+//! that changes the epochs writes the key again, so that this condition protects against outdated epochs too. `lease`
+//! keeps the ownership.
 
 use std::time::Duration;
 
@@ -30,28 +31,28 @@ use crate::store::{
     },
 };
 
-/// How long an owner that is not heard of keeps its place.
+/// How long the key of an owner exists after its last renewal.
 const LEASE_SECONDS: i64 = 6;
-/// How often the lease of another owner is looked at, to see whether it is renewed.
+/// How often the remaining time of another owner's lease is read, to see whether it is renewed.
 const LOOK: Duration = Duration::from_millis(400);
-/// etcd needs a moment to remove a key whose lease has run out.
+/// How long etcd may take to remove a key whose lease has expired.
 const REMOVAL: Duration = Duration::from_secs(5);
 
-/// Since when we are the owner: what our key looks like.
+/// A period of ownership, identified by the state of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Tenure {
+pub(super) struct Term {
     revision: i64,
     pub(super) lease: i64,
 }
 
-/// What one process knows of its ownership.
+/// The ownership as this process knows it.
 pub(super) struct Ownership {
     options: Options,
     /// The key `owner`.
     key: Bytes,
     me: Process,
-    tenure: Mutex<Option<Tenure>>,
-    /// Held by who takes the ownership again: one attempt is enough for all who miss it.
+    term: Mutex<Option<Term>>,
+    /// The lock of the task that takes the ownership again, because one attempt is enough for all tasks that need it.
     pub(super) taking: tokio::sync::Mutex<()>,
     stopped: watch::Sender<Option<Error>>,
 }
@@ -62,33 +63,33 @@ impl Ownership {
             options,
             key,
             me: Process::this(),
-            tenure: Mutex::new(None),
+            term: Mutex::new(None),
             taking: tokio::sync::Mutex::new(()),
             stopped: watch::Sender::new(None),
         }
     }
 
-    /// Our tenure, unless there is none.
-    pub(super) fn tenure(&self) -> Result<Tenure, Error> {
+    /// The current term. An error if this process is not the owner.
+    pub(super) fn term(&self) -> Result<Term, Error> {
         self.check()?;
         let none = || Error::Unavailable("this process does not own the store yet".to_owned());
-        self.tenure.lock().ok_or_else(none)
+        self.term.lock().ok_or_else(none)
     }
 
-    /// Why nothing will be written any more.
+    /// Why this process will not write any more.
     pub(super) fn stopped(&self) -> watch::Receiver<Option<Error>> {
         self.stopped.subscribe()
     }
 
-    /// From now on writes are made in this tenure. What revisions mean must be known before.
-    pub(super) fn begin(&self, tenure: Tenure) {
-        *self.tenure.lock() = Some(tenure);
+    /// Begins a term; writes are made in it from now on. The epochs must be read before.
+    pub(super) fn begin(&self, term: Term) {
+        *self.term.lock() = Some(term);
     }
 
-    /// From now on nothing is written. Gives the tenure that ends by it.
-    pub(super) fn end(&self) -> Option<Tenure> {
+    /// Ends the term; nothing is written from now on. Returns the term.
+    pub(super) fn end(&self) -> Option<Term> {
         self.stopped.send_replace(Some(Error::Closed));
-        self.tenure.lock().take()
+        self.term.lock().take()
     }
 
     fn put(&self, lease: i64) -> PutRequest {
@@ -100,7 +101,7 @@ impl Ownership {
         self.stopped.borrow().clone().map_or(Ok(()), Err)
     }
 
-    /// Another process has our place, and keeps it.
+    /// Stops all writes for good, because another process has become the owner.
     fn give_up(&self, other: &str) -> Error {
         let options = &self.options;
         let error = Error::Stopped(format!(
@@ -112,47 +113,47 @@ impl Ownership {
     }
 }
 
-impl Tenure {
-    /// Holds as long as we are the owner.
+impl Term {
+    /// The condition that this process is the owner.
     pub(super) fn condition(self, ownership: &Ownership) -> Compare {
         Compare::written_at(ownership.key.clone(), self.revision)
     }
 
-    /// What a transaction whose conditions did not hold has to look for.
+    /// The operation that reads the key in a transaction whose conditions failed.
     pub(super) fn look(ownership: &Ownership) -> RequestOp {
         RequestOp::range(RangeRequest { key: ownership.key.clone(), ..RangeRequest::default() })
     }
 
-    /// Writes the key anew, as it is.
+    /// The operation that writes the key again with the same value.
     pub(super) fn again(self, ownership: &Ownership) -> RequestOp {
         RequestOp::put(ownership.put(self.lease))
     }
 
-    /// The tenure after the key was written anew.
+    /// The term after the key was written again.
     pub(super) fn since(self, revision: i64) -> Self {
         Self { revision, ..self }
     }
 
-    /// Whether the key that was found is ours.
+    /// Whether the key belongs to this term.
     pub(super) fn holds(self, found: Option<&KeyValue>) -> bool {
         found.is_some_and(|key| key.mod_revision == self.revision)
     }
 }
 
-/// Becomes the owner. At the start of a process this waits for the lease of one that has ended, and refuses when it
-/// is renewed; later, another owner ends all writing.
+/// Becomes the owner. At the start of a process, this waits until the lease of an earlier owner has expired, and
+/// fails if that lease is renewed. After the start, another owner stops all writes.
 pub(super) async fn own(
     ownership: &Ownership,
     connection: &Connection,
     start: bool,
-) -> Result<Tenure, AccessError> {
+) -> Result<Term, AccessError> {
     ownership.check()?;
     let mut waiting: Option<Waiting> = None;
     loop {
         let Some(found) = look(ownership, connection).await? else {
             let absent = Compare::absent(ownership.key.clone(), <_>::default());
-            if let Some(tenure) = take(ownership, connection, absent).await? {
-                return Ok(tenure);
+            if let Some(term) = take(ownership, connection, absent).await? {
+                return Ok(term);
             }
             continue;
         };
@@ -160,18 +161,18 @@ pub(super) async fn own(
         let owner: Option<Process> = serde_json::from_slice(&found.value).ok();
         match owner {
             Some(owner) if owner.id == ownership.me.id => {
-                if let Some(tenure) = kept(ownership, connection, &found).await? {
-                    return Ok(tenure);
+                if let Some(term) = kept(ownership, connection, &found).await? {
+                    return Ok(term);
                 }
-                if let Some(tenure) = take(ownership, connection, as_found).await? {
-                    return Ok(tenure);
+                if let Some(term) = take(ownership, connection, as_found).await? {
+                    return Ok(term);
                 }
             }
             Some(owner) if owner.has_ended() => {
-                if let Some(tenure) = take(ownership, connection, as_found).await? {
+                if let Some(term) = take(ownership, connection, as_found).await? {
                     tracing::warn!(store = %ownership.options, %owner, "the owner has ended without giving up its place; it is taken over");
                     revoke(ownership, connection, found.lease).await;
-                    return Ok(tenure);
+                    return Ok(term);
                 }
             }
             owner => {
@@ -186,10 +187,10 @@ pub(super) async fn own(
     }
 }
 
-/// A start that waits to see whether the owner lives.
+/// The state of a start that waits for the lease of another owner.
 struct Waiting {
     since: Instant,
-    /// What the owner's lease still had; it rises only when it is renewed.
+    /// The remaining time of the owner's lease. It increases only if the lease is renewed.
     left: Option<i64>,
 }
 
@@ -231,27 +232,27 @@ fn in_use(options: &Options, name: &str) -> Error {
 }
 
 async fn look(ownership: &Ownership, connection: &Connection) -> Result<Option<KeyValue>, Failure> {
-    let request = TxnRequest { success: vec![Tenure::look(ownership)], ..TxnRequest::default() };
+    let request = TxnRequest { success: vec![Term::look(ownership)], ..TxnRequest::default() };
     Ok(connection.txn(&ownership.options, request).await?.found(0).cloned())
 }
 
-/// Our tenure, if the key is the one that we know and its lease is still there.
+/// The current term, if the key is unchanged and its lease exists.
 async fn kept(
     ownership: &Ownership,
     connection: &Connection,
     found: &KeyValue,
-) -> Result<Option<Tenure>, Failure> {
-    let known = ownership.tenure.lock().filter(|tenure| tenure.holds(Some(found)));
-    let Some(tenure) = known else { return Ok(None) };
-    Ok(renew(ownership, connection, tenure.lease).await?.then_some(tenure))
+) -> Result<Option<Term>, Failure> {
+    let known = ownership.term.lock().filter(|term| term.holds(Some(found)));
+    let Some(term) = known else { return Ok(None) };
+    Ok(renew(ownership, connection, term.lease).await?.then_some(term))
 }
 
-/// Puts our key, if a condition holds.
+/// Writes the key if a condition holds.
 async fn take(
     ownership: &Ownership,
     connection: &Connection,
     when: Compare,
-) -> Result<Option<Tenure>, Failure> {
+) -> Result<Option<Term>, Failure> {
     let grant = LeaseGrantRequest { ttl: LEASE_SECONDS };
     let granted = within(connection.unary(&ownership.options, path::LEASE_GRANT, grant)).await?;
     let LeaseGrantResponse { id: lease } = granted;
@@ -266,10 +267,10 @@ async fn take(
         return Ok(None);
     }
     let revision = done.header.map_or(0, |header| header.revision);
-    Ok(Some(Tenure { revision, lease }))
+    Ok(Some(Term { revision, lease }))
 }
 
-/// Whether a lease was there to be renewed.
+/// Renews a lease. Returns whether it still existed.
 pub(super) async fn renew(
     ownership: &Ownership,
     connection: &Connection,
@@ -286,7 +287,7 @@ pub(super) async fn renew(
     Ok(answer?.ttl > 0)
 }
 
-/// Gives up a lease, and with it our key.
+/// Revokes a lease, which also removes the key.
 pub(super) async fn revoke(ownership: &Ownership, connection: &Connection, lease: i64) {
     let request = LeaseRevokeRequest { id: lease };
     let call = connection.unary(&ownership.options, path::LEASE_REVOKE, request);

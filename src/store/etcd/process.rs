@@ -1,4 +1,4 @@
-//! A process by name: which one it is, for people, and whether it has ended, as far as can be seen from here.
+//! Identifies a process for users, and detects whether it has ended if that is possible from here.
 
 use std::{fmt, fs};
 
@@ -10,18 +10,18 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A process that has opened a store, as it is written into the store.
+/// A process that has opened a store. The store contains it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Process {
-    /// Anew each time that a store is opened.
+    /// A new identity for each opening of a store.
     pub(super) id: String,
     host: String,
     pid: u32,
-    /// RFC 3339.
+    /// When the store was opened (RFC 3339).
     since: String,
-    /// Where `pid` has a meaning: the boot of a machine, and the namespace of process numbers. Empty when unknown.
+    /// Where `pid` is valid: the boot id of the machine and the PID namespace. Empty if unknown.
     machine: String,
-    /// When it was started, in the kernel's ticks: numbers of processes are used again.
+    /// The start time of the process in kernel ticks, because the kernel reuses process numbers.
     started: u64,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Process {
 }
 
 impl Process {
-    /// This one.
+    /// This process.
     pub(super) fn this() -> Self {
         let pid = std::process::id();
         Self {
@@ -46,18 +46,18 @@ impl Process {
         }
     }
 
-    /// Whether it is known to have ended. Nothing is known about other machines and containers.
+    /// Whether the process has certainly ended. This is unknown for other machines and containers.
     pub(super) fn has_ended(&self) -> bool {
         !self.machine.is_empty() && self.machine == machine() && !self.runs()
     }
 
     fn runs(&self) -> bool {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return true };
-        // One of another user is there too, though it may not be signalled.
+        // For a process of another user the call returns EPERM.
         if test_kill_process(pid) == Err(Errno::SRCH) {
             return false;
         }
-        // Not everybody may read it.
+        // Some users may not read it.
         let Some(stat) = stat(self.pid) else { return true };
         let same = self.started == 0 || self.started == stat.started;
         same && !matches!(stat.state, 'Z' | 'X')
@@ -78,14 +78,14 @@ struct Stat {
     started: u64,
 }
 
-/// Of `/proc/PID/stat`, see proc(5).
+/// Parses `/proc/PID/stat`, see proc(5).
 fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name before may contain anything, parentheses too.
+    // The name in front may contain any characters, also parentheses.
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     let state = fields.next()?.chars().next()?;
-    // Field 22; the state was the third.
+    // The start time is field 22; the state was field 3.
     let started = fields.nth(18)?.parse().ok()?;
     Some(Stat { state, started })
 }

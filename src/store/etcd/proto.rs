@@ -1,12 +1,12 @@
-//! The messages of etcd's API that the store uses, with the field numbers of etcd's `rpc.proto` and `kv.proto`.
+//! The messages of etcd's API that the store uses, with the field numbers of `rpc.proto` and `kv.proto` in etcd.
 //!
-//! Only the used fields are here; a reader skips the others. A `oneof` is written as optional fields, of which one
-//! is set: both have the same form on the wire. What is received is copied out of its message (`Vec`), so that one
-//! small value does not keep a whole page in memory.
+//! Unused fields are left out; prost skips them. A `oneof` is declared as optional fields of which one is set, which
+//! has the same encoding. Received bytes are copied (`Vec`), so that one small value does not keep a whole page in
+//! memory.
 
 use bytes::Bytes;
 
-/// Methods, as HTTP paths.
+/// The methods as HTTP paths.
 pub(super) mod path {
     pub(in crate::store::etcd) const RANGE: &str = "/etcdserverpb.KV/Range";
     pub(in crate::store::etcd) const TXN: &str = "/etcdserverpb.KV/Txn";
@@ -64,12 +64,12 @@ pub(super) struct Event {
 pub(super) struct RangeRequest {
     #[prost(bytes = "bytes", tag = "1")]
     pub(super) key: Bytes,
-    /// The first key beyond the range; empty for one key.
+    /// The end of the range (exclusive); empty for a single key.
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) range_end: Bytes,
     #[prost(int64, tag = "3")]
     pub(super) limit: i64,
-    /// Zero is now.
+    /// Zero for the current revision.
     #[prost(int64, tag = "4")]
     pub(super) revision: i64,
     #[prost(bool, tag = "8")]
@@ -94,7 +94,7 @@ pub(super) struct PutRequest {
     pub(super) value: Bytes,
     #[prost(int64, tag = "3")]
     pub(super) lease: i64,
-    /// Keeps the value that is there, which must be.
+    /// Keeps the current value. The key must exist.
     #[prost(bool, tag = "5")]
     pub(super) ignore_value: bool,
 }
@@ -156,19 +156,19 @@ pub(super) struct Compare {
 }
 
 impl Compare {
-    /// No key in the range exists; without an end, the key does not.
+    /// No key of the range exists. With an empty end, the key does not exist.
     pub(super) fn absent(key: Bytes, range_end: Bytes) -> Self {
         let (result, target) = (EQUAL, CREATE);
         Self { result, target, key, create_revision: Some(0), range_end, ..Self::default() }
     }
 
-    /// The key was last written by this revision.
+    /// The last write of the key was at this revision.
     pub(super) fn written_at(key: Bytes, revision: i64) -> Self {
         let (result, target) = (EQUAL, MOD);
         Self { result, target, key, mod_revision: Some(revision), ..Self::default() }
     }
 
-    /// The key's value sorts before this one.
+    /// The value of the key sorts before this value.
     pub(super) fn value_below(key: Bytes, value: &'static [u8]) -> Self {
         let (result, target) = (LESS, VALUE);
         Self { result, target, key, value: Some(Bytes::from_static(value)), ..Self::default() }
@@ -196,7 +196,7 @@ pub(super) struct TxnResponse {
 }
 
 impl TxnResponse {
-    /// What the n-th operation, a range of one key, found.
+    /// The result of the n-th operation, which was a range of one key.
     pub(super) fn found(&self, n: usize) -> Option<&KeyValue> {
         self.responses.get(n)?.range.as_ref()?.kvs.first()
     }
@@ -213,7 +213,7 @@ pub(super) struct CompactionResponse {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseGrantRequest {
-    /// Seconds.
+    /// In seconds.
     #[prost(int64, tag = "1")]
     pub(super) ttl: i64,
 }
@@ -224,17 +224,17 @@ pub(super) struct LeaseGrantResponse {
     pub(super) id: i64,
 }
 
-/// Of `LeaseKeepAlive` and `LeaseTimeToLive`.
+/// The request of `LeaseKeepAlive` and of `LeaseTimeToLive`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseRequest {
     #[prost(int64, tag = "1")]
     pub(super) id: i64,
 }
 
-/// Of both too.
+/// The response to both.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct LeaseResponse {
-    /// Seconds that are left; not above zero where there is no such lease.
+    /// The remaining seconds; zero or less if the lease does not exist.
     #[prost(int64, tag = "3")]
     pub(super) ttl: i64,
 }
@@ -268,13 +268,14 @@ pub(super) struct WatchCreateRequest {
     pub(super) key: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     pub(super) range_end: Bytes,
-    /// The first revision that is told.
+    /// The first revision of the watch.
     #[prost(int64, tag = "3")]
     pub(super) start_revision: i64,
-    /// An empty response now and then tells how far an idle watch is.
+    /// Asks etcd to send an empty response from time to time, which says up to which revision an idle watch is
+    /// complete.
     #[prost(bool, tag = "4")]
     pub(super) progress_notify: bool,
-    /// A large response may come in parts.
+    /// Allows etcd to split large responses.
     #[prost(bool, tag = "8")]
     pub(super) fragment: bool,
 }
@@ -293,12 +294,12 @@ pub(super) struct WatchResponse {
     pub(super) created: bool,
     #[prost(bool, tag = "4")]
     pub(super) canceled: bool,
-    /// When cancelled because of compaction: the oldest revision that can be watched.
+    /// If the watch was cancelled because of compaction: the oldest revision that can be watched.
     #[prost(int64, tag = "5")]
     pub(super) compact_revision: i64,
     #[prost(string, tag = "6")]
     pub(super) cancel_reason: String,
-    /// More parts of this response follow.
+    /// More fragments of this response follow.
     #[prost(bool, tag = "7")]
     pub(super) fragment: bool,
     #[prost(message, repeated, tag = "11")]

@@ -1,4 +1,4 @@
-//! Reads, now and in the past.
+//! Reads of current and past revisions.
 
 use std::time::Duration;
 
@@ -16,16 +16,16 @@ use crate::store::{
     },
 };
 
-/// Keys in one page of a list: at first, and at most. A page that is too large for a message is asked for again
-/// with half as many.
+/// The number of keys in a page of a list: of the first page, and the limit. A page that is too large for a message
+/// is requested again with half as many keys.
 const PAGE_FIRST: i64 = 256;
 const PAGE_MAX: i64 = 1024;
-/// How often a read starts again because somebody compacted all history away from under it.
+/// How often a read starts again because its revision was compacted meanwhile.
 const ATTEMPTS_MAX: u32 = 3;
-/// etcd tells within 100 ms that a watch starts too early.
+/// How long to wait for the answer to a watch. etcd says within 100 ms that a watch starts too early.
 const OLDEST_MAX: Duration = Duration::from_secs(2);
 
-/// The value at a key.
+/// The value of a key.
 pub(super) async fn get(
     core: &Core,
     key: &[u8],
@@ -52,7 +52,7 @@ async fn get_once(core: &Core, key: &[u8], asked: i64) -> Result<Option<Record>,
     }
 }
 
-/// Everything below a prefix in key order, in pages of one revision.
+/// All records with a prefix, in key order. The pages are read at one revision.
 pub(super) async fn list(
     core: &Core,
     prefix: &[u8],
@@ -112,7 +112,7 @@ async fn list_once(
     Ok((records, listed))
 }
 
-/// What etcd calls a revision that shall be read; zero is now.
+/// etcd's revision for a revision to read. Zero means the current one.
 async fn revision(core: &Core, at: Option<Revision>) -> Result<i64, Error> {
     let Some(at) = at else { return Ok(0) };
     match core.epochs().etcd(at) {
@@ -121,7 +121,7 @@ async fn revision(core: &Core, at: Option<Revision>) -> Result<i64, Error> {
     }
 }
 
-/// Whether history from a revision of etcd on is still there. One that has not happened yet is.
+/// Checks that history from a revision of etcd on exists. This holds for future revisions too.
 pub(super) async fn check_kept(core: &Core, revision: i64) -> Result<(), Error> {
     let request = RangeRequest { key: core.keys.meta(), revision, ..Default::default() };
     match core.range(request).await {
@@ -166,7 +166,7 @@ fn header_revision(answer: &RangeResponse) -> i64 {
     answer.header.as_ref().map_or(0, |header| header.revision)
 }
 
-/// Why a read failed, before it is known how old history is.
+/// The reason of a failed read, before the oldest revision is known.
 enum Problem {
     Compacted,
     Future,
@@ -202,7 +202,7 @@ async fn settle<T>(core: &Core, result: Result<T, Problem>) -> Result<T, Error> 
     })
 }
 
-/// The oldest revision that can be read: a watch from the beginning is told.
+/// The oldest revision that can be read. etcd returns it when a watch starts too early.
 async fn oldest(core: &Core) -> Result<Revision, Error> {
     let failed = |failure| explain::reading(&core.options, failure);
     let create = WatchCreateRequest {
@@ -217,7 +217,7 @@ async fn oldest(core: &Core) -> Result<Revision, Error> {
             if answer.compact_revision > 0 {
                 return Ok(answer.compact_revision);
             }
-            // The key's own first event: nothing was compacted.
+            // This is the first event of the key, so nothing was compacted.
             if !answer.events.is_empty() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! Filling an empty prefix of etcd with the records of a snapshot.
+//! Fills an empty prefix of etcd with the records of a snapshot.
 
 use bytes::Bytes;
 
@@ -16,13 +16,14 @@ use crate::store::{
     },
 };
 
-/// Records in one transaction: with the condition on `meta` below etcd's default of 128 operations.
+/// The limit of records in a transaction. Together with the condition on `meta` they stay below etcd's default of 128
+/// operations.
 const BATCH_RECORDS_MAX: usize = 100;
-/// Bytes in one transaction, unless one record alone has more.
+/// The limit of bytes in a transaction. A single record may have more.
 const BATCH_BYTES_MAX: usize = 768 * 1024;
 
-/// Writes all records, at revisions above `revision`, and tells the last of them. Refuses a prefix that is in use; what
-/// an interrupted restore has left is removed first.
+/// Writes all records at revisions above `revision`, and returns the last revision. Refuses a prefix that is in use.
+/// First removes the remains of an interrupted restore.
 pub(super) async fn restore(
     options: Options,
     records: Vec<Record>,
@@ -44,7 +45,7 @@ async fn fill(core: &Core, records: Vec<Record>, revision: Revision) -> Result<R
     }
     let end = TxnRequest {
         compare: vec![
-            core.ownership.tenure()?.condition(&core.ownership),
+            core.ownership.term()?.condition(&core.ownership),
             Compare::written_at(core.keys.restoring(), begun),
         ],
         success: vec![RequestOp::delete(core.keys.restoring(), Bytes::new())],
@@ -58,7 +59,7 @@ async fn fill(core: &Core, records: Vec<Record>, revision: Revision) -> Result<R
     Ok(last)
 }
 
-/// Takes the prefix, and tells the revision of etcd that did.
+/// Begins a restore. Returns the revision of etcd at which it began.
 async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
     let failed = |failure| explain::writing(&core.options, failure);
     let get = |key| RequestOp::range(RangeRequest { key, ..RangeRequest::default() });
@@ -72,13 +73,13 @@ async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
         return Err(Error::NotEmpty(core.options.to_string()));
     }
     let connection = core.connection().map_err(failed)?;
-    let tenure = owner::own(&core.ownership, &connection, true).await;
-    let tenure = tenure.map_err(|refusal| refusal.error(&core.options))?;
-    let owned = tenure.condition(&core.ownership);
+    let term = owner::own(&core.ownership, &connection, true).await;
+    let term = term.map_err(|refusal| refusal.error(&core.options))?;
+    let owned = term.condition(&core.ownership);
     let mut empty = vec![owned.clone()];
     if let Some(marker) = seen.found(1) {
         let marked = Compare::written_at(restoring.clone(), marker.mod_revision);
-        // Not the marker: who looks in between must see that a restore is not finished.
+        // Keep the marker: until the restore is finished, everybody must see that it is not.
         let rest = core.keys.all_but(&[owner, restoring.clone()]);
         let clear = TxnRequest {
             compare: vec![owned, marked.clone()],
@@ -105,7 +106,7 @@ async fn begin(core: &Core, revision: Revision) -> Result<i64, Error> {
         return Err(Error::NotEmpty(core.options.to_string()));
     }
     core.set_epochs(Epochs::read(&meta, header.revision)?);
-    core.ownership.begin(tenure);
+    core.ownership.begin(term);
     Ok(header.revision)
 }
 

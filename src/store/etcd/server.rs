@@ -1,4 +1,4 @@
-//! An etcd of its own for each test.
+//! Starts an etcd for each test.
 
 use std::{
     fs::File,
@@ -16,7 +16,7 @@ use crate::store::{etcd::Options, requirements::leave_out};
 /// How long etcd may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running etcd; killed when dropped.
+/// A running etcd. It is killed when this is dropped.
 pub(in crate::store) struct Server {
     child: Option<Child>,
     pub(in crate::store) dir: TempDir,
@@ -25,7 +25,7 @@ pub(in crate::store) struct Server {
 }
 
 impl Server {
-    /// Starts an etcd, if the machine has one; else the test is left out aloud.
+    /// Starts an etcd if the machine has one. If not, the test reports that it is skipped.
     pub(in crate::store) fn start() -> Option<Self> {
         let path = std::env::var_os("PATH")?;
         if !std::env::split_paths(&path).any(|dir| dir.join("etcd").is_file()) {
@@ -33,7 +33,7 @@ impl Server {
             return None;
         }
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        // An address that is this process's own among test processes, and ports that are this server's.
+        // The address differs between test processes, the ports between servers of one process.
         let pid = std::process::id() % 60_000;
         let port = 20_000 + 2 * NEXT.fetch_add(1, Ordering::Relaxed);
         let address = |port| format!("127.251.{}.{}:{port}", pid / 250, pid % 250 + 1);
@@ -61,7 +61,7 @@ impl Server {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// As `kill -9` does.
+    /// Kills etcd, as `kill -9` does.
     pub(in crate::store) fn kill(&mut self) {
         let mut child = self.child.take().unwrap();
         child.kill().unwrap();
@@ -73,13 +73,13 @@ impl Server {
         kill_process(Pid::from_raw(pid.unwrap()).unwrap(), signal).unwrap();
     }
 
-    /// How to reach it; whoever opens it waits until it has started.
+    /// The options to connect to it. Opening a store waits until etcd has started.
     pub(in crate::store) fn options(&self) -> Options {
         let options: Options = format!("etcd://{}/tests", self.clients).parse().unwrap();
         Options { patience: PATIENCE, ..options }
     }
 
-    /// `etcdctl` with these arguments.
+    /// Runs `etcdctl` with these arguments.
     pub(in crate::store) fn etcdctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new("etcdctl");
         command.args(["--endpoints", &self.clients]).args(arguments).env("ETCDCTL_API", "3");

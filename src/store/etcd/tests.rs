@@ -26,7 +26,7 @@ async fn keys(store: &Etcd) -> Vec<Bytes> {
     store.list(b"", None).await.unwrap().0.into_iter().map(|record| record.key).collect()
 }
 
-/// Tries until etcd is back.
+/// Retries a write until etcd is available again.
 async fn until_written(store: &Etcd, key: &str) -> Revision {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
@@ -70,7 +70,7 @@ async fn large_values_leave_nothing_behind() {
         seen.iter().map(|change| &change.key[..]).collect::<Vec<_>>(),
         [&b"big"[..], b"small", b"big2"]
     );
-    // Who refuses a commit keeps nothing of it; whoever replaces a value need not have read it.
+    // A refused commit leaves no chunks. A value can be replaced without reading it.
     let refused = store.commit(vec![create("big", second.clone()), create("other", "")]).await;
     assert!(matches!(refused, Err(Error::Conflict { .. })), "{refused:?}");
     assert_eq!(chunks(&server), 8);
@@ -88,7 +88,7 @@ async fn large_values_leave_nothing_behind() {
         .await
         .unwrap();
     assert_eq!(chunks(&server), 0);
-    // The owner's and one for each commit; they end by themselves.
+    // One lease of the owner and one for each commit, which expire by themselves.
     assert_eq!(server.etcdctl(&["lease", "list"]).lines().count(), 4);
 }
 
@@ -122,7 +122,7 @@ async fn an_etcd_that_hangs_is_given_up() {
     let store = Etcd::open(server.options()).await.unwrap();
     let mut watch = store.watch(Revision(0)).await.unwrap();
     server.signal(Signal::STOP);
-    // The signal may take a moment to reach all of etcd's threads.
+    // Some of etcd's threads may run for a moment after the signal.
     let (began, mut i) = (Instant::now(), 0);
     let unknown = loop {
         match store.commit(vec![create(&format!("a{i}"), "1")]).await {
@@ -138,7 +138,7 @@ async fn an_etcd_that_hangs_is_given_up() {
     assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
     server.signal(Signal::CONT);
     until_written(&store, "c").await;
-    // What was not known has happened, or not.
+    // A commit with an unknown result either happened or did not.
     while next(&mut watch).await[0].key.starts_with(b"a") {}
     let last = until_written(&store, "d").await;
     assert_eq!(store.current(), last);
@@ -237,7 +237,7 @@ async fn snapshots_are_restored_above_their_revision() {
         revision: Revision(i + 1),
     };
     let records: Vec<_> = (0..350).map(record).collect();
-    // As if the first restore had died.
+    // As if the first restore had been interrupted.
     server.etcdctl(&[
         "--dial-timeout",
         "20s",
@@ -290,7 +290,7 @@ async fn revisions_never_run_backwards() {
         copy(&backup, &data);
         server.start_again();
     };
-    // While we are connected.
+    // While the store is connected.
     set_back(&mut server);
     let ended = watch.next().await.unwrap();
     assert!(matches!(ended, Err(Error::Compacted { .. })), "{ended:?}");
@@ -301,13 +301,13 @@ async fn revisions_never_run_backwards() {
     let after = store.commit(vec![put("a", Expect::At(Revision(1)), "2")]).await.unwrap();
     assert!(after > at);
     drop(store);
-    // While nobody looks.
+    // While the store is not connected.
     set_back(&mut server);
     let store = Etcd::open(options.clone()).await.unwrap();
     assert!(store.current() > after, "{}", store.current());
     assert_eq!(store.get(b"a", None).await.unwrap().unwrap().value, "1");
     drop(store);
-    // And when all is gone.
+    // Now the whole database is gone.
     server.kill();
     std::fs::remove_dir_all(&data).unwrap();
     server.start_again();
@@ -352,7 +352,7 @@ async fn values_that_are_not_whole_stop_nobody() {
     store.commit(vec![create("big", noise(1_600_000, 1))]).await.unwrap();
     server.etcdctl(&["del", "--prefix", "/tests/chunk/"]);
     assert_eq!(next(&mut watch).await[0].value.as_ref().unwrap().len(), 1_600_000);
-    // No reference at all, by another user of etcd.
+    // A value that is not a valid reference, written by another user of etcd.
     let mut etcdctl = std::process::Command::new("etcdctl");
     etcdctl.args(["--endpoints", &server.options().endpoints[0], "put", "/tests/data/none"]);
     etcdctl.arg(std::ffi::OsStr::from_bytes(b"\xff?")).env("ETCDCTL_API", "3");

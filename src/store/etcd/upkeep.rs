@@ -1,7 +1,7 @@
-//! What must be done from time to time: the mark outside etcd, the tick in it, and the compaction of history.
+//! Periodic work: writes the mark outside etcd and the tick in etcd, and compacts history.
 //!
-//! The tick is a key below our prefix that is rewritten every minute. It carries idle watches over what other users of
-//! etcd write, and whoever finds it as it left it compacts.
+//! The tick is a key of the store that is written every minute. Its events move idle watches forward when other users
+//! of etcd write. If nobody else has written it since the last time, this process compacts.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -24,11 +24,12 @@ use crate::store::{
     },
 };
 
-/// How old the mark may get; a jump of revisions is far more than what can happen in this time.
+/// How often the mark is written. After a restore of etcd, revisions increase by far more than can happen in this
+/// time.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 const TICK_INTERVAL: Duration = Duration::from_secs(60);
-/// History is kept until it is older than this or has more revisions than that, but never less than the minimum.
-/// The revisions are etcd's, whoever makes them.
+/// History is compacted when it is older than this or has more revisions than that, but the minimum is always kept.
+/// The revisions are those of etcd, also from other users.
 const AGE: Duration = Duration::from_secs(5 * 60);
 const REVISIONS_MAX: i64 = 10_000;
 const REVISIONS_MIN: i64 = 1_000;
@@ -67,17 +68,17 @@ async fn write_mark(core: &Arc<Core>, marked: &mut Revision) {
     *marked = current;
 }
 
-/// When the tick had which revision.
+/// The revisions of the tick and their times.
 #[derive(Default)]
 struct History {
     ticks: VecDeque<(Instant, i64)>,
-    /// The revision of the tick as we know it.
+    /// The last known revision of the tick.
     last: Option<i64>,
     compacted: i64,
 }
 
 impl History {
-    /// The revision before which nothing need be kept, if there is more of it than the last time.
+    /// The revision before which history may be compacted; `None` if nothing has changed since the last time.
     fn target(&mut self, now: Instant, revision: i64) -> Option<i64> {
         let mut old = 0;
         while let Some((at, tick)) = self.ticks.front()
@@ -101,8 +102,8 @@ async fn tick(core: &Core, history: &mut History) -> Result<(), Error> {
         Some(revision) => Compare::written_at(key.clone(), revision),
         None => Compare::absent(key.clone(), Bytes::new()),
     };
-    // Nothing is written into a store that is not ours any more.
-    let owned = core.ownership.tenure()?.condition(&core.ownership);
+    // Write only while this process owns the store.
+    let owned = core.ownership.term()?.condition(&core.ownership);
     let request = TxnRequest {
         compare: vec![owned, as_left],
         success: vec![put(key.clone(), Timestamp::now().to_string().into_bytes())],
@@ -122,7 +123,7 @@ async fn tick(core: &Core, history: &mut History) -> Result<(), Error> {
     }
 }
 
-/// Forgets what etcd had before one of its revisions. That it was forgotten already is fine.
+/// Compacts etcd's history before a revision. It is no error if that has been done already.
 pub(super) async fn compact(core: &Core, revision: i64) -> Result<(), Error> {
     let request = CompactionRequest { revision };
     let done: Result<CompactionResponse, _> = core.call(path::COMPACT, request).await;

@@ -1,7 +1,7 @@
-//! Watches: whole commits in order, whatever happens to connections.
+//! Watches. They return whole commits in order, also across reconnections.
 //!
-//! Nothing runs by itself: a watch reads from etcd when it is asked for the next commit, so that etcd waits for a
-//! slow reader and not our memory. After a lost connection it goes on behind the last revision that it has handled.
+//! No task reads ahead: a watch reads from etcd when the next commit is requested. So a slow reader delays etcd and
+//! uses no memory here. After a reconnection, the watch resumes after the last revision that it has processed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -27,11 +27,11 @@ use crate::store::{
     },
 };
 
-/// Pauses between attempts after etcd has refused a watch, which it does not do for long.
+/// Pauses between attempts after etcd has refused a watch. This is always temporary.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// Every commit after a revision.
+/// All commits after a revision.
 pub(super) async fn watch(core: &Arc<Core>, after: Revision) -> Result<Watch, Error> {
     let epochs = core.epochs();
     let Some(seen) = epochs.etcd(after) else {
@@ -61,9 +61,9 @@ pub(super) async fn watch(core: &Arc<Core>, after: Revision) -> Result<Watch, Er
 struct Watcher {
     core: Arc<Core>,
     states: channel::Receiver<State>,
-    /// When `meta` was written that we know.
+    /// The revision that wrote the `meta` that this watch knows.
     known: i64,
-    /// Everything up to this revision of etcd was handled.
+    /// All revisions of etcd up to this one are processed.
     seen: i64,
     answers: Option<(Arc<Connection>, Streaming<WatchResponse>)>,
     assembly: Assembly,
@@ -91,7 +91,7 @@ impl Watcher {
         }
     }
 
-    /// The next message; none when the connection is lost.
+    /// The next message; `None` if the connection is lost.
     async fn receive(&mut self) -> Result<Option<WatchResponse>, Error> {
         if self.answers.is_none() {
             self.connect().await?;
@@ -100,7 +100,7 @@ impl Watcher {
         let changed = self
             .states
             .wait_for(|state| !matches!(state, State::Up(now) if Arc::ptr_eq(now, connection)));
-        // Cancel-safe: a message that has not come whole stays in the stream.
+        // This is cancel-safe: an incomplete message stays in the stream.
         let answer = select! {
             () = self.core.closing.cancelled() => return Err(Error::Closed),
             changed = changed => {
@@ -122,7 +122,7 @@ impl Watcher {
         Ok(None)
     }
 
-    /// Opens the stream behind what was seen, as soon as there is a connection.
+    /// Opens the stream after the last processed revision, as soon as there is a connection.
     async fn connect(&mut self) -> Result<(), Error> {
         let (key, range_end) = self.core.keys.all();
         let create = WatchCreateRequest {
@@ -142,7 +142,7 @@ impl Watcher {
                     Ok(State::Down(_)) | Err(_) => return Err(Error::Closed),
                 },
             };
-            // Another history: what we have handed over may not be part of it.
+            // etcd was restored from a backup, so commits that this watch has returned may not exist any more.
             if self.core.epochs().written_at() != self.known {
                 return Err(Error::Compacted { oldest: self.core.current() });
             }
@@ -188,21 +188,21 @@ impl Watcher {
             self.finish();
         }
         if progress {
-            // etcd's own notices come in order with events.
+            // Progress notifications are in order with the events.
             let header = answer.header.unwrap_or_default();
             self.seen = self.seen.max(header.revision);
         }
         Ok(())
     }
 
-    /// All of a revision is here.
+    /// Completes the current revision.
     fn finish(&mut self) {
         let whole = std::mem::take(&mut self.assembly);
         self.seen = self.seen.max(whole.revision);
         self.ready.extend(whole.commit(&self.core.epochs()));
     }
 
-    /// Another process has begun another span; the stream goes on.
+    /// Handles an event of `meta`: another process has begun another span. The stream continues.
     fn note_meta(&mut self, event: &Event) -> Result<(), Error> {
         if let Some(kv) = &event.kv
             && event.kind != DELETE
@@ -222,7 +222,7 @@ impl Watcher {
         tracing::debug!(reason = answer.cancel_reason, "etcd ended a watch");
         let ended = self.answers.take();
         self.assembly = Assembly::default();
-        // To a watch, a token that etcd has forgotten is a permission that is missing.
+        // A watch reports a token that etcd does not know any more as a missing permission.
         if let Some((connection, _)) = ended {
             self.renew(&connection).await;
         }
@@ -238,7 +238,7 @@ impl Watcher {
     }
 }
 
-/// The events of one revision, until all are here.
+/// The events of one revision, until it is complete.
 #[derive(Default)]
 struct Assembly {
     revision: i64,
@@ -262,7 +262,7 @@ impl Assembly {
         }
     }
 
-    /// The commit, if the revision is one.
+    /// The commit, if the revision changed any object.
     fn commit(self, epochs: &Epochs) -> Option<Commit> {
         if self.changes.is_empty() {
             return None;
@@ -277,7 +277,7 @@ impl Assembly {
     }
 }
 
-/// A value of a commit, with the chunks that were written with it.
+/// The value of a change. Its chunks were written in the same revision.
 fn value_of(key: &[u8], stored: Vec<u8>, chunks: &BTreeMap<String, Vec<Vec<u8>>>) -> Bytes {
     let copy = stored.clone();
     let value = layout::decode(key, stored).and_then(|decoded| match decoded {

@@ -1,8 +1,9 @@
-//! The one thread that writes: it gives commits their revisions, makes them durable and publishes them.
+//! The thread that writes: it gives commits their revisions, makes them durable and publishes them.
 //!
-//! The order is the whole point. A group of commits is checked against the index, written, flushed and synced; the
-//! high-water mark is raised; then the index is told, and the callers. A process that dies in between leaves a group
-//! that nobody was told of; if it is not whole, it is removed when the store is opened.
+//! The order of steps ensures that no acknowledged commit is lost. A group of commits is checked against the index,
+//! written, flushed and synced. Then the high-water mark is raised. Then the index publishes the commits and the
+//! callers get their answers. If the process dies before that, the group was not acknowledged. If it is incomplete,
+//! it is removed when the store is opened.
 
 #[cfg(test)]
 mod tests;
@@ -24,46 +25,49 @@ use crate::store::{
     sled::{
         directory::Directory,
         disk::damaged,
+        file_identities::FileIdentities,
         generation::{CLEAN_BYTES, Generation, Unacknowledged},
         high_water::HighWater,
-        presence::Presence,
         record,
     },
 };
 
-/// A group is cut at so many bytes: enough to share one sync, little enough to stay well within the reserve.
+/// The limit of bytes of a group. It is large enough to share a sync, and small enough to fit into the reserved
+/// space.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
-/// Beyond this more commits per sync gain nothing.
+/// The limit of commits of a group. More commits per sync bring nothing.
 const GROUP_COMMITS_MAX: usize = 1024;
-/// How long a commit waits for company at most: a part of what a sync takes.
+/// How long a commit waits for further commits. A sync takes several times as long.
 const COMPANY_WAIT: Duration = Duration::from_micros(100);
-/// A full disk must have room for a batch and so much more before writes resume: no going to and fro.
+/// After the disk was full, writes resume only if there is room for the batch and this many bytes. Otherwise they
+/// would fail again at once.
 const RESUME_BYTES: usize = 1024 * 1024;
-/// How long the thread waits for a commit before it cleans up, and how old the high-water mark on disk may get.
+/// After waiting this long for a commit, the thread does its clean-up. The high-water mark on disk is at most this
+/// old.
 const IDLE: Duration = Duration::from_millis(250);
 const HIGH_WATER_SYNC: Duration = Duration::from_secs(1);
-/// Beyond this share of the data the file moves to a new one, which has some 110 percent.
+/// If the file is larger than this percentage of the data, the data moves to a new file, which has about 110 percent.
 const RENEW_PERCENT: u64 = 170;
-/// The same for a store with nothing else to do.
+/// The same for an idle store.
 const RENEW_PERCENT_IDLE: u64 = 130;
-/// The file must have grown by such a part since the last move, and so must one that could not be moved: a fresh file
-/// of very small objects can have twice its data.
+/// The file must have grown by this fraction since the last move or failed move, because a new file of very small
+/// objects may have twice the size of its data.
 const RENEW_GROWTH_DIVISOR: u64 = 3;
-/// The same for a store with nothing else to do, or its data must have shrunk by as much.
+/// The same for an idle store. It suffices if the data has shrunk by this fraction.
 const RENEW_GROWTH_DIVISOR_IDLE: u64 = 8;
 
-/// What tests change.
+/// The parameters that tests change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tuning {
     /// How much history is kept.
     pub(super) limits: Limits,
-    /// A database file below this size is never moved: so much is not worth the work.
+    /// A smaller database file is never moved.
     pub(super) renew_bytes_min: u64,
-    /// A log of so many bytes and of such a share of the data is cleaned. Mostly a move to a new file comes first;
-    /// where the disk has no room for one, the space in the old one is used again.
+    /// The log is cleaned if it has this many bytes and is large compared with the data. Usually the data moves to a
+    /// new file before. If the disk has no room for that, cleaning makes space in the old file free.
     pub(super) clean_bytes_min: usize,
     pub(super) clean_percent: usize,
-    /// Whether space is reserved ahead; without it, sled meets the full disk.
+    /// Whether disk space is reserved in advance. If not, sled itself gets the error of a full disk.
     pub(super) reserve: bool,
 }
 
@@ -79,7 +83,7 @@ impl Default for Tuning {
     }
 }
 
-/// A commit that waits for its turn; its writes are valid.
+/// A commit in the queue. Its writes are valid.
 pub(super) struct Request {
     pub(super) writes: Vec<Write>,
     pub(super) reply: oneshot::Sender<Result<Revision, Error>>,
@@ -91,24 +95,24 @@ pub(super) struct Committer {
     index: Arc<Index>,
     high_water: HighWater,
     high_water_synced: Instant,
-    /// `None` after the disk was full in the middle of a batch, until it could be opened again.
+    /// `None` if the disk was full during a batch, until the database is opened again.
     generation: Option<Generation>,
     number: u64,
-    /// Of the files of that generation.
-    presence: Presence,
-    /// The sizes of the file and of the data in it after the last attempt to move.
+    /// The files of that generation.
+    file_identities: FileIdentities,
+    /// The size of the file, and of the data in it, after the last attempt to move.
     moved: (u64, u64),
-    /// The length of the log before which it is not cleaned: the last time was hardly worth the work.
+    /// The log is not cleaned before it has this length, because the last time freed too little.
     clean_from: usize,
     /// Why nothing can be written any more.
     stopped: Arc<watch::Sender<Option<Error>>>,
     full: bool,
-    /// The last field: its lock is given back after the database is closed.
+    /// It must be the last field: its lock is released after the database is closed.
     directory: Directory,
 }
 
 impl Committer {
-    /// Opens or makes the store below a data directory.
+    /// Opens the store in a data directory, or creates it.
     pub(super) fn open(dir: &Path, tuning: Tuning) -> Result<Self, Error> {
         let _phase = debug_span!("open").entered();
         let directory = Directory::lock(dir)?;
@@ -124,7 +128,7 @@ impl Committer {
             (None, mark) => {
                 let mark = mark.flatten();
                 let is_used = match &mark {
-                    // A mark above zero alone is what a restore begins with.
+                    // A restore begins with a mark above zero.
                     Some(mark) => mark.revision() > Revision(0),
                     None => !directory.generations()?.is_empty(),
                 };
@@ -140,9 +144,9 @@ impl Committer {
         Ok(committer)
     }
 
-    /// Makes an empty store. The mark comes first and `CURRENT` last: a database without `CURRENT` beside a mark
-    /// of zero was never finished, any other was. So a mark that an interrupted attempt left is kept as it is: there
-    /// may be a database.
+    /// Creates an empty store. The mark is written first and `CURRENT` last: a database without `CURRENT` but with a
+    /// mark of zero is unfinished, and any other database without `CURRENT` is damaged. So a mark that an interrupted
+    /// attempt left is not changed, because there may be a database.
     fn make(directory: Directory, tuning: Tuning, mark: Option<HighWater>) -> Result<Self, Error> {
         let path = directory.high_water();
         let mark = match mark {
@@ -183,7 +187,7 @@ impl Committer {
         generation: Generation,
     ) -> Result<Self, Error> {
         Ok(Self {
-            presence: directory.presence(generation.number())?,
+            file_identities: directory.file_identities(generation.number())?,
             directory,
             tuning,
             index: Arc::new(index),
@@ -198,12 +202,12 @@ impl Committer {
         })
     }
 
-    /// The index that this thread feeds.
+    /// The index to which this thread publishes.
     pub(super) fn index(&self) -> &Arc<Index> {
         &self.index
     }
 
-    /// Where it is told that nothing can be written any more.
+    /// Says why nothing can be written any more.
     pub(super) fn stopped(&self) -> &Arc<watch::Sender<Option<Error>>> {
         &self.stopped
     }
@@ -212,7 +216,7 @@ impl Committer {
         self.stopped.borrow().is_some()
     }
 
-    /// Serves commits until the store is closed and its queue is empty.
+    /// Processes commits until the store is closed and the queue is empty.
     pub(super) async fn run(
         mut self,
         mut queue: mpsc::Receiver<Request>,
@@ -220,7 +224,7 @@ impl Committer {
     ) {
         let mut company = 0;
         loop {
-            // Both are cancel-safe: `recv` loses nothing, `sleep` starts anew.
+            // Both are cancel-safe: `recv` loses nothing, and `sleep` starts again.
             let request = select! {
                 biased;
                 () = closing.cancelled(), if !queue.is_closed() => {
@@ -252,7 +256,7 @@ impl Committer {
         let mut answers = Vec::new();
         let mut revision = self.index.revision();
         for Request { writes, reply } in group {
-            // A caller that has gone wants nothing written.
+            // The caller has gone, so nothing need be written.
             if reply.is_closed() {
                 continue;
             }
@@ -271,7 +275,7 @@ impl Committer {
             self.index.publish(commits);
         }
         for (reply, answer) in answers {
-            // The caller may have gone meanwhile; the commit stands.
+            // The caller may have gone meanwhile. The commit is stored nevertheless.
             drop(reply.send(stored.clone().and(answer)));
         }
     }
@@ -288,21 +292,21 @@ impl Committer {
         match self.high_water.write(last.map_or(Revision(0), |change| change.revision)) {
             Ok(()) => {}
             Err(error) => match self.high_water_failure(error) {
-                // The commits are durable; the next batch waits until the mark is raised.
+                // The commits are durable. The next batch waits until the mark could be raised.
                 Error::Full(_) => {}
                 other => return Err(self.fail(other)),
             },
         }
-        // Nobody may be told of what went into a file that is not there any more.
+        // If the files were removed, the commits are lost and must not be acknowledged.
         self.require_files()
     }
 
     fn require_files(&mut self) -> Result<(), Error> {
-        let gone = self.presence.check().map_err(|gone| self.directory.missing(gone));
+        let gone = self.file_identities.check().map_err(|gone| self.directory.missing(gone));
         gone.map_err(|error| self.fail(error))
     }
 
-    /// Writes to the database, for which so many bytes are reserved.
+    /// Writes to the database after reserving this many bytes.
     fn write(
         &mut self,
         bytes: usize,
@@ -331,7 +335,8 @@ impl Committer {
         match work(generation) {
             Err(Error::Full(dir)) => {
                 self.generation = None;
-                // Only once the batch is known to be gone may the caller hear that it was not written.
+                // The caller may learn that nothing was written only if the remains of the batch are certainly
+                // removed.
                 match self.reopen() {
                     Ok(()) => Err(Error::Full(dir)),
                     Err(error) => Err(Error::Failed {
@@ -345,7 +350,7 @@ impl Committer {
         }
     }
 
-    /// Opens the database again after a full disk broke off a batch, and removes what there is of that batch.
+    /// Opens the database again after a full disk interrupted a batch, and removes the remains of that batch.
     fn reopen(&mut self) -> Result<(), Error> {
         let Directory { root, dir, .. } = &self.directory;
         let published = self.index.revision();
@@ -363,12 +368,13 @@ impl Committer {
         }
     }
 
-    /// Stops writing for good, unless all that is missing is space.
+    /// Stops all writes for good, unless the disk is only full.
     fn unless_full(&mut self, error: Error) -> Error {
         if matches!(error, Error::Full(_)) { error } else { self.fail(error) }
     }
 
-    /// Stops writing for good; reads go on. Gives the error back, for those whose writes may have happened.
+    /// Stops all writes for good. Reads continue to work. Returns the error for the callers whose writes may have
+    /// happened.
     fn fail(&mut self, error: Error) -> Error {
         super::stop(&self.stopped, &error);
         error
@@ -388,10 +394,10 @@ impl Committer {
         self.full = full;
     }
 
-    /// Cleans up while nothing else is to be done.
+    /// Cleans up while there are no commits.
     fn idle(&mut self) {
         if !self.has_stopped() {
-            // The error has been told.
+            // The error was logged already.
             self.require_files().ok();
         }
         self.sync_high_water(HIGH_WATER_SYNC);
@@ -411,7 +417,7 @@ impl Committer {
         }
     }
 
-    /// Moves the data to a new generation when the database file has grown far beyond it.
+    /// Moves the data to a new generation if the database file is far larger than the data.
     fn renew(&mut self, idle: bool) {
         let stopped = self.has_stopped();
         let Some(generation) = self.generation.as_mut().filter(|_| !stopped) else {
@@ -454,20 +460,20 @@ impl Committer {
         let size = generation.size();
         self.directory.prepare_current(number)?;
         if let Err(error) = self.directory.switch_current() {
-            // Which of the two is the current one is unknown now.
+            // It is unknown now which of the two is the current one.
             return Err(self.fail(error));
         }
         self.generation = Some(generation);
         self.number = number;
-        match self.directory.presence(number) {
-            Ok(presence) => self.presence = presence,
+        match self.directory.file_identities(number) {
+            Ok(file_identities) => self.file_identities = file_identities,
             Err(error) => return Err(self.fail(error)),
         }
         self.directory.remove_others(number);
         Ok(size)
     }
 
-    /// Removes what nobody needs from the beginning of the log when that has become long.
+    /// Removes unused data from the beginning of the log if the log is long.
     fn clean(&mut self) {
         let able = !self.full && !self.has_stopped();
         let Some(generation) = self.generation.as_ref().filter(|_| able) else {
@@ -494,15 +500,15 @@ impl Committer {
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        // After a panic nothing is written any more, but read.
+        // After a panic nothing is written any more, but reads continue to work.
         if !thread::panicking() {
             self.index.end(Error::Closed);
         }
     }
 }
 
-/// Takes what else waits in the queue, up to the bounds of a group. Whoever was answered with the last group may
-/// well be back in a moment: it waits a little for as many as those were.
+/// Takes further commits from the queue, up to the limits of a group. Callers that have just been answered often
+/// commit again at once, so it waits for a moment until there are as many commits as in the last group.
 fn gather(first: Request, queue: &mut mpsc::Receiver<Request>, company: usize) -> Vec<Request> {
     let begun = Instant::now();
     let mut bytes = first.bytes();

@@ -1,6 +1,7 @@
-//! The store's directory: its lock, and which generation of the database is the current one.
+//! The directory of the store: its lock, and the current generation of the database.
 //!
-//! `DIR/store/` holds `lock`, `high-water` (see `high_water`), `CURRENT`, which names `gen-N/`, and that directory.
+//! `DIR/store/` contains `lock`, `high-water` (see `high_water`), a directory `gen-N/`, and `CURRENT`, which contains
+//! its name.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,8 +19,8 @@ use crate::store::{
     Error,
     sled::{
         disk::{STORE, damaged, failure, sync_file},
+        file_identities::FileIdentities,
         generation::Generation,
-        presence::Presence,
     },
 };
 
@@ -28,12 +29,12 @@ const CURRENT_NEXT: &str = "CURRENT.next";
 const GENERATION_PREFIX: &str = "gen-";
 const HIGH_WATER: &str = "high-water";
 const LOCK: &str = "lock";
-/// Objects include secrets.
+/// Only the owner may read it, because objects include Secrets.
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// The locked directory; the lock is given back when this is dropped.
+/// The locked directory. The lock is released when this is dropped.
 pub(super) struct Directory {
-    /// The data directory as the user named it.
+    /// The data directory as the user wrote it.
     pub(super) dir: String,
     /// `DIR/store`.
     pub(super) root: PathBuf,
@@ -42,14 +43,14 @@ pub(super) struct Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // Closing the file would do, were it not for a child that another thread is just forking: until its exec it
-        // holds a copy. If this fails, closing still follows.
+        // Closing the file would release the lock too, but a child process that another thread is forking has a copy
+        // of the file until its exec. If this fails, the file is closed anyway.
         flock(&self.lock, FlockOperation::Unlock).ok();
     }
 }
 
 impl Directory {
-    /// Makes the directory if need be, and locks it.
+    /// Creates the directory if it does not exist, and locks it.
     pub(super) fn lock(dir: &Path) -> Result<Self, Error> {
         let root = dir.join(STORE);
         let name = dir.display().to_string();
@@ -69,25 +70,25 @@ impl Directory {
         Ok(Self { dir: name, root, lock })
     }
 
-    /// Where the high-water mark is.
+    /// The path of the high-water mark.
     pub(super) fn high_water(&self) -> PathBuf {
         self.root.join(HIGH_WATER)
     }
 
-    /// The files without which what is written to a generation could not be read again.
-    pub(super) fn presence(&self, number: u64) -> Result<Presence, Error> {
+    /// The files that are necessary to read a generation again.
+    pub(super) fn file_identities(&self, number: u64) -> Result<FileIdentities, Error> {
         let in_root = |name| self.root.join(name);
         let database = Generation::path(&self.root, number).join("db");
         let files = [in_root(LOCK), self.high_water(), in_root(CURRENT), database];
-        Presence::of(files).map_err(|gone| self.missing(gone))
+        FileIdentities::of(files).map_err(|gone| self.missing(gone))
     }
 
-    /// A file that is not where it was.
+    /// The error for a file that was removed or replaced.
     pub(super) fn missing(&self, (path, error): (PathBuf, io::Error)) -> Error {
         self.failure("looking for", &path, error)
     }
 
-    /// The current generation; `None` when the store has never been completed.
+    /// The current generation; `None` if the store is unfinished.
     pub(super) fn current(&self) -> Result<Option<u64>, Error> {
         let path = self.root.join(CURRENT);
         let text = match fs::read(&path) {
@@ -102,7 +103,8 @@ impl Directory {
             .ok_or_else(|| damaged(&path, "it does not name a generation"))
     }
 
-    /// Writes down which generation, durable already, [`Directory::switch_current`] makes the current one.
+    /// Writes the number of a durable generation into a new file, which [`Directory::switch_current`] makes
+    /// `CURRENT`.
     pub(super) fn prepare_current(&self, number: u64) -> Result<(), Error> {
         let path = self.root.join(CURRENT_NEXT);
         let write = || {
@@ -121,7 +123,7 @@ impl Directory {
             .map_err(|e| self.failure("replacing", &path, e))
     }
 
-    /// The generations that exist.
+    /// The numbers of the existing generations.
     pub(super) fn generations(&self) -> Result<Vec<u64>, Error> {
         let list = || {
             let mut numbers = Vec::new();
@@ -133,7 +135,7 @@ impl Directory {
         list().map_err(|e| self.failure("listing", &self.root, e))
     }
 
-    /// Removes all generations but one; what cannot be removed now is removed at the next start.
+    /// Removes all generations but one. Those that cannot be removed now are removed at the next start.
     pub(super) fn remove_others(&self, keep: u64) {
         for number in self.generations().unwrap_or_default() {
             let path = self.root.join(format!("{GENERATION_PREFIX}{number}"));
@@ -153,7 +155,7 @@ impl Directory {
     }
 }
 
-/// Makes a directory and what is missing above it; a power cut does not take them away again.
+/// Creates a directory and its missing parents durably.
 fn make_durable_directory(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
@@ -161,7 +163,7 @@ fn make_durable_directory(path: &Path) -> io::Result<()> {
     parents.filter(|parent| parent.exists()).try_for_each(sync_file)
 }
 
-/// The number in `gen-N`, written as we write it.
+/// The number in `gen-N`, if it has the canonical form.
 fn generation_number(name: &str) -> Option<u64> {
     let number = name.strip_prefix(GENERATION_PREFIX)?.parse().ok()?;
     (format!("{GENERATION_PREFIX}{number}") == name).then_some(number)

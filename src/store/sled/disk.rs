@@ -1,4 +1,4 @@
-//! What is on disk: how it is made durable, and what is said when that fails or what is found is damaged.
+//! Durable files, and the errors about files that cannot be written or are damaged.
 
 use std::{
     fs::{self, File},
@@ -12,7 +12,7 @@ use crate::store::{Error, sled::space};
 /// The store's directory in the data directory.
 pub(super) const STORE: &str = "store";
 
-/// An I/O error as one of the store: a full disk has its own.
+/// Converts an I/O error. A full disk has its own variant.
 pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
     if space::is_full(&error) {
         return Error::Full(dir.to_owned());
@@ -20,7 +20,7 @@ pub(super) fn failure(dir: &str, context: String, error: io::Error) -> Error {
     Error::Failed { context, source: Arc::new(error) }
 }
 
-/// Damage to something in the store's directory or below, and what remains to be done.
+/// The error for damage in the directory of the store. It says what the user can do.
 pub(super) fn damaged(path: &Path, what: &str) -> Error {
     let store = path.ancestors().find(|ancestor| ancestor.ends_with(STORE)).unwrap_or(path);
     let (path, dir) = (path.display(), store.parent().unwrap_or(store).display());
@@ -35,7 +35,7 @@ pub(super) fn sync_file(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Syncs a file, or a directory and everything below.
+/// Syncs a file, or a directory with all its content.
 pub(super) fn sync_tree(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() {
         for entry in fs::read_dir(path)? {

@@ -1,5 +1,4 @@
-//! Whether the store's files are still where they were opened: a file that was removed takes writes as before, and
-//! keeps none of them.
+//! Detects that files of the store were removed or replaced. Writes to a removed file succeed, but they are lost.
 
 use std::{
     io::{self, ErrorKind},
@@ -8,17 +7,17 @@ use std::{
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-/// Files by path, and which they are.
-pub(super) struct Presence {
+/// The paths and identities of files.
+pub(super) struct FileIdentities {
     files: Vec<(PathBuf, Identity)>,
 }
 
-/// Device and inode.
+/// The device and the inode.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Identity(u32, u32, u64);
 
-impl Presence {
-    /// What is at these paths now. On failure it tells where.
+impl FileIdentities {
+    /// The identities of the files at these paths. The error names the path.
     pub(super) fn of(paths: [PathBuf; 4]) -> Result<Self, (PathBuf, io::Error)> {
         let mut files = Vec::new();
         for path in paths {
@@ -30,7 +29,7 @@ impl Presence {
         Ok(Self { files })
     }
 
-    /// Whether the same files are there. On failure it tells which one is not.
+    /// Checks that the paths still lead to the same files. The error names the path that does not.
     pub(super) fn check(&self) -> Result<(), (PathBuf, io::Error)> {
         for (path, opened) in &self.files {
             let error = match identity(path) {
@@ -49,7 +48,8 @@ impl Presence {
     }
 }
 
-/// Asks for no times: after that, Linux would give the next write a time stamp of its own (see `space`).
+/// Requests no timestamps: after a request for them, Linux would give the next write a new timestamp, which costs a
+/// write (see `space`).
 fn identity(path: &Path) -> io::Result<Identity> {
     let found = statx(CWD, path, AtFlags::empty(), StatxFlags::INO)?;
     Ok(Identity(found.stx_dev_major, found.stx_dev_minor, found.stx_ino))

@@ -1,8 +1,8 @@
-//! One database directory `gen-N/`, and the only file that calls sled.
+//! One database directory `gen-N/`. No other file calls sled.
 //!
-//! sled 0.34 is used by three rules, without which it loses acknowledged writes at power loss: each flush is
-//! followed by an `fdatasync` of its file through a descriptor of our own; everything is synced once after open;
-//! no page grows into a blob (see `record`). It may panic on bytes that it does not expect: nothing gets out of here.
+//! sled 0.34 loses acknowledged writes at power loss unless three rules are kept: after each flush the file is synced
+//! by `fdatasync` through a descriptor of our own; after opening, everything is synced once; no page becomes a blob
+//! (see `record`). sled may panic on damaged files. All panics are caught here.
 
 use std::{
     any::Any,
@@ -21,27 +21,27 @@ use crate::store::{
     sled::{
         disk::{damaged, failure, sync_file, sync_tree},
         page_table,
-        record::{self, Compaction, Entry, Group, Log, Pair, Reader, Rest},
-        space::{self, Room},
+        record::{self, Compaction, Entry, Group, Log, Pair, Reader, Tail},
+        space::{self, FreeSpace},
     },
 };
 
-/// sled's page cache. The index has every value, so pages are read again only when the log is cleaned.
+/// The size of sled's page cache. The index has all values, so pages are read again only when the log is cleaned.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
-/// How much of an image becomes one group of a new generation.
+/// How many bytes of an image become a group of a new generation.
 const COPY_BYTES: usize = 1024 * 1024;
-/// How much of the log is cleaned at once, about.
+/// About how many bytes of the log are cleaned at a time.
 pub(super) const CLEAN_BYTES: usize = 1024 * 1024;
-/// For so many chunks the tree is prepared at once (see [`Generation::write_in_order`]): each ninth key splits a leaf,
-/// and each split makes sled write an old page anew, mostly of 54 KiB; together less than a segment.
+/// The tree is prepared for this many chunks at a time (see [`Generation::write_in_order`]). Every ninth key splits a
+/// leaf, and for each split sled writes an old page again, mostly of 54 KiB. Together this is less than a segment.
 const PREPARED_AT_ONCE: u64 = 48;
-/// After so many chunks, which are less than a segment, a group is synced.
+/// A group is synced after this many chunks, which are less than a segment.
 const SYNCED_CHUNKS: usize = 80;
-/// So many keys are prepared ahead: mostly no group has to wait for its own.
+/// How many keys are prepared in advance, so that groups rarely wait for a preparation.
 const PREPARED_AHEAD: u64 = 256;
-/// Keys of one leaf, at most. The last leaf is split when more come.
+/// The largest number of keys in a leaf. After that the last leaf is split.
 const LEAF_KEYS_MAX: u64 = 17;
-/// After closing, sled's own threads may hold its lock for a moment.
+/// How often opening is retried: after closing, sled's threads may hold its lock for a moment.
 const LOCK_RETRIES: u32 = 100;
 const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -49,29 +49,29 @@ const LOCK_RETRY_PAUSE: Duration = Duration::from_millis(20);
 pub(super) struct Generation {
     number: u64,
     path: PathBuf,
-    /// The data directory, for errors.
+    /// The data directory, for error messages.
     dir: String,
-    /// `None` only while it is dropped.
+    /// `None` only during drop.
     db: Option<sled::Db>,
     file: File,
-    /// The chunks of the log, and how many bytes they have.
+    /// The numbers of the chunks in the log, and their bytes.
     log: Range<u64>,
     log_bytes: usize,
     /// The keys of all chunks before this one are in the tree.
     prepared_to: u64,
-    /// The leaves of all chunks before this one are older than this process: they may have links already.
+    /// The leaves of all chunks before this one were written by an earlier process. They may have links already.
     inherited_to: u64,
-    room: Room,
-    /// Whether sled panicked: closing the database could then wait for ever.
+    room: FreeSpace,
+    /// Whether sled has panicked. Then closing the database could hang.
     broken: bool,
 }
 
-/// What becomes of a group at the end that was not acknowledged.
+/// What to do with a last group that was not acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unacknowledged {
-    /// It stays if it is whole.
+    /// Keep it if it is complete.
     Kept,
-    /// It goes.
+    /// Remove it.
     Removed,
 }
 
@@ -81,7 +81,7 @@ impl Generation {
         root.join(format!("gen-{number}"))
     }
 
-    /// Makes a durable database that holds an image. What an interrupted attempt left is removed first.
+    /// Creates a durable database with the data of an image. First removes the remains of an interrupted attempt.
     pub(super) fn create(
         root: &Path,
         dir: &str,
@@ -121,7 +121,7 @@ impl Generation {
         self.sync_all()
     }
 
-    /// Writes a group to a database of which nothing needs to be durable yet.
+    /// Writes a group to a database that need not be durable yet.
     fn copy(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let pairs = record::encode(entries, self.log.end);
         let end = self.end_after(&pairs);
@@ -161,7 +161,7 @@ impl Generation {
             log_bytes: 0,
             prepared_to: record::FIRST_CHUNK,
             inherited_to: record::FIRST_CHUNK,
-            room: Room::default(),
+            room: FreeSpace::default(),
             broken: false,
         })
     }
@@ -170,34 +170,34 @@ impl Generation {
         self.db.as_ref().expect("open until dropped")
     }
 
-    /// Which generation it is.
+    /// The number of the generation.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Bytes of the database file that are in use.
+    /// The used bytes of the database file.
     pub(super) fn size(&mut self) -> u64 {
         self.room.used(&self.file).unwrap_or(0)
     }
 
-    /// Bytes of the log.
+    /// The bytes of the log.
     pub(super) fn log_bytes(&self) -> usize {
         self.log_bytes
     }
 
-    /// Makes sure that a group of so many bytes finds room.
+    /// Reserves disk space for a group of this many bytes.
     pub(super) fn reserve(&mut self, group_bytes: usize) -> Result<(), Error> {
         let reserved = self.room.reserve(&self.file, group_bytes);
         reserved.map_err(|e| self.failure("reserving space", e))
     }
 
-    /// Whether so many bytes are free on the disk.
+    /// Checks that this many bytes of the disk are free.
     pub(super) fn require_free(&self, bytes: u64) -> Result<(), Error> {
         space::require_free(&self.file, bytes).map_err(|e| self.failure("asking for free space", e))
     }
 
-    /// Writes a group; durable when this returns. A crash may leave only the first few of its chunks. After
-    /// [`Error::Full`] the database must be opened anew, after any other error it must not be used.
+    /// Writes a group. It is durable when this returns. A crash may leave only its first chunks. After
+    /// [`Error::Full`] the database must be opened again. After any other error it must not be used any more.
     pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
         self.extend()?;
         let mut pairs = record::encode(entries, self.log.end);
@@ -221,13 +221,13 @@ impl Generation {
         Ok(())
     }
 
-    /// Where the log ends when these chunks have been appended.
+    /// The end of the log after these chunks are appended.
     fn end_after(&self, pairs: &[Pair]) -> u64 {
         self.log.end + u64::try_from(pairs.len()).unwrap_or(u64::MAX)
     }
 
-    /// Removes some of the oldest groups that hold no history, and first copies to the end of the log what is still
-    /// needed of them, atomically and durably. Fails as [`Self::append`] does.
+    /// Removes some of the oldest groups that contain no history. Entries that are still needed are copied to the end
+    /// of the log first, atomically and durably. It fails as [`Self::append`] does.
     pub(super) fn clean(&mut self, image: &Image) -> Result<(), Error> {
         let mut survivors = Vec::new();
         let mut start = self.log.start;
@@ -277,31 +277,32 @@ impl Generation {
         self.file.sync_data().map_err(|e| self.failure("syncing", e))
     }
 
-    /// Adds the keys of the chunks up to `end` to the tree without a value, durably, if that was not done before. A
-    /// leaf is written anew whenever it has grown by ten links or is split; it costs nothing as long as it is empty.
-    /// Each value is then written once, as a link: keys that come in order make leaves of nine.
+    /// Adds the keys of the chunks up to `end` to the tree, without values and durably, unless they are there
+    /// already. sled writes a leaf again whenever it has got ten links or is split, but an empty leaf costs nothing.
+    /// So each value is written only once, as a link. Keys that are added in order make leaves of nine keys.
     fn prepare(&mut self, end: u64) -> Result<(), Error> {
         while self.prepared_to < end {
             self.write_in_order(&self.unprepared(end))?;
-            // Not before this is durable may anything be built upon it.
+            // Nothing may be written on top of this before it is durable.
             self.sync()?;
         }
         Ok(())
     }
 
-    /// The keys of the next chunks that are not prepared yet, up to `end`, without a value.
+    /// The pairs without values for the keys up to `end` that are not prepared yet.
     fn unprepared(&self, end: u64) -> Vec<Pair> {
         let end = end.min(self.prepared_to + PREPARED_AT_ONCE);
         (self.prepared_to..end).map(record::prepared_pair).collect()
     }
 
-    /// Writes pairs one after the other: chunks to keys that this process has prepared, then prepared keys. A torn group
-    /// is recognised (see `record::Torn`), as sled's log keeps the order.
+    /// Writes pairs one after another: chunks to keys that this process has prepared, or prepared keys. sled's log
+    /// keeps the order, so that a torn group can be recognised (see `record::Torn`).
     ///
-    /// To sled the end of a write is as good as a sync: it may write one segment, find that an older one is needed no
-    /// more, and write over that one, all before we sync. It does not before a whole segment was written after the one
-    /// with the newer page; so between two syncs must lie less than that. Chunks are mere links, and prepared keys so few
-    /// that what sled writes anew for them is less than a segment too. Anything else must be a batch.
+    /// sled treats a completed write as if it were synced: it may write a segment, find that this makes an older
+    /// segment unused, and overwrite that one, all before our sync. It never does so before it has written a whole
+    /// segment after the one with the newer page. So less than a segment may be written between two syncs. Chunks are
+    /// only links, and so few keys are prepared that sled writes less than a segment for them. All other writes must
+    /// be a batch.
     fn write_in_order(&mut self, pairs: &[Pair]) -> Result<(), Error> {
         let written = guarded(|| {
             for (key, value) in pairs {
@@ -315,8 +316,8 @@ impl Generation {
         Ok(())
     }
 
-    /// Writes pairs and removes others as a batch of sled's: atomically, at the price of one more write to the disk, and
-    /// in no order.
+    /// Writes and removes pairs in one batch of sled: atomically and in no order. It costs one more write to the
+    /// disk.
     fn write_at_once(&mut self, pairs: &[Pair], removed: &[Vec<u8>]) -> Result<(), Error> {
         let written = guarded(|| {
             self.db().apply_batch(batch(pairs, removed))?;
@@ -335,8 +336,8 @@ impl Generation {
         })
     }
 
-    /// Reads everything and checks that it is complete, given the last acknowledged revision. A group at the end
-    /// that was cut off is emptied.
+    /// Reads all data and checks that it is complete up to the last acknowledged revision. An incomplete last group
+    /// is emptied.
     pub(super) fn contents(
         &mut self,
         acknowledged: Revision,
@@ -344,7 +345,7 @@ impl Generation {
     ) -> Result<Image, Error> {
         let compaction = self.compaction()?;
         let mut log = Log::new(compaction.chunks.start);
-        let Rest { torn, end } = self.scan(compaction.chunks.start, |group| {
+        let Tail { torn, end } = self.scan(compaction.chunks.start, |group| {
             log.push(group);
             true
         })?;
@@ -385,14 +386,14 @@ impl Generation {
             .map_err(|what| self.damaged(&what))
     }
 
-    /// Reads groups from one with this first chunk on, as long as `take` wants more.
-    fn scan(&self, first: u64, mut take: impl FnMut(Group) -> bool) -> Result<Rest, Error> {
+    /// Reads groups, beginning with the one with this first chunk, until `take` returns false.
+    fn scan(&self, first: u64, mut take: impl FnMut(Group) -> bool) -> Result<Tail, Error> {
         let rest = self.read(|| {
             let mut reader = Reader::new(first);
             for pair in self.db().range(record::chunk_key(first)..=record::chunk_key(u64::MAX)) {
                 let (key, value) = pair?;
-                // sled looks at the size of its cache each 64th time that one of 256 groups of pages is used. A scan
-                // uses a page but once: without these looks all of them would stay in memory.
+                // sled checks the size of its cache at every 64th use of one of 256 groups of pages. A scan uses each
+                // page only once. Without these reads all pages would stay in memory.
                 drop(self.db().get(&key)?);
                 match reader.feed(&key, &value) {
                     Ok(None) => {}
@@ -404,7 +405,7 @@ impl Generation {
                     Err(what) => return Ok(Err(what)),
                 }
             }
-            Ok(Ok(reader.into_rest()))
+            Ok(Ok(reader.into_tail()))
         })?;
         rest.map_err(|what| self.damaged(&what))
     }
@@ -428,7 +429,7 @@ impl Generation {
 }
 
 impl Drop for Generation {
-    /// Closes the database and gives back the lock on its files.
+    /// Closes the database and releases the lock on its files.
     fn drop(&mut self) {
         let db = self.db.take();
         if self.broken {
@@ -455,7 +456,7 @@ fn batch(pairs: &[Pair], removed: &[Vec<u8>]) -> sled::Batch {
     batch
 }
 
-/// sled hands over some errors of the system as their debug text.
+/// Restores an error of the operating system that sled returns as debug text.
 fn plain(error: io::Error) -> io::Error {
     let text = error.to_string();
     let code = text.strip_prefix("Os { code: ").and_then(|rest| rest.split_once(','));
@@ -469,7 +470,7 @@ fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {
     page_table::keep(path).map_err(|e| failure(dir, format!("preparing {}", path.display()), e))?;
     let mut retries = LOCK_RETRIES;
     loop {
-        // No thread of sled's: nothing is written but what a batch writes.
+        // No background thread of sled: only batches may write.
         let config = sled::Config::new()
             .path(path)
             .segment_size(space::SEGMENT_BYTES)
@@ -489,12 +490,12 @@ fn open_database(path: &Path, dir: &str) -> Result<sled::Db, Error> {
     }
 }
 
-/// sled names a held lock only in the text of its error.
+/// sled reports a held lock only in the text of its error.
 fn is_locked(error: &sled::Error) -> bool {
     matches!(error, sled::Error::Io(e) if e.to_string().contains("could not acquire lock"))
 }
 
-/// Why sled could not read: an I/O error is one, whatever else it trips over is damage.
+/// The error for a failed read of sled: an I/O error, or damage in all other cases.
 fn unreadable(path: &Path, dir: &str, cause: Cause) -> Error {
     match cause {
         Cause::Sled(sled::Error::Io(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
@@ -512,7 +513,7 @@ enum Cause {
     Panic(String),
 }
 
-/// Runs work inside sled and turns a panic into an error.
+/// Calls sled and turns a panic into an error.
 fn guarded<T>(work: impl FnOnce() -> sled::Result<T>) -> Result<T, Cause> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(Cause::Sled),

@@ -1,8 +1,8 @@
-//! The high-water mark: the last acknowledged revision, in a file of its own beside the database.
+//! The high-water mark: the last acknowledged revision, in a file beside the database.
 //!
-//! sled drops a damaged end of its log without a word; the mark makes that an error. It is written after a batch
-//! is durable and before it is acknowledged, so it never promises too much. It is synced now and then, not with
-//! each batch: a killed process loses nothing of it, and after a power cut it may at worst be a little low.
+//! sled silently ignores a damaged end of its log. The mark makes that an error. It is written after a batch is
+//! durable and before it is acknowledged, so it is never too high. It is not synced with each batch. A killed process
+//! loses nothing of it, and after a power cut it may be a little too low.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,12 +13,12 @@ use std::{
 
 use crate::store::Revision;
 
-/// Two slots in different blocks of the disk, written in turn, so that a torn write spoils one at most.
+/// Two slots in different blocks of the disk are written in turn, so that a torn write damages only one.
 const SLOT_OFFSETS: [u64; 2] = [0, 4096];
 const MAGIC: &[u8; 8] = b"highwatr";
 const SLOT_BYTES: usize = 8 + 8 + 4;
 
-/// The open mark.
+/// The open file of the mark.
 pub(super) struct HighWater {
     file: File,
     revision: Revision,
@@ -27,12 +27,12 @@ pub(super) struct HighWater {
 }
 
 impl HighWater {
-    /// A durable mark of zero. The caller syncs the directory.
+    /// Creates a durable mark of zero. The caller must sync the directory.
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         Self::create_at(path, Revision(0))
     }
 
-    /// A durable mark of a revision. The caller syncs the directory.
+    /// Creates a durable mark of a revision. The caller must sync the directory.
     pub(super) fn create_at(path: &Path, revision: Revision) -> io::Result<Self> {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
@@ -44,13 +44,13 @@ impl HighWater {
         Ok(mark)
     }
 
-    /// The mark in an existing file; `None` when neither slot can be read.
+    /// Reads the mark of an existing file; `None` if neither slot is valid.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let slots = [read_slot(&file, SLOT_OFFSETS[0])?, read_slot(&file, SLOT_OFFSETS[1])?];
         Ok(slots.into_iter().max().flatten().map(|revision| {
             let next_slot = usize::from(slots[0] == Some(revision));
-            // Whoever wrote it may have died before it was durable.
+            // The process that wrote it may have died before it was durable.
             Self { file, revision, next_slot, synced: false }
         }))
     }
@@ -69,13 +69,13 @@ impl HighWater {
         Ok(())
     }
 
-    /// Goes on in another file; gives the one until now.
+    /// Continues in another file. Returns the current one.
     #[cfg(test)]
     pub(super) fn replace_file(&mut self, file: File) -> File {
         std::mem::replace(&mut self.file, file)
     }
 
-    /// Makes the mark durable, if it is not.
+    /// Makes the mark durable.
     pub(super) fn sync(&mut self) -> io::Result<()> {
         if !self.synced {
             self.file.sync_data()?;

@@ -1,17 +1,17 @@
 //! The object store on sled: durable, in one directory, for one process.
 //!
-//! Enter at [`Sled`]. Reads come from memory (`index`); one thread (`committer`) writes. `record` is the format,
-//! `generation` one database and the rules that make sled safe, `directory` their place, `disk` makes files durable,
-//! `high_water` is the mark that tells loss from emptiness, `page_table` what sled must not lose of its own, `space` what
-//! keeps a full disk away from sled, `presence` notices files that were removed.
+//! Enter at [`Sled`]. Reads come from memory (`index`); one thread (`committer`) writes. `record` is the format.
+//! `generation` is a database, with the rules that make sled safe. `directory` is its place. `disk` makes files
+//! durable. `high_water` is the mark that reveals lost commits. `page_table` protects a file that sled may lose.
+//! `space` ensures that sled never gets the error of a full disk. `file_identities` detects removed files.
 
 mod committer;
 mod directory;
 mod disk;
+mod file_identities;
 mod generation;
 mod high_water;
 mod page_table;
-mod presence;
 mod record;
 mod restore;
 mod space;
@@ -47,20 +47,21 @@ use crate::store::{
 
 use committer::{Committer, Request, Tuning};
 
-/// Commits that may wait for the committer: a few groups, so that a sync always finds company.
+/// How many commits may wait for the committer. These are several groups, so that each sync serves many commits.
 const QUEUE_LENGTH: usize = 512;
-/// A commit that waits looks so often whether any other was made. Looks are counted, not time: a process that was
-/// stopped for a while finds its committer stopped too.
+/// A waiting commit checks this often whether other commits were completed. Checks are counted instead of time,
+/// because the whole process may have been suspended.
 const LOOK: Duration = Duration::from_secs(5);
-/// After so many looks without one, the disk (or sled, whose own threads can die) is taken for gone.
+/// After this many checks without a completed commit, the disk (or sled, whose threads can die) is considered to
+/// hang.
 const STALLED_LOOKS: u32 = 6;
-/// After so long, somebody who waits for the store to open is told that it is not ready yet.
+/// After this time, the log says that the store is still being opened.
 const OPEN_NOTICE: Duration = Duration::from_secs(10);
-/// What to do when nothing can be written any more.
+/// What the user can do when nothing can be written any more.
 const STOPPED: &str = "reads, DNS and traffic go on; keep what is there with `snowglobe snapshot save FILE`, mend the \
                        cause and start again (should the store not be whole then, `snowglobe snapshot restore FILE` \
                        makes a new one)";
-/// How long closing may take. Its longest part is to move the data to a new file.
+/// How long closing may take. Its longest part is the move of the data to a new file.
 const CLOSE_MAX: Duration = Duration::from_secs(30);
 
 /// An object store in a directory. Dropping it closes it.
@@ -79,24 +80,24 @@ pub struct Sled {
 }
 
 impl Sled {
-    /// Opens the store below a data directory, or makes an empty one. Blocks until everything is read and checked.
+    /// Opens the store in a data directory, or creates an empty one. Blocks until all data is read and checked.
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] when a process has it open, [`Error::Damaged`] when anything that was acknowledged is
-    /// missing or unreadable, [`Error::Unsupported`] when a newer version wrote it, [`Error::Full`] when opening
-    /// needs space that the disk does not have.
+    /// [`Error::InUse`] if a process has it open, [`Error::Damaged`] if acknowledged data is missing or unreadable,
+    /// [`Error::Unsupported`] if a newer version wrote it, [`Error::Full`] if opening needs more space than the disk
+    /// has.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         Self::open_tuned(dir, Tuning::default())
     }
 
-    /// Makes a store below a data directory that has none, out of records of a snapshot: a store that is at
-    /// `revision`, which is none of the records' or a later one, and has no history before it. Blocks. What an
-    /// interrupted attempt leaves can neither be opened nor filled again.
+    /// Creates a store in a data directory from the records of a snapshot. The store is at `revision`, which is above
+    /// the revisions of the records, and has no history before it. Blocks. After an interruption, the directory can
+    /// neither be opened nor restored to.
     ///
     /// # Errors
     ///
-    /// [`Error::NotEmpty`] when there is a store, or a part of one.
+    /// [`Error::NotEmpty`] if there is a store, also an unfinished one.
     pub fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> Result<(), Error> {
         restore::restore(dir, records, revision)
     }
@@ -148,8 +149,8 @@ impl Sled {
         Ok(Self { dir, index, queue, closing, stopped, stalled, thread })
     }
 
-    /// Finishes the commits that wait, closes the files and gives back the lock. Blocks; reads go on working.
-    /// Does not wait for a disk that hangs.
+    /// Completes the commits in the queue, closes the files and releases the lock. Blocks, but not if the disk hangs.
+    /// Reads continue to work.
     pub fn close(&self) {
         self.closing.cancel();
         let wait = if self.stalled.is_cancelled() { Duration::ZERO } else { CLOSE_MAX };
@@ -158,7 +159,8 @@ impl Sled {
         }
     }
 
-    /// Waits for the committer's answer as long as it gets on; when it hangs, the store has failed.
+    /// Waits for the answer of the committer while commits are completed. If the committer hangs, the store has
+    /// failed.
     async fn unless_stalled<T>(&self, answer: impl Future<Output = T>) -> Result<T, Error> {
         let mut answer = pin!(answer);
         let (mut looks, mut seen) = (0, self.index.revision());
@@ -184,13 +186,13 @@ impl Sled {
         self.unanswered(&format!("no commit was finished within {waited} s"))
     }
 
-    /// A commit went to the committer, which does not answer.
+    /// The error for a commit that the committer did not answer.
     fn unanswered(&self, what: &str) -> Error {
         let cause = io::Error::other(what.to_owned());
         failed(&format!("writing in {}", self.dir.display()), cause)
     }
 
-    /// Why the committer does not answer any more.
+    /// Why the committer has ended.
     fn ended(&self) -> Error {
         let stopped = self.stopped.borrow().clone();
         stopped.or_else(|| self.index.ended()).unwrap_or(Error::Closed)
@@ -253,7 +255,7 @@ impl Store for Sled {
     }
 }
 
-/// Ends all writing for this reason, unless it has ended already.
+/// Stops all writes for this reason, unless they are stopped already.
 fn stop(stopped: &watch::Sender<Option<Error>>, error: &Error) {
     let what = match error {
         Error::Failed { context, source } => format!("{context}: {source}"),

@@ -1,9 +1,8 @@
-//! The file in which sled keeps its page table (it calls it a snapshot), and without which it loses pages.
+//! Protects the file of sled's page table (sled calls it a snapshot). Without it sled loses pages.
 //!
-//! Opening a database replaces that file: sled writes and syncs a new one, renames it into its place and removes the
-//! old one, all without a sync of the directory. A power cut can leave neither, and then sled takes for the whole log
-//! what follows the first segment that it has used again. So the old file is kept under a name of our own until the
-//! new one is durable.
+//! When sled opens a database, it replaces that file: it writes and syncs a new one, renames it and removes the old
+//! one, without a sync of the directory. After a power cut both may be missing. Then sled ignores everything after
+//! the first segment that it has reused. So the old file is kept under another name until the new one is durable.
 
 use std::{
     fs::{self, File},
@@ -13,15 +12,15 @@ use std::{
 
 use crate::store::sled::disk::sync_file;
 
-/// What sled's names for it begin with; the log position follows.
+/// The prefix of sled's file names. The position in the log follows.
 const PREFIX: &str = "snap.";
-/// What its names for an unfinished one end with.
+/// The suffix of unfinished files.
 const UNFINISHED: &str = ".generating";
-/// What comes before sled's name when it is ours.
+/// The prefix of our copies.
 const KEPT: &str = "kept.";
 
-/// Before sled opens a database: clears away what it had not finished, for it would take that for the newest one, and
-/// keeps a durable copy of the newest finished one.
+/// Before sled opens a database: removes unfinished files, which sled would take for the newest one, and keeps a
+/// durable copy of the newest finished file.
 pub(super) fn keep(directory: &Path) -> io::Result<()> {
     let mut names = names(directory)?;
     for name in names.extract_if(.., |name| name.ends_with(UNFINISHED)) {
@@ -45,7 +44,7 @@ pub(super) fn keep(directory: &Path) -> io::Result<()> {
     copy.write_all(&bytes)?;
     copy.sync_all()?;
     sync_file(directory)?;
-    // Not before: the newest one, left by a process that died, may itself not be durable yet.
+    // Only now: the newest file may come from a process that died before it was durable.
     for name in kept.iter().filter(|name| **name != copied) {
         match fs::remove_file(directory.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -55,7 +54,7 @@ pub(super) fn keep(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Once everything is durable: removes the copy. One that cannot be removed is found by the next [`keep`].
+/// After everything is durable: removes the copy. If that fails, the next [`keep`] finds it.
 pub(super) fn forget(directory: &Path) {
     for name in names(directory).unwrap_or_default() {
         if name.starts_with(KEPT) {
@@ -64,7 +63,7 @@ pub(super) fn forget(directory: &Path) {
     }
 }
 
-/// The names of all of sled's and ours; none when there is no such directory.
+/// The names of all files of sled's and of our copies; none if the directory does not exist.
 fn names(directory: &Path) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

@@ -1,10 +1,9 @@
-//! The bytes on disk: how commits become keys and values of the tree, and how they are read back and judged.
+//! The format on disk: encodes commits into keys and values of the tree, and decodes and verifies them.
 //!
-//! The tree is a log. `r <number>` (big endian, without gap) is a chunk of it, `c` says where it begins and how far
-//! history is compacted, `f` names the format. What becomes durable at once is a group: its changes one after the
-//! other, cut into chunks, so that small changes share one and large ones have many. Every value starts with a CRC-32
-//! of its key and the rest of it, so that nothing is taken for something else.
-//! Pure functions over bytes: this file knows neither sled nor files.
+//! The tree is a log. `r <number>` (big endian, without gaps) is a chunk, `c` says where the log begins and up to
+//! where history is compacted, `f` names the format. The unit of durability is a group: its changes one after
+//! another, cut into chunks. Small changes share a chunk, large ones have several. Every value begins with a CRC-32
+//! of its key and of the rest of the value. All functions are pure. This file knows neither sled nor files.
 
 use std::{mem, ops::Range};
 
@@ -12,43 +11,44 @@ use bytes::Bytes;
 
 use crate::store::{Change, Commit, Revision, index::Image};
 
-/// The key of the format's name.
+/// The key of the name of the format.
 pub(super) const FORMAT_KEY: &[u8] = b"f";
-/// The format that is read and written.
+/// The format that this version reads and writes.
 pub(super) const FORMAT: &[u8] = b"3";
 /// The key of the [`Compaction`].
 pub(super) const COMPACTION_KEY: &[u8] = b"c";
-/// What the keys of all chunks start with.
+/// The prefix of the keys of all chunks.
 pub(super) const CHUNK_PREFIX: &[u8] = b"r";
-/// The number of a new log's first chunk.
+/// The number of the first chunk of a new log.
 pub(super) const FIRST_CHUNK: u64 = 1;
 
-/// The value of a key for which a chunk is expected; it says nothing.
+/// The value of a key that is prepared for a chunk.
 pub(super) const PREPARED: &[u8] = b"";
 
-/// Bytes of one value of the tree. sled keeps at most 16 to 20 of them in a page, and a page above 128 KiB would
-/// become a blob, a file that sled never syncs.
+/// The bytes of a chunk. sled keeps at most 16 to 20 of them in a page. A page above 128 KiB would become a blob, a
+/// file that sled never syncs.
 const CHUNK_BYTES: usize = 6 * 1024;
 const CRC_BYTES: usize = 4;
-/// CRC, which chunk of its group this is, and how many there are.
+/// CRC, the index of the chunk in its group, and the number of chunks.
 const CHUNK_HEAD_BYTES: usize = CRC_BYTES + 2 + 2;
-/// Revision, place, changes, kind, and the lengths of key and value.
+/// Revision, index, number of changes, kind, and the lengths of key and value.
 const ENTRY_HEAD_BYTES: usize = 8 + 2 + 2 + 1 + 2 + 4;
-/// The two bits of a kind.
+/// The flags of a kind.
 const KIND_PUT: u8 = 1;
 const KIND_COPIED: u8 = 2;
 
-/// One key and value of the tree.
+/// A key and a value of the tree.
 pub(super) type Pair = (Vec<u8>, Vec<u8>);
 
-/// A change as it stands in the log.
+/// A change in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) change: Change,
-    /// Which of its commit's changes it is, and how many there are; means nothing up to the compaction point.
+    /// The index of the change in its commit, and the number of changes. They are not used for revisions up to the
+    /// compacted one.
     place: u16,
     changes: u16,
-    /// Whether it was copied here from an older part of the log.
+    /// Whether the entry was copied from an older part of the log.
     copied: bool,
 }
 
@@ -90,7 +90,7 @@ impl Entry {
     }
 }
 
-/// What names a change in an image, and its order there.
+/// The identity and order of a change in an image.
 fn version(change: &Change) -> (Revision, Bytes) {
     (change.revision, change.key.clone())
 }
@@ -113,13 +113,13 @@ pub(super) fn image_entries(image: &Image) -> impl Iterator<Item = Entry> {
     settled.chain(image.history.iter().flat_map(entries))
 }
 
-/// How many bytes the chunks of a group will have.
+/// The number of bytes of the chunks of a group.
 pub(super) fn group_bytes(entries: &[Entry]) -> usize {
     let stream: usize = entries.iter().map(Entry::bytes).sum();
     stream + stream.div_ceil(CHUNK_BYTES - CHUNK_HEAD_BYTES) * CHUNK_HEAD_BYTES
 }
 
-/// The chunks of a group, the first of which has this number.
+/// The chunks of a group, beginning with this number.
 pub(super) fn encode(entries: &[Entry], first: u64) -> Vec<Pair> {
     let mut stream = Vec::with_capacity(entries.iter().map(Entry::bytes).sum());
     for entry in entries {
@@ -140,7 +140,7 @@ pub(super) fn encode(entries: &[Entry], first: u64) -> Vec<Pair> {
     parts.zip(0..chunks).zip(first..).map(pair).collect()
 }
 
-/// The key of a chunk, without one.
+/// The pair of a prepared key.
 pub(super) fn prepared_pair(number: u64) -> Pair {
     (chunk_key(number), PREPARED.to_vec())
 }
@@ -153,12 +153,13 @@ pub(super) fn chunk_key(number: u64) -> Vec<u8> {
     key
 }
 
-/// How far history is compacted, and what there is of the log.
+/// Up to where history is compacted, and which chunks exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Compaction {
-    /// The oldest revision that can be read: what it does not show may be gone, every later commit is complete.
+    /// The oldest revision that can be read. Entries that it does not need may be removed; all later commits are
+    /// complete.
     pub(super) revision: Revision,
-    /// The chunks that were there when this was written. The first one still is the first.
+    /// The chunks that existed when this was written. The first one is still the first.
     pub(super) chunks: Range<u64>,
 }
 
@@ -200,26 +201,26 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// What was made durable at once.
+/// A group: the entries that became durable together.
 #[derive(Debug)]
 pub(super) struct Group {
     /// The numbers of its chunks.
     pub(super) chunks: Range<u64>,
     pub(super) entries: Vec<Entry>,
-    /// Bytes of its chunks.
+    /// The bytes of its chunks.
     pub(super) bytes: usize,
 }
 
-/// Puts groups together from their chunks, which must be fed in key order.
+/// Assembles groups from their chunks, in key order.
 pub(super) struct Reader {
     /// The number of the next chunk.
     next: u64,
     open: Option<Open>,
-    /// The number after that of the last key.
+    /// One more than the number of the last key.
     end: u64,
 }
 
-/// A group of which not all chunks were fed yet.
+/// A group whose chunks are not complete yet.
 struct Open {
     first: u64,
     chunks: u16,
@@ -232,7 +233,7 @@ impl Reader {
         Self { next: first, open: None, end: first }
     }
 
-    /// Takes one pair of the tree, which may complete a group; the error says what is wrong with it.
+    /// Takes a pair of the tree. Returns a group if this completes it. The error says what is wrong with the pair.
     pub(super) fn feed(&mut self, key: &[u8], value: &[u8]) -> Result<Option<Group>, String> {
         let number = key.strip_prefix(CHUNK_PREFIX).and_then(|number| number.try_into().ok());
         let number = number.map(u64::from_be_bytes);
@@ -266,10 +267,10 @@ impl Reader {
         open.close().map(Some)
     }
 
-    /// What followed the whole groups.
-    pub(super) fn into_rest(self) -> Rest {
+    /// What follows the last complete group.
+    pub(super) fn into_tail(self) -> Tail {
         let torn = self.open.map(|Open { body, .. }| Torn(Body(&body).u64().map(Revision)));
-        Rest { torn, end: self.end }
+        Tail { torn, end: self.end }
     }
 }
 
@@ -288,15 +289,15 @@ impl Open {
     }
 }
 
-/// What follows the whole groups of a log.
+/// What follows the last complete group of a log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rest {
+pub(super) struct Tail {
     pub(super) torn: Option<Torn>,
-    /// The number after that of the last key, with a chunk or without.
+    /// One more than the number of the last key, also of a prepared one.
     pub(super) end: u64,
 }
 
-/// The beginning of a group that was cut off, and the revision of its first commit.
+/// An incomplete group, and the revision of its first commit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Torn(Option<Revision>);
 
@@ -331,12 +332,12 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The whole groups of a log, from its oldest one on.
+/// The complete groups of a log, beginning with the oldest one.
 pub(super) struct Log {
     entries: Vec<Entry>,
     /// The first chunk, the first entry and the bytes of the last group.
     last_group: (u64, usize, usize),
-    /// The numbers of its chunks, and their bytes.
+    /// The numbers of the chunks, and their bytes.
     pub(super) chunks: Range<u64>,
     pub(super) bytes: usize,
 }
@@ -355,9 +356,8 @@ impl Log {
         self.entries.extend(group.entries);
     }
 
-    /// Judges whether everything is there that must be: all chunks that the compaction point knows, every commit
-    /// after it whole and without gap, nothing that was acknowledged missing at the end. The error names what is
-    /// missing.
+    /// Checks that the log is complete: it has all chunks that the compaction entry names, every commit after that is
+    /// complete and without a gap, and all acknowledged commits are there. The error names what is missing.
     pub(super) fn verify(
         &self,
         torn: Option<&Torn>,
@@ -394,7 +394,7 @@ impl Log {
         }
     }
 
-    /// Drops the last group if its commits came after a revision.
+    /// Removes the last group if its commits are newer than a revision.
     pub(super) fn cut(&mut self, after: Revision) {
         let (chunk, first, bytes) = self.last_group;
         if self.entries.get(first).is_some_and(|entry| entry.change.revision > after) {
@@ -404,12 +404,12 @@ impl Log {
         }
     }
 
-    /// What its entries amount to.
+    /// The image that the entries give.
     pub(super) fn into_image(self, compacted: Revision) -> Image {
         let (settled, later): (Vec<_>, Vec<_>) =
             self.entries.into_iter().partition(|entry| entry.change.revision <= compacted);
         let mut settled: Vec<_> = settled.into_iter().map(|entry| entry.change).collect();
-        // Copies stand behind what is newer.
+        // Copied entries come after newer ones.
         settled.sort_by_key(|change| change.revision);
         let mut history: Vec<Commit> = Vec::new();
         let mut commit = Vec::new();
@@ -423,11 +423,12 @@ impl Log {
     }
 }
 
-/// What of a group must be copied to the end of the log before it can be removed; `None` if it has to stay where it
-/// is, as a part of it is history.
+/// The entries of a group that must be copied to the end of the log before the group is removed; `None` if the group
+/// must stay because it contains history.
 ///
-/// A deletion is copied once: while history still showed a value of its key, that may have been copied to behind the
-/// deletion, and would come back. Once it was copied itself, there is none behind it any more.
+/// A deletion is copied once. While the history contained a value of its key, that value may have been copied behind
+/// the deletion, and it would come back. After the deletion was copied itself, no value of its key is behind it any
+/// more.
 pub(super) fn survivors(group: Vec<Entry>, image: &Image) -> Option<Vec<Entry>> {
     if group.iter().any(|entry| entry.change.revision > image.compacted) {
         return None;

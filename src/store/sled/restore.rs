@@ -1,4 +1,4 @@
-//! Making a store out of the records of a snapshot.
+//! Creates a store from the records of a snapshot.
 
 use std::{fs::File, path::Path};
 
@@ -8,11 +8,11 @@ use crate::store::{
     sled::{directory::Directory, generation::Generation, high_water::HighWater},
 };
 
-/// The number of a new store's database.
+/// The number of the generation of a new store.
 const FIRST: u64 = 1;
 
-/// Fills a directory without a store. The mark comes first and `CURRENT` last: as long as the latter is missing
-/// beside a mark above zero, nobody takes the directory for a store, not even for an empty one.
+/// Fills a directory without a store. The mark is written first and `CURRENT` last. Until `CURRENT` exists beside a
+/// mark above zero, the directory is not accepted as a store, not even as an empty one.
 pub(super) fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> Result<(), Error> {
     let directory = Directory::lock(dir)?;
     let path = directory.high_water();
@@ -29,7 +29,7 @@ pub(super) fn restore(dir: &Path, records: Vec<Record>, revision: Revision) -> R
     directory.switch_current()
 }
 
-/// The changes that made these records.
+/// The changes that give these records.
 fn settled(mut records: Vec<Record>) -> Vec<Change> {
     records.sort_by(|a, b| (a.revision, &a.key).cmp(&(b.revision, &b.key)));
     let change = |Record { key, value, revision }| Change { revision, key, value: Some(value) };

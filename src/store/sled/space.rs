@@ -1,5 +1,5 @@
-//! Disk space: kept in reserve before each batch, so that sled itself never meets a full disk, and written ahead, so
-//! that a sync is a write of the data alone.
+//! Disk space. It is reserved before each batch, so that sled never gets the error of a full disk. It is also filled
+//! with zeros in advance, so that a sync writes only data and no metadata.
 
 use std::{
     fs::File,
@@ -12,37 +12,38 @@ use rustix::{
     io::Errno,
 };
 
-/// What sled may write for a group beyond its chunks: a few segments, and pages of keys.
+/// The bytes that sled may write for a group besides its chunks: a few segments, and pages of keys.
 const MARGIN_BYTES: u64 = 4 * 1024 * 1024;
-/// How much sled writes for each byte of a group: the chunk, and its page when it has grown by ten.
+/// How many bytes sled writes for each byte of a group: the chunk, and its page after it has got ten chunks.
 const AMPLIFICATION: u64 = 4;
-/// Reserved on top, so that most batches find enough without asking.
+/// Additional reserved bytes, so that most batches need no system call for it.
 const AHEAD_BYTES: u64 = 2 * 1024 * 1024;
 
-/// sled writes its log in segments of this size: each begins with a header and goes where one was freed, or to the
-/// end of the file.
+/// The size of the segments of sled's log. Each begins with a header and is written to a free segment or to the end
+/// of the file.
 pub(super) const SEGMENT_BYTES: usize = 512 * 1024;
 const SEGMENT_STEP: u64 = SEGMENT_BYTES as u64;
 const SEGMENT_HEADER_BYTES: usize = 20;
-/// How much is kept ahead of sled.
+/// How many bytes of zeros are kept after sled's data.
 const ZEROED_AHEAD_BYTES: u64 = 2 * SEGMENT_STEP;
 
-/// The room at the end of sled's file. Its length is asked by seeking: after a `stat`, Linux gives the next write a
-/// time stamp of its own, and each sync has one more block to write.
+/// The space at the end of sled's file. The length of the file is found by seeking: after a `stat`, Linux would give
+/// the next write a new timestamp, and each sync would write one more block.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Room {
-    /// Up to where blocks are allocated, beyond the length too.
+pub(super) struct FreeSpace {
+    /// Blocks are allocated up to this position, also beyond the length of the file.
     allocated: u64,
-    /// The length of the file when it was last changed here.
+    /// The length of the file after the last change here.
     length: u64,
-    /// Where its last segments begin that are zeros, which is how a free one looks to sled. A sync of bytes that lie
-    /// beyond the length, or in blocks that were never written, has to write the file's metadata too.
+    /// The beginning of the last segments that contain only zeros, which sled treats as free. A sync of bytes beyond
+    /// the length, or in blocks that were never written, must also write metadata of the file.
     unused: u64,
 }
 
-impl Room {
-    /// Makes sure that a batch can be written to the end of `file`: blocks behind its end are allocated ahead, where
-    /// the file system can; elsewhere that much must be free. [`io::ErrorKind::StorageFull`] when there is no room.
+impl FreeSpace {
+    /// Ensures that a batch can be written to the end of `file`. If the file system supports it, blocks after the end
+    /// are allocated in advance; if not, this many bytes must be free. [`io::ErrorKind::StorageFull`] if there is not
+    /// enough room.
     pub(super) fn reserve(&mut self, file: &File, batch_bytes: usize) -> io::Result<()> {
         let batch_bytes = u64::try_from(batch_bytes).unwrap_or(u64::MAX);
         let need = batch_bytes.saturating_mul(AMPLIFICATION).saturating_add(MARGIN_BYTES);
@@ -51,7 +52,7 @@ impl Room {
         if end <= self.allocated {
             return Ok(());
         }
-        // From offset 0, so that holes are filled too.
+        // Begin at offset 0, so that holes are filled too.
         let ahead = end.saturating_add(AHEAD_BYTES);
         self.allocated = match allocate(file, ahead).map(|()| ahead) {
             Err(_) => allocate(file, end).map(|()| end),
@@ -65,7 +66,7 @@ impl Room {
         Ok(())
     }
 
-    /// Writes a segment of zeros if sled has come close to the end. There must be no write of sled's under way.
+    /// Writes a segment of zeros if sled's data has come close to the end. sled must not be writing at the same time.
     pub(super) fn extend(&mut self, file: &File) -> io::Result<()> {
         let end = self.note_length(file)?.next_multiple_of(SEGMENT_STEP);
         self.unused = self.unused.min(end);
@@ -79,12 +80,12 @@ impl Room {
         Ok(())
     }
 
-    /// Bytes of the file without the zeros at its end.
+    /// The bytes of the file without the zeros at its end.
     pub(super) fn used(&mut self, file: &File) -> io::Result<u64> {
         self.note_length(file).map(|length| length.min(self.unused))
     }
 
-    /// Finds out whether sled has grown or cut the file meanwhile.
+    /// Detects whether sled has extended or truncated the file.
     fn note_length(&mut self, mut file: &File) -> io::Result<u64> {
         let length = file.seek(SeekFrom::End(0))?;
         if length != self.length {
@@ -102,7 +103,7 @@ fn is_used(file: &File, segment: u64) -> io::Result<bool> {
     Ok(header != [0; SEGMENT_HEADER_BYTES])
 }
 
-/// Whether so much is free on the disk of `file`; [`io::ErrorKind::StorageFull`] when not.
+/// Checks that this many bytes are free on the disk of `file`; [`io::ErrorKind::StorageFull`] if not.
 pub(super) fn require_free(file: &File, bytes: u64) -> io::Result<()> {
     let disk = fstatvfs(file)?;
     if disk.f_bavail.saturating_mul(disk.f_frsize) < bytes {
@@ -111,7 +112,7 @@ pub(super) fn require_free(file: &File, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an error says that no space is left, or none of the user's quota.
+/// Whether an error means that the disk is full, or the quota of the user is exhausted.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

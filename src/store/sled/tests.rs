@@ -1,4 +1,4 @@
-//! What only a store on disk can do: be opened again, be killed, be damaged, be full.
+//! Tests of what only a store on disk does: reopening, crashes, damage, a full disk.
 
 mod crash;
 mod damage;
@@ -30,7 +30,7 @@ use crate::store::{
 
 use super::{LOOK, STALLED_LOOKS, Sled, committer::Tuning};
 
-/// Little of everything, so that short tests compact, clean and move.
+/// Low limits, so that short tests compact, clean and move data.
 const SMALL: Tuning = Tuning {
     limits: Limits {
         age: Duration::from_secs(300),
@@ -44,7 +44,7 @@ const SMALL: Tuning = Tuning {
     reserve: true,
 };
 
-/// Tells a process that it is a child, and on which directory to work.
+/// Tells a child process its directory.
 const DIR: &str = "SNOWGLOBE_STORE_TEST_DIR";
 
 fn dir_of_child() -> Option<PathBuf> {
@@ -66,7 +66,7 @@ async fn put(store: &Sled, keys: &[&str], value: &[u8]) -> Result<Revision, Erro
     store.commit(writes).await
 }
 
-/// Everything that can be read: current records, the revision, and the kept history.
+/// All data: current records, the revision and the history.
 async fn everything(store: &Sled) -> (Vec<Record>, Revision, Vec<Commit>) {
     let (records, revision) = store.list(b"", None).await.unwrap();
     let from = match store.watch(Revision(0)).await {
@@ -136,7 +136,7 @@ async fn one_process_at_a_time() {
     Sled::open(dir.path()).unwrap();
 }
 
-/// Random commits against a model, with history compacted, the log cleaned and data moved many times.
+/// Compares random commits with a model, while history is compacted, the log cleaned and data moved many times.
 #[tokio::test]
 async fn churn_matches_a_model() {
     let dir = TempDir::new().unwrap();
@@ -205,7 +205,7 @@ async fn churn_matches_a_model() {
     assert!(size < 16 * 1024 * 1024, "the file has {size} bytes");
 }
 
-/// Where the data cannot move, the log is cleaned: the file stays small, and all reads the same.
+/// If the data cannot move, the log is cleaned. The file stays small and all data can be read.
 #[tokio::test]
 async fn a_cleaned_log_keeps_everything() {
     let dir = TempDir::new().unwrap();
@@ -214,7 +214,7 @@ async fn a_cleaned_log_keeps_everything() {
     let key = |nth: u32| format!("{nth:03}");
     for round in 0..4 {
         let store = Sled::open_tuned(dir.path(), tuning).unwrap();
-        // Some stay for ever, many change, some go and come back.
+        // Some keys stay, many change, some are deleted and created again.
         for nth in 0..200 {
             if round == 0 || nth >= 100 {
                 put(&store, &[&key(nth)], &[1; 2000]).await.unwrap();
@@ -242,7 +242,7 @@ async fn a_cleaned_log_keeps_everything() {
     assert!(size < 32 * 1024 * 1024, "64 MB were written, the file has {size} bytes");
 }
 
-/// A committer that never answers, as when its disk hangs: who waits is told, and so is everybody else.
+/// If the committer never answers, as when the disk hangs, all waiting commits get an error.
 #[tokio::test(start_paused = true)]
 async fn a_hanging_disk_stops_writes() {
     let (queue, mut requests) = mpsc::channel(1);
@@ -255,7 +255,7 @@ async fn a_hanging_disk_stops_writes() {
     let mut watch = store.watch(Revision(0)).await.unwrap();
     let one = |key| vec![write(key, None, Some(b"1".to_vec()))];
     let slow = async {
-        // It does get on, slowly, and only then hangs.
+        // It answers slowly, and then it hangs.
         for revision in 1..=3 {
             tokio::time::sleep(LOOK * (STALLED_LOOKS - 1)).await;
             let request = requests.recv().await.unwrap();
@@ -281,7 +281,7 @@ async fn a_hanging_disk_stops_writes() {
         watch.next().await.unwrap().unwrap();
     }
     assert!(futures::poll!(watch.next()).is_pending(), "and so do watches");
-    // Nobody waits for the thread.
+    // Dropping the store does not wait for the thread.
     drop(store);
     drop(requests);
 }

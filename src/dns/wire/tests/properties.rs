@@ -1,4 +1,4 @@
-//! What holds for any packet, and for any question.
+//! Properties that hold for any packet and any question.
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
@@ -8,7 +8,7 @@ use proptest::{collection::vec, prelude::*, sample::select, test_runner::RngSeed
 
 use super::{BIG, Transport, WEB, big, query, send, send_bytes, with_edns};
 
-/// Bytes without sense, a header with anything after it, and a good request with damage.
+/// Random bytes, a header with random bytes after it, and a valid request with damage.
 fn packets() -> impl Strategy<Value = Vec<u8>> {
     let headed = (vec(any::<u8>(), 4), vec(0..3_u8, 4), vec(any::<u8>(), 0..200));
     let headed = headed.prop_map(|(start, counts, rest)| {
@@ -29,7 +29,7 @@ fn packets() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..200), headed, damaged]
 }
 
-/// Any name that fits into a question; the root too.
+/// Any name that fits into a question, also the root.
 fn names() -> impl Strategy<Value = Name> {
     let labels = vec(vec(any::<u8>(), 1..=63), 0..6);
     let fitting = labels.prop_filter_map("names have at most 255 bytes", |labels| {
@@ -55,7 +55,7 @@ proptest! {
             let response = Message::from_vec(&bytes).unwrap();
             prop_assert_eq!(&bytes[..2], &packet[..2]);
             prop_assert_eq!(response.message_type, MessageType::Response);
-            // Two codes have the number 16.
+            // Two response codes have the number 16.
             let codes = [response.response_code, handled.code].map(u16::from);
             prop_assert_eq!(codes[0], codes[1]);
         }
@@ -63,7 +63,7 @@ proptest! {
 
     #[test]
     fn any_question_comes_back_as_it_was(name in names(), rtype: u16, id: u16, tcp: bool) {
-        // OPT is no question.
+        // OPT is not a type of a question.
         prop_assume!(rtype != 41);
         let mut request = Message::new(id, MessageType::Query, OpCode::Query);
         let mut question = Query::query(name.clone(), rtype.into());

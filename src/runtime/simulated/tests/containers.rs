@@ -1,4 +1,4 @@
-//! Containers whose commands are followed: their order, ends, restarts and hooks.
+//! Tests of containers whose commands are followed: order, ends, restarts and hooks.
 
 use super::*;
 
@@ -6,9 +6,9 @@ use super::*;
 async fn containers_end_and_are_started_again() {
     let container = |script: &str| scripted(Role::Main, "main", script);
     for (last, restart, script, expected) in [
-        (40, Restart::Never, "echo hello; sleep 2; exit 3", (0, Some(3))),
-        (41, Restart::OnFailure, "sleep 1", (0, Some(0))),
-        (42, Restart::Always, "false", (2, None)),
+        (40, RestartPolicy::Never, "echo hello; sleep 2; exit 3", (0, Some(3))),
+        (41, RestartPolicy::OnFailure, "sleep 1", (0, Some(0))),
+        (42, RestartPolicy::Always, "false", (2, None)),
     ] {
         let mut spec = spec(last, &[]);
         spec.containers.push(container(script));
@@ -35,10 +35,10 @@ async fn containers_end_and_are_started_again() {
     }
 }
 
-/// What happens to a pod of these containers, up to the state that is looked for.
-async fn course(
+/// The states of a pod with these containers, up to the one that is searched.
+async fn states_of_pod(
     last: u8,
-    restart: Restart,
+    restart: RestartPolicy,
     containers: Vec<Container>,
     is_last: impl Fn(&PodState) -> bool,
 ) -> Vec<PodState> {
@@ -68,7 +68,8 @@ async fn init_containers_run_in_order() {
         scripted(Role::Init, "second", "sleep 1"),
         scripted(Role::Main, "main", "sleep 5"),
     ];
-    let states = course(43, Restart::Never, containers, |s| s.stage == Stage::Ended).await;
+    let states =
+        states_of_pod(43, RestartPolicy::Never, containers, |s| s.stage == Stage::Ended).await;
     for state in &states {
         let done =
             |name| matches!(state_of(state, name), Some(Activity::Exited(exit)) if exit.code == 0);
@@ -78,7 +79,7 @@ async fn init_containers_run_in_order() {
         assert_eq!(state.stage == Stage::Initializing, !done("second"), "{state:?}");
     }
     assert!(states.iter().any(|state| state.stage == Stage::Running));
-    // The sidecar ends with the others.
+    // The sidecar ends too.
     assert!(matches!(state_of(states.last().unwrap(), "beside"), Some(Activity::Exited(_))));
 }
 
@@ -86,12 +87,13 @@ async fn init_containers_run_in_order() {
 async fn init_containers_fail() {
     let containers =
         || vec![scripted(Role::Init, "init", "exit 2"), scripted(Role::Main, "main", "")];
-    let never = course(44, Restart::Never, containers(), |s| s.stage == Stage::Ended).await;
+    let never =
+        states_of_pod(44, RestartPolicy::Never, containers(), |s| s.stage == Stage::Ended).await;
     let last = never.last().unwrap();
     assert!(matches!(state_of(last, "init"), Some(Activity::Exited(exit)) if exit.code == 2));
     assert_eq!(state_of(last, "main"), None);
     let waits = |state: &PodState| matches!(state_of(state, "init"), Some(Activity::BackOff(_)));
-    let again = course(45, Restart::Always, containers(), waits).await;
+    let again = states_of_pod(45, RestartPolicy::Always, containers(), waits).await;
     assert!(again.iter().all(|state| state.stage == Stage::Initializing));
     let failed = |state: &&PodState| matches!(state_of(state, "init"), Some(Activity::Exited(exit)) if exit.code == 2);
     assert!(again.iter().any(|state| failed(&state)));
@@ -159,8 +161,9 @@ async fn rules_and_messages_of_one_container() {
     ] {
         let mut container = scripted(Role::Main, "main", script);
         container.message_from_log = from_log;
-        let ended =
-            course(last, Restart::Never, vec![container.clone()], |s| s.stage == Stage::Ended);
+        let ended = states_of_pod(last, RestartPolicy::Never, vec![container.clone()], |s| {
+            s.stage == Stage::Ended
+        });
         let states = ended.await;
         let Some(Activity::Exited(exit)) = state_of(states.last().unwrap(), "main") else {
             panic!()
@@ -168,20 +171,20 @@ async fn rules_and_messages_of_one_container() {
         assert_eq!((exit.code, exit.message.as_str()), (3, message), "{script}");
         let rules = [(true, vec![3], true), (false, vec![0, 3], false), (false, vec![4], true)];
         for (listed, codes, again) in rules {
-            container.after = After {
+            container.restart = RestartOverrides {
                 rules: vec![RestartRule { on: ExitCodes { listed, codes }, whole_pod: false }],
-                restart: Some(Restart::Never),
+                policy: Some(RestartPolicy::Never),
             };
             let containers = vec![container.clone()];
             let done = |s: &PodState| {
                 s.stage == Stage::Ended || s.containers.first().is_some_and(|own| own.restarts == 1)
             };
-            let states = course(last, Restart::Always, containers, done).await;
+            let states = states_of_pod(last, RestartPolicy::Always, containers, done).await;
             assert_eq!(
                 states.last().unwrap().stage != Stage::Ended,
                 again,
                 "{:?}",
-                container.after
+                container.restart
             );
         }
     }
@@ -215,14 +218,14 @@ async fn a_rule_starts_all_containers_again() {
         RestartRule { on: on(1), whole_pod: false },
         RestartRule { on: on(7), whole_pod: true },
     ];
-    // Which container does it, and how.
+    // The container that restarts the pod, and its script.
     for (last, role, script) in [
         (54, Role::Sidecar, "sleep 5; exit 7"),
         (55, Role::Main, "sleep 5; exit 7"),
         (39, Role::Init, "sleep 5; exit 7"),
     ] {
         let mut trigger = scripted(role, "trigger", script);
-        trigger.after = After { rules: rules.clone(), restart: None };
+        trigger.restart = RestartOverrides { rules: rules.clone(), policy: None };
         let containers = vec![
             scripted(Role::Init, "first", "sleep 1"),
             trigger,
@@ -234,8 +237,8 @@ async fn a_rule_starts_all_containers_again() {
             trigger.is_some_and(|own| own.restarts == 3)
         };
         let begun = tokio::time::Instant::now();
-        let states = course(last, Restart::Never, containers, again).await;
-        // Three rounds, of 1 + 5 seconds and one to show that all are stopped: no back-off.
+        let states = states_of_pod(last, RestartPolicy::Never, containers, again).await;
+        // Three rounds of 1 + 5 seconds, and each shows for one second that all are stopped. There is no back-off.
         assert_eq!(begun.elapsed().as_secs(), 3 * (1 + 5 + 1) + 1, "{script}");
         let stopped: Vec<_> =
             states.iter().filter(|state| state.stage == Stage::Restarting).collect();
@@ -266,7 +269,7 @@ async fn a_container_that_cannot_be_made_stops_no_other() {
     let mut faulty = scripted(Role::Main, "faulty", "");
     faulty.fault = Some("configmap \"a\" not found".to_owned());
     spec.containers = vec![faulty, scripted(Role::Main, "other", "exit 0")];
-    spec.restart = Restart::Never;
+    spec.restart = RestartPolicy::Never;
     let runtime = Simulated::new(Budget::of_this_process(), CancellationToken::new());
     let mut events = runtime.events();
     runtime.ensure(spec.clone()).await;

@@ -1,12 +1,12 @@
-//! One process writes. Here the others are stores of the same process, or mere keys.
+//! Only one process writes. In these tests, the others are stores in the same process, or keys written by hand.
 
 use serde_json::{Value, json};
 
 use super::*;
 
-/// What may be waited for a lease that nobody renews: its time, and etcd's to remove its key.
+/// How long it may take until another owner's lease has expired and etcd has removed its key.
 const TAKE_OVER_MAX: Duration = Duration::from_secs(12);
-/// What a start may need to see that the owner lives.
+/// How long a start may take to see that the owner renews its lease.
 const REFUSAL_MAX: Duration = Duration::from_secs(5);
 
 fn owner(server: &Server) -> Value {
@@ -14,7 +14,7 @@ fn owner(server: &Server) -> Value {
     serde_json::from_str(&text).unwrap_or_default()
 }
 
-/// Another owner as we are one, but for some fields.
+/// The value of another owner: that of this process with some other fields.
 fn other_owner(mut owner: Value, fields: &[(&str, Value)]) -> String {
     owner["id"] = "another".into();
     for (field, value) in fields {
@@ -50,7 +50,7 @@ async fn the_second_is_refused_and_the_first_goes_on() {
     let restored = Etcd::restore(server.options(), Vec::new(), Revision(9)).await;
     assert!(matches!(restored, Err(Error::NotEmpty(_))), "{restored:?}");
     store.commit(vec![put("a", Expect::At(at), "2")]).await.unwrap();
-    // Who goes in order lets the next one in at once.
+    // A released store can be opened at once.
     store.release().await;
     let late = store.commit(vec![create("late", "1")]).await.unwrap_err();
     assert!(matches!(late, Error::Closed), "{late:?}");
@@ -66,14 +66,14 @@ async fn a_lost_lease_is_taken_again() {
     let store = Etcd::open(server.options()).await.unwrap();
     for round in 0..3 {
         server.etcdctl(&["lease", "revoke", &lease(&server)]);
-        // Many at once, of which one takes it, and one of more than a transaction.
+        // Many commits at the same time must regain the ownership only once, also a commit with several transactions.
         let big = store.commit(vec![create(&format!("big/{round}"), noise(1_600_000, 3))]);
         let small = (0..20).map(|i| store.commit(vec![create(&format!("{round}/{i}"), "1")]));
         let (small, big) = tokio::join!(futures::future::join_all(small), big);
         assert!(small.iter().all(Result::is_ok), "{small:?}");
         big.unwrap();
     }
-    // And without a commit, in time.
+    // The ownership is also regained without a commit.
     server.etcdctl(&["lease", "revoke", &lease(&server)]);
     let until = Instant::now() + REFUSAL_MAX;
     while owner(&server).is_null() {
@@ -102,7 +102,7 @@ async fn who_was_replaced_never_writes_again() {
     }
     assert_eq!(chunks(&server), 0);
     assert!(matches!(*store.stopped().borrow(), Some(Error::Stopped(_))));
-    // It follows what the other one writes, also when etcd was away.
+    // Its watch follows the writes of the other owner, also after etcd was unavailable.
     server.etcdctl(&["put", "/tests/data/theirs", "1"]);
     assert_eq!(next(&mut watch).await[0].key, "theirs");
     server.kill();
@@ -128,7 +128,7 @@ async fn a_dead_owner_is_replaced() {
     let mine = owner(&server);
     store.release().await;
     drop(store);
-    // One of this machine is seen to have ended.
+    // A process of this machine that has ended is detected.
     let mut child = std::process::Command::new("true").spawn().unwrap();
     child.wait().unwrap();
     let dead = [("pid", json!(child.id())), ("started", json!(1))];
@@ -142,14 +142,14 @@ async fn a_dead_owner_is_replaced() {
     let store = Etcd::open(server.options()).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
     store.release().await;
-    // Of one elsewhere nothing is known, until its lease ends.
+    // For a process of another machine, the start waits for the end of its lease.
     grant(&other_owner(mine.clone(), &[("machine", json!("another"))]));
     let began = Instant::now();
     let store = Etcd::open(server.options()).await.unwrap();
     assert!(began.elapsed() < TAKE_OVER_MAX, "{:?}", began.elapsed());
     assert_eq!(keys(&store).await, ["a"]);
     store.release().await;
-    // A key that somebody has put by hand stays until somebody removes it.
+    // A key without a lease, written by hand, stays until somebody removes it.
     for foreign in ["x", &other_owner(mine, &[("machine", json!("another"))])] {
         server.etcdctl(&["put", "/tests/owner", foreign]);
         refusal(&server).await;

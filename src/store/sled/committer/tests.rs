@@ -30,7 +30,7 @@ fn a_high_water_mark_that_cannot_be_raised_stops_writes() {
     assert!(committer.has_stopped() && committer.index.ended().is_none(), "reads go on");
     assert_eq!(committer.index.revision(), Revision(1));
     drop(committer);
-    // Nobody was told of the second one: it is there, and never partly.
+    // The second commit was not acknowledged. It is there as a whole or not at all.
     let committer = Committer::open(dir.path(), Tuning::default()).unwrap();
     assert_eq!(committer.index.revision(), Revision(2));
 }

@@ -10,7 +10,7 @@ fn commit(revision: u64, keys: &[&str]) -> Commit {
         .collect()
 }
 
-/// A log of groups of commits with the revisions 1, 2, ...; a change is named by its key.
+/// The pairs of groups of commits with the revisions 1, 2, ... Each change is named by its key.
 fn encode_all(groups: &[&[&[&str]]]) -> Vec<Pair> {
     let mut pairs = Vec::new();
     let mut revision = 0;
@@ -30,7 +30,7 @@ fn compaction(revision: u64, chunks: Range<u64>) -> Compaction {
     Compaction { revision: Revision(revision), chunks }
 }
 
-/// Reads and judges a log; what is torn at its end was left out.
+/// Reads and verifies a log. An incomplete group at its end is dropped.
 fn read(pairs: &[Pair], compaction: &Compaction, acknowledged: u64) -> Result<Log, String> {
     let mut reader = Reader::new(compaction.chunks.start);
     let mut log = Log::new(compaction.chunks.start);
@@ -39,7 +39,7 @@ fn read(pairs: &[Pair], compaction: &Compaction, acknowledged: u64) -> Result<Lo
             log.push(group);
         }
     }
-    log.verify(reader.into_rest().torn.as_ref(), compaction, Revision(acknowledged)).map(|()| log)
+    log.verify(reader.into_tail().torn.as_ref(), compaction, Revision(acknowledged)).map(|()| log)
 }
 
 /// One change whose group has three chunks.
@@ -116,8 +116,8 @@ fn what_was_torn_is_told() {
             assert!(reader.feed(key, value).unwrap().is_none());
         }
         reader.feed(&chunk_key(9), PREPARED).unwrap();
-        let rest = Rest { torn: Some(Torn(Some(Revision(1)))), end: 10 };
-        assert_eq!(reader.into_rest(), rest, "{left} chunks");
+        let rest = Tail { torn: Some(Torn(Some(Revision(1)))), end: 10 };
+        assert_eq!(reader.into_tail(), rest, "{left} chunks");
     }
 }
 

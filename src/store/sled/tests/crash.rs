@@ -1,7 +1,7 @@
-//! A process that is killed at any moment: what it has acknowledged is there afterwards, whatever else may be.
+//! A process is killed at random moments. All acknowledged commits must be there afterwards.
 //!
-//! `child` is the process that is killed. It tells this one, through a pipe, what it is about to write and what was
-//! acknowledged; after the kill `model` compares that with the store.
+//! `child` is the process that is killed. Through a pipe it reports what it is going to write and what was
+//! acknowledged. After the kill, `model` compares this with the store.
 
 mod attempt;
 mod child;
@@ -29,20 +29,20 @@ use crate::store::{
 use attempt::Attempt;
 use model::Model;
 
-/// How often a child is killed, for longer campaigns.
+/// The number of kills, for longer campaigns.
 const KILLS: &str = "SNOWGLOBE_STORE_TEST_KILLS";
 const KILLS_DEFAULT: usize = 40;
-/// Chooses the same moments as an earlier campaign; how far the child is by then is up to the machine.
+/// The seed of an earlier campaign. It gives the same moments, but the progress of the child at a moment depends on
+/// the machine.
 const SEED: &str = "SNOWGLOBE_STORE_TEST_SEED";
-/// A store is killed so often before the next one begins from nothing.
+/// After this many kills, a new store is created.
 const KILLS_PER_STORE: usize = 40;
-/// Commits that are acknowledged before a child is killed.
+/// A child is killed after at most this many acknowledged commits.
 const COMMITS_MAX: u32 = 250;
-/// The longest delay before a phase was seen to its end.
+/// The assumed length of a phase until it was measured.
 const PHASE_GUESS: Duration = Duration::from_millis(5);
 
-/// Much is cleaned, and the data moves often. The history is long enough to hold every commit that a kill can leave
-/// without an answer.
+/// The log is cleaned and data moved often. The history contains every commit that may be unanswered at a kill.
 const TUNING: Tuning = Tuning {
     limits: Limits {
         age: Duration::from_secs(300),
@@ -56,7 +56,7 @@ const TUNING: Tuning = Tuning {
     reserve: true,
 };
 
-/// When to kill: in a phase of the committer, named by its span, or at any time.
+/// The moment of a kill: in a phase of the committer, named by its span, or at any time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Moment {
     Any,
@@ -65,7 +65,7 @@ enum Moment {
 
 const OPEN: Moment = Moment::In("open");
 const MOVE: Moment = Moment::In("move");
-/// In turn; a store's first kill falls into its making.
+/// The moments in turn. The first kill of a store happens during its creation.
 const MOMENTS: [Moment; 6] =
     [OPEN, Moment::Any, MOVE, OPEN, Moment::In("clean"), Moment::In("batch")];
 
@@ -73,9 +73,9 @@ struct Campaign {
     dir: TempDir,
     random: StdRng,
     model: Model,
-    /// How long each phase took at last.
+    /// The last measured length of each phase.
     durations: BTreeMap<String, Duration>,
-    /// In which phase how many kills have struck.
+    /// The number of kills in each phase.
     struck: BTreeMap<String, usize>,
     kills: usize,
 }
@@ -105,7 +105,7 @@ async fn a_killed_process_loses_nothing() {
         campaign.kill(moment);
         let done = campaign.kills % KILLS_PER_STORE;
         let last = done == 0 || campaign.kills == kills;
-        // What one kill left is mostly struck by the next before anybody looks.
+        // Usually several kills happen before the store is checked.
         if last || MOMENTS[done % MOMENTS.len()] != OPEN || campaign.random.random_ratio(1, 4) {
             let store = Sled::open_tuned(campaign.dir.path(), TUNING).unwrap();
             campaign.model.check(&store).await;
@@ -119,7 +119,7 @@ async fn a_killed_process_loses_nothing() {
     }
 }
 
-/// It stays when the test fails.
+/// The directory is kept if the test fails.
 fn new_directory() -> TempDir {
     let mut dir = TempDir::new().unwrap();
     dir.disable_cleanup(true);
@@ -134,7 +134,7 @@ impl Campaign {
         self.model.begin_anew();
     }
 
-    /// Starts a child, kills it at that moment, and takes note of all that it told.
+    /// Starts a child, kills it at a moment, and processes its reports.
     fn kill(&mut self, moment: Moment) {
         self.kills += 1;
         let mut command = Command::new(env::current_exe().unwrap());
@@ -178,7 +178,7 @@ impl Campaign {
         }
     }
 
-    /// Takes note of a line, and tells which phase it says was entered.
+    /// Processes a line. Returns the phase that it reports.
     fn take(&mut self, line: &str, phases: &mut Vec<(String, Instant)>) -> Option<String> {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
@@ -201,7 +201,7 @@ impl Campaign {
         None
     }
 
-    /// Some part of what such a phase took when it was last seen to its end.
+    /// Waits for a random part of the last measured length of the phase.
     fn wait_within(&mut self, moment: Moment) {
         let longest = match moment {
             Moment::In(phase) => self.durations.get(phase).copied().unwrap_or(PHASE_GUESS),

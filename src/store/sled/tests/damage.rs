@@ -1,4 +1,5 @@
-//! Damaged files: an error that says what is lost, or everything is there; never a panic, never a fresh start.
+//! Damaged files. Opening either returns an error that says what is lost, or all data is there. It never panics and
+//! never creates a new store.
 
 mod harm;
 
@@ -27,14 +28,14 @@ use crate::store::{
 
 use harm::Harm;
 
-/// How often a store is harmed, for longer campaigns.
+/// The number of damages, for longer campaigns.
 const COUNT: &str = "SNOWGLOBE_STORE_TEST_DAMAGES";
 const COUNT_DEFAULT: u64 = 150;
-/// Tells a child how often.
+/// Tells a child how many damages to make.
 const HARMS: &str = "SNOWGLOBE_STORE_TEST_HARMS";
-/// The memory of the child, most of which is address space that its threads never use.
+/// The memory limit of the child. Most of it is address space that its threads never use.
 const MEMORY_KIB: u64 = 4 * 1024 * 1024;
-/// How long it may take with one harm.
+/// How long one damage may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn filled() -> (TempDir, Vec<Record>) {
@@ -68,7 +69,7 @@ fn assert_damaged(dir: &Path, name: &str) {
     assert!(text.contains("snapshot restore"), "{name}: {text}");
 }
 
-/// A store to be harmed, as it was at two moments.
+/// A store that will be damaged, with its content at two moments.
 struct Victim {
     dir: TempDir,
     older: TempDir,
@@ -76,7 +77,7 @@ struct Victim {
     revision: Revision,
 }
 
-/// One that was closed.
+/// A store that was closed.
 async fn closed() -> Victim {
     let (dir, older) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let mut records = Vec::new();
@@ -94,7 +95,7 @@ async fn closed() -> Victim {
     Victim { dir, older, records, revision: Revision(60) }
 }
 
-/// One whose process died, after large values, deletions and moves to other generations.
+/// A store whose process died after large values, deletions and moves to other generations.
 async fn died() -> Victim {
     let (place, dir, older) =
         (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
@@ -116,7 +117,8 @@ async fn died() -> Victim {
 }
 
 impl Victim {
-    /// Harms a copy. Whether it opens then; everything is there in that case, else an error says what to do.
+    /// Damages a copy. Returns whether it can be opened, and then all data must be there. Otherwise the error must
+    /// say what to do.
     async fn survives(&self, harm: &Harm) -> bool {
         let dir = TempDir::new().unwrap();
         copy(self.dir.path(), dir.path());
@@ -131,7 +133,7 @@ impl Victim {
                     let place = dir.path().join("store").display().to_string();
                     let remedy = format!("restore FILE --data-dir {}`", dir.path().display());
                     assert!(text.contains(&place) && text.contains(&remedy), "{harm:?}: {text}");
-                    // It must not be taken for whole once it was found not to be.
+                    // A store with damage must not be accepted when it is opened again.
                     if let Ok(store) = Sled::open_tuned(dir.path(), SMALL) {
                         assert!(everything(&store).await.0 == self.records, "{harm:?}, later");
                     }
@@ -147,7 +149,7 @@ impl Victim {
     }
 }
 
-/// The child: harms one store after the other and tells how it goes on.
+/// The child: damages one store after another and reports its progress.
 #[tokio::test]
 async fn harming_child() {
     let Some(count) = env::var(HARMS).ok().map(|text| text.parse::<u64>().unwrap()) else {
@@ -166,7 +168,7 @@ async fn harming_child() {
     println!("\n{survived} of {count} survived");
 }
 
-/// Any harm to any file ends with all data or a clear error: without a panic, in bounded time and memory.
+/// Any damage to any file leaves all data or gives a clear error, without a panic and in bounded time and memory.
 #[test]
 fn damage_is_never_passed_over() {
     if env::var_os(HARMS).is_some() {
@@ -270,7 +272,7 @@ async fn another_format_is_not_touched() {
     assert!(matches!(&error, Error::Unsupported(what) if what.contains("has format 2")), "{error}");
 }
 
-/// What a process leaves that dies while it makes a store, or a new generation of one.
+/// Remains of a process that died while it created a store or a new generation.
 #[tokio::test]
 async fn unfinished_work_is_cleared_away() {
     let dir = TempDir::new().unwrap();
@@ -282,7 +284,7 @@ async fn unfinished_work_is_cleared_away() {
     fs::File::options().write(true).open(&mark).unwrap().write_all(b"spoiled").unwrap();
     let before = fs::read(&mark).unwrap();
     let store = Sled::open(dir.path()).unwrap();
-    // If it were written anew, a second crash could leave none beside a database.
+    // If the mark were written again, a second crash could leave a database without a mark.
     assert_eq!(fs::read(&mark).unwrap(), before);
     put(&store, &["a"], b"1").await.unwrap();
     drop(store);

@@ -1,4 +1,4 @@
-//! A disk that is full, and one that fails. Both run this test binary again as a child, on a disk of its own.
+//! A full disk and a failing disk. Both tests run this test binary again as a child, on a disk of its own.
 
 use std::{
     env,
@@ -18,13 +18,13 @@ use crate::store::{
     },
 };
 
-/// Tells the child on a small disk to let sled meet its end.
+/// Tells the child on a small disk to reserve no space, so that sled gets the error.
 const UNRESERVED: &str = "SNOWGLOBE_STORE_TEST_UNRESERVED";
 const DISK: &str = "96m";
-/// Writes that go on while the small disk fills; more would fill it themselves.
+/// How many writes are made while the small disk is filled. More would fill it themselves.
 const WRITES_WHILE_FILLING: usize = 100;
 
-/// The child on a small disk: fills it, finds the store readable, makes room, writes again.
+/// The child on a small disk: fills it, reads from the store, frees space, and writes again.
 #[tokio::test]
 async fn full_disk_child() {
     let Some(dir) = dir_of_child() else {
@@ -36,7 +36,7 @@ async fn full_disk_child() {
     let ballast = dir.join("ballast");
     for round in 1..4_u64 {
         let before = everything(&store).await;
-        // The writes go on while the disk fills up.
+        // The writes continue while the disk is filled.
         let mut filling = tokio::task::spawn_blocking({
             let ballast = ballast.clone();
             move || {
@@ -79,7 +79,7 @@ async fn full_disk_child() {
     println!("\nsurvived");
 }
 
-/// The child whose files may not grow beyond a limit, which sled meets as an I/O error.
+/// The child with a limit on file sizes, which sled gets as an I/O error.
 #[tokio::test]
 async fn failing_disk_child() {
     let Some(dir) = dir_of_child() else {

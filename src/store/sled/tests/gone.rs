@@ -1,4 +1,4 @@
-//! Files of the store that are taken away from under it.
+//! Files of an open store are removed.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::store::{
     sled::{Sled, tests::put},
 };
 
-/// How soon it must be noticed.
+/// How soon the store must notice it.
 const NOTICE_MAX: Duration = Duration::from_secs(1);
 
 fn copy(from: &Path, to: &Path) {
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) {
 
 type Harm = (&'static str, fn(&Path), &'static str);
 
-/// What is done to the store's directory, and what the error names.
+/// Each change to the directory of the store, and the path that the error names.
 const HARMS: [Harm; 7] = [
     ("removed", |root| fs::remove_dir_all(root).unwrap(), "store/lock: it was removed"),
     (
@@ -82,7 +82,7 @@ async fn it_is_noticed_without_a_write() {
     }
 }
 
-/// A store that moves its data to another file goes on looking at the right one.
+/// After a move of its data to another file, the store checks the new file.
 #[tokio::test]
 async fn a_move_is_no_loss() {
     let dir = TempDir::new().unwrap();

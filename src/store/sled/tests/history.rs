@@ -1,4 +1,4 @@
-//! The past: it reads the same after restarts and moves to other generations, as far back as history is kept.
+//! Past revisions. They can be read after restarts and moves to other generations, as far back as history is kept.
 
 use std::{collections::BTreeMap, fs};
 
@@ -16,7 +16,7 @@ use crate::store::{
     },
 };
 
-/// All records after each commit.
+/// All records at each revision.
 type States = BTreeMap<Revision, OrdMap<Bytes, Record>>;
 
 /// One random commit of a few keys.
@@ -43,7 +43,7 @@ async fn commit(store: &Sled, states: &mut States, random: &mut StdRng) {
     states.insert(revision, state);
 }
 
-/// Reads every kept revision, and gives the oldest.
+/// Reads every kept revision. Returns the oldest.
 async fn check(store: &Sled, states: &States) -> Revision {
     let current = store.current();
     let oldest = match store.get(b"", Some(Revision(0))).await {
@@ -123,7 +123,7 @@ async fn a_snapshot_becomes_a_store() {
     assert_eq!(store.list(b"", Some(at)).await.unwrap().0, records);
 }
 
-/// What a process leaves that is killed while it restores, at each step.
+/// A process is killed during a restore, at each step.
 #[tokio::test]
 async fn half_a_restore_is_refused() {
     let dir = TempDir::new().unwrap();

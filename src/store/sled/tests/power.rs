@@ -1,8 +1,8 @@
-//! A power cut at any moment: nothing that was acknowledged is lost, and the store opens and goes on.
+//! Power cuts at random moments. No acknowledged commit may be lost, and the store must open and accept writes.
 //!
-//! A process that works on a store is recorded call by call (`recorder.c`, `trace`); from a prefix of the calls
-//! follows what a disk may hold when the power fails there (`disk`); the store is opened on such an image and judged
-//! by what the process was told until then (`workload`). The next process is recorded while it recovers such an image.
+//! The calls of a process that works on a store are recorded (`recorder.c`, `trace`). From the calls up to a power
+//! cut follows what the disk may contain (`disk`). The store is opened on such an image and compared with what was
+//! acknowledged until then (`workload`). The next process is recorded while it recovers such an image.
 
 mod disk;
 mod trace;
@@ -37,20 +37,20 @@ use disk::{Disk, HONEST, Rules};
 use trace::{DATA, Kind, MARKS, Recorder, Step};
 use workload::{Counts, WRITERS, Writer};
 
-/// How many power cuts there are, for longer campaigns.
+/// The number of power cuts, for longer campaigns.
 const CUTS: &str = "SNOWGLOBE_STORE_TEST_POWER_CUTS";
 const CUTS_DEFAULT: usize = 50;
-/// Tells the recorded process where to work, and from which counts its writers go on.
+/// Tells the recorded process its directory and the numbers of commits that its writers have made.
 const ROOT: &str = "SNOWGLOBE_STORE_TEST_POWER_ROOT";
 const FROM: &str = "SNOWGLOBE_STORE_TEST_POWER_FROM";
 const COMMITS_TOGETHER: u32 = 15;
 const COMMITS_ALONE: u32 = 10;
 const CUTS_PER_RECORD: usize = 12;
-/// With so many un-synced writes a batch is one that sled does not write at once.
+/// A batch with this many unsynced writes is one that sled writes in several parts.
 const LARGE_BATCH_WRITES: u32 = 4;
 const OPENED: &str = "opened";
 
-/// The process that is recorded: opens the store, commits, and tells what it knows to be durable.
+/// The process that is recorded: opens the store, commits, and marks what was acknowledged.
 #[tokio::test]
 async fn recorded_child() {
     let Some(root) = env::var_os(ROOT).map(PathBuf::from) else {
@@ -80,13 +80,13 @@ async fn recorded_child() {
         let writer = Writer::after(number, from.parse().unwrap());
         together.spawn(work(number, writer, COMMITS_TOGETHER));
     }
-    // A lone commit is written in another way than a group.
+    // A single commit is written in another way than a group.
     for (number, writer) in together.join_all().await {
         work(number, writer, COMMITS_ALONE).await;
     }
 }
 
-/// What the process had been told when the power failed.
+/// What was acknowledged before the power cut.
 #[derive(Clone, Default)]
 struct Acknowledged {
     counts: Counts,
@@ -113,7 +113,7 @@ impl Acknowledged {
     }
 }
 
-/// Opens the store on what a power cut left, judges it, and returns what is there of each writer.
+/// Opens the store after a power cut and checks it. Returns the content of each writer.
 async fn judge(dir: &Path, told: &Acknowledged) -> Result<Acknowledged, String> {
     let store = Sled::open_tuned(dir, SMALL).map_err(|error| error.to_string())?;
     let (_, revision, _) = everything(&store).await;
@@ -161,14 +161,14 @@ async fn judge(dir: &Path, told: &Acknowledged) -> Result<Acknowledged, String> 
     Ok(found)
 }
 
-/// Where in a recording the power fails.
+/// Where in a recording the power is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
-    /// While the store opens, which after a power cut is recovery.
+    /// While the store is opened. After a power cut this is a recovery.
     Opening,
-    /// While its data moves to a new generation.
+    /// While data moves to a new generation.
     Moving,
-    /// While a batch that is too large for one write is written.
+    /// While a batch is written that is too large for one write.
     LargeBatch,
     Running,
 }
@@ -201,7 +201,7 @@ fn phases(steps: &[Step]) -> Vec<Phase> {
         .collect()
 }
 
-/// A quarter of the cuts in each of the phases that pass quickly, the others anywhere; in order.
+/// Chooses a quarter of the cuts in each of the short phases and the others anywhere. Returns them in order.
 fn choose(phases: &[Phase], count: usize, random: &mut StdRng) -> Vec<usize> {
     let of = |wanted| -> Vec<usize> {
         (0..phases.len()).filter(|step| phases[*step] == wanted).collect()
@@ -226,14 +226,14 @@ struct Campaign {
     failures: Vec<String>,
 }
 
-/// An image that a power cut left, and what is on it.
+/// The image of a disk after a power cut, and its content.
 struct Image {
     dir: PathBuf,
     told: Acknowledged,
 }
 
 impl Campaign {
-    /// Makes so many power cuts.
+    /// Makes this many power cuts.
     async fn run(count: usize, rules: Rules) -> Self {
         let place = TempDir::new().unwrap();
         let recorder = Recorder::build(place.path());
@@ -250,8 +250,8 @@ impl Campaign {
         campaign
     }
 
-    /// Records a process that starts with nothing, or recovers an image, and cuts the power at so many of its steps.
-    /// Returns one of the images that were good.
+    /// Records a process with a new store or an image, and cuts the power at this many of its steps. Returns one of
+    /// the valid images.
     async fn round(&mut self, start: Option<Image>, cuts: usize) -> Option<Image> {
         let root = self.place.path().join("root");
         fs::create_dir(&root).unwrap();
@@ -303,7 +303,7 @@ impl Campaign {
         self.recorder.record(root, &mut command)
     }
 
-    /// Cuts the power and judges what is left; returns a copy of it if asked to.
+    /// Cuts the power and checks the result. Returns a copy of it if `keep` is set.
     async fn cut(
         &mut self,
         disk: &Disk,
@@ -337,7 +337,7 @@ async fn a_power_cut_loses_nothing() {
     assert!(campaign.cuts.len() == 4, "cuts in every phase: {:?}", campaign.cuts);
 }
 
-/// The campaign would notice if a kind of sync were missing.
+/// The campaign fails if a kind of sync is missing.
 #[tokio::test]
 async fn a_missing_sync_is_noticed() {
     for (name, rules) in [

@@ -1,4 +1,4 @@
-//! What a writer announces before it commits, in one line of text, and the bytes that it then writes.
+//! A commit as its writer announces it, in a line of text, and the values that it writes.
 
 use std::{fmt::Write as _, ops::Range};
 
@@ -10,20 +10,20 @@ use crate::store::{Change, Revision, Write, sled::tests::write};
 #[derive(Clone, Debug)]
 pub(super) struct KeyWrite {
     pub(super) key: String,
-    /// The revision that is replaced; none for a key that is absent.
+    /// The revision that is replaced; `None` if the key does not exist.
     pub(super) at: Option<u64>,
-    /// Bytes of the new value; none for a deletion.
+    /// The bytes of the new value; `None` for a deletion.
     pub(super) size: Option<usize>,
 }
 
-/// A commit, named by a number that no other has.
+/// A commit, identified by a unique number.
 #[derive(Clone, Debug)]
 pub(super) struct Attempt {
     pub(super) id: u64,
     pub(super) parts: Vec<KeyWrite>,
 }
 
-/// Where a value tells which attempt wrote it, and as which part.
+/// The bytes of a value that identify the attempt and the index of the write.
 const ID: Range<usize> = 0..8;
 const HEAD_BYTES: usize = 16;
 
@@ -40,7 +40,7 @@ impl Attempt {
         line
     }
 
-    /// From the words after `try`.
+    /// Parses the words after `try`.
     pub(super) fn parse(words: &[&str]) -> Self {
         let parts = words[1..].chunks_exact(3).map(|part| KeyWrite {
             key: part[0].to_owned(),
@@ -58,7 +58,7 @@ impl Attempt {
         self.parts.iter().enumerate().map(write).collect()
     }
 
-    /// Whether a commit is this one, whole.
+    /// Whether a commit in the store is this one, complete.
     pub(super) fn made(&self, commit: &[Change]) -> bool {
         let writes = self.writes();
         let same = |(change, write): (&Change, &Write)| {
@@ -68,12 +68,12 @@ impl Attempt {
     }
 }
 
-/// Who wrote a value.
+/// The attempt that wrote a value.
 pub(super) fn id_of(value: &Bytes) -> u64 {
     u64::from_be_bytes(value[ID].try_into().unwrap())
 }
 
-/// The bytes that one part of an attempt writes; no two blocks of any two values are alike.
+/// The value of one write. No two blocks of any values are equal.
 pub(super) fn value(id: u64, place: usize, size: usize) -> Vec<u8> {
     let place = u64::try_from(place).unwrap();
     let mut value = Vec::with_capacity(size + 8);

@@ -1,5 +1,5 @@
-//! The process that is killed: sixteen writers, which announce each commit and tell how it ended, line by line on
-//! standard output; the phases of the committer are told there too.
+//! The process that is killed. Sixteen writers report each commit before and after it, in lines on standard output.
+//! The phases of the committer are reported there too.
 
 use std::{
     collections::BTreeMap,
@@ -32,12 +32,12 @@ use crate::store::{
     },
 };
 
-/// Numbers the child among all that worked on its store.
+/// The number of this child among all children of the store.
 pub(super) const RUN: &str = "SNOWGLOBE_STORE_TEST_RUN";
-/// Tells the child to open the store and then do nothing.
+/// Tells the child to open the store and do nothing else.
 pub(super) const IDLE: &str = "SNOWGLOBE_STORE_TEST_IDLE";
 const WRITERS: u64 = 16;
-/// Keys of each writer; a writer creates, changes and deletes them in turn.
+/// The number of keys of each writer. It creates, changes and deletes them.
 const KEYS: u32 = 20;
 /// Keys that all writers change.
 const SHARED_KEYS: u32 = 4;
@@ -50,7 +50,7 @@ async fn writing_child() {
     let Some(dir) = dir_of_child() else {
         return;
     };
-    // What the test harness has begun to print ends here.
+    // Ends the line that the test harness has begun.
     say("");
     tracing::subscriber::set_global_default(Registry::default().with(Phases)).unwrap();
     let store = Arc::new(Sled::open_tuned(&dir, TUNING).unwrap());
@@ -58,7 +58,7 @@ async fn writing_child() {
         return pending().await;
     }
     let run: u64 = env::var(RUN).unwrap().parse().unwrap();
-    // One thread, so that a writer tells the end of a commit before others have done many more.
+    // A single thread, so that a writer reports the end of a commit soon.
     let mut writers = JoinSet::new();
     let found = everything(&store).await.0;
     for number in 0..WRITERS {
@@ -77,7 +77,7 @@ async fn writing_child() {
     writers.join_all().await;
 }
 
-/// One write to the pipe, so that a line is there whole or not at all.
+/// Each line is one write to the pipe, so that it is complete or absent.
 fn say(line: &str) {
     stdout().lock().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
@@ -86,7 +86,7 @@ struct Writer {
     /// The number of the next attempt.
     next: u64,
     prefix: String,
-    /// Which of its keys exist, and since when.
+    /// Its existing keys and their revisions.
     own: BTreeMap<String, u64>,
     random: StdRng,
 }
@@ -144,7 +144,7 @@ impl Writer {
         KeyWrite { key, at, size }
     }
 
-    /// Mostly small, seldom up to a mebibyte.
+    /// Most values are small, a few have up to a mebibyte.
     fn size(&mut self) -> usize {
         let range = match self.random.random_range(0..100) {
             0 => 256 * 1024..SIZE_MAX + 1,
@@ -155,7 +155,7 @@ impl Writer {
     }
 }
 
-/// Tells when the committer enters and leaves a phase.
+/// Reports when the committer enters and leaves a phase.
 struct Phases;
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Phases {

@@ -1,4 +1,4 @@
-//! What a store must hold after its process was killed, from what the process had told before.
+//! The expected content of a store after its process was killed, by the reports of the process.
 
 use std::{collections::BTreeMap, mem};
 
@@ -13,7 +13,7 @@ use crate::store::{
     },
 };
 
-/// A current value: the revision and the attempt that wrote it, as which part, and how long it is.
+/// A current value: its revision, the attempt that wrote it, the index of the write, and its length.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     revision: u64,
@@ -22,30 +22,30 @@ struct Held {
     size: usize,
 }
 
-/// What is known for certain, up to a revision, and what was told since.
+/// The content that is certain up to a revision, and the later reports.
 #[derive(Default)]
 pub(super) struct Model {
     current: BTreeMap<String, Held>,
     revision: u64,
-    /// By id: neither refused nor looked for in the store yet.
+    /// By id: the attempts that were neither refused nor found in the store yet.
     attempts: BTreeMap<u64, Attempt>,
-    /// By revision: the ids of attempts that were acknowledged since.
+    /// By revision: the ids of later acknowledged attempts.
     acknowledged: BTreeMap<u64, u64>,
     pub(super) counts: Counts,
 }
 
-/// What a campaign has seen.
+/// The statistics of a campaign.
 #[derive(Default, Debug)]
 pub(super) struct Counts {
     pub(super) acknowledged: u64,
     pub(super) refused: u64,
-    /// Attempts that the kill left without an answer, and which of them are in the store.
+    /// Attempts without an answer at a kill, and how many of them are in the store.
     pub(super) unanswered: u64,
     pub(super) unanswered_stored: u64,
 }
 
 impl Model {
-    /// Forgets the store, and goes on counting.
+    /// Begins with a new store, but keeps the statistics.
     pub(super) fn begin_anew(&mut self) {
         let counts = mem::take(&mut self.counts);
         *self = Self { counts, ..Self::default() };
@@ -69,7 +69,7 @@ impl Model {
         self.counts.refused += 1;
     }
 
-    /// Compares with the store, whose process was killed, and learns which unanswered attempts it kept.
+    /// Compares the model with the store after a kill, and finds out which unanswered attempts are in it.
     pub(super) async fn check(&mut self, store: &Sled) {
         let (records, Revision(end), history) = everything(store).await;
         let last = self.acknowledged.last_key_value().map_or(self.revision, |(last, _)| *last);
@@ -83,7 +83,7 @@ impl Model {
             self.apply(revision, &attempt);
         }
         self.revision = end;
-        // What is left has left no trace, or the comparison finds it.
+        // The remaining attempts are not in the store; otherwise the comparison fails.
         self.attempts.clear();
         self.compare(&records);
     }
@@ -107,8 +107,8 @@ impl Model {
         attempt
     }
 
-    /// Which attempt a commit is a part of, at least. A value tells; of several attempts to delete the same keys, it
-    /// is the one that found what it expected.
+    /// The attempt that made a commit. Its values identify it. Of several attempts that delete the same keys, it is
+    /// the one whose expectations hold.
     fn author(&self, commit: &[Change]) -> Option<u64> {
         let told = commit.iter().find_map(|change| change.value.as_ref()).map(id_of);
         told.or_else(|| {

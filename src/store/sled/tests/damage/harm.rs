@@ -1,4 +1,4 @@
-//! What can happen to files that no program has asked for.
+//! Damages to files.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,34 +12,34 @@ use super::copy;
 
 const BLOCK_BYTES: usize = 4096;
 
-/// One harm to a directory; paths are relative to it.
+/// A damage in a directory. Paths are relative to it.
 #[derive(Debug)]
 pub(super) enum Harm {
-    /// Some bits of a byte are wrong.
+    /// Some bits of a byte are flipped.
     Flip { file: PathBuf, at: usize, bits: u8 },
-    /// A range is zero.
+    /// A range is overwritten with zeros.
     Zero { file: PathBuf, at: usize, length: usize },
-    /// A range holds noise.
+    /// A range is overwritten with random bytes.
     Noise { file: PathBuf, at: usize, length: usize },
-    /// A block lies where another should.
+    /// A block is overwritten with another block.
     Misplaced { file: PathBuf, at: usize, from: usize },
     /// The end is missing.
     Truncate { file: PathBuf, length: usize },
-    /// Something follows the end.
+    /// Random bytes follow the end.
     Extend { file: PathBuf, length: usize },
-    /// A file, or a directory with all in it, is missing.
+    /// A file or directory is missing.
     Remove { path: PathBuf },
-    /// A file or directory is what it was some time before.
+    /// A file or directory is replaced by an older state.
     Stale { path: PathBuf },
 }
 
 impl Harm {
-    /// Any harm to any file or directory, but not to all of it.
+    /// A random damage to any file or directory, but not to the whole store.
     pub(super) fn choose(dir: &Path, older: &Path, random: &mut StdRng) -> Self {
         let (mut files, mut directories) = (Vec::new(), Vec::new());
         list(dir, Path::new(""), &mut files, &mut directories);
         let mut file = files.swap_remove(random.random_range(0..files.len()));
-        // Most bytes are in the database, and most ways to go wrong.
+        // Most bytes are in the database, and it has the most kinds of damage.
         if random.random_bool(0.5) {
             file = files.into_iter().find(|file| file.ends_with("db")).unwrap_or(file);
         }

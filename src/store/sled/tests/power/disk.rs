@@ -1,9 +1,10 @@
-//! A disk as a power cut may leave it: what was synced is there, everything else may be there, in part or not at all.
+//! A simulated disk after a power cut: synced data is there; other data may be there as a whole, in part, or not at
+//! all.
 //!
-//! The rules are strict. A file's bytes and length are durable after `fsync` or `fdatasync` of that file, a name
-//! after `fsync` of its directory, whatever else was synced; `sync_file_range` makes nothing durable. Without a sync
-//! each page of a file is, on its own, as it was after any of the writes to it, and a torn one each sector; the
-//! length is as it was at any moment since; each change of a name has happened or not.
+//! The rules are strict. The bytes and the length of a file are durable after `fsync` or `fdatasync` of that file,
+//! and a name after `fsync` of its directory, whatever else was synced. `sync_file_range` makes nothing durable.
+//! Without a sync, each page of a file independently has the state after any of its writes, and a torn page has so
+//! for each sector. The length is that of any moment since the sync. Each change of a name has happened or not.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +20,7 @@ use super::trace::{Kind, Step};
 const PAGE_BYTES: usize = 4096;
 const SECTOR_BYTES: usize = 512;
 
-/// Which syncs do what they promise. To leave one out shows whether the tests would notice.
+/// Which syncs have an effect. Leaving one out shows whether the tests detect that.
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
     pub(super) data_sync: bool,
@@ -28,7 +29,7 @@ pub(super) struct Rules {
 
 pub(super) const HONEST: Rules = Rules { data_sync: true, directory_sync: true };
 
-/// How much of what was not synced a power cut takes: each a probability.
+/// The probabilities that data which was not synced is lost.
 struct Loss {
     page: f64,
     torn: f64,
@@ -38,7 +39,7 @@ struct Loss {
 type NodeNumber = usize;
 type Names = BTreeMap<String, NodeNumber>;
 
-/// Files and directories, each with what is durable and what is not.
+/// Files and directories, each with its durable and other content.
 pub(super) struct Disk {
     rules: Rules,
     nodes: BTreeMap<NodeNumber, Node>,
@@ -78,7 +79,7 @@ enum Naming {
 const ROOT: NodeNumber = 0;
 
 impl Disk {
-    /// A disk on which everything in a directory is durable.
+    /// A disk with the content of a directory, all durable.
     pub(super) fn load(dir: &Path, rules: Rules) -> Self {
         let mut disk = Self { rules, nodes: BTreeMap::new(), next: ROOT };
         disk.load_node(dir);
@@ -102,7 +103,7 @@ impl Disk {
         number
     }
 
-    /// Does what a recorded call did.
+    /// Applies a recorded call.
     pub(super) fn apply(&mut self, step: &Step) {
         let path = step.path.as_str();
         match step.kind {
@@ -154,7 +155,7 @@ impl Disk {
         }
     }
 
-    /// Drops what no name, durable or not, leads to any more.
+    /// Removes files and directories without any name, durable or not.
     fn forget_unreachable(&mut self) {
         let mut reached = BTreeSet::new();
         let mut open = vec![ROOT];
@@ -198,7 +199,7 @@ impl Disk {
         }
     }
 
-    /// Writes what a power cut leaves below a path of this disk.
+    /// Writes the content below a path after a power cut.
     pub(super) fn cut(&self, path: &str, target: &Path, random: &mut StdRng) {
         let mut one_of = |choices: &[f64]| choices[random.random_range(0..choices.len())];
         let loss = Loss {
@@ -221,7 +222,7 @@ impl Disk {
         }
     }
 
-    /// Checks that a directory holds, byte for byte, what this disk holds without a power cut.
+    /// Checks that a directory has the same content as this disk without a power cut.
     pub(super) fn assert_same(&self, path: &str, dir: &Path) {
         self.assert_same_node(self.find(path), dir);
     }
@@ -308,7 +309,7 @@ impl Contents {
 
     fn after_cut(&self, loss: &Loss, random: &mut StdRng) -> Vec<u8> {
         let count = self.pending.len();
-        // The length is the one after so many changes.
+        // The length is the one after this many changes.
         let lengthened = match random.random_range(0..3) {
             0 => 0,
             1 => count,
@@ -327,8 +328,8 @@ impl Contents {
                         writes.entry(page).or_default().push((*offset, data));
                     }
                 }
-                // What was written before is out of reach once the length is this one or a later one, and what was
-                // written after it is not there as long as it is not.
+                // Earlier writes beyond a new length are lost once it or a later length is durable. Later writes are
+                // lost as long as it is not durable.
                 Change::Resize(to) if nth < lengthened => {
                     bytes.resize(*to, 0);
                     length = *to;
@@ -349,7 +350,7 @@ impl Contents {
     }
 }
 
-/// Brings one page to the state after any number of its writes, or its sectors to two of these states.
+/// Sets a page to its state after any number of its writes, or its sectors to two such states.
 fn cut_page(
     page: &mut [u8],
     start: usize,

@@ -1,4 +1,4 @@
-//! What `recorder.c` wrote down: the calls that a process made on the files of a store, and its own marks among them.
+//! Reads the recording of `recorder.c`: the calls of a process on the files of a store, and its marks.
 
 use std::{
     fs,
@@ -10,18 +10,18 @@ use std::{
 use bytes::{Buf, Bytes};
 
 const RECORDER: &str = include_str!("recorder.c");
-/// The directory below the recorded root that holds the store's data directory.
+/// The data directory of the store, below the recorded root.
 pub(super) const DATA: &str = "data";
-/// The file below the recorded root to which the process writes its marks, each by one call.
+/// The file below the recorded root to which the process writes its marks, each with one call.
 pub(super) const MARKS: &str = "marks";
 
-/// One recorded call that succeeded, or a mark.
+/// A recorded call that succeeded, or a mark.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) kind: Kind,
-    /// Relative to the recorded root.
+    /// The path, relative to the recorded root.
     pub(super) path: String,
-    /// Where a rename leads.
+    /// The new path of a rename.
     pub(super) other: String,
     pub(super) offset: usize,
     pub(super) data: Bytes,
@@ -42,7 +42,7 @@ pub(super) enum Kind {
     Mark,
 }
 
-/// In the order of `recorder.c`; a mark is a write to [`MARKS`], and no kind stands for what cannot be replayed.
+/// The kinds in the order of `recorder.c`. A mark is a write to [`MARKS`]. `None` is a call that cannot be replayed.
 const KINDS: [Option<Kind>; 11] = [
     Some(Kind::Create),
     Some(Kind::Write),
@@ -77,7 +77,7 @@ impl Recorder {
         Self { library }
     }
 
-    /// Runs a command to its end and returns what it did below `root`.
+    /// Runs a command to its end. Returns its calls below `root`.
     pub(super) fn record(&self, root: &Path, command: &mut Command) -> Vec<Step> {
         let file = root.with_extension("trace");
         let output = command

@@ -1,5 +1,5 @@
-//! What the recorded process writes: a script for each writer, so that its keys and values after any number of its
-//! commits can be told without having seen them.
+//! The writes of the recorded process. Each writer has a script, so that its keys and values after any number of
+//! commits are known.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ const SMALL_BYTES: usize = 3_000;
 const MEDIUM_BYTES: usize = 60_000;
 const LARGE_BYTES: usize = 1024 * 1024;
 
-/// How many commits of each writer there are.
+/// The number of commits of each writer.
 pub(super) type Counts = [u32; WRITERS];
 
-/// One writer after some of its commits; they touch no other writer's keys.
+/// A writer after some of its commits. Writers have different keys.
 pub(super) struct Writer {
     number: usize,
     count: u32,
-    /// Of each key that exists, the commit that wrote it and the length of its value.
+    /// For each existing key, the commit that wrote it and the length of the value.
     keys: [Option<(u32, usize)>; KEYS],
 }
 
 impl Writer {
-    /// The writer after so many commits.
+    /// The writer after this many commits.
     pub(super) fn after(number: usize, count: u32) -> Self {
         let mut writer = Self { number, count: 0, keys: [None; KEYS] };
         for _ in 0..count {
@@ -39,7 +39,7 @@ impl Writer {
         self.count
     }
 
-    /// What the names of all its keys start with.
+    /// The prefix of all its keys.
     pub(super) fn prefix(&self) -> String {
         format!("w/{}/", self.number)
     }
@@ -52,7 +52,7 @@ impl Writer {
             .collect()
     }
 
-    /// Makes its next commit.
+    /// Makes the next commit.
     pub(super) async fn commit(&mut self, store: &dyn Store) -> Result<Revision, Error> {
         let before = self.keys;
         let mut writes = Vec::new();
@@ -68,7 +68,7 @@ impl Writer {
         store.commit(writes).await
     }
 
-    /// Takes the next step of the script and returns the keys that it changes.
+    /// Takes the next step of the script. Returns the keys that it changes.
     fn step(&mut self) -> Vec<usize> {
         self.count += 1;
         let mut random = StdRng::seed_from_u64(self.identity(0, self.count));
@@ -96,7 +96,7 @@ impl Writer {
         format!("{}{key}", self.prefix())
     }
 
-    /// A value in which each eight bytes tell the writer, the key, the commit and their place.
+    /// A value in which every eight bytes identify the writer, the key, the commit and their index.
     fn value(&self, key: usize, count: u32, length: usize) -> Vec<u8> {
         let mut value = Vec::with_capacity(length + 8);
         let identity = self.identity(key, count);
