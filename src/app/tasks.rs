@@ -80,12 +80,12 @@ impl Tasks {
             let all = async {
                 while let Some(ended) = stage.tasks.join_next().await {
                     if !matches!(ended, Ok((_, Ok(())))) {
-                        tracing::warn!(reason = %reason(ended), "a part did not stop cleanly");
+                        tracing::warn!(reason = %reason(ended), "a task did not stop cleanly");
                     }
                 }
             };
             if tokio::time::timeout(STOP_MAX, all).await.is_err() {
-                tracing::warn!("a part did not stop in time and was ended");
+                tracing::warn!("the tasks of a stage did not stop in time and were aborted");
             }
         }
     }

@@ -83,7 +83,7 @@ pub(super) async fn run(arguments: Arguments, mode: Mode, started: Instant) -> a
         None => print(&greeting(ready_ms, &running.addresses, &directory, &store, mode)),
     };
     if let Err(error) = printed {
-        tracing::warn!(error = %format!("{error:#}"), "cannot print where everything is; it runs all the same");
+        tracing::warn!(error = %format!("{error:#}"), "cannot print the addresses; the cluster runs nevertheless");
     }
     running.wait(stop).await
 }

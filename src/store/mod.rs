@@ -167,7 +167,7 @@ pub enum Error {
     Owned(String),
     /// The place for a restore is not empty. The text names the place.
     #[error(
-        "{0} holds an object store already, or a part of one; a snapshot is only restored where nothing is"
+        "{0} already contains an object store or a part of one; a snapshot can be restored only to an empty place"
     )]
     NotEmpty(String),
     /// Stored data is damaged. The text names the file and the damage.

@@ -170,7 +170,7 @@ async fn a_full_disk_makes_a_cluster_read_only() {
             if ran.code == Some(0) { Ok(()) } else { Err(ran.stderr) }
         });
         acknowledged.push(name);
-        assert!(cluster.log().contains("the object store takes writes again"));
+        assert!(cluster.log().contains("the object store accepts writes again"));
     }
     starts_only_with_room(&mut cluster, &disk);
     let names = cluster.kubectl("get configmaps -o name");

@@ -366,11 +366,12 @@ fn load_balancer_fields(causes: &mut Vec<Cause>, spec: &ServiceSpec) {
 }
 
 fn load_balancer_class(causes: &mut Vec<Cause>, spec: &ServiceSpec) {
+    const FIELD: &str = "spec.loadBalancerClass";
     match &spec.load_balancer_class {
         Some(class) if is_type(spec, LOAD_BALANCER) => {
-            checks::qualified_name(causes, "spec.loadBalancerClass", class)
+            checks::qualified_name(causes, FIELD, class);
         }
-        Some(_) => causes.push(Cause::forbidden("spec.loadBalancerClass", ONLY_LOAD_BALANCER)),
+        Some(_) => causes.push(Cause::forbidden(FIELD, ONLY_LOAD_BALANCER)),
         None => {}
     }
 }

@@ -212,7 +212,7 @@ impl Core {
             // stopping.
             rounds += 1;
             if rounds > 1 && reported != text {
-                tracing::warn!(cause = text, "etcd cannot be used; reads go on, writes do not");
+                tracing::warn!(cause = text, "etcd cannot be used; reads continue, writes fail");
                 reported.clone_from(&text);
             }
             self.state.send_replace(State::Down(text.into()));
@@ -258,7 +258,7 @@ impl Core {
             Revision(self.current().max(epochs.ours(header.revision)).0.saturating_add(JUMP));
         tracing::warn!(
             at = %epochs.ours(header.revision), last = %self.current(), %next,
-            "etcd's data was set back or replaced; revisions go on above the last one"
+            "etcd's data was restored or replaced; revisions continue above the last one"
         );
         let term = term?;
         let jump = TxnRequest {

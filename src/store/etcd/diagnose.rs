@@ -121,11 +121,7 @@ mod tests {
                 "HTTP/1.1 503 Unavailable",
                 Permanence::Transient,
             ),
-            (
-                b"HTTP/1.1 200 OK\r\n\r\n<html>",
-                "it speaks HTTP/1.1, not gRPC",
-                Permanence::Permanent,
-            ),
+            (b"HTTP/1.1 200 OK\r\n\r\n<html>", "it speaks HTTP/1.1", Permanence::Permanent),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is not an etcd", Permanence::Permanent),
             (
                 b"HTTP/1.1 200 OK\r\n\r\n{\"etcdserver\":\"2.3.8\",\"etcdcluster\":\"2.3.0\"}",
@@ -134,7 +130,7 @@ mod tests {
             ),
             (
                 b"HTTP/1.1 200 OK\r\n\r\n{\"etcdserver\":\"3.10.1\"}",
-                "passes HTTP/1.1 only",
+                "supports only HTTP/1.1",
                 Permanence::Permanent,
             ),
         ];

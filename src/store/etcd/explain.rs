@@ -43,15 +43,15 @@ impl Cause {
 pub(super) fn closed(url: &str, what: &str) -> Cause {
     let text = match url.starts_with("https:") {
         true => {
-            "an etcd that starts or ends, something before it that does not reach it, one without TLS (etcd://), or \
-                 one that wants a client certificate (--etcd-cert and --etcd-key)"
+            "it may be an etcd that is starting or stopping, a proxy that does not reach etcd, an etcd without TLS (etcd://), or \
+                 one that requires a client certificate (--etcd-cert and --etcd-key)"
         }
         false => {
-            "an etcd that starts or ends, or something before it (a proxy, a port forward) that does not reach it"
+            "it may be an etcd that is starting or stopping, or a proxy or port forward that does not reach etcd"
         }
     };
     let text = format!(
-        "what is at {url} accepts connections and closes them without an answer ({what}): {text}"
+        "the server at {url} accepts connections and closes them without an answer ({what}): {text}"
     );
     Cause { open: true, ..Cause::passing(text) }
 }
@@ -64,8 +64,8 @@ fn unclear(url: &str, what: &str) -> Cause {
 /// The server expects TLS, but the options say plain text.
 pub(super) fn wants_tls(url: &str) -> Cause {
     Cause::fatal(format!(
-        "what answers at {url} speaks TLS: write etcds:// instead of etcd:// (an etcd that wants TLS (etcds://) may want \
-         --etcd-cacert, --etcd-cert and --etcd-key as well)"
+        "the server at {url} speaks TLS: write etcds:// instead of etcd:// (--etcd-cacert, --etcd-cert and \
+         --etcd-key may be necessary too)"
     ))
 }
 
@@ -80,18 +80,18 @@ pub(super) fn speaks_http(url: &str, answer: &str) -> Cause {
     };
     if ["502", "503", "504"].iter().any(|code| status.starts_with(code)) {
         return Cause::passing(format!(
-            "a proxy answers at {url} ({line}): it does not reach the etcd behind it, or it does not pass gRPC"
+            "the server at {url} is a proxy ({line}): it does not reach etcd, or it does not pass gRPC"
         ));
     }
     Cause::fatal(match version() {
         Some(version) if is_old(&version) => format!(
-            "what answers at {url} is an etcd of version {version}; version 3.4 or later is needed"
+            "the server at {url} is an etcd of version {version}; version 3.4 or later is needed"
         ),
         Some(version) => format!(
-            "what answers at {url} has an etcd of version {version} behind it, but passes HTTP/1.1 only; gRPC needs HTTP/2"
+            "the server at {url} is a proxy of an etcd of version {version} that supports only HTTP/1.1; gRPC needs HTTP/2"
         ),
         None => format!(
-            "what answers at {url} is not an etcd, or a proxy before one: it speaks HTTP/1.1, not gRPC ({line})"
+            "the server at {url} is not an etcd, or it is a proxy that does not pass gRPC: it speaks HTTP/1.1 ({line})"
         ),
     })
 }
@@ -128,12 +128,12 @@ pub(super) fn connecting(url: &str, error: &(dyn StdError + 'static)) -> Cause {
     let what = chain(error);
     let text = match find::<rustls::Error>(error) {
         Some(rustls::Error::InvalidMessage(_)) => format!(
-            "what answers at {url} does not speak TLS ({what}); if etcd is there without TLS, write etcd:// instead of \
+            "the server at {url} does not speak TLS ({what}); if it is an etcd without TLS, write etcd:// instead of \
              etcds://"
         ),
         Some(rustls::Error::InvalidCertificate(_)) => format!(
             "the certificate of {url} is not trusted ({what}); name the authority that signed it with --etcd-cacert, \
-             and connect to a name or address that it holds for"
+             and connect to a name or address in the certificate"
         ),
         Some(_) => tls(url, &what),
         None if is_closed(&what) => return closed(url, &what),
@@ -167,7 +167,7 @@ pub(super) fn entering(url: &str, options: &Options, failure: &Failure) -> Cause
         )
     } else if message.contains("user name is empty") {
         format!(
-            "etcd at {url} wants a user: give --etcd-user, and the password in --etcd-password-file or \
+            "etcd at {url} requires a user: give --etcd-user, and the password in --etcd-password-file or \
              SNOWGLOBE_ETCD_PASSWORD"
         )
     } else if message.contains("permission denied") {
@@ -187,7 +187,7 @@ fn is_gateway(text: &str) -> bool {
 }
 
 fn gateway(url: &str, what: &str) -> String {
-    format!("a proxy answers at {url}, and does not reach the etcd behind it ({what})")
+    format!("the server at {url} is a proxy that does not reach etcd ({what})")
 }
 
 /// Whether the answer shows that the server does not speak gRPC, or only with TLS.
@@ -210,12 +210,12 @@ fn is_closed(text: &str) -> bool {
 
 fn tls(url: &str, what: &str) -> String {
     format!(
-        "TLS with {url} failed ({what}); if it wants a client certificate, give --etcd-cert and --etcd-key"
+        "TLS with {url} failed ({what}); if it requires a client certificate, give --etcd-cert and --etcd-key"
     )
 }
 
 fn foreign(url: &str, what: &str) -> String {
-    format!("what answers at {url} is not an etcd: it does not speak etcd's gRPC ({what})")
+    format!("the server at {url} is not an etcd: it does not speak etcd's gRPC ({what})")
 }
 
 fn permission(url: &str, options: &Options) -> String {
@@ -282,13 +282,13 @@ fn refused(options: &Options, status: &Status) -> Error {
         || message.contains("received message larger than max")
     {
         return Error::Invalid(format!(
-            "etcd at {urls} takes no request of this size ({message}): leave its --max-request-bytes at the default \
+            "etcd at {urls} accepts no request of this size ({message}): leave its --max-request-bytes at the default \
              of 1572864 or above"
         ));
     }
     if message.contains("too many operations") {
         return Error::Invalid(format!(
-            "etcd at {urls} takes no transaction of so many operations: start it with a higher --max-txn-ops, such as \
+            "etcd at {urls} accepts no transaction with this many operations: start it with a higher --max-txn-ops, such as \
              10000 (its default is 128)"
         ));
     }

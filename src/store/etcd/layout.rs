@@ -167,7 +167,7 @@ pub(super) fn decode(key: &[u8], mut value: Vec<u8>) -> Result<Stored, Error> {
 /// object. So lists and watches can return everything else, and the value can be deleted.
 pub(super) fn stand_in(key: &[u8], stored: &[u8], error: &Error) -> Bytes {
     let key = String::from_utf8_lossy(key);
-    tracing::warn!(%key, %error, "a stored value is not whole");
+    tracing::warn!(%key, %error, "a stored value is incomplete");
     Bytes::copy_from_slice(stored)
 }
 

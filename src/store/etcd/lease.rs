@@ -31,7 +31,7 @@ pub(super) async fn regain(core: &Core, lost: Term) -> Result<(), Error> {
     };
     let term = owned.await.map_err(|error: AccessError| error.error(&core.options))?;
     core.ownership.begin(term);
-    tracing::warn!(store = %core.options, "the lease on the store had run out; it was taken again");
+    tracing::warn!(store = %core.options, "the lease on the store had expired; this process took it again");
     Ok(())
 }
 

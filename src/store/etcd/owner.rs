@@ -170,7 +170,7 @@ pub(super) async fn own(
             }
             Some(owner) if owner.has_ended() => {
                 if let Some(term) = take(ownership, connection, as_found).await? {
-                    tracing::warn!(store = %ownership.options, %owner, "the owner has ended without giving up its place; it is taken over");
+                    tracing::warn!(store = %ownership.options, %owner, "the owner has ended without releasing the store; this process takes over");
                     revoke(ownership, connection, found.lease).await;
                     return Ok(term);
                 }

@@ -233,7 +233,7 @@ impl Watcher {
         tokio::time::sleep(self.pause).await;
         self.pause = self.pause.saturating_mul(2).min(PAUSE_MAX);
         if let Ok(Err(failure)) = timeout(CONNECT_MAX, connection.renew(&self.core.options)).await {
-            tracing::warn!(?failure, "etcd does not let us in any more");
+            tracing::warn!(?failure, "etcd refuses the credentials of a watch");
         }
     }
 }

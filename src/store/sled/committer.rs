@@ -389,7 +389,7 @@ impl Committer {
         if full && !self.full {
             tracing::error!(dir = %self.directory.dir, "the disk is full: the object store is read-only");
         } else if self.full && result.is_ok() {
-            tracing::info!(dir = %self.directory.dir, "the object store takes writes again");
+            tracing::info!(dir = %self.directory.dir, "the object store accepts writes again");
         }
         self.full = full;
     }
@@ -490,7 +490,7 @@ impl Committer {
         let cleaned = self.write(CLEAN_BYTES, |generation| generation.clean(&image));
         self.note_space(&cleaned);
         if let Err(error) = cleaned {
-            tracing::warn!(%error, "superseded versions were not removed");
+            tracing::warn!(%error, "old versions could not be removed from the log");
         }
         let after = self.generation.as_ref().map_or(before, Generation::log_bytes);
         let worthwhile = after + CLEAN_BYTES / 4 < before;
