@@ -206,7 +206,7 @@ mod tests {
                 json!({"roleRef": {"kind": "Group", "name": "a/b"}}),
                 vec![
                     "roleRef.kind: Unsupported value: \"Group\": supported values: \"Role\", \"ClusterRole\"",
-                    "roleRef.name: Invalid value: \"a/b\": may not contain '/' or '%'",
+                    "roleRef.name: Invalid value: \"a/b\": may not contain '/'",
                 ],
             ),
             (

@@ -88,7 +88,7 @@ fn an_applied_scale() {
     let applier = [["applier", "Apply", ""]];
     let scaler = [["scaler", "Apply", "scale"]];
     for (managers, replicas, force, expected) in [
-        (&creator[..], 3, false, Ok((3, "creator Update; scaler Apply scale"))),
+        (&creator[..], 3, false, Ok((3, "scaler Apply scale; creator Update"))),
         (&creator, 5, false, Err("conflict with \"creator\" using autoscaling/v1: .spec.replicas")),
         (&creator, 5, true, Ok((5, "scaler Apply scale"))),
         (&creator, 0, true, Ok((0, "scaler Apply scale"))),
@@ -182,8 +182,8 @@ fn an_applied_scale_that_is_refused() {
         (
             with("/spec/replicas", "3".into()),
             400,
-            "Scale in version \"v1\" cannot be handled as a Scale: json: field spec.replicas: expected an integer, found \
-             a string (\"3\")",
+            "Scale in version \"v1\" cannot be handled as a Scale: json: field spec.replicas: invalid type: string \"3\", expected an \
+             integer",
         ),
     ] {
         let status = applied(&workload, "scaler", &config, true).unwrap_err();
