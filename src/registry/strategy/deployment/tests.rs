@@ -107,6 +107,14 @@ fn rules() {
                 "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
             ],
         ),
+    ] {
+        assert_eq!(check(&spec, None).0, expected, "{spec}");
+    }
+}
+
+#[test]
+fn further_rules() {
+    for (spec, expected) in [
         (
             json!({"strategy": {"type": "Slow", "rollingUpdate": {"maxSurge": "50%"}}}),
             vec![

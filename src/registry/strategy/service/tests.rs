@@ -200,6 +200,12 @@ fn type_and_affinity_rules() {
                 "spec.type: Unsupported value: \"Ingress\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
             ],
         ),
+        (
+            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
+            &[
+                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
+            ],
+        ),
         (json!({"type": "ExternalName"}), &["spec.externalName: Required value"]),
         (
             json!({"type": "ExternalName", "externalName": "a", "clusterIP": "None"}),
@@ -367,12 +373,6 @@ fn names_follow_their_rules() {
 #[test]
 fn further_rules() {
     refused(&[
-        (
-            json!({"type": "LoadBalancer", "ports": [{"port": 10250}]}),
-            &[
-                "spec.ports[0]: Invalid value: 10250: may not expose port 10250 externally since it is used by kubelet",
-            ],
-        ),
         (
             json!({"type": "LoadBalancer", "clusterIP": "None"}),
             &[
