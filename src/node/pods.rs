@@ -418,7 +418,7 @@ mod tests {
             (json!(null), start.clone(), None),
             (json!(90), json!(null), None),
             // Later than any time that can be told.
-            (json!(i64::MAX), start.clone(), None),
+            (json!(i64::MAX), start, None),
         ] {
             let pod = json!({"metadata": {}, "spec": {"containers": [], "activeDeadlineSeconds": seconds},
                 "status": {"startTime": start}});
