@@ -20,8 +20,8 @@ use crate::{
     },
 };
 
-/// What makes an endpoint the same endpoint: addresses, hostname, and the pod behind it.
-pub(crate) type Identity = (Vec<String>, String, String);
+/// What makes an endpoint the same endpoint: addresses, hostname, and the pod behind it, a line for each.
+pub(crate) type Identity = String;
 /// Endpoints that have the same ports.
 pub(crate) type Endpoints = BTreeMap<Identity, Endpoint>;
 
@@ -61,14 +61,16 @@ struct Written<'a> {
 }
 
 pub(crate) fn identity(endpoint: &Endpoint) -> Identity {
-    let mut addresses = endpoint.addresses.clone();
-    addresses.sort();
+    let mut addresses: Vec<&str> = endpoint.addresses.iter().map(String::as_str).collect();
+    addresses.sort_unstable();
+    let mut identity = addresses.join(",");
     let target = endpoint.target_ref.as_ref();
-    let target = target.map(|t| {
-        let of = |field: &Option<String>| field.clone().unwrap_or_default();
-        format!("{}/{}", of(&t.namespace), of(&t.name))
-    });
-    (addresses, endpoint.hostname.clone().unwrap_or_default(), target.unwrap_or_default())
+    let (namespace, name) = target.map_or((&None, &None), |t| (&t.namespace, &t.name));
+    for part in [&endpoint.hostname, namespace, name] {
+        identity.push('\n');
+        identity.push_str(part.as_deref().unwrap_or_default());
+    }
+    identity
 }
 
 /// The writes that turn the owner's slices of one address family into what is desired.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{self as core, Affinity};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::model::{Object, pod::is_phase_terminal, quantity, well_known::POD_READY};
 
@@ -71,8 +71,8 @@ struct Resources {
 pub(crate) struct Status {
     pub(crate) phase: String,
     pub(crate) reason: String,
-    #[serde(rename = "podIP")]
-    pod_ip: String,
+    #[serde(rename = "podIP", deserialize_with = "address")]
+    pod_ip: Option<IpAddr>,
     #[serde(rename = "podIPs")]
     pod_ips: Vec<PodIp>,
     pub(crate) conditions: Vec<Condition>,
@@ -84,7 +84,13 @@ pub(crate) struct Status {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct PodIp {
-    ip: String,
+    #[serde(deserialize_with = "address")]
+    ip: Option<IpAddr>,
+}
+
+/// What is no address counts as none.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    Ok(String::deserialize(deserializer)?.parse().ok())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,11 +156,10 @@ impl<'a> Pod<'a> {
     }
 
     /// Every address of the pod.
-    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         let status = &self.facts.status;
-        let first = status.pod_ips.is_empty().then_some(&status.pod_ip);
-        let all = status.pod_ips.iter().map(|address| &address.ip);
-        all.chain(first).filter_map(|address| address.parse().ok()).collect()
+        let first = status.pod_ips.is_empty().then_some(status.pod_ip).flatten();
+        status.pod_ips.iter().filter_map(|address| address.ip).chain(first)
     }
 
     pub(crate) fn restarts(&self) -> i64 {
@@ -191,7 +196,7 @@ impl<'a> Pod<'a> {
     /// Whether an endpoint may stand for this pod: it has an address and has not run to its end.
     pub(crate) fn has_endpoint(&self, include_terminating: bool) -> bool {
         !self.is_finished()
-            && !self.addresses().is_empty()
+            && self.addresses().next().is_some()
             && (include_terminating || !self.object.is_terminating())
     }
 

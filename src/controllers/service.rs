@@ -69,7 +69,7 @@ pub(crate) fn families(spec: &ServiceSpec) -> Vec<&'static str> {
 
 /// The pod's addresses of a family.
 pub(crate) fn addresses(pod: &Pod<'_>, family: &str) -> Vec<String> {
-    let wanted = pod.addresses().into_iter().filter(|a| a.is_ipv6() == (family == "IPv6"));
+    let wanted = pod.addresses().filter(|a| a.is_ipv6() == (family == "IPv6"));
     wanted.map(|address| address.to_string()).collect()
 }
 

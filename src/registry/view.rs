@@ -35,6 +35,8 @@ pub struct View {
 
 /// Kinds of which there are many, and which are selected by their labels.
 const INDEXED: [&Kind; 2] = [&kind::POD, &kind::REPLICA_SET];
+/// To find an object by its name takes as long as to pass by so many.
+const PASSED_BY: usize = 8;
 
 impl View {
     /// The revision up to which every commit is contained.
@@ -170,6 +172,8 @@ impl View {
         let indexed = |label| index.names(kind, namespace, label);
         let is_indexed = INDEXED.contains(&kind);
         let rarest = selector.demanded().filter(|_| is_indexed).map(indexed).min_by_key(Names::len);
+        let are_few = |names: &Names<'_>| names.len() * PASSED_BY <= self.count(kind);
+        let rarest = rarest.filter(are_few);
         let all = rarest.is_none().then(|| self.list(kind, Some(namespace)));
         let objects = self.kinds.get(&kind);
         let named = rarest
@@ -356,6 +360,14 @@ mod tests {
         check(&view, "app in (x,y),tier!=back", &["a", "c"]);
         check(&view, "app=x,!tier", &[]);
         check(&view, "app=z", &[]);
+        // Among so many others they are looked up by their names.
+        for n in 0..100 {
+            let key = ObjectKey::new(&kind::POD, "full", n.to_string());
+            let stored = to_stored(&kind::POD, json!({"metadata": {}}));
+            view.insert(&Arc::new(Object::from_stored(key, 1, stored).unwrap()));
+        }
+        check(&view, "app=x", &["a", "b"]);
+        check(&view, "app=x,tier=back", &["b"]);
         view.insert(&pod("b", json!({"app": "y"})));
         check(&view, "app=x", &["a"]);
         check(&view, "app=y", &["b", "c"]);

@@ -11,7 +11,7 @@ pub(crate) mod fixture;
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet},
     mem,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,7 +48,7 @@ pub struct Builder {
     options: Options,
     services: BTreeMap<NamespacedName, input::Service>,
     /// Slices by their service and their own name.
-    slices: BTreeMap<SliceName, input::Slice>,
+    slices: BTreeMap<SliceName, Slice>,
     /// The service that each slice (namespace and name) was last labelled with.
     labels: BTreeMap<NamespacedName, NamespacedName>,
     pods: BTreeMap<NamespacedName, input::Pod>,
@@ -57,8 +57,18 @@ pub struct Builder {
     /// Which slices look at a pod, an address or a node.
     uses: BTreeSet<(Use, SliceName)>,
     dirty: BTreeSet<NamespacedName>,
+    /// Those of the dirty services whose names may have changed too.
+    dirty_names: BTreeSet<NamespacedName>,
     names_changed: bool,
     table: RouteTable,
+}
+
+/// A slice with what was made of it, which is kept because a service may have many slices, of which one changes.
+struct Slice {
+    input: input::Slice,
+    names: Vec<names::Endpoint>,
+    /// The endpoints for each port of the slice; empty until they are made anew.
+    completed: Vec<Vec<Endpoint>>,
 }
 
 type SliceName = (NamespacedName, Arc<str>);
@@ -92,6 +102,7 @@ impl Builder {
             holders: BTreeMap::new(),
             uses: BTreeSet::new(),
             dirty: BTreeSet::new(),
+            dirty_names: BTreeSet::new(),
             names_changed: false,
             table: RouteTable::default(),
         }
@@ -129,9 +140,28 @@ impl Builder {
     }
 
     fn rebuild(&mut self, service: &NamespacedName) {
+        self.complete(service);
         self.rebuild_routes(service);
-        let names = self.services.get(service).map(|input| self.names(service, input));
-        self.names_changed |= self.table.names.set_service(service, names);
+        if self.dirty_names.remove(service) {
+            let names = self.services.get(service).map(|input| self.names(service, input));
+            self.names_changed |= self.table.names.set_service(service, names);
+        }
+    }
+
+    /// Makes the endpoints of a service's slices that changed, or use something that did.
+    fn complete(&mut self, service: &NamespacedName) {
+        let incomplete = self.slices_of(service).filter(|(_, slice)| slice.completed.is_empty());
+        let completed: Vec<(SliceName, Vec<Vec<Endpoint>>)> = incomplete
+            .map(|(name, Slice { input, .. })| {
+                let of = |port| input.endpoints.iter().map(|e| self.endpoint(e, port)).collect();
+                (name.clone(), input.ports.iter().map(of).collect())
+            })
+            .collect();
+        for (name, completed) in completed {
+            if let Some(slice) = self.slices.get_mut(&name) {
+                slice.completed = completed;
+            }
+        }
     }
 
     fn apply_service(&mut self, name: NamespacedName, object: Option<&Object>) {
@@ -140,6 +170,7 @@ impl Builder {
         });
         if service.as_ref() != self.services.get(&name) {
             put(&mut self.services, name.clone(), service);
+            self.dirty_names.insert(name.clone());
             self.dirty.insert(name);
         }
     }
@@ -162,7 +193,7 @@ impl Builder {
     }
 
     fn put_slice(&mut self, name: SliceName, slice: Option<input::Slice>) {
-        let old = self.slices.get(&name);
+        let old = self.slices.get(&name).map(|slice| &slice.input);
         if slice.as_ref() == old {
             return;
         }
@@ -172,7 +203,10 @@ impl Builder {
         for new in slice.as_ref().map(uses_of).unwrap_or_default() {
             self.uses.insert((new, name.clone()));
         }
+        self.dirty_names.insert(name.0.clone());
         self.dirty.insert(name.0.clone());
+        let slice =
+            slice.map(|input| Slice { names: names_of(&input), input, completed: Vec::new() });
         put(&mut self.slices, name, slice);
     }
 
@@ -210,6 +244,9 @@ impl Builder {
         let before = old.map(|old| old.addresses.clone()).unwrap_or_default();
         let after = node.as_ref().map(|node| node.addresses.clone()).unwrap_or_default();
         if before != after {
+            for address in before.iter().chain(&after) {
+                self.mark_users(&Use::Address(*address));
+            }
             self.hold(&Holder::Node(name.clone()), &before, &after, Some(&name));
             let with_ports = self.services.iter().filter(|(_, service)| service.has_node_ports());
             self.dirty.extend(with_ports.map(|(name, _)| name.clone()));
@@ -253,7 +290,12 @@ impl Builder {
     fn mark_users(&mut self, of: &Use) {
         let first = (of.clone(), (lowest_name(), Arc::default()));
         let users = self.uses.range(first..).take_while(|(used, _)| used == of);
-        self.dirty.extend(users.map(|(_, (service, _))| service.clone()));
+        for (_, name) in users {
+            if let Some(slice) = self.slices.get_mut(name) {
+                slice.completed.clear();
+            }
+            self.dirty.insert(name.0.clone());
+        }
     }
 
     fn rebuild_routes(&mut self, service: &NamespacedName) {
@@ -324,36 +366,23 @@ impl Builder {
         all
     }
 
-    /// An address that stands in two slices (it may, while it moves) counts once, ready if it is so anywhere.
     fn endpoints(&self, service: &NamespacedName, port: &input::ServicePort) -> Vec<Endpoint> {
-        let mut all: Vec<Endpoint> = Vec::new();
-        let mut seen: BTreeMap<SocketAddr, usize> = BTreeMap::new();
-        for slice in self.slices_of(service) {
-            let matching = |p: &&names::Port| p.name == port.name && p.protocol == port.protocol;
-            let Some(port) = slice.ports.iter().find(matching) else { continue };
-            for endpoint in &slice.endpoints {
-                let endpoint = self.endpoint(endpoint, port);
-                match seen.entry(endpoint.address) {
-                    Entry::Vacant(vacant) => {
-                        vacant.insert(all.len());
-                        all.push(endpoint);
-                    }
-                    Entry::Occupied(at) if endpoint.ready && !all[*at.get()].ready => {
-                        all[*at.get()] = endpoint;
-                    }
-                    Entry::Occupied(_) => {}
-                }
-            }
+        let mut all = Vec::new();
+        for (_, Slice { input, completed, .. }) in self.slices_of(service) {
+            let matching = |p: &names::Port| p.name == port.name && p.protocol == port.protocol;
+            let endpoints = input.ports.iter().position(matching).and_then(|at| completed.get(at));
+            all.extend_from_slice(endpoints.map_or(&[], Vec::as_slice));
         }
-        all
+        without_doubles(all)
     }
 
     fn endpoint(&self, endpoint: &input::SliceEndpoint, port: &names::Port) -> Endpoint {
         let ip = endpoint.addresses[0];
-        let named = match (&endpoint.pod, self.holder(ip)) {
-            (Some(name), _) | (None, Some((Holder::Pod(name), _))) => Some(name),
+        let holder = || match self.holder(ip) {
+            Some((Holder::Pod(name), _)) => Some(name),
             _ => None,
         };
+        let named = endpoint.pod.as_ref().or_else(holder);
         let pod = named.and_then(|name| self.pods.get(name));
         let target = pod.map_or(port.number, |pod| pod.bound_port(port.number, port.protocol));
         let node = endpoint.node.as_ref().and_then(|name| self.table.nodes.get(name));
@@ -378,29 +407,55 @@ impl Builder {
         });
         let mut endpoints = Vec::new();
         if !matches!(service.kind, ServiceKind::ExternalName(_)) {
-            for slice in self.slices_of(name) {
-                for endpoint in &slice.endpoints {
-                    endpoints.extend(endpoint.addresses.iter().map(|address| names::Endpoint {
-                        label: endpoint_label(endpoint.hostname.as_deref(), *address),
-                        address: *address,
-                        ready: endpoint.ready,
-                        ports: slice.ports.clone(),
-                        zone: endpoint.zone.clone(),
-                    }));
-                }
+            for (_, slice) in self.slices_of(name) {
+                endpoints.extend_from_slice(&slice.names);
             }
         }
         names::Service::new(name.clone(), service.kind.clone(), ports.collect(), endpoints)
     }
 
     /// The slices of a service, by name.
-    fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = &input::Slice> {
+    fn slices_of(&self, service: &NamespacedName) -> impl Iterator<Item = (&SliceName, &Slice)> {
         let first = (service.clone(), Arc::default());
-        self.slices
-            .range(first..)
-            .take_while(move |((of, _), _)| of == service)
-            .map(|(_, slice)| slice)
+        self.slices.range(first..).take_while(move |((of, _), _)| of == service)
     }
+}
+
+/// An address that stands in two slices (it may, while it moves) counts once, ready if it is so anywhere.
+fn without_doubles(mut all: Vec<Endpoint>) -> Vec<Endpoint> {
+    let mut places: Vec<(SocketAddr, usize)> =
+        all.iter().enumerate().map(|(at, endpoint)| (endpoint.address, at)).collect();
+    places.sort_unstable();
+    let mut doubles = BTreeSet::new();
+    for same in places.chunk_by(|(a, _), (b, _)| a == b).filter(|same| same.len() > 1) {
+        let (first, ready) = (same[0].1, same.iter().find(|(_, at)| all[*at].ready));
+        if let Some((_, ready)) = ready.filter(|(_, ready)| *ready != first) {
+            all[first] = all[*ready].clone();
+        }
+        doubles.extend(same[1..].iter().map(|(_, at)| *at));
+    }
+    let mut at = 0..;
+    all.retain(|_| at.next().is_none_or(|at| !doubles.contains(&at)));
+    all
+}
+
+/// The names of a slice's endpoints, in the order in which a service has them.
+fn names_of(slice: &input::Slice) -> Vec<names::Endpoint> {
+    let mut names: Vec<_> = slice
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| {
+            endpoint.addresses.iter().map(|address| names::Endpoint {
+                label: endpoint_label(endpoint.hostname.as_deref(), *address),
+                address: *address,
+                ready: endpoint.ready,
+                ports: slice.ports.clone(),
+                zone: endpoint.zone.clone(),
+            })
+        })
+        .collect();
+    names.sort();
+    names
 }
 
 fn uses_of(slice: &input::Slice) -> BTreeSet<Use> {

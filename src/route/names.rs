@@ -3,7 +3,6 @@
 //! Plain values: [`build`](crate::route::build) fills them, `dns` reads them. Records, TTLs and zones are not known here.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
@@ -140,13 +139,18 @@ impl Names {
         if old.as_deref() == service.as_ref() {
             return false;
         }
-        let before = old.as_deref().map(Service::pointers).unwrap_or_default();
-        let after = service.as_ref().map(Service::pointers).unwrap_or_default();
-        for gone in before.difference(&after) {
-            self.pointers.remove(gone);
+        let before = old.as_deref().map(Service::labels).unwrap_or_default();
+        let after = service.as_ref().map(Service::labels).unwrap_or_default();
+        let pointer = |(endpoint, address): (Option<&Arc<str>>, IpAddr)| Pointer {
+            address,
+            endpoint: endpoint.cloned(),
+            service: name.clone(),
+        };
+        for gone in missing(&before, &after) {
+            self.pointers.remove(&pointer(gone));
         }
-        for new in after.difference(&before) {
-            self.pointers.insert(new.clone());
+        for new in missing(&after, &before) {
+            self.pointers.insert(pointer(new));
         }
         match service {
             Some(service) => namespace.services.insert(name.name.clone(), Arc::new(service)),
@@ -180,9 +184,11 @@ impl Service {
     ) -> Self {
         endpoints.sort();
         endpoints.dedup();
-        let ready: BTreeSet<IpAddr> =
-            endpoints.iter().filter(|endpoint| endpoint.ready).map(|e| e.address).collect();
-        Self { name, kind, ports, endpoints, ready_addresses: ready.into_iter().collect() }
+        let ready = endpoints.iter().filter(|endpoint| endpoint.ready);
+        let mut ready_addresses: Vec<IpAddr> = ready.map(|endpoint| endpoint.address).collect();
+        ready_addresses.sort_unstable();
+        ready_addresses.dedup();
+        Self { name, kind, ports, endpoints, ready_addresses }
     }
 
     /// All endpoints, ordered by label.
@@ -204,17 +210,29 @@ impl Service {
         if ipv4 { v4 } else { v6 }
     }
 
-    fn pointers(&self) -> BTreeSet<Pointer> {
+    /// What its addresses are called below it, in order, each once; `None` for its own ones.
+    fn labels(&self) -> Vec<(Option<&Arc<str>>, IpAddr)> {
         let own = match &self.kind {
             ServiceKind::ClusterIp(addresses) => addresses.as_slice(),
             ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
         };
-        let own = own.iter().map(|address| (*address, None));
+        let mut own: Vec<_> = own.iter().map(|address| (None, *address)).collect();
+        own.sort_unstable();
         let ready = self.endpoints.iter().filter(|endpoint| endpoint.ready);
-        own.chain(ready.map(|endpoint| (endpoint.address, Some(endpoint.label.clone()))))
-            .map(|(address, endpoint)| Pointer { address, endpoint, service: self.name.clone() })
-            .collect()
+        own.extend(ready.map(|endpoint| (Some(&endpoint.label), endpoint.address)));
+        own.dedup();
+        own
     }
+}
+
+/// What one ordered list has and another has not.
+fn missing<T: Copy + Ord>(of: &[T], from: &[T]) -> Vec<T> {
+    let mut from = from.iter().peekable();
+    let is_missing = |item: &&T| {
+        while from.next_if(|other| other < item).is_some() {}
+        from.peek() != Some(item)
+    };
+    of.iter().filter(is_missing).copied().collect()
 }
 
 /// The label of an endpoint below its service: its hostname, else its address with dashes for dots and colons

@@ -27,6 +27,8 @@ const NO_DOMAIN: &str =
 #[derive(Clone, Default)]
 pub(super) struct Neighbours<'a> {
     pods: Vec<(String, Pod<'a>)>,
+    /// Those of them that keep others away.
+    repelling: Vec<(String, Pod<'a>)>,
 }
 
 /// What the rules say about one pod, worked out once for all nodes.
@@ -127,11 +129,16 @@ impl<'a> Neighbours<'a> {
     /// A pod is on a node now.
     pub(super) fn add(&mut self, node: &str, pod: &Pod<'a>) {
         self.pods.push((node.to_owned(), pod.clone()));
+        if !repulsion(pod).is_empty() {
+            self.repelling.push((node.to_owned(), pod.clone()));
+        }
     }
 
     /// A pod is no longer there.
     pub(super) fn remove(&mut self, pod: &Pod<'_>) {
-        self.pods.retain(|(_, other)| other.object.metadata.uid != pod.object.metadata.uid);
+        for pods in [&mut self.pods, &mut self.repelling] {
+            pods.retain(|(_, other)| other.object.metadata.uid != pod.object.metadata.uid);
+        }
     }
 
     /// The pods on a node.
@@ -214,12 +221,8 @@ impl<'a> Neighbours<'a> {
         nodes: &BTreeMap<String, Node>,
     ) -> BTreeSet<(String, String)> {
         let mut refused = BTreeSet::new();
-        for (node, placed) in &self.pods {
-            let affinity = placed.facts.spec.affinity.as_ref();
-            let far = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
-            let terms =
-                far.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_deref());
-            for term in terms.unwrap_or_default() {
+        for (node, placed) in &self.repelling {
+            for term in repulsion(placed) {
                 let value = nodes.get(node).and_then(|node| node.label(&term.topology_key));
                 if let Some(value) = value
                     && Matcher::of_term(view, placed, term).matches(pod)
@@ -274,6 +277,14 @@ impl<'a> Neighbours<'a> {
         let own = i64::from(matcher.matches(pod));
         Spread { key, required, max_skew: constraint.max_skew.into(), counts, min, own }
     }
+}
+
+/// The pods that may not be near this one.
+fn repulsion<'a>(pod: &'a Pod<'_>) -> &'a [core::PodAffinityTerm] {
+    let affinity = pod.facts.spec.affinity.as_ref();
+    let far = affinity.and_then(|affinity| affinity.pod_anti_affinity.as_ref());
+    let terms = far.and_then(|a| a.required_during_scheduling_ignored_during_execution.as_deref());
+    terms.unwrap_or_default()
 }
 
 impl Rules {
