@@ -3,7 +3,7 @@
 //! and times have one spelling. Enter at [`canonicalise`].
 
 use jiff::Timestamp;
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use crate::model::{
     Kind,
@@ -26,6 +26,13 @@ pub fn canonicalise(kind: &Kind, document: &mut Value) {
     }
 }
 
+/// The same for a document of this type.
+pub fn canonicalise_as(message: &Message, document: &mut Value) {
+    if let Value::Object(fields) = document {
+        object(message, fields);
+    }
+}
+
 fn object(message: &Message, fields: &mut Map<String, Value>) {
     fields.retain(|name, value| message.field(name).is_none_or(|field| is_kept(field, value)));
     message.complete(fields);
@@ -36,7 +43,15 @@ fn is_kept(field: &Field, content: &mut Value) -> bool {
     if content.is_null() {
         return false;
     }
-    match (field.shape, &mut *content) {
+    shaped(field.shape, content);
+    match (field.shape, &*content) {
+        (Shape::One(Form::Time | Form::MicroTime), Value::String(time)) => time != NO_TIME,
+        _ => field.presence != Presence::NonZero || !is_zero(field.shape, content),
+    }
+}
+
+fn shaped(shape: Shape, content: &mut Value) {
+    match (shape, &mut *content) {
         (Shape::One(form), _) => value(form, content),
         (Shape::List(form), Value::Array(items)) => {
             items.iter_mut().for_each(|item| value(form, item));
@@ -47,10 +62,6 @@ fn is_kept(field: &Field, content: &mut Value) -> bool {
             }
         }
         _ => {}
-    }
-    match (field.shape, &*content) {
-        (Shape::One(Form::Time | Form::MicroTime), Value::String(time)) => time != NO_TIME,
-        _ => field.presence != Presence::NonZero || !is_zero(field.shape, content),
     }
 }
 
@@ -63,9 +74,10 @@ fn is_zero(shape: Shape, value: &Value) -> bool {
             text.is_empty()
         }
         (Shape::One(Form::Bool), Value::Bool(value)) => !value,
-        (Shape::One(Form::Integer | Form::IntegerOrText), Value::Number(number)) => {
-            number.as_i64() == Some(0)
-        }
+        (
+            Shape::One(Form::Integer32 | Form::Integer | Form::Number | Form::IntegerOrText),
+            Value::Number(number),
+        ) => number.as_f64() == Some(0.0),
         _ => false,
     }
 }
@@ -83,7 +95,13 @@ fn entry_of_map(form: Form, entry: &mut Value) {
 
 fn value(form: Form, value: &mut Value) {
     match (form, &mut *value) {
+        (Form::Message(id), _) if id.message().is_either => {
+            if let Some(field) = id.message().choice(value) {
+                shaped(field.shape, value);
+            }
+        }
         (Form::Message(id), Value::Object(fields)) => object(id.message(), fields),
+        (Form::Number, Value::Number(number)) => *value = number_of(number),
         (Form::Quantity, Value::Number(number)) => *value = quantity_of(&number.to_string()),
         (Form::Quantity, Value::String(text)) => *value = quantity_of(text),
         (Form::Time, Value::String(text)) => rewrite(text, NO_TIME.len(), time_text),
@@ -96,6 +114,14 @@ fn value(form: Form, value: &mut Value) {
 
 fn quantity_of(text: &str) -> Value {
     quantity::canonical(text.trim()).unwrap_or_else(|| text.to_owned()).into()
+}
+
+/// Go writes a number without the fraction that it does not have.
+fn number_of(number: &Number) -> Value {
+    match number.to_string().strip_suffix(".0").map(str::parse::<i64>) {
+        Some(Ok(integer)) => integer.into(),
+        _ => number.clone().into(),
+    }
 }
 
 /// Rewrites a time. One of the right length in UTC is canonical already.
@@ -243,6 +269,27 @@ mod tests {
             json!({"metadata": {"annotations": {"a": null, "b": ""}}, "data": {}}),
             json!({"metadata": {"annotations": {"a": "", "b": ""}}}),
         );
+    }
+
+    #[test]
+    fn schemas_have_a_canonical_form() {
+        let message = fields::message("apiextensions.k8s.io/v1", "JSONSchemaProps").unwrap();
+        for (given, canonical) in [
+            (json!({"maximum": 10.0, "enum": [], "nullable": false}), json!({"maximum": 10})),
+            (json!({"minimum": 0, "multipleOf": 0.5}), json!({"minimum": 0, "multipleOf": 0.5})),
+            (json!({"items": {"enum": []}}), json!({"items": {}})),
+            (json!({"items": [{"title": ""}]}), json!({"items": [{}]})),
+            (json!({"additionalProperties": false}), json!({"additionalProperties": false})),
+            (json!({"dependencies": {"a": ["b"]}}), json!({"dependencies": {"a": ["b"]}})),
+            (
+                json!({"properties": {"a": {"default": {"b": null}}}}),
+                json!({"properties": {"a": {"default": {"b": null}}}}),
+            ),
+        ] {
+            let Value::Object(mut schema) = given else { unreachable!("it is an object") };
+            object(message, &mut schema);
+            assert_eq!(Value::Object(schema), canonical);
+        }
     }
 
     #[test]

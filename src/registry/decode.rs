@@ -170,6 +170,9 @@ fn find_dropped(given: &Value, kept: &Value, path: &str, unknown: &mut Vec<Strin
 }
 
 #[cfg(test)]
+mod agreement;
+
+#[cfg(test)]
 mod tests {
     use k8s_openapi::api::core::v1::{Node, Service};
     use serde_json::json;

@@ -121,7 +121,7 @@ fn add_field(field: &Field, wire: Wire<'_>, out: &mut Map<String, Value>) -> Res
             let Some(list) = list.as_array_mut() else { return Err(Error::WrongType(name)) };
             match (form, wire) {
                 // Numbers may be packed into one field.
-                (Form::Integer, Wire::Bytes(mut packed)) => {
+                (Form::Integer32 | Form::Integer, Wire::Bytes(mut packed)) => {
                     while !packed.is_empty() {
                         let number = wire::varint(&mut packed)?;
                         list.push(wire::signed(number).into());
@@ -157,7 +157,8 @@ fn map_entry(form: Form, wire: Wire<'_>, name: &'static str) -> Result<(String, 
 /// One value; `None` for a time that is not set.
 fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>, Error> {
     Ok(Some(match (form, wire) {
-        (Form::Integer, Wire::Number(number)) => wire::signed(number).into(),
+        (Form::Integer32 | Form::Integer, Wire::Number(number)) => wire::signed(number).into(),
+        (Form::Number, Wire::Double(number)) => number.into(),
         (Form::Bool, Wire::Number(number)) => (number != 0).into(),
         (Form::Text, Wire::Bytes(text)) => string(text).into(),
         (Form::Bytes, Wire::Bytes(bytes)) => BASE64_STANDARD.encode(bytes).into(),
@@ -170,6 +171,9 @@ fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>
         (Form::Json, Wire::Bytes(bytes)) => {
             serde_json::from_str(&first_text(bytes)?).map_err(|_json| Error::WrongType(name))?
         }
+        (Form::Message(id), Wire::Bytes(bytes)) if id.message().is_either => {
+            either(id.message(), bytes)?
+        }
         (Form::IntegerOrText, Wire::Bytes(bytes)) => integer_or_string(bytes)?,
         (Form::Message(id), Wire::Bytes(bytes)) => {
             let mut object = Map::new();
@@ -178,6 +182,15 @@ fn value(form: Form, wire: Wire<'_>, name: &'static str) -> Result<Option<Value>
         }
         _ => return Err(Error::WrongType(name)),
     }))
+}
+
+/// The value of the one field that such a message is. Where several are set, the last one says more.
+fn either(of: &Message, bytes: &[u8]) -> Result<Value, Error> {
+    let mut sent = Map::new();
+    message(of, bytes, &mut sent)?;
+    let mut fields = of.fields.iter().rev();
+    let chosen = fields.find_map(|field| sent.remove(field.name));
+    Ok(chosen.or_else(|| of.fields.first().map(Field::zero)).unwrap_or_default())
 }
 
 fn is_zero(value: &Value) -> bool {

@@ -20,6 +20,10 @@ fn number(field: u64, value: i64) -> Vec<u8> {
     [varint(field << 3), varint(value.cast_unsigned())].concat()
 }
 
+fn double(field: u64, value: f64) -> Vec<u8> {
+    [varint(field << 3 | 1), value.to_le_bytes().to_vec()].concat()
+}
+
 fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
     let value = value.as_ref();
     let length = u64::try_from(value.len()).unwrap();

@@ -6,13 +6,15 @@
 pub(super) struct Malformed;
 
 /// One value on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Wire<'a> {
     /// A varint.
     Number(u64),
     /// Text, bytes, a message, or packed numbers.
     Bytes(&'a [u8]),
-    /// A fixed-width number, of which Kubernetes has none.
+    /// A number of 64 bits that may have a fraction.
+    Double(f64),
+    /// A number of 32 bits, of which Kubernetes has none.
     Fixed,
 }
 
@@ -52,7 +54,11 @@ fn field<'a>(bytes: &mut &'a [u8]) -> Result<(u64, Wire<'a>), Malformed> {
     let tag = varint(bytes)?;
     let wire = match tag & 7 {
         0 => Wire::Number(varint(bytes)?),
-        1 => take(bytes, 8).map(|_eight| Wire::Fixed)?,
+        1 => {
+            let (eight, rest) = bytes.split_first_chunk().ok_or(Malformed)?;
+            *bytes = rest;
+            Wire::Double(f64::from_le_bytes(*eight))
+        }
         2 => {
             let length = varint(bytes)?;
             Wire::Bytes(take(bytes, length)?)

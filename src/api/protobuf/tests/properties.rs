@@ -6,13 +6,11 @@ use proptest::{collection::vec, prelude::*, sample::select, test_runner::RngSeed
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Map, Value, json};
 
-use super::{body, bytes, decode, number, varint};
+use super::{body, bytes, decode, double, number, varint};
 use crate::{
     api::protobuf::MAGIC,
     model::{
-        Kind,
         fields::{self, EMBEDDED, Field, Form, Message, Presence, Shape},
-        kind::KINDS,
         time::{micro_time_text, time_text},
     },
 };
@@ -20,9 +18,11 @@ use crate::{
 /// Messages within messages that a document has at most.
 const DEPTH_MAX: u32 = 5;
 
-fn kinds() -> impl Strategy<Value = &'static Kind> {
-    let known = |kind: &&Kind| fields::message(&kind.api_version(), kind.kind).is_some();
-    select(KINDS.iter().copied().filter(known).collect::<Vec<_>>())
+/// API version, name and message of a kind.
+type Kind = (&'static str, &'static str, &'static Message);
+
+fn kinds() -> impl Strategy<Value = Kind> {
+    select(fields::kinds().collect::<Vec<_>>())
 }
 
 /// Makes documents in the form in which they come back: what is zero is left out, unless its field is always there.
@@ -77,7 +77,9 @@ impl Writer {
         match form {
             Form::Text => ["a", "é\"\n", "0", "\u{1f600}"][self.rng.random_range(0..4)].into(),
             Form::Bool => true.into(),
+            Form::Integer32 => i32::try_from(integer >> 32).unwrap().max(1).into(),
             Form::Integer => integer.into(),
+            Form::Number => 0.5.into(),
             Form::Bytes => BASE64_STANDARD.encode(integer.to_be_bytes()).into(),
             Form::Time => time_text(time).into(),
             Form::MicroTime => micro_time_text(time).into(),
@@ -85,16 +87,24 @@ impl Writer {
             Form::IntegerOrText if self.rng.random() => integer.into(),
             Form::IntegerOrText => "25%".into(),
             Form::Json => json!({"a": [integer, null]}),
+            Form::Message(id) if id.message().is_either => {
+                let fields = &id.message().fields;
+                let field = fields[self.rng.random_range(0..fields.len())];
+                match field.shape {
+                    Shape::One(form) => self.value(form, depth),
+                    Shape::List(form) => json!([self.value(form, depth)]),
+                    Shape::Map(_) => unreachable!("there is none"),
+                }
+            }
             Form::Message(id) => {
                 let mut out = Map::new();
-                self.message(id.message(), depth - 1, &mut out);
+                self.message(id.message(), depth.saturating_sub(1), &mut out);
                 Value::Object(out)
             }
         }
     }
 
-    fn document(&mut self, kind: &Kind, depth: u32) -> Value {
-        let message = fields::message(&kind.api_version(), kind.kind).unwrap();
+    fn document(&mut self, (_, _, message): Kind, depth: u32) -> Value {
         let mut document = Map::new();
         self.message(message, depth, &mut document);
         Value::Object(document)
@@ -112,7 +122,7 @@ fn encoded(message: &Message, document: &Value, rng: &mut impl Rng) -> Vec<u8> {
             }
             Shape::One(_) if value.is_null() => {}
             Shape::One(form) => out.extend(encoded_value(field.number, form, value, rng)),
-            Shape::List(Form::Integer) if rng.random() => {
+            Shape::List(Form::Integer32 | Form::Integer) if rng.random() => {
                 let items = value.as_array().into_iter().flatten();
                 let packed = items.flat_map(|item| varint(item.as_i64().unwrap().cast_unsigned()));
                 out.extend(bytes(field.number, packed.collect::<Vec<_>>()));
@@ -136,7 +146,8 @@ fn encoded(message: &Message, document: &Value, rng: &mut impl Rng) -> Vec<u8> {
 fn encoded_value(at: u64, form: Form, value: &Value, rng: &mut impl Rng) -> Vec<u8> {
     let text = || value.as_str().unwrap();
     match form {
-        Form::Integer => number(at, value.as_i64().unwrap()),
+        Form::Integer32 | Form::Integer => number(at, value.as_i64().unwrap()),
+        Form::Number => double(at, value.as_f64().unwrap()),
         Form::Bool => number(at, value.as_bool().unwrap().into()),
         Form::Text => bytes(at, text()),
         Form::Bytes => bytes(at, BASE64_STANDARD.decode(text()).unwrap()),
@@ -156,13 +167,18 @@ fn encoded_value(at: u64, form: Form, value: &Value, rng: &mut impl Rng) -> Vec<
             };
             bytes(at, fields.concat())
         }
-        Form::Message(id) => bytes(at, encoded(id.message(), value, rng)),
+        Form::Message(id) => match id.message().choice(value) {
+            Some(field) if id.message().is_either => {
+                let wrapped = json!({field.name: value});
+                bytes(at, encoded(id.message(), &wrapped, rng))
+            }
+            _ => bytes(at, encoded(id.message(), value, rng)),
+        },
     }
 }
 
-fn encoded_body(kind: &Kind, document: &Value, rng: &mut impl Rng) -> Vec<u8> {
-    let message = fields::message(&kind.api_version(), kind.kind).unwrap();
-    body(&kind.api_version(), kind.kind, &[encoded(message, document, rng)])
+fn encoded_body((version, kind, of): Kind, document: &Value, rng: &mut impl Rng) -> Vec<u8> {
+    body(version, kind, &[encoded(of, document, rng)])
 }
 
 proptest! {
@@ -177,8 +193,8 @@ proptest! {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut document = Writer { rng: StdRng::seed_from_u64(seed), density }.document(kind, depth);
         let body = encoded_body(kind, &document, &mut rng);
-        document["apiVersion"] = kind.api_version().into();
-        document["kind"] = kind.kind.into();
+        document["apiVersion"] = kind.0.into();
+        document["kind"] = kind.1.into();
         prop_assert_eq!(decode(&body), Ok(document));
     }
 
@@ -195,7 +211,7 @@ proptest! {
             damaged[at] = byte;
         }
         let headed = [MAGIC, &noise].concat();
-        let of_kind = body(&kind.api_version(), kind.kind, std::slice::from_ref(&noise));
+        let of_kind = body(kind.0, kind.1, std::slice::from_ref(&noise));
         for body in [&noise, &headed, &of_kind, &damaged] {
             if let Err(status) = decode(body) {
                 prop_assert!(matches!(status.code, 400 | 415), "{}", status);
