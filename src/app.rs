@@ -12,6 +12,7 @@ mod http;
 pub mod kubeconfig;
 pub mod manifests;
 mod mirror_pods;
+mod seed;
 pub mod snapshot;
 mod tasks;
 mod traffic;
@@ -169,6 +170,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     cluster.start_registry();
     let api = sockets.api.local_addr()?;
     let kept = bootstrap::objects(&cluster.registry, &cluster.options, api).await?;
+    seed::objects(&cluster.registry).await?;
     cluster.kept = Arc::new(kept);
     let (tables, table) = watch::channel(Arc::new(RouteTable::default()));
     cluster.start_control(&sockets, noticed, tables).await?;
@@ -187,6 +189,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
 impl Running {
     /// Applies manifests in order. It stops at the first that fails; the error says which ones were applied before.
     pub async fn apply(&self, manifests: &[manifests::Manifest]) -> anyhow::Result<()> {
+        manifests::check(&self.registry, manifests).context("nothing was applied")?;
         let mut applied = Vec::new();
         for manifest in manifests {
             match manifests::apply(&self.registry, manifest).await {

@@ -36,6 +36,8 @@ pub mod pki;
 
 pub mod model;
 
+pub mod schema;
+
 pub mod store;
 
 pub mod registry;

@@ -14,21 +14,24 @@ use crate::{
     api::{
         Api,
         forms::{Form, Shape, Syntax},
-        table,
+        table::{self, Printer},
     },
     model::{Object, Status},
-    registry::Written,
+    registry::{Descriptor, Written},
 };
 
 /// The answer that shows one object.
 pub(crate) fn answer(
+    descriptor: &Descriptor,
     object: &Arc<Object>,
     form: Form,
     code: StatusCode,
     warnings: &[String],
 ) -> Result<Response, Status> {
     let json = match form.shape {
-        Shape::Table(rows) => table::render_one(object, Timestamp::now(), rows, true).to_bytes(),
+        Shape::Table(rows) => {
+            Printer::of(descriptor).render_one(object, Timestamp::now(), rows, true).to_bytes()
+        }
         Shape::Metadata(version) | Shape::MetadataList(version) => table::partial(object, version),
         Shape::Whole => object.document(),
     };
@@ -72,11 +75,12 @@ impl Api {
     /// Waits until proxy and DNS have applied a write, then answers it.
     pub(crate) async fn answer_write(
         &self,
+        descriptor: &Descriptor,
         written: Written,
         form: Form,
         code: StatusCode,
     ) -> Result<Response, Status> {
-        self.registry.wait_routed(written.object.key.kind, written.object.revision).await;
-        answer(&written.object, form, code, &written.warnings)
+        self.registry.wait_routed(&written.object.key.kind, written.object.revision).await;
+        answer(descriptor, &written.object, form, code, &written.warnings)
     }
 }

@@ -15,7 +15,8 @@ use crate::{
         target::{PROXY, Target},
     },
     http_server::headers,
-    model::{FieldSelector, Status, kind},
+    model::{FieldSelector, Status},
+    registry::Kinds,
 };
 
 /// User agents with which people look at answers (`isPrettyPrint` of kube-apiserver).
@@ -31,9 +32,9 @@ pub(crate) struct Description {
     pub(crate) wanted: Attributes,
     /// The resource that the path names, if it is served.
     pub(crate) target: Option<Target>,
+    /// The API group that the path names, if it is not served.
+    unserved_group: Option<String>,
     pub(crate) parameters: Parameters,
-    /// The path, decoded.
-    pub(crate) path: String,
     /// Whether the JSON of the answer is indented.
     pub(crate) pretty: bool,
     /// The path and query after `proxy`, not decoded.
@@ -41,7 +42,7 @@ pub(crate) struct Description {
 }
 
 impl Description {
-    pub(crate) fn of(method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
+    pub(crate) fn of(kinds: &Kinds, method: &Method, uri: &Uri, headers: &HeaderMap) -> Self {
         let raw: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
         let decoded: Vec<Cow<'_, str>> = raw.iter().map(|segment| decode(segment)).collect();
         let mut segments: Vec<&str> = decoded.iter().map(AsRef::as_ref).collect();
@@ -53,7 +54,7 @@ impl Description {
         let watches = parameters.flag("watch").unwrap_or_default();
         let selected = selected_name(&parameters);
         let wanted = Attributes::of_request(method, &segments, watches, selected.as_deref());
-        let target = Target::of(&segments);
+        let target = Target::of(kinds, &segments);
         let pretty = match parameters.first("pretty").filter(|text| !text.is_empty()) {
             Some(text) => go_text::boolean(text) == Some(true),
             None => {
@@ -72,8 +73,11 @@ impl Description {
             }
             _ => String::new(),
         };
-        let path = format!("/{}", segments.join("/"));
-        Self { wanted, target, parameters, path, pretty, proxied }
+        let unserved_group = match segments.as_slice() {
+            ["apis", group, ..] if !kinds.serves_group(group) => Some((*group).to_owned()),
+            _ => None,
+        };
+        Self { wanted, target, unserved_group, parameters, pretty, proxied }
     }
 
     /// The query parameters of a request about a resource.
@@ -86,7 +90,18 @@ impl Description {
     /// # Errors
     /// 404 if there is none.
     pub(crate) fn target(&self) -> Result<&Target, Status> {
-        self.target.as_ref().ok_or_else(|| not_served(&self.path))
+        self.target.as_ref().ok_or_else(|| self.not_served())
+    }
+
+    /// 404 for an unknown path. The message names the API group if that is not served.
+    fn not_served(&self) -> Status {
+        let mut status = Status::no_such_path();
+        if let Some(group) = &self.unserved_group {
+            let text =
+                format!("{}: Snowglobe does not serve the API group {group}", status.message);
+            status.message = text;
+        }
+        status
     }
 
     /// Whether the answer is a stream, which the client may read for as long as it likes.
@@ -122,17 +137,6 @@ impl Description {
     }
 }
 
-/// 404 for an unknown path. The message names the API group if that is not served.
-fn not_served(path: &str) -> Status {
-    let mut status = Status::no_such_path();
-    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next());
-    if let Some(group) = group.filter(|group| kind::KINDS.iter().all(|kind| kind.group != *group)) {
-        let text = format!("{}: Snowglobe does not serve the API group {group}", status.message);
-        status.message = text;
-    }
-    status
-}
-
 /// Decodes a segment of a path. A segment that is not UTF-8 stays as it is: nothing has such a name.
 fn decode(segment: &str) -> Cow<'_, str> {
     percent_decode_str(segment).decode_utf8().unwrap_or(Cow::Borrowed(segment))
@@ -153,7 +157,7 @@ mod tests {
     use super::*;
 
     fn of(method: &Method, uri: &str) -> Description {
-        Description::of(method, &uri.parse().unwrap(), &HeaderMap::new())
+        Description::of(&Kinds::built_in(), method, &uri.parse().unwrap(), &HeaderMap::new())
     }
 
     #[test]
@@ -162,7 +166,7 @@ mod tests {
             let description = of(&Method::GET, uri);
             let target = description.target().unwrap();
             let To::Resource(wanted) = &description.wanted.to else { panic!("{uri}") };
-            assert_eq!((target.kind.plural, target.name.as_deref()), (plural, name), "{uri}");
+            assert_eq!((&*target.kind().plural, target.name.as_deref()), (plural, name), "{uri}");
             assert_eq!((&*wanted.resource, &*wanted.name), (plural, name.unwrap_or_default()));
             assert_eq!(description.wanted.verb, verb, "{uri}");
             let query = description.query().unwrap();
@@ -224,7 +228,8 @@ mod tests {
     fn people_get_it_pretty() {
         let check = |uri: &str, agent: &'static str, expected: bool| {
             let headers = HeaderMap::from_iter([(header::USER_AGENT, agent.parse().unwrap())]);
-            let description = Description::of(&Method::GET, &uri.parse().unwrap(), &headers);
+            let description =
+                Description::of(&Kinds::built_in(), &Method::GET, &uri.parse().unwrap(), &headers);
             assert_eq!(description.pretty, expected, "{uri} {agent}");
         };
         check("/api", "kubectl/v1.36.0", false);

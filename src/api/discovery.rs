@@ -1,5 +1,5 @@
-//! Discovery: which groups, versions and resources are served. Everything follows from `KINDS` and the
-//! subresources below; pure functions to JSON.
+//! Discovery: which groups, versions and resources are served. Everything follows from the
+//! kinds that are served and the subresources below; pure functions to JSON.
 //!
 //! Enter at `Form::aggregated`, then [`aggregated`] or one of the plain documents.
 
@@ -12,14 +12,18 @@ use crate::{
     api::forms::ranges,
     model::{
         Kind,
-        kind::{KINDS, NAMESPACE, REVIEWS, SERVICE},
+        kind::{
+            NAMESPACE, REVIEWS, SERVICE,
+            extension::{CERTIFICATE_SIGNING_REQUEST, COMPONENT_STATUS},
+        },
     },
+    registry::{Kinds, by_preference},
 };
 
 /// The Kubernetes release whose API is served.
 pub const KUBERNETES_MINOR: u32 = 36;
 
-/// Preference of API groups, as kube-apiserver ranks them. Others come after these, in the order of `KINDS`.
+/// Preference of API groups, as kube-apiserver ranks them. Others come after these.
 const GROUP_ORDER: &[&str] = &[
     "",
     "apps",
@@ -54,6 +58,7 @@ pub struct SubresourceEntry {
     pub verbs: &'static [&'static str],
 }
 
+const APPROVAL: SubresourceEntry = SubresourceEntry { name: "approval", ..STATUS };
 const BINDING: SubresourceEntry =
     SubresourceEntry { name: "binding", kind: Some(("", "v1", "Binding")), verbs: &["create"] };
 const EVICTION: SubresourceEntry = SubresourceEntry {
@@ -113,8 +118,10 @@ impl SubresourceEntry {
 /// The subresources of a kind, by name.
 pub fn subresources(kind: &Kind) -> Vec<SubresourceEntry> {
     let is_pod = kind.group.is_empty() && kind.kind == "Pod";
+    let is_request = *kind == CERTIFICATE_SIGNING_REQUEST;
     let is_account = kind.group.is_empty() && kind.kind == "ServiceAccount";
     [
+        (is_request, APPROVAL),
         (is_pod, ATTACH),
         (is_pod, BINDING),
         (is_pod, EPHEMERAL_CONTAINERS),
@@ -139,33 +146,40 @@ pub fn verbs(kind: &Kind) -> Vec<&'static str> {
     if REVIEWS.contains(&kind) {
         return vec!["create"];
     }
+    if *kind == COMPONENT_STATUS {
+        return vec!["get", "list"];
+    }
     let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let is_namespace = kind.group.is_empty() && kind.kind == "Namespace";
     all.into_iter().filter(|verb| !(is_namespace && *verb == "deletecollection")).collect()
 }
 
 /// Everything that has a path of its own.
-fn served() -> impl Iterator<Item = &'static Kind> {
-    KINDS.iter().chain(REVIEWS).copied()
+fn served(kinds: &Kinds) -> impl Iterator<Item = &Kind> {
+    kinds.served().chain(REVIEWS.iter().copied())
 }
 
 /// The served kinds of a group version, by plural; empty when it is not served.
-pub fn kinds(group: &str, version: &str) -> Vec<&'static Kind> {
+pub fn kinds_of<'a>(kinds: &'a Kinds, group: &str, version: &str) -> Vec<&'a Kind> {
     let mut kinds: Vec<&Kind> =
-        served().filter(|kind| kind.group == group && kind.version == version).collect();
-    kinds.sort_by_key(|kind| kind.plural);
+        served(kinds).filter(|kind| kind.group == group && kind.version == version).collect();
+    kinds.sort_by(|one, other| one.plural.cmp(&other.plural));
     kinds
 }
 
 /// Every group with its versions, the preferred first; the core group is `""`.
-pub fn group_versions() -> Vec<(&'static str, Vec<&'static str>)> {
+pub fn group_versions(kinds: &Kinds) -> Vec<(&str, Vec<&str>)> {
     let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
-    for kind in served() {
+    for kind in served(kinds) {
+        let version: &str = &kind.version;
         match groups.iter_mut().find(|(group, _)| *group == kind.group) {
-            Some((_, versions)) if versions.contains(&kind.version) => {}
-            Some((_, versions)) => versions.push(kind.version),
-            None => groups.push((kind.group, vec![kind.version])),
+            Some((_, versions)) if versions.contains(&version) => {}
+            Some((_, versions)) => versions.push(version),
+            None => groups.push((&kind.group, vec![version])),
         }
+    }
+    for (_, versions) in &mut groups {
+        versions.sort_by(|one, other| by_preference(one, other));
     }
     let rank = |group: &str| GROUP_ORDER.iter().position(|other| *other == group);
     groups.sort_by_key(|(group, _)| rank(group).unwrap_or(GROUP_ORDER.len()));
@@ -211,16 +225,16 @@ impl Form {
 }
 
 /// `/api` or (`core` false) `/apis` in one of the aggregated forms.
-pub fn aggregated(core: bool, form: Form) -> Value {
+pub fn aggregated(kinds: &Kinds, core: bool, form: Form) -> Value {
     let version = if form == Form::AggregatedV2Beta1 { "v2beta1" } else { "v2" };
-    let items: Vec<Value> = group_versions()
+    let items: Vec<Value> = group_versions(kinds)
         .into_iter()
         .filter(|(group, _)| group.is_empty() == core)
         .map(|(group, versions)| {
             let versions: Vec<Value> = versions
                 .into_iter()
                 .map(|version| {
-                    let kinds = kinds(group, version);
+                    let kinds = kinds_of(kinds, group, version);
                     let resources: Vec<Value> =
                         kinds.iter().map(|kind| aggregated_resource(kind)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
@@ -239,7 +253,7 @@ pub fn aggregated(core: bool, form: Form) -> Value {
 
 fn aggregated_resource(kind: &Kind) -> Value {
     let response = |(group, version, kind): (&str, &str, &str)| json!({"group": group, "version": version, "kind": kind});
-    let own = (kind.group, kind.version, kind.kind);
+    let own = (&*kind.group, &*kind.version, &*kind.kind);
     let mut resource = json!({
         "resource": kind.plural,
         "responseKind": response(own),
@@ -247,12 +261,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
         "singularResource": kind.singular,
         "verbs": verbs(kind),
     });
-    if !kind.short_names.is_empty() {
-        resource["shortNames"] = kind.short_names.into();
-    }
-    if kind.in_all {
-        resource["categories"] = json!(["all"]);
-    }
+    add_names(&mut resource, kind);
     let subresources: Vec<Value> = subresources(kind)
         .into_iter()
         .map(|sub| {
@@ -266,6 +275,14 @@ fn aggregated_resource(kind: &Kind) -> Value {
     resource
 }
 
+fn add_names(resource: &mut Value, kind: &Kind) {
+    for (field, names) in [("shortNames", &kind.short_names), ("categories", &kind.categories)] {
+        if !names.is_empty() {
+            resource[field] = json!(names);
+        }
+    }
+}
+
 /// `/api`. `server` is the address that clients use, `127.0.0.1:6443`.
 pub fn core_versions(server: &str) -> Value {
     json!({"kind": "APIVersions", "versions": ["v1"],
@@ -273,8 +290,8 @@ pub fn core_versions(server: &str) -> Value {
 }
 
 /// `/apis`.
-pub fn groups() -> Value {
-    let groups: Vec<Value> = group_versions()
+pub fn groups(kinds: &Kinds) -> Value {
+    let groups: Vec<Value> = group_versions(kinds)
         .into_iter()
         .filter(|(group, _)| !group.is_empty())
         .map(|(group, versions)| group_entry(group, &versions))
@@ -290,8 +307,8 @@ fn group_entry(group: &str, versions: &[&str]) -> Value {
 }
 
 /// `/apis/GROUP`.
-pub fn group(name: &str) -> Option<Value> {
-    let groups = group_versions();
+pub fn group(kinds: &Kinds, name: &str) -> Option<Value> {
+    let groups = group_versions(kinds);
     let (group, versions) = groups.iter().find(|(group, _)| *group == name && !group.is_empty())?;
     let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
     if let (Some(document), Value::Object(entry)) =
@@ -303,8 +320,8 @@ pub fn group(name: &str) -> Option<Value> {
 }
 
 /// `/api/v1` (group `""`) and `/apis/GROUP/VERSION`.
-pub fn resources(group: &str, version: &str) -> Option<Value> {
-    let kinds = kinds(group, version);
+pub fn resources(kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
+    let kinds = kinds_of(kinds, group, version);
     let first = kinds.first()?;
     let resources: Vec<Value> = kinds.iter().flat_map(|kind| plain_resources(kind)).collect();
     Some(json!({"kind": "APIResourceList", "apiVersion": "v1",
@@ -314,23 +331,18 @@ pub fn resources(group: &str, version: &str) -> Option<Value> {
 fn plain_resources(kind: &Kind) -> Vec<Value> {
     let mut resource = json!({"name": kind.plural, "singularName": kind.singular,
         "namespaced": kind.namespaced, "kind": kind.kind, "verbs": verbs(kind)});
-    if !kind.short_names.is_empty() {
-        resource["shortNames"] = kind.short_names.into();
-    }
-    if kind.in_all {
-        resource["categories"] = json!(["all"]);
-    }
+    add_names(&mut resource, kind);
     let mut out = vec![resource];
     for subresource in subresources(kind) {
         let mut entry = json!({"name": format!("{}/{}", kind.plural, subresource.name),
             "singularName": "", "namespaced": kind.namespaced});
         if let Some((group, version, _)) = subresource.kind
-            && (group, version) != (kind.group, kind.version)
+            && (group, version) != (&*kind.group, &*kind.version)
         {
             entry["group"] = group.into();
             entry["version"] = version.into();
         }
-        entry["kind"] = subresource.kind.map_or(kind.kind, |(_, _, name)| name).into();
+        entry["kind"] = subresource.kind.map_or(&*kind.kind, |(_, _, name)| name).into();
         entry["verbs"] = subresource.verbs.into();
         out.push(entry);
     }
@@ -393,7 +405,8 @@ mod tests {
 
     #[test]
     fn groups_come_in_the_order_of_real_clusters() {
-        let names: Vec<&str> = group_versions().into_iter().map(|(group, _)| group).collect();
+        let kinds = Kinds::built_in();
+        let names: Vec<&str> = group_versions(&kinds).into_iter().map(|(group, _)| group).collect();
         let expected = [
             "",
             "apps",
@@ -409,18 +422,18 @@ mod tests {
         ];
         let known: Vec<&str> = names.into_iter().filter(|n| expected.contains(n)).collect();
         assert_eq!(known, expected);
-        assert_eq!(groups()["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
-        assert_eq!(group("apps").unwrap()["kind"], "APIGroup");
-        let multicluster = group("multicluster.x-k8s.io").unwrap();
+        assert_eq!(groups(&kinds)["groups"][0]["preferredVersion"]["groupVersion"], "apps/v1");
+        assert_eq!(group(&kinds, "apps").unwrap()["kind"], "APIGroup");
+        let multicluster = group(&kinds, "multicluster.x-k8s.io").unwrap();
         assert_eq!(multicluster["preferredVersion"]["version"], "v1beta1");
         assert_eq!(multicluster["versions"][1]["version"], "v1alpha1");
-        assert_eq!(group(""), None);
-        assert_eq!(resources("apps", "v2"), None);
+        assert_eq!(group(&kinds, ""), None);
+        assert_eq!(resources(&kinds, "apps", "v2"), None);
     }
 
     #[test]
     fn plain_resources_name_subresources() {
-        let list = resources("apps", "v1").unwrap();
+        let list = resources(&Kinds::built_in(), "apps", "v1").unwrap();
         let find = |name: &str| {
             let all = list["resources"].as_array().unwrap();
             all.iter().find(|resource| resource["name"] == name).unwrap().clone()
@@ -440,7 +453,8 @@ mod tests {
 
     #[test]
     fn aggregated_discovery() {
-        let core = aggregated(true, Form::AggregatedV2);
+        let kinds = Kinds::built_in();
+        let core = aggregated(&kinds, true, Form::AggregatedV2);
         assert_eq!(core["apiVersion"], "apidiscovery.k8s.io/v2");
         let resources = core["items"][0]["versions"][0]["resources"].as_array().unwrap();
         let pods = resources.iter().find(|r| r["resource"] == "pods").unwrap();
@@ -462,7 +476,7 @@ mod tests {
         let namespaces = resources.iter().find(|r| r["resource"] == "namespaces").unwrap();
         assert_eq!(namespaces["scope"], "Cluster");
         assert!(!verbs(&NAMESPACE).contains(&"deletecollection"));
-        let beta = aggregated(false, Form::AggregatedV2Beta1);
+        let beta = aggregated(&kinds, false, Form::AggregatedV2Beta1);
         assert_eq!(beta["apiVersion"], "apidiscovery.k8s.io/v2beta1");
         assert_eq!(beta["items"][0]["metadata"]["name"], "apps");
     }

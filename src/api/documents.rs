@@ -33,21 +33,27 @@ pub(crate) fn router() -> Router<Arc<Api>> {
         .route("/apis", get(groups))
         .route(
             "/api/v1",
-            get(
-                |headers: HeaderMap| async move { plain(&headers, discovery::resources("", "v1")) },
-            ),
+            get(|State(api): State<Arc<Api>>, headers: HeaderMap| async move {
+                plain(&headers, discovery::resources(&api.kinds(), "", "v1"))
+            }),
         )
         .route(
             "/apis/{group}",
-            get(|Path(group): Path<String>, headers: HeaderMap| async move {
-                plain(&headers, discovery::group(&group))
-            }),
+            get(
+                |State(api): State<Arc<Api>>, Path(group): Path<String>, headers: HeaderMap| async move {
+                    plain(&headers, discovery::group(&api.kinds(), &group))
+                },
+            ),
         )
         .route(
             "/apis/{group}/{version}",
-            get(|Path((group, version)): Path<(String, String)>, headers: HeaderMap| async move {
-                plain(&headers, discovery::resources(&group, &version))
-            }),
+            get(
+                |State(api): State<Arc<Api>>,
+                 Path((group, version)): Path<(String, String)>,
+                 headers: HeaderMap| async move {
+                    plain(&headers, discovery::resources(&api.kinds(), &group, &version))
+                },
+            ),
         )
         .route("/.well-known/openid-configuration", get(openid_configuration))
         .route(KEY_SET_PATH, get(openid_key_set))
@@ -75,19 +81,19 @@ pub(crate) async fn version() -> Response {
 async fn core(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Status> {
     match Form::aggregated(&headers) {
         None => plain(&headers, Some(discovery::core_versions(&api.server))),
-        Some(form) => Ok(aggregated(true, form)),
+        Some(form) => Ok(aggregated(&api, true, form)),
     }
 }
 
-async fn groups(headers: HeaderMap) -> Result<Response, Status> {
+async fn groups(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Status> {
     match Form::aggregated(&headers) {
-        None => plain(&headers, Some(discovery::groups())),
-        Some(form) => Ok(aggregated(false, form)),
+        None => plain(&headers, Some(discovery::groups(&api.kinds()))),
+        Some(form) => Ok(aggregated(&api, false, form)),
     }
 }
 
-fn aggregated(core: bool, form: Form) -> Response {
-    let body = discovery::aggregated(core, form).to_string();
+fn aggregated(api: &Api, core: bool, form: Form) -> Response {
+    let body = discovery::aggregated(&api.kinds(), core, form).to_string();
     ([(header::CONTENT_TYPE, form.content_type())], body).into_response()
 }
 
@@ -114,11 +120,11 @@ async fn openid_key_set(State(api): State<Arc<Api>>) -> Response {
 }
 
 async fn openapi_root(State(api): State<Arc<Api>>) -> Result<Json<Value>, Status> {
-    made(move || api.openapi.root()).await.map(Json)
+    made(move || api.openapi.root(&api.kinds())).await.map(Json)
 }
 
 async fn openapi_v3(api: Arc<Api>, group: String, version: String) -> Result<Response, Status> {
-    let document = made(move || api.openapi.document(&group, &version)).await?;
+    let document = made(move || api.openapi.document(&api.kinds(), &group, &version)).await?;
     document.map(json_bytes).ok_or_else(Status::no_such_path)
 }
 
@@ -131,7 +137,7 @@ async fn openapi_v2(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<R
     if !openapi::accepts_json(accept) {
         return Err(Status::not_acceptable("application/json"));
     }
-    made(move || api.openapi.v2()).await.map(json_bytes)
+    made(move || api.openapi.v2(&api.kinds())).await.map(json_bytes)
 }
 
 /// Makes a document on a blocking thread: it takes tens of milliseconds.

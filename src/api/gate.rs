@@ -88,7 +88,8 @@ pub(crate) async fn pass(
     next: Next,
 ) -> Response {
     let started = Instant::now();
-    let description = Description::of(request.method(), request.uri(), request.headers());
+    let description =
+        Description::of(&api.kinds(), request.method(), request.uri(), request.headers());
     let description = Arc::new(description);
     let peer = request.extensions().get::<Peer>().cloned().unwrap_or_default();
     let transfer = request.extensions_mut().remove::<Arc<Transfer>>();
@@ -238,13 +239,14 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::registry::Kinds;
 
     #[test]
     fn bounds_are_apart() {
         let in_flight = InFlight::new(Limits { reads: 1, writes: 1, streams: 1 });
         let permit = |method: Method, uri: &str| {
             let uri = uri.parse().unwrap();
-            in_flight.permit(&Description::of(&method, &uri, &HeaderMap::new()))
+            in_flight.permit(&Description::of(&Kinds::built_in(), &method, &uri, &HeaderMap::new()))
         };
         let read = permit(Method::GET, "/api/v1/pods").unwrap();
         let refused = permit(Method::GET, "/apis").unwrap_err();

@@ -23,16 +23,17 @@ use crate::{
     api::{
         forms::{Form, Shape, Syntax},
         pieces::Pieces,
-        table,
+        table::{self, Printer},
     },
     http_server::sending::{GZIP_MIN, PIECE},
     model::{Kind, Object},
+    registry::Descriptor,
 };
 
 /// A list and its own metadata: `resourceVersion`, `continue`, `remainingItemCount`.
 pub(crate) struct List {
     /// The kind in which the objects are shown.
-    pub(crate) kind: &'static Kind,
+    pub(crate) descriptor: Arc<Descriptor>,
     pub(crate) metadata: Value,
     pub(crate) objects: Vec<Arc<Object>>,
 }
@@ -48,7 +49,8 @@ impl List {
 
 /// The body of a list. It makes each piece when that is read.
 struct Encoder {
-    kind: &'static Kind,
+    kind: Kind,
+    printer: Printer,
     form: Form,
     now: Timestamp,
     objects: vec::IntoIter<Arc<Object>>,
@@ -63,10 +65,11 @@ struct Encoder {
 
 impl Encoder {
     fn new(list: List, form: Form) -> Self {
-        let List { kind, metadata, objects } = list;
-        let list = format!("{}List", kind.kind);
+        let List { descriptor, metadata, objects } = list;
+        let (kind, printer) = (descriptor.kind.clone(), Printer::of(&descriptor));
+        let list = kind.list_kind();
         let head = match form.shape {
-            Shape::Table(rows) => table::head(kind, metadata, rows.version),
+            Shape::Table(rows) => printer.head(metadata, rows.version),
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 head("PartialObjectMetadataList", version.api_version(), &metadata)
             }
@@ -76,7 +79,7 @@ impl Encoder {
         let is_null = objects.is_empty()
             && match form.shape {
                 Shape::MetadataList(_) => true,
-                Shape::Table(_) => table::is_generic(kind),
+                Shape::Table(_) => printer.is_generic(),
                 Shape::Whole | Shape::Metadata(_) => false,
             };
         let mut pieces = Pieces::default();
@@ -99,15 +102,15 @@ impl Encoder {
             }
         };
         let (now, objects) = (Timestamp::now(), objects.into_iter());
-        Self { kind, form, now, objects, pieces, separator: "", tail, left: None }
+        Self { kind, printer, form, now, objects, pieces, separator: "", tail, left: None }
     }
 
     fn item(&mut self, object: &Arc<Object>) {
         self.pieces.copy(self.separator.as_bytes());
         self.separator = if self.form.syntax == Syntax::Yaml { "" } else { "," };
-        let object = object.shown_as(self.kind);
+        let object = object.shown_as(&self.kind);
         let made = match self.form.shape {
-            Shape::Table(rows) => Some(table::row_of(&object, self.now, rows)),
+            Shape::Table(rows) => Some(self.printer.row_of(&object, self.now, rows)),
             Shape::Metadata(version) | Shape::MetadataList(version) => {
                 Some(table::partial(&object, version))
             }
@@ -221,6 +224,7 @@ mod tests {
     use crate::{
         api::table::{IncludeObject, Rows, Version},
         model::{ObjectKey, kind, object::to_stored},
+        registry::Kinds,
     };
 
     const METADATA: Shape = Shape::MetadataList(Version::V1);
@@ -242,7 +246,8 @@ mod tests {
             Arc::new(Object::from_stored(key, 7, stored).unwrap())
         };
         let metadata = json!({"resourceVersion": "9"});
-        List { kind: &kind::CONFIG_MAP, metadata, objects: (0..count).map(map).collect() }
+        let descriptor = Kinds::built_in().descriptor(&kind::CONFIG_MAP).unwrap().clone();
+        List { descriptor, metadata, objects: (0..count).map(map).collect() }
     }
 
     async fn text(response: Response) -> String {

@@ -9,6 +9,7 @@ mod answer;
 pub mod authentication;
 mod authorization;
 mod bodies;
+mod component_statuses;
 mod decode;
 mod description;
 pub mod discovery;
@@ -64,8 +65,11 @@ use self::{
 };
 use crate::{
     descriptors::Budget,
-    model::{Status, kind},
-    registry::Registry,
+    model::{
+        Status,
+        kind::{self, extension::COMPONENT_STATUS},
+    },
+    registry::{Kinds, Registry},
 };
 
 /// The warning of kube-apiserver since 1.33.
@@ -154,6 +158,13 @@ impl Api {
     }
 }
 
+impl Api {
+    /// The kinds that are served now.
+    pub(crate) fn kinds(&self) -> Arc<Kinds> {
+        self.registry.kinds()
+    }
+}
+
 /// The router of the API server, with all its paths.
 pub fn router(api: Arc<Api>) -> Router {
     let paths = Router::new()
@@ -208,6 +219,7 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
         };
         return reviews::serve(&api, &review);
     }
+    let caller = caller.clone();
     let (description, target) = (description.clone(), description.target()?.clone());
     if description.is_proxied() {
         let request = HttpRequest::from_parts(parts, body);
@@ -219,13 +231,22 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
         query: description.query()?,
         headers: parts.headers,
         body: whole(body).await?,
+        caller,
     };
+    request.target.check_conversion()?;
     let mut response = match &request.target.subresource {
         Some(subresource) => subresources::serve(&api, &request, subresource).await?,
+        None if *request.target.kind() == COMPONENT_STATUS => component_statuses::serve(&request)?,
         None => resources::serve(&api, &request).await?,
     };
-    if *request.target.kind == kind::ENDPOINTS {
+    if *request.target.kind() == kind::ENDPOINTS {
         answer::add_warnings(&mut response, &[ENDPOINTS_DEPRECATED.to_owned()]);
+    }
+    if let Some(warning) = request.target.deprecation() {
+        answer::add_warnings(&mut response, &[warning]);
+    }
+    if *request.target.kind() == COMPONENT_STATUS {
+        answer::add_warnings(&mut response, &[component_statuses::DEPRECATED.to_owned()]);
     }
     Ok(response)
 }

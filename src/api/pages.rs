@@ -28,7 +28,7 @@ pub(crate) async fn listed(api: &Api, request: &Request) -> Result<(View, Option
     let (registry, namespace) = (&api.registry, target.namespace.as_deref());
     if query.r#continue.is_empty() {
         let view = match (query.exact_version()?, query.version()?) {
-            (Some(revision), _) => registry.view_at(target.kind, namespace, revision).await?,
+            (Some(revision), _) => registry.view_at(target.kind(), namespace, revision).await?,
             (None, Some(revision)) => registry.view_not_before(revision).await?,
             (None, None) => registry.view(),
         };
@@ -43,10 +43,12 @@ pub(crate) async fn listed(api: &Api, request: &Request) -> Result<(View, Option
         None => registry.view(),
         Some(revision) => match api.pages.get(target, revision) {
             Some(view) => view,
-            None => registry.view_at(target.kind, namespace, revision).await.map_err(|status| {
-                let newest = || ContinueToken { revision: None, after: after.clone() }.encode();
-                if status.code == 410 { Status::expired_page(newest()) } else { status }
-            })?,
+            None => {
+                registry.view_at(target.kind(), namespace, revision).await.map_err(|status| {
+                    let newest = || ContinueToken { revision: None, after: after.clone() }.encode();
+                    if status.code == 410 { Status::expired_page(newest()) } else { status }
+                })?
+            }
         },
     };
     Ok((view, Some(after)))

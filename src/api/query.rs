@@ -1,11 +1,11 @@
 //! The query parameters of a request about a resource, by their meaning.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     api::{go_text, parameters::Parameters, selectors::Selectors},
-    model::{Cause, Kind, Status},
-    registry::{FieldValidation, Propagation, WriteOptions},
+    model::{Cause, Status},
+    registry::{Descriptor, FieldValidation, Propagation, WriteOptions},
 };
 
 /// Query parameters of resource requests.
@@ -78,8 +78,8 @@ impl Query {
     }
 
     /// The selectors of a list or watch, checked against what the kind supports.
-    pub(crate) fn selectors(&self, kind: &'static Kind) -> Result<Selectors, Status> {
-        Selectors::of(kind, &self.label_selector, &self.field_selector)
+    pub(crate) fn selectors(&self, descriptor: &Arc<Descriptor>) -> Result<Selectors, Status> {
+        Selectors::of(descriptor, &self.label_selector, &self.field_selector)
     }
 
     /// Checks that the parameters of a list or watch that concern revisions fit together, with kube-apiserver's rules and

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        authentication::Caller,
         decode::{content_type, document_of, parsed_of},
         forms::Form,
         query::{Query, dry_run_cause, propagation},
@@ -15,9 +16,9 @@ use crate::{
     },
     http_server::headers,
     model::{
-        Kind, Status,
+        Status,
         duplicates::Parsed,
-        patch::{self, FieldManager, PatchType, Wanted},
+        patch::{self, FieldManager, PatchType, Resource, Wanted},
         wording,
     },
     registry::{DeleteOptions, Preconditions, Propagation, Subresource, WriteOptions},
@@ -30,6 +31,7 @@ pub(crate) struct Request {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) caller: Caller,
 }
 
 impl Request {
@@ -60,7 +62,7 @@ impl Request {
 
     /// The patch, after checking its type and the query parameters.
     pub(crate) fn patch(&self) -> Result<Patch<'_>, Status> {
-        let kind = PatchType::from_content_type(self.target.kind, self.content_type())?;
+        let kind = PatchType::from_content_type(self.target.kind(), self.content_type())?;
         let force = self.query.force;
         patch::check_options(kind, &self.query.field_manager, force)?;
         Ok(Patch { kind, body: &self.body, force: force == Some(true) })
@@ -83,14 +85,14 @@ impl Request {
     /// Applies a patch to the old document, which is of this kind.
     pub(crate) fn patched<'a>(
         &self,
-        kind: &Kind,
+        resource: Resource<'_>,
         patch: &Patch<'_>,
         old: Option<&Value>,
         manager: FieldManager<'a>,
     ) -> Result<Wanted<'a>, Status> {
         if patch.kind == PatchType::Apply {
             let Parsed { value: config, duplicates } = patch::decode_apply(patch.body)?;
-            let wanted = patch::apply(kind, old, &config, &manager, patch.force)?;
+            let wanted = patch::apply(resource, old, &config, &manager, patch.force)?;
             return Ok(wanted.with_duplicates(duplicates));
         }
         let Parsed { value, mut duplicates } = patch::decode_patch(patch.body)?;
@@ -98,6 +100,7 @@ impl Request {
             // kube-apiserver says so, because it decodes the operations separately.
             duplicates.iter_mut().for_each(|line| line.insert_str(0, "json patch "));
         }
+        let kind = resource.kind();
         let document = patch::apply_patch(kind, patch.kind, old.unwrap_or(&Value::Null), value)?;
         Ok(Wanted::updated(document, manager).with_duplicates(duplicates))
     }
@@ -168,6 +171,7 @@ pub(crate) fn manager(name: &str, subresource: Subresource) -> FieldManager<'_> 
         Subresource::EphemeralContainers => "ephemeralcontainers",
         Subresource::Finalize => "finalize",
         Subresource::Binding => "binding",
+        Subresource::Approval => "approval",
     };
     FieldManager { name, subresource, now: Timestamp::now() }
 }

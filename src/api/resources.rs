@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -14,17 +14,17 @@ use crate::{
         lists::List,
         pages::{ContinueToken, listed},
         request::{Request, manager},
+        reviews::user_info,
         selectors::selected,
-        target::Target,
         watch,
     },
     model::{
         Kind, Object, Status,
         duplicates::Parsed,
-        kind,
+        kind::{self, extension::CERTIFICATE_SIGNING_REQUEST},
         patch::{PatchType, Wanted},
     },
-    registry::{ROUTED, Subresource},
+    registry::{Descriptor, ROUTED, Subresource},
 };
 
 /// How often a server-side apply starts again because another client created or deleted the object meanwhile.
@@ -32,7 +32,7 @@ const ATTEMPTS_MAX: u32 = 16;
 
 /// Answers a request about a resource that names no subresource.
 pub(crate) async fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
-    let Target { kind, name, .. } = &request.target;
+    let (kind, name) = (request.target.kind(), &request.target.name);
     match (&request.method, name) {
         (&Method::GET, None) if request.query.watch => watch::serve(api, request),
         (&Method::GET, None) => list(api, request).await,
@@ -61,24 +61,27 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
     if request.query.watch {
         return Err(Status::bad_request("watch needs a list request with a field selector"));
     }
-    settle(api, request.target.kind).await;
+    settle(api, request.target.kind()).await;
     let key = request.target.key()?;
     let object = match request.query.version()? {
         // Any revision that is not older will do. A read of one object cannot ask for an exact one.
         Some(revision) => {
             let view = api.registry.view_not_before(revision).await?;
             let object = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
-            object.shown_as(key.kind)
+            object.shown_as(&key.kind)
         }
         None => api.registry.get(&key)?,
     };
-    answer(&object, form, StatusCode::OK, &[])
+    answer(&request.target.descriptor, &object, form, StatusCode::OK, &[])
 }
 
 async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = request.form()?;
-    let Target { kind, namespace, .. } = &request.target;
-    let Parsed { value: document, duplicates } = request.parsed()?;
+    let (kind, namespace) = (request.target.kind(), &request.target.namespace);
+    let Parsed { value: mut document, duplicates } = request.parsed()?;
+    if *kind == CERTIFICATE_SIGNING_REQUEST {
+        name_requestor(&mut document, request);
+    }
     let namespace = match namespace {
         None if kind.namespaced => return Err(Status::method_not_allowed()),
         None => "",
@@ -89,7 +92,18 @@ async fn create(api: &Api, request: &Request) -> Result<Response, Status> {
         Wanted::updated(document, manager(&name, Subresource::None)).with_duplicates(duplicates);
     let options = request.write_options()?;
     let written = api.registry.create(kind, namespace, wanted, &options).await?;
-    api.answer_write(written, form, StatusCode::CREATED).await
+    api.answer_write(&request.target.descriptor, written, form, StatusCode::CREATED).await
+}
+
+/// Who asks for a certificate is who sends the request, whatever that says.
+fn name_requestor(document: &mut Value, request: &Request) {
+    let Some(spec) = document.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    for field in ["username", "uid", "groups", "extra"] {
+        spec.remove(field);
+    }
+    if let Value::Object(info) = user_info(&request.caller) {
+        spec.extend(info);
+    }
 }
 
 /// PUT of an object or a subresource.
@@ -110,7 +124,7 @@ pub(crate) async fn replace(
             Ok(wanted.with_duplicates(duplicates.clone()))
         })
         .await?;
-    api.answer_write(written, form, StatusCode::OK).await
+    api.answer_write(&request.target.descriptor, written, form, StatusCode::OK).await
 }
 
 /// PATCH of an object or a subresource. A server-side apply may create the object.
@@ -123,23 +137,37 @@ pub(crate) async fn apply_patch(
     let options = request.write_options()?;
     let key = request.target.key()?;
     let patch = request.patch()?;
+    let resource = request.target.descriptor.resource();
     let name = request.manager();
     let may_create = patch.kind == PatchType::Apply && subresource == Subresource::None;
     for _attempt in 0..ATTEMPTS_MAX {
         if may_create && api.registry.view().get(&key).is_none() {
-            let wanted = request.patched(key.kind, &patch, None, manager(&name, subresource))?;
-            match api.registry.create(key.kind, &key.namespace, wanted, &options).await {
+            let wanted = request.patched(resource, &patch, None, manager(&name, subresource))?;
+            match api.registry.create(&key.kind, &key.namespace, wanted, &options).await {
                 // Another client has created it meanwhile: merge with that object.
                 Err(status) if status.reason == "AlreadyExists" => {}
-                written => return api.answer_write(written?, form, StatusCode::CREATED).await,
+                written => {
+                    return api
+                        .answer_write(
+                            &request.target.descriptor,
+                            written?,
+                            form,
+                            StatusCode::CREATED,
+                        )
+                        .await;
+                }
             }
         }
         let change = |old: &Object| {
-            request.patched(key.kind, &patch, Some(&old.parse()?), manager(&name, subresource))
+            request.patched(resource, &patch, Some(&old.parse()?), manager(&name, subresource))
         };
         match api.registry.modify(&key, subresource, &options, change).await {
             Err(status) if may_create && status.reason == "NotFound" => {}
-            written => return api.answer_write(written?, form, StatusCode::OK).await,
+            written => {
+                return api
+                    .answer_write(&request.target.descriptor, written?, form, StatusCode::OK)
+                    .await;
+            }
         }
     }
     Err(Status::conflict(&key, "the object comes and goes; please try again"))
@@ -149,10 +177,10 @@ async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
     let key = request.target.key()?;
     let options = request.delete_options()?;
     let (object, gone) = api.registry.delete(&key, &options).await?;
-    api.registry.wait_routed(key.kind, object.revision).await;
+    api.registry.wait_routed(&key.kind, object.revision).await;
     if !gone {
         let form = request.form()?;
-        return answer(&object, form, StatusCode::OK, &[]);
+        return answer(&request.target.descriptor, &object, form, StatusCode::OK, &[]);
     }
     let details = json!({"name": key.name, "group": key.kind.group, "kind": key.kind.plural,
         "uid": object.metadata.uid});
@@ -163,10 +191,9 @@ async fn delete(api: &Api, request: &Request) -> Result<Response, Status> {
 
 async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Status> {
     request.query.check_versions()?;
-    let selectors = request.query.selectors(request.target.kind)?;
+    let selectors = request.query.selectors(&request.target.descriptor)?;
     let options = request.delete_options()?;
     let view = api.registry.view();
-    let kind = request.target.kind;
     let chosen = selected(&view, &request.target, &selectors);
     let chosen: Vec<Arc<Object>> = chosen.cloned().collect();
     for object in &chosen {
@@ -175,13 +202,13 @@ async fn delete_collection(api: &Api, request: &Request) -> Result<Response, Sta
             _ => {}
         }
     }
-    Ok(list_answer(kind, view.revision(), None, chosen, Form::JSON))
+    Ok(list_answer(&request.target.descriptor, view.revision(), None, chosen, Form::JSON))
 }
 
 async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = Form::of_list(&request.headers, &request.query.include_object)?;
-    let (query, kind) = (&request.query, request.target.kind);
-    let selectors = query.selectors(kind)?;
+    let (query, kind) = (&request.query, request.target.kind());
+    let selectors = query.selectors(&request.target.descriptor)?;
     query.check_versions()?;
     settle(api, kind).await;
     let (view, after) = listed(api, request).await?;
@@ -202,11 +229,11 @@ async fn list(api: &Api, request: &Request) -> Result<Response, Status> {
     if more.is_some() {
         api.pages.keep(&request.target, &view);
     }
-    Ok(list_answer(kind, view.revision(), more, page, form))
+    Ok(list_answer(&request.target.descriptor, view.revision(), more, page, form))
 }
 
-fn list_answer(
-    kind: &'static Kind,
+pub(crate) fn list_answer(
+    descriptor: &Arc<Descriptor>,
     revision: u64,
     more: Option<(String, Option<usize>)>,
     objects: Vec<Arc<Object>>,
@@ -219,5 +246,5 @@ fn list_answer(
             metadata["remainingItemCount"] = remaining.into();
         }
     }
-    List { kind, metadata, objects }.answer(form)
+    List { descriptor: descriptor.clone(), metadata, objects }.answer(form)
 }

@@ -44,7 +44,7 @@ pub(crate) fn kind_of(wanted: &Attributes) -> Option<(&'static Kind, &Resource)>
 
 /// One review.
 pub(crate) struct Review<'a> {
-    pub(crate) kind: &'static Kind,
+    pub(crate) kind: &'a Kind,
     pub(crate) namespace: &'a str,
     pub(crate) method: &'a Method,
     pub(crate) headers: &'a HeaderMap,
@@ -71,7 +71,7 @@ fn check_kind(kind: &Kind, document: &mut Value) -> Result<(), Status> {
     let Some(fields) = document.as_object_mut() else {
         return Err(Status::bad_request("the object in the request body is not a JSON object"));
     };
-    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_string())] {
         let given = fields.entry(field).or_insert_with(|| expected.clone().into());
         if *given != expected.as_str() {
             return Err(Status::bad_request(format!(
@@ -87,7 +87,7 @@ fn check_kind(kind: &Kind, document: &mut Value) -> Result<(), Status> {
 
 impl Review<'_> {
     fn status(&self, api: &Api, document: &Value) -> Result<Value, Status> {
-        match self.kind.kind {
+        match &*self.kind.kind {
             "SelfSubjectReview" => Ok(json!({"userInfo": user_info(self.caller)})),
             "TokenReview" => self.token_status(api, &spec(document)?),
             "SelfSubjectAccessReview" => {
@@ -218,7 +218,8 @@ fn rules(asked: &SelfSubjectRulesReviewSpec) -> Result<Value, Status> {
     }))
 }
 
-fn user_info(caller: &Caller) -> Value {
+/// What authentication says of a caller, as documents show it.
+pub(crate) fn user_info(caller: &Caller) -> Value {
     let mut info = json!({"username": *caller.name});
     if !caller.uid.is_empty() {
         info["uid"] = (*caller.uid).into();

@@ -7,13 +7,13 @@ use serde_json::Value;
 use crate::{
     api::target::Target,
     model::{FieldSelector, Kind, LabelSelector, Object, Status},
-    registry::View,
+    registry::{Descriptor, View},
 };
 
 /// Label and field selectors of one request.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selectors {
-    kind: Option<&'static Kind>,
+    descriptor: Option<Arc<Descriptor>>,
     labels: LabelSelector,
     fields: FieldSelector,
 }
@@ -23,15 +23,19 @@ impl Selectors {
     ///
     /// # Errors
     /// 400 if a text is no selector, or selects by a field that Kubernetes does not offer for this kind.
-    pub(crate) fn of(kind: &'static Kind, labels: &str, fields: &str) -> Result<Self, Status> {
+    pub(crate) fn of(
+        descriptor: &Arc<Descriptor>,
+        labels: &str,
+        fields: &str,
+    ) -> Result<Self, Status> {
         let labels = LabelSelector::parse(labels).map_err(Status::bad_request)?;
         let fields = FieldSelector::parse(fields).map_err(Status::bad_request)?;
         for field in fields.paths() {
-            if field_path(kind, field).is_none() {
-                return Err(Status::bad_request(not_selectable(kind, field)));
+            if field_path(descriptor, field).is_none() {
+                return Err(Status::bad_request(not_selectable(&descriptor.kind, field)));
             }
         }
-        Ok(Self { kind: Some(kind), labels, fields })
+        Ok(Self { descriptor: Some(descriptor.clone()), labels, fields })
     }
 
     /// Whether they match every object.
@@ -55,7 +59,8 @@ impl Selectors {
             "metadata.name" => object.key.name.as_str().into(),
             "metadata.namespace" => object.key.namespace.as_str().into(),
             field => {
-                let paths = self.kind.and_then(|kind| field_path(kind, field)).unwrap_or(field);
+                let of = self.descriptor.as_ref();
+                let paths = of.and_then(|of| field_path(of, field)).unwrap_or(field);
                 let at = |path: &str| path.split('.').fold(&document, |value, part| &value[part]);
                 let is_set = |value: &&Value| !value.is_null() && **value != "";
                 match paths.split('|').map(at).find(is_set) {
@@ -74,7 +79,7 @@ pub(crate) fn selected<'a>(
     target: &Target,
     selectors: &'a Selectors,
 ) -> impl Iterator<Item = &'a Arc<Object>> {
-    view.list(target.kind, target.namespace.as_deref()).filter(|object| selectors.matches(object))
+    view.list(target.kind(), target.namespace.as_deref()).filter(|object| selectors.matches(object))
 }
 
 /// The value of a field that the document does not have.
@@ -88,7 +93,15 @@ fn empty_value(field: &str) -> &'static str {
 
 /// Where the stored document has the field that a selector names. Of several places (`a|b`) the first one that is set
 /// counts. `None` if Kubernetes does not offer the field for this kind.
-fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
+fn field_path<'a>(descriptor: &Descriptor, field: &'a str) -> Option<&'a str> {
+    let kind = &descriptor.kind;
+    if let Some(version) = descriptor.custom() {
+        let mut offered = version.selectable_fields.iter();
+        let is_offered = field == "metadata.name"
+            || (field == "metadata.namespace" && kind.namespaced)
+            || offered.any(|offered| offered.json_path.strip_prefix('.') == Some(field));
+        return is_offered.then_some(field);
+    }
     let fields = selectable_fields(kind);
     let has_namespace = kind.namespaced || fields.is_empty();
     if field == "metadata.name" || (field == "metadata.namespace" && has_namespace) {
@@ -99,7 +112,9 @@ fn field_path(kind: &Kind, field: &str) -> Option<&'static str> {
 
 /// kube-apiserver's message. It depends on the kind, because each kind with fields of its own has its own function for it.
 fn not_selectable(kind: &Kind, field: &str) -> String {
-    if kind.kind == "Job" {
+    if kind.is_custom() {
+        format!("field label not supported: {field}")
+    } else if kind.kind == "Job" {
         format!("field label {field:?} not supported for Job")
     } else if selectable_fields(kind).is_empty() {
         format!(
@@ -117,7 +132,7 @@ const fn as_named(name: &'static str) -> (&'static str, &'static str) {
 
 /// The fields besides name and namespace, and their places.
 fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
-    match (kind.group, kind.kind) {
+    match (&*kind.group, &*kind.kind) {
         ("", "Pod") => {
             const {
                 &[

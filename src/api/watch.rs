@@ -25,7 +25,7 @@ use crate::{
         pieces::Pieces,
         request::Request,
         selectors::{Selectors, selected},
-        table,
+        table::{self, Printer},
         target::Target,
     },
     http_server::{ANSWER_MAX, sending::PIECE},
@@ -44,7 +44,7 @@ const DURATION_MIN: Duration = Duration::from_secs(1800);
 pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Status> {
     let form = Form::of_stream(&request.headers, &request.query.include_object)?;
     let query = &request.query;
-    let selectors = query.selectors(request.target.kind)?;
+    let selectors = query.selectors(&request.target.descriptor)?;
     query.check_versions()?;
     let asked = query.version()?;
     let initial_events = query.send_initial_events.unwrap_or_default();
@@ -61,13 +61,14 @@ pub(crate) fn serve(api: &Arc<Api>, request: &Request) -> Result<Response, Statu
     };
     let lasting =
         query.lasting().unwrap_or_else(|| DURATION_MIN.mul_f64(rand::rng().random_range(1.0..2.0)));
-    let subscription = api.registry.subscribe(&[request.target.kind], after);
+    let subscription = api.registry.subscribe(&[request.target.kind()], after);
     let begun = Instant::now();
     // An end that the clock cannot represent counts as none.
     let end = begun.checked_add(lasting).or_else(|| begun.checked_add(DURATION_MIN));
     let end = end.unwrap_or(begun);
     let watch = Watch {
         subscription: subscription.in_batches_of(PIECE),
+        printer: Printer::of(&request.target.descriptor),
         target: request.target.clone(),
         selectors,
         form,
@@ -94,6 +95,7 @@ struct First {
 
 struct Watch {
     subscription: Subscription,
+    printer: Printer,
     target: Target,
     selectors: Selectors,
     form: Form,
@@ -157,6 +159,8 @@ impl Watch {
     fn lines(&mut self, events: Result<Vec<Arc<Event>>, Status>) {
         match events {
             Ok(events) => events.iter().for_each(|event| self.line_of(event)),
+            // The kind is gone: Kubernetes then ends the watch as if its time were over.
+            Err(status) if status.code == 404 => self.over = true,
             Err(status) => {
                 self.over = true;
                 self.pieces.copy(&error_line(&status));
@@ -182,12 +186,12 @@ impl Watch {
     }
 
     fn line(&mut self, word: &str, object: &Arc<Object>) {
-        let object = object.shown_as(self.target.kind);
+        let object = object.shown_as(self.target.kind());
         let first = std::mem::take(&mut self.is_first);
         self.pieces.copy(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
         match self.form.shape {
             Shape::Table(rows) => {
-                let table = table::render_one(&object, Timestamp::now(), rows, first);
+                let table = self.printer.render_one(&object, Timestamp::now(), rows, first);
                 self.pieces.share(table.to_bytes());
             }
             Shape::Metadata(version) | Shape::MetadataList(version) => {
@@ -200,7 +204,7 @@ impl Watch {
 
     fn bookmark(&mut self, initial_events_end: bool) {
         let revision = self.subscription.position();
-        if let Some(object) = bookmark(self.target.kind, revision, initial_events_end) {
+        if let Some(object) = bookmark(self.target.kind(), revision, initial_events_end) {
             self.line("BOOKMARK", &Arc::new(object));
         }
     }
@@ -213,7 +217,7 @@ fn next_bookmark(now: Instant, end: Instant) -> Option<Instant> {
 }
 
 /// The object of a bookmark. It has only a version, and the form of the watch's other objects.
-fn bookmark(kind: &'static Kind, revision: u64, initial_events_end: bool) -> Option<Object> {
+fn bookmark(kind: &Kind, revision: u64, initial_events_end: bool) -> Option<Object> {
     let annotations = initial_events_end.then(|| json!({table::INITIAL_EVENTS_END: "true"}));
     let metadata = annotations.map_or_else(|| json!({}), |a| json!({"annotations": a}));
     let stored = to_stored(kind, json!({"metadata": metadata}));

@@ -13,7 +13,7 @@ use crate::{
         service::ip_family,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
-    registry::{DeleteOptions, Registry, Subresource, WriteOptions},
+    registry::{DEFAULT_CLASS, DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
 /// Offsets of the system Services in the Service range.
@@ -31,9 +31,9 @@ pub(crate) async fn objects(
     api: SocketAddr,
 ) -> anyhow::Result<Kept> {
     let kept = kept(registry, api)?;
-    let of_kind = |kind: &'static Kind| kept.iter().filter(move |(key, _)| *key.kind == *kind);
+    let of_kind = |kind: &'static Kind| kept.iter().filter(move |(key, _)| key.kind == *kind);
     for (key, document) in of_kind(&kind::NAMESPACE) {
-        create(registry, key.kind, "", document.clone()).await?;
+        create(registry, &key.kind, "", document.clone()).await?;
     }
     service_ranges(registry).await?;
     for (name, value, used_by) in [
@@ -49,11 +49,11 @@ pub(crate) async fn objects(
         create(registry, &kind::PRIORITY_CLASS, "", class).await?;
     }
     for (key, document) in of_kind(&kind::SERVICE) {
-        create(registry, key.kind, &key.namespace, document.clone()).await?;
+        create(registry, &key.kind, &key.namespace, document.clone()).await?;
     }
     for kind in [&kind::ENDPOINT_SLICE, &kind::ENDPOINTS] {
         for (key, document) in of_kind(kind) {
-            put(registry, key.kind, &key.namespace, document.clone()).await?;
+            put(registry, &key.kind, &key.namespace, document.clone()).await?;
         }
     }
     let corefile = corefile(&options.cluster_domain);
@@ -64,6 +64,14 @@ pub(crate) async fn objects(
     create(registry, &kind::CONFIG_MAP, "kube-system", proxy).await?;
     let runtime = json!({"metadata": {"name": "simulated"}, "handler": "simulated"});
     create(registry, &kind::RUNTIME_CLASS, "", runtime).await?;
+    // As minikube's add-on: who deletes it has it again after the next start.
+    let class = json!({
+        "metadata": {"name": "standard", "annotations": {DEFAULT_CLASS[0]: "true"}},
+        "provisioner": "snowglobe.dev/simulated",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    create(registry, &kind::STORAGE_CLASS, "", class).await?;
     for name in ["rr", "random", "p2c"] {
         let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
         create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
@@ -81,7 +89,7 @@ fn kept(registry: &Registry, api: SocketAddr) -> anyhow::Result<Kept> {
     };
     let (slice, endpoints) = api_endpoints(api);
     let mut kept = Kept::new();
-    let mut keep = |kind: &'static Kind, namespace: &str, mut document: Value| {
+    let mut keep = |kind: &Kind, namespace: &str, mut document: Value| {
         if kind.namespaced {
             document["metadata"]["namespace"] = namespace.into();
         }
@@ -117,7 +125,7 @@ async fn service_ranges(registry: &Registry) -> anyhow::Result<()> {
         deleted.context("cannot replace ServiceCIDR kubernetes")?;
     }
     let document = json!({"metadata": {"name": key.name}, "spec": {"cidrs": ranges}});
-    create(registry, key.kind, "", document).await?;
+    create(registry, &key.kind, "", document).await?;
     let ready = |found: &Object| {
         let mut document: Value = found.parse()?;
         if document["status"]["conditions"].is_null() {
@@ -207,13 +215,13 @@ fn api_endpoints(api: SocketAddr) -> (Value, Value) {
     (slice, endpoints)
 }
 
-fn key_of(kind: &'static Kind, namespace: &str, document: &Value) -> ObjectKey {
+fn key_of(kind: &Kind, namespace: &str, document: &Value) -> ObjectKey {
     ObjectKey::new(kind, namespace, document["metadata"]["name"].as_str().unwrap_or_default())
 }
 
 async fn create(
     registry: &Registry,
-    kind: &'static Kind,
+    kind: &Kind,
     namespace: &str,
     document: Value,
 ) -> anyhow::Result<()> {
@@ -232,7 +240,7 @@ async fn create(
 /// Creates an object, or replaces its content.
 async fn put(
     registry: &Registry,
-    kind: &'static Kind,
+    kind: &Kind,
     namespace: &str,
     document: Value,
 ) -> anyhow::Result<()> {

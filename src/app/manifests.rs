@@ -1,9 +1,12 @@
 //! The manifests of `snowglobe up FILE...`. They are first read and checked as a whole. Then each is applied in order
 //! by server-side apply, as `kubectl apply --server-side` does.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -11,7 +14,7 @@ use serde_json::Value;
 use crate::{
     model::{
         Kind, ObjectKey, kind,
-        patch::{self, FieldManager},
+        patch::{self, FieldManager, Resource},
     },
     registry::{FieldValidation, Registry, Subresource, WriteOptions},
 };
@@ -23,20 +26,54 @@ const MANAGER: &str = "snowglobe-up";
 pub struct Manifest {
     /// The file and the document in it, for messages: `web.yaml, document 2`.
     pub place: String,
-    kind: &'static Kind,
+    api_version: String,
+    kind: String,
     document: Value,
 }
 
+/// How long the kinds of a definition may take to be served.
+const DEFINED_WAIT: Duration = Duration::from_secs(10);
+
 impl Manifest {
     /// The key of its object. An object without a namespace is put into `default`.
-    pub fn key(&self, default: &str) -> ObjectKey {
+    pub fn key(&self, kind: &Kind, default: &str) -> ObjectKey {
         let metadata = &self.document["metadata"];
         let namespace = match metadata["namespace"].as_str() {
-            _ if !self.kind.namespaced => "",
+            _ if !kind.namespaced => "",
             None | Some("") => default,
             Some(namespace) => namespace,
         };
-        ObjectKey::new(self.kind, namespace, metadata["name"].as_str().unwrap_or_default())
+        ObjectKey::new(kind, namespace, metadata["name"].as_str().unwrap_or_default())
+    }
+
+    /// Whether it is of this kind.
+    pub fn is_of(&self, kind: &Kind) -> bool {
+        kind.is_named(&self.api_version, &self.kind)
+    }
+
+    /// The error for a kind that is not served.
+    pub fn not_served(&self) -> anyhow::Error {
+        anyhow!(
+            "{}: kind {} of {} is not served; `kubectl api-resources` lists what is",
+            self.place,
+            self.kind,
+            self.api_version
+        )
+    }
+
+    /// Whether its kind would be Kubernetes' own, but is not served.
+    fn is_unknown_built_in(&self) -> bool {
+        // The group of a custom kind has a dot.
+        let group = self.api_version.split_once('/').map_or("", |(group, _)| group);
+        !group.contains('.') && kind::built_in(&self.api_version, &self.kind).is_none()
+    }
+
+    /// Whether it is a CustomResourceDefinition that defines the kind of another manifest.
+    fn defines(&self, other: &Self) -> bool {
+        let spec = &self.document["spec"];
+        self.is_of(&kind::CUSTOM_RESOURCE_DEFINITION)
+            && spec["names"]["kind"] == *other.kind
+            && other.api_version.split('/').next() == spec["group"].as_str()
     }
 
     /// The document.
@@ -85,15 +122,15 @@ fn manifest(place: String, document: Value) -> anyhow::Result<Manifest> {
     if api_version.is_empty() || name.is_empty() {
         bail!("{place}: apiVersion and kind are missing: this is no Kubernetes object");
     }
-    let Some(kind) = kind::by_api_version(api_version, name) else {
-        bail!(
-            "{place}: kind {name} of {api_version} is not served; `kubectl api-resources` lists what is"
-        );
-    };
     if document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
         bail!("{place}: {name} has no metadata.name");
     }
-    Ok(Manifest { place, kind, document })
+    let (api_version, kind) = (api_version.to_owned(), name.to_owned());
+    let manifest = Manifest { place, api_version, kind, document };
+    if manifest.is_unknown_built_in() {
+        return Err(manifest.not_served());
+    }
+    Ok(manifest)
 }
 
 fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -117,15 +154,38 @@ fn files(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// Checks that the kinds of all manifests are served, or defined by one of them.
+pub fn check(registry: &Registry, manifests: &[Manifest]) -> anyhow::Result<()> {
+    let kinds = registry.kinds();
+    let is_known = |manifest: &&Manifest| {
+        kinds.by_api_version(&manifest.api_version, &manifest.kind).is_some()
+            || manifests.iter().any(|other| other.defines(manifest))
+    };
+    match manifests.iter().find(|manifest| !is_known(manifest)) {
+        Some(unknown) => Err(unknown.not_served()),
+        None => Ok(()),
+    }
+}
+
+/// The kind of a manifest. Waits a little until its definition, which was just applied, is established.
+async fn served(registry: &Registry, manifest: &Manifest) -> anyhow::Result<Kind> {
+    let mut revisions = registry.revisions();
+    let found = || registry.kinds().by_api_version(&manifest.api_version, &manifest.kind).cloned();
+    let established = revisions.wait_for(|_| found().is_some());
+    let waited = tokio::time::timeout(DEFINED_WAIT, established).await;
+    found().filter(|_| waited.is_ok()).ok_or_else(|| manifest.not_served())
+}
+
 /// Applies one manifest. Returns the name of the object for messages.
 pub async fn apply(registry: &Registry, manifest: &Manifest) -> anyhow::Result<ObjectKey> {
-    let Manifest { place, kind, document } = manifest;
-    let key = manifest.key("default");
+    let Manifest { place, document, .. } = manifest;
+    let kind = &served(registry, manifest).await?;
+    let key = manifest.key(kind, "default");
     let options =
         WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
     let apply = |old: Option<&Value>| {
         let manager = FieldManager { name: MANAGER, subresource: "", now: Timestamp::now() };
-        patch::apply(kind, old, document, &manager, true)
+        patch::apply(Resource::built_in(kind), old, document, &manager, true)
     };
     let result = if registry.view().get(&key).is_none() {
         match apply(None) {

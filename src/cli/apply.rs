@@ -37,8 +37,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let cluster = arguments.cluster.connect().await?;
     let default = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
     for manifest in &manifests {
-        let key = manifest.key(default);
-        let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
+        let kind = cluster.kind_of(manifest).await?;
+        let key = manifest.key(&kind, default);
+        let path = client::path(&key.kind, Some(&key.namespace), Some(&key.name));
         let path = format!("{path}?fieldManager={MANAGER}&fieldValidation=Strict&force=true");
         let headers = [("content-type", "application/apply-patch+yaml")];
         let body = manifest.document().to_string().into_bytes();

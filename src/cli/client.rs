@@ -1,7 +1,7 @@
 //! The connection of client commands to the cluster. They use the kubeconfig of `--kubeconfig`, else of
 //! `$KUBECONFIG`, else the one in the default data directory.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use clap::Args;
@@ -11,11 +11,16 @@ use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
+    app::manifests::Manifest,
     config,
-    model::{Kind, kind},
+    model::{
+        Kind,
+        kind::{self, Identity, Text},
+    },
 };
 
 /// The flags of all client commands.
@@ -96,6 +101,8 @@ impl Flags {
     }
 }
 
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
 impl Cluster {
     /// Sends one request. An API error becomes an error with its message.
     pub(super) async fn request(
@@ -150,19 +157,112 @@ impl Cluster {
     }
 }
 
-/// Finds a resource by the name that a user types: plural, singular, short name, kind, or `plural.group`.
-pub(super) fn resource(name: &str) -> anyhow::Result<&'static Kind> {
-    let lower = name.to_ascii_lowercase();
-    let known = kind::KINDS.iter().copied().find(|kind| {
-        kind.plural == lower
-            || kind.singular == lower
-            || kind.short_names.contains(&lower.as_str())
-            || format!("{}.{}", kind.plural, kind.group) == lower
-    });
-    known.with_context(|| {
-        let all: Vec<&str> = kind::KINDS.iter().map(|kind| kind.plural).collect();
-        format!("there is no resource {name:?}; there are: {}", all.join(", "))
-    })
+impl Cluster {
+    /// Finds a resource by the name that a user types: plural, singular, short name, kind, or `plural.group`. What no
+    /// cluster has by itself, the server is asked for.
+    pub(super) async fn resource(&self, name: &str) -> anyhow::Result<Kind> {
+        let lower = name.to_ascii_lowercase();
+        let is_meant = |kind: &&Kind| {
+            kind.plural == lower
+                || kind.singular == lower
+                || kind.short_names.iter().any(|short| *short == lower)
+                || format!("{}.{}", kind.plural, kind.group) == lower
+        };
+        if let Some(kind) = kind::BUILT_IN.iter().copied().find(is_meant) {
+            return Ok(kind.clone());
+        }
+        let kinds = self.discovered().await?;
+        kinds.iter().find(is_meant).cloned().with_context(|| {
+            let all: Vec<&str> = kinds.iter().map(|kind| &*kind.plural).collect();
+            format!("there is no resource {name:?}; there are: {}", all.join(", "))
+        })
+    }
+
+    /// The kind of a manifest.
+    pub(super) async fn kind_of(&self, manifest: &Manifest) -> anyhow::Result<Kind> {
+        let built_in = kind::BUILT_IN.iter().copied().find(|kind| manifest.is_of(kind));
+        if let Some(kind) = built_in {
+            return Ok(kind.clone());
+        }
+        let kinds = self.discovered().await?;
+        kinds.into_iter().find(|kind| manifest.is_of(kind)).ok_or_else(|| manifest.not_served())
+    }
+
+    /// Every kind that the server serves.
+    async fn discovered(&self) -> anyhow::Result<Vec<Kind>> {
+        let mut kinds = Vec::new();
+        for path in ["/api", "/apis"] {
+            let answer = self.request(Method::GET, path, &[("accept", AGGREGATED)], Vec::new());
+            let Discovery { items } = serde_json::from_value(answer.await?)
+                .context("the server's discovery cannot be read")?;
+            for group in items {
+                for Version { version, resources } in group.versions {
+                    let of = |resource| kind_from(&group.metadata.name, &version, resource);
+                    kinds.extend(resources.into_iter().map(of));
+                }
+            }
+        }
+        Ok(kinds)
+    }
+}
+
+/// The document of all resources of a server.
+#[derive(Deserialize)]
+struct Discovery {
+    items: Vec<Group>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    metadata: GroupName,
+    versions: Vec<Version>,
+}
+
+#[derive(Deserialize)]
+struct GroupName {
+    #[serde(default)]
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    version: String,
+    resources: Vec<Resource>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Resource {
+    resource: String,
+    response_kind: ResponseKind,
+    scope: String,
+    #[serde(default)]
+    singular_resource: String,
+    #[serde(default)]
+    short_names: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ResponseKind {
+    kind: String,
+}
+
+fn kind_from(group: &str, version: &str, resource: Resource) -> Kind {
+    Kind::Custom(Arc::new(Identity {
+        group: group.to_owned().into(),
+        version: version.to_owned().into(),
+        kind: resource.response_kind.kind.into(),
+        plural: resource.resource.into(),
+        singular: resource.singular_resource.into(),
+        list_kind: Text::default(),
+        short_names: resource.short_names.into_iter().map(Text::from).collect(),
+        categories: Cow::default(),
+        namespaced: resource.scope == "Namespaced",
+        has_status: false,
+        has_scale: false,
+        has_generation: false,
+        stored_as: None,
+    }))
 }
 
 /// The path of a list of a kind, or of one object.

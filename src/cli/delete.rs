@@ -41,17 +41,19 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let namespace = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
     let mut targets = Vec::new();
     if let (Some(resource), Some(name)) = (&arguments.resource, &arguments.name) {
-        let kind = client::resource(resource)?;
+        let kind = cluster.resource(resource).await?;
         let namespace = if kind.namespaced { namespace } else { "" };
-        targets.push(ObjectKey::new(kind, namespace, name));
+        targets.push(ObjectKey::new(&kind, namespace, name));
     }
     // Delete in the reverse order of apply.
-    targets.extend(manifests.iter().rev().map(|manifest| manifest.key(namespace)));
+    for manifest in manifests.iter().rev() {
+        targets.push(manifest.key(&cluster.kind_of(manifest).await?, namespace));
+    }
     if targets.is_empty() {
         bail!("nothing to delete: the manifests name no object");
     }
     for key in targets {
-        let path = client::path(key.kind, Some(&key.namespace), Some(&key.name));
+        let path = client::path(&key.kind, Some(&key.namespace), Some(&key.name));
         // As in kubectl: the pods of a Job are deleted too.
         let path = format!("{path}?propagationPolicy=Background");
         cluster

@@ -51,8 +51,8 @@ const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/js
 const GAP: usize = 3;
 
 pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let kind = client::resource(&arguments.resource)?;
     let cluster = arguments.cluster.connect().await?;
+    let kind = &cluster.resource(&arguments.resource).await?;
     let namespace = arguments.namespace.as_deref().unwrap_or(&cluster.namespace);
     let namespace = (!arguments.all_namespaces).then_some(namespace);
     let accept = match arguments.output {
@@ -109,7 +109,7 @@ fn path(arguments: &Arguments, kind: &Kind, namespace: Option<&str>) -> String {
 fn with_kinds(mut answer: Value, kind: &Kind) -> Value {
     let items = answer.get_mut("items").and_then(Value::as_array_mut);
     for item in items.into_iter().flatten().filter_map(Value::as_object_mut) {
-        for (field, text) in [("kind", kind.kind.to_owned()), ("apiVersion", kind.api_version())] {
+        for (field, text) in [("kind", kind.kind.to_string()), ("apiVersion", kind.api_version())] {
             if !item.contains_key(field) {
                 item.shift_insert(0, field.to_owned(), text.into());
             }

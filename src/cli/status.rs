@@ -30,10 +30,10 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let History { current, oldest } = cluster.history().await?;
     let store = get("/apis/snowglobe.dev/v1alpha1/store").await?;
     let mut counts = Map::new();
-    for kind in kind::stored() {
+    for kind in kind::BUILT_IN.iter().filter(|kind| kind.stored_as.is_none()) {
         let list = get(&client::path(kind, None, None)).await?;
         let count = list["items"].as_array().map_or(0, Vec::len);
-        counts.insert(kind.plural.to_owned(), count.into());
+        counts.insert(kind.plural.to_string(), count.into());
     }
     let text = match arguments.output {
         Some(Output::Json) => {

@@ -32,8 +32,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "cronjob-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::CRON_JOB, keys: itself },
-        Trigger { kind: &kind::JOB, keys: cron_jobs_of },
+        Trigger { kind: Some(&kind::CRON_JOB), keys: itself },
+        Trigger { kind: Some(&kind::JOB), keys: cron_jobs_of },
     ],
     plan,
 };
@@ -100,7 +100,7 @@ impl Run<'_> {
         let key = &self.object.key;
         ObjectReference {
             api_version: Some(key.kind.api_version()),
-            kind: Some(key.kind.kind.to_owned()),
+            kind: Some(key.kind.kind.to_string()),
             name: Some(key.name.clone()),
             namespace: Some(key.namespace.clone()),
             resource_version: Some(self.object.revision.to_string()),
@@ -240,7 +240,7 @@ impl Cron<'_> {
             }
             _ => {}
         }
-        self.steps.push(Step::Create(&kind::JOB, self.job(&name, due)));
+        self.steps.push(Step::Create(kind::JOB.clone(), self.job(&name, due)));
         let message = format!("Created job {name}");
         self.steps.push(Step::note(self.object, "SuccessfulCreate", message));
         self.status.last_schedule_time = Some(Time(due));

@@ -35,10 +35,10 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "daemonset-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::DAEMON_SET, keys: itself },
-        Trigger { kind: &kind::POD, keys: sets_of },
-        Trigger { kind: &kind::CONTROLLER_REVISION, keys: sets_of },
-        Trigger { kind: &kind::NODE, keys: all_sets },
+        Trigger { kind: Some(&kind::DAEMON_SET), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: sets_of },
+        Trigger { kind: Some(&kind::CONTROLLER_REVISION), keys: sets_of },
+        Trigger { kind: Some(&kind::NODE), keys: all_sets },
     ],
     plan,
 };
@@ -233,7 +233,7 @@ impl<'a> Set<'a> {
         pod["metadata"]["name"] = name.as_str().into();
         pod["metadata"]["generateName"] = base.into();
         let note = Step::note(self.object, "SuccessfulCreate", format!("Created pod: {name}"));
-        (Step::Create(&kind::POD, pod), note)
+        (Step::Create(kind::POD.clone(), pod), note)
     }
 
     fn pod(&self, node: &str) -> Value {

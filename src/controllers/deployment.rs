@@ -35,8 +35,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "deployment-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::DEPLOYMENT, keys: itself },
-        Trigger { kind: &kind::REPLICA_SET, keys: deployments_of_set },
+        Trigger { kind: Some(&kind::DEPLOYMENT), keys: itself },
+        Trigger { kind: Some(&kind::REPLICA_SET), keys: deployments_of_set },
     ],
     plan,
 };
@@ -170,7 +170,7 @@ impl Rollout<'_> {
         let (total, recreate) = (self.sets.total(), self.is_recreate());
         let size = rollout::new_set_size(self.replicas, self.surge, total, 0, recreate);
         let document = self.new_set(&name, size);
-        self.steps.push(Step::Create(&kind::REPLICA_SET, document));
+        self.steps.push(Step::Create(kind::REPLICA_SET.clone(), document));
         if size > 0 {
             let message = format!("Scaled up replica set {name} from 0 to {size}");
             self.steps.push(Step::note(self.object, "ScalingReplicaSet", message));

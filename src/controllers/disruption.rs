@@ -16,7 +16,10 @@ use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World, earlier, itself, ownership, pod::Pod,
     },
-    model::{Kind, LabelSelector, Object, ObjectKey, OwnerReference, conditions, kind},
+    model::{
+        LabelSelector, Object, ObjectKey, OwnerReference, conditions,
+        kind::{self, Identity},
+    },
     registry::View,
 };
 
@@ -29,12 +32,12 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "controllermanager",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::POD_DISRUPTION_BUDGET, keys: itself },
-        Trigger { kind: &kind::POD, keys: budgets },
-        Trigger { kind: &kind::DEPLOYMENT, keys: budgets },
-        Trigger { kind: &kind::REPLICA_SET, keys: budgets },
-        Trigger { kind: &kind::STATEFUL_SET, keys: budgets },
-        Trigger { kind: &kind::REPLICATION_CONTROLLER, keys: budgets },
+        Trigger { kind: Some(&kind::POD_DISRUPTION_BUDGET), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: budgets },
+        Trigger { kind: Some(&kind::DEPLOYMENT), keys: budgets },
+        Trigger { kind: Some(&kind::REPLICA_SET), keys: budgets },
+        Trigger { kind: Some(&kind::STATEFUL_SET), keys: budgets },
+        Trigger { kind: Some(&kind::REPLICATION_CONTROLLER), keys: budgets },
     ],
     plan,
 };
@@ -196,7 +199,7 @@ fn expected(view: &View, pods: &[Pod<'_>]) -> Result<(i32, bool), String> {
         };
         let manager = manager(view, pod.object).filter(|manager| manager.key.kind.has_scale);
         let Some(manager) = manager else {
-            return Err(why_unscaled(&pod.object.key.name, owner));
+            return Err(why_unscaled(view, &pod.object.key.name, owner));
         };
         let replicas = manager.parse::<Scaled>().unwrap_or_default().spec.replicas.unwrap_or(1);
         scales.insert(manager.metadata.uid.clone(), replicas);
@@ -210,7 +213,7 @@ fn manager<'a>(view: &'a View, object: &'a Object) -> Option<&'a Object> {
     let mut next = object;
     for _hop in 0..OWNERS_MAX {
         let Some(owner) = next.controller() else { break };
-        let found = ownership::owner_key(next, owner).and_then(|key| view.get(&key));
+        let found = ownership::owner_key(view, next, owner).and_then(|key| view.get(&key));
         let Some(found) = found.filter(|found| found.metadata.uid == owner.uid) else { break };
         manager = Some(found.as_ref());
         next = found;
@@ -219,12 +222,12 @@ fn manager<'a>(view: &'a View, object: &'a Object) -> Option<&'a Object> {
 }
 
 /// Why nothing tells how many pods there should be.
-fn why_unscaled(pod: &str, owner: &OwnerReference) -> String {
+fn why_unscaled(view: &View, pod: &str, owner: &OwnerReference) -> String {
     let OwnerReference { api_version, kind: name, .. } = owner;
-    match kind::by_api_version(api_version, name) {
+    match view.kinds().by_api_version(api_version, name) {
         None => format!("no matches for kind {name:?} in version {api_version:?}"),
         Some(kind) if !kind.has_scale => {
-            let Kind { group, version, plural, .. } = kind;
+            let Identity { group, version, plural, .. } = &**kind;
             format!("{group}/{version}, Resource={plural} does not implement the scale subresource")
         }
         Some(_) => format!("found no controllers for pod {pod:?}"),

@@ -215,7 +215,7 @@ fn write(slice: &Written<'_>, template: &Template) -> Step {
     document["ports"] = slice.ports.iter().map(port_value).collect();
     match slice.object {
         Some(object) => Step::Update(object.key.clone(), document),
-        None => Step::Create(&kind::ENDPOINT_SLICE, document),
+        None => Step::Create(kind::ENDPOINT_SLICE.clone(), document),
     }
 }
 

@@ -34,15 +34,15 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpoint-slice-mirroring-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::ENDPOINTS, keys: itself },
-        Trigger { kind: &kind::SERVICE, keys: endpoints_of_service },
-        Trigger { kind: &kind::ENDPOINT_SLICE, keys: endpoints_of_slice },
+        Trigger { kind: Some(&kind::ENDPOINTS), keys: itself },
+        Trigger { kind: Some(&kind::SERVICE), keys: endpoints_of_service },
+        Trigger { kind: Some(&kind::ENDPOINT_SLICE), keys: endpoints_of_slice },
     ],
     plan,
 };
 
 fn endpoints_of_service(_: &View, service: &Object) -> Vec<ObjectKey> {
-    vec![ObjectKey { kind: &kind::ENDPOINTS, ..service.key.clone() }]
+    vec![ObjectKey { kind: kind::ENDPOINTS.clone(), ..service.key.clone() }]
 }
 
 fn endpoints_of_slice(_: &View, slice: &Object) -> Vec<ObjectKey> {
@@ -63,7 +63,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     let own: Vec<_> = world
         .view
         .dependents(&object.metadata.uid)
-        .filter(|slice| *slice.key.kind == kind::ENDPOINT_SLICE && !slice.is_terminating())
+        .filter(|slice| slice.key.kind == kind::ENDPOINT_SLICE && !slice.is_terminating())
         .filter(|slice| slice.metadata.labels.get(MANAGED_BY_LABEL).is_some_and(|by| by == NAME))
         .collect();
     if !is_mirrored(world.view, object) {
@@ -82,7 +82,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
 
 fn is_mirrored(view: &View, endpoints: &Arc<Object>) -> bool {
     let metadata = &endpoints.metadata;
-    let service = ObjectKey { kind: &kind::SERVICE, ..endpoints.key.clone() };
+    let service = ObjectKey { kind: kind::SERVICE.clone(), ..endpoints.key.clone() };
     let has_selector = |service: Service| service.spec.is_some_and(|s| service::has_selector(&s));
     metadata.labels.get(SKIP_MIRROR_LABEL).is_none_or(|skip| skip != "true")
         && !metadata.annotations.contains_key(LEADER_ANNOTATION)

@@ -36,10 +36,10 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "endpoint-slice-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::SERVICE, keys: itself },
-        Trigger { kind: &kind::POD, keys: service::selecting },
-        Trigger { kind: &kind::NODE, keys: service::selecting_on_node },
-        Trigger { kind: &kind::ENDPOINT_SLICE, keys: service_of_slice },
+        Trigger { kind: Some(&kind::SERVICE), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: service::selecting },
+        Trigger { kind: Some(&kind::NODE), keys: service::selecting_on_node },
+        Trigger { kind: Some(&kind::ENDPOINT_SLICE), keys: service_of_slice },
     ],
     plan,
 };
@@ -91,7 +91,7 @@ fn own_slices<'a>(
     let name = service.key.name.clone();
     view.dependents(&service.metadata.uid).filter(move |slice| {
         let labels = &slice.metadata.labels;
-        *slice.key.kind == kind::ENDPOINT_SLICE
+        slice.key.kind == kind::ENDPOINT_SLICE
             && !slice.is_terminating()
             && labels.get(MANAGED_BY_LABEL).is_some_and(|keeper| keeper == NAME)
             && labels.get(SERVICE_NAME_LABEL) == Some(&name)

@@ -32,16 +32,16 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: MANAGER,
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::SERVICE, keys: itself },
-        Trigger { kind: &kind::POD, keys: service::selecting },
-        Trigger { kind: &kind::ENDPOINTS, keys: service_of_endpoints },
+        Trigger { kind: Some(&kind::SERVICE), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: service::selecting },
+        Trigger { kind: Some(&kind::ENDPOINTS), keys: service_of_endpoints },
     ],
     plan,
 };
 
 /// Endpoints that people make before their Service wake nobody: they are not what a deleted Service left behind.
 fn service_of_endpoints(view: &View, endpoints: &Object) -> Vec<ObjectKey> {
-    let service = ObjectKey { kind: &kind::SERVICE, ..endpoints.key.clone() };
+    let service = ObjectKey { kind: kind::SERVICE.clone(), ..endpoints.key.clone() };
     let concerned = is_managed(endpoints) || view.get(&service).is_some();
     concerned.then_some(service).into_iter().collect()
 }
@@ -51,7 +51,7 @@ fn is_managed(endpoints: &Object) -> bool {
 }
 
 fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
-    let own = ObjectKey { kind: &kind::ENDPOINTS, ..key.clone() };
+    let own = ObjectKey { kind: kind::ENDPOINTS.clone(), ..key.clone() };
     let existing = world.view.get(&own).filter(|endpoints| !endpoints.is_terminating());
     let Some(object) = world.view.get(key).filter(|service| !service.is_terminating()) else {
         // Endpoints of a Service go with it, whoever made them.
@@ -89,7 +89,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     set_annotations(&mut document, service::trigger_time(&service, &pods), truncated);
     match existing {
         Some(_) => vec![Step::Update(own, document)].into(),
-        None => vec![Step::Create(&kind::ENDPOINTS, document)].into(),
+        None => vec![Step::Create(kind::ENDPOINTS.clone(), document)].into(),
     }
 }
 

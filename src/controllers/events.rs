@@ -13,7 +13,7 @@ use crate::{
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "event-ttl-controller",
     workers: WORKERS,
-    triggers: &[Trigger { kind: &kind::EVENT, keys: itself }],
+    triggers: &[Trigger { kind: Some(&kind::EVENT), keys: itself }],
     plan,
 };
 

@@ -17,7 +17,7 @@ use crate::{
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "garbage-collector-controller",
     workers: WORKERS,
-    triggers: &Trigger::on_all(concerned),
+    triggers: &[Trigger { kind: None, keys: concerned }],
     plan,
 };
 
@@ -35,7 +35,7 @@ fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
     }
     if current.is_none() {
         let owners = object.metadata.owner_references.iter();
-        keys.extend(owners.filter_map(|owner| owner_key(object, owner)));
+        keys.extend(owners.filter_map(|owner| owner_key(view, object, owner)));
     }
     keys
 }
@@ -90,7 +90,7 @@ enum Owner {
 fn judge(view: &View, object: &Object) -> Plan {
     let references = &object.metadata.owner_references;
     if !object.key.kind.namespaced
-        && let Some(owner) = references.iter().find(|owner| has_namespace(owner))
+        && let Some(owner) = references.iter().find(|owner| has_namespace(view, owner))
     {
         return vec![not_in_namespace(object, owner)].into();
     }
@@ -135,13 +135,14 @@ fn propagation(view: &View, object: &Object, owners: &[Owner]) -> Propagation {
     }
 }
 
-fn has_namespace(owner: &OwnerReference) -> bool {
-    kind::by_api_version(&owner.api_version, &owner.kind).is_some_and(|kind| kind.namespaced)
+fn has_namespace(view: &View, owner: &OwnerReference) -> bool {
+    let kind = view.kinds().by_api_version(&owner.api_version, &owner.kind);
+    kind.is_some_and(|kind| kind.namespaced)
 }
 
 /// Whether the owner is there, but in another namespace than the object, which counts as absent.
 fn is_elsewhere(view: &View, object: &Object, owner: &OwnerReference) -> bool {
-    let Some(key) = owner_key(object, owner).filter(|key| key.kind.namespaced) else {
+    let Some(key) = owner_key(view, object, owner).filter(|key| key.kind.namespaced) else {
         return false;
     };
     let namespaces = view.list(&kind::NAMESPACE, None).map(|namespace| namespace.key.name.clone());
@@ -164,7 +165,7 @@ fn not_in_namespace(object: &Object, owner: &OwnerReference) -> Step {
 /// An owner of a kind that is not served here counts as present, and so does one that cannot be read: nothing is known
 /// about it.
 fn state(view: &View, object: &Object, owner: &OwnerReference) -> Owner {
-    let Some(key) = owner_key(object, owner) else { return Owner::Present };
+    let Some(key) = owner_key(view, object, owner) else { return Owner::Present };
     match view.get(&key).filter(|found| found.metadata.uid == owner.uid) {
         None if view.is_unreadable(&key) => Owner::Present,
         None => Owner::Gone,
@@ -187,7 +188,7 @@ mod tests {
         let owners: Vec<_> = owners
             .iter()
             .map(|(kind, name)| {
-                let served = kind::by_api_version("apps/v1", kind);
+                let served = kind::built_in("apps/v1", kind);
                 let key = served.map(|kind| ObjectKey::new(kind, "default", *name));
                 let uid = key.map_or_else(|| "gone".to_owned(), |key| cluster.uid(&key));
                 json!({"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid,

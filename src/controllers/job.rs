@@ -41,8 +41,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "job-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::JOB, keys: itself },
-        Trigger { kind: &kind::POD, keys: jobs_of_pod },
+        Trigger { kind: Some(&kind::JOB), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: jobs_of_pod },
     ],
     plan,
 };

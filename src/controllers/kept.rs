@@ -16,10 +16,10 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "kept-objects-controller",
     workers: 1,
     triggers: &[
-        Trigger { kind: &kind::NAMESPACE, keys: concerned },
-        Trigger { kind: &kind::SERVICE, keys: concerned },
-        Trigger { kind: &kind::ENDPOINT_SLICE, keys: concerned },
-        Trigger { kind: &kind::ENDPOINTS, keys: concerned },
+        Trigger { kind: Some(&kind::NAMESPACE), keys: concerned },
+        Trigger { kind: Some(&kind::SERVICE), keys: concerned },
+        Trigger { kind: Some(&kind::ENDPOINT_SLICE), keys: concerned },
+        Trigger { kind: Some(&kind::ENDPOINTS), keys: concerned },
     ],
     plan,
 };
@@ -39,9 +39,9 @@ const KEPT: [(&Kind, &str, &str); 8] = [
 /// The object itself, and what is kept in a namespace when that comes back.
 fn concerned(_: &View, object: &Object) -> Vec<ObjectKey> {
     let key = &object.key;
-    let within = |namespace: &str| *key.kind == kind::NAMESPACE && key.name == namespace;
+    let within = |namespace: &str| key.kind == kind::NAMESPACE && key.name == namespace;
     let kept = KEPT.iter().filter(|(kind, namespace, name)| {
-        within(namespace) || **kind == *key.kind && *namespace == key.namespace && *name == key.name
+        within(namespace) || **kind == key.kind && *namespace == key.namespace && *name == key.name
     });
     kept.map(|(kind, namespace, name)| ObjectKey::new(kind, *namespace, *name)).collect()
 }
@@ -54,10 +54,10 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
             let propagation = Propagation::default();
             steps.push(Step::Delete { key: key.clone(), uid: String::new(), propagation });
         }
-        steps.push(Step::Create(key.kind, wanted.clone()));
+        steps.push(Step::Create(key.kind.clone(), wanted.clone()));
         return steps.into();
     };
-    let is_ours = *key.kind == kind::ENDPOINT_SLICE || *key.kind == kind::ENDPOINTS;
+    let is_ours = key.kind == kind::ENDPOINT_SLICE || key.kind == kind::ENDPOINTS;
     let mut now = document(found);
     if !is_ours || found.is_terminating() || contains(&now, wanted) {
         return Plan::nothing();
@@ -79,7 +79,7 @@ fn stale_addresses<'a>(
     keys.filter_map(|key| view.get(&key))
         .filter(|address| {
             let parent = &document(address)["spec"]["parentRef"];
-            parent["resource"] == service.kind.plural
+            parent["resource"] == *service.kind.plural
                 && parent["namespace"] == *service.namespace
                 && parent["name"] == *service.name
         })
@@ -160,12 +160,12 @@ metadata: {name: kube-system}
         let mut cluster = cluster();
         let default = ObjectKey::cluster(&kind::NAMESPACE, "default");
         let namespace = cluster.view.get(&default).unwrap().clone();
-        let kinds = |steps: Vec<Step>| -> Vec<&str> {
+        let kinds = |steps: Vec<Step>| -> Vec<String> {
             steps
                 .iter()
                 .map(|step| match step {
-                    Step::Create(kind, _) => kind.kind,
-                    _ => "other",
+                    Step::Create(kind, _) => kind.kind.to_string(),
+                    _ => "other".to_owned(),
                 })
                 .collect()
         };

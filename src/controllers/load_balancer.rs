@@ -20,7 +20,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "service-controller",
     // Addresses come from one stock: two at a time would choose the same.
     workers: 1,
-    triggers: &[Trigger { kind: &kind::SERVICE, keys: itself }],
+    triggers: &[Trigger { kind: Some(&kind::SERVICE), keys: itself }],
     plan,
 };
 

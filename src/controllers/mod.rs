@@ -5,6 +5,7 @@
 //! state between calls, and may be called at any time for any key.
 
 mod cron_job;
+mod custom_resource_definitions;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -12,6 +13,7 @@ mod endpoint_packing;
 mod endpoint_slice_mirroring;
 mod endpoint_slices;
 mod endpoints;
+mod ephemeral_volumes;
 mod events;
 mod finalizers;
 mod garbage;
@@ -41,6 +43,7 @@ mod taint_eviction;
 mod template;
 #[cfg(test)]
 mod testing;
+mod volume_binding;
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
@@ -48,7 +51,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, canonical::canonicalise, kind},
+    model::{Kind, Object, ObjectKey, canonical::canonicalise},
     registry::{Propagation, View},
 };
 
@@ -75,8 +78,12 @@ pub fn all() -> Vec<&'static Controller> {
         &service_account::CONTROLLER,
         &service_account_token::CONTROLLER,
         &service_cidr::CONTROLLER,
+        &volume_binding::CLAIMS,
+        &volume_binding::VOLUMES,
+        &ephemeral_volumes::CONTROLLER,
         &protection::CLAIMS,
         &protection::VOLUMES,
+        &custom_resource_definitions::CONTROLLER,
         &namespace::CONTROLLER,
         &kept::CONTROLLER,
         &garbage::CONTROLLER,
@@ -156,29 +163,10 @@ pub struct Controller {
 
 /// When an object of a kind changes (before and after state are both given, one call each), these keys are planned.
 pub struct Trigger {
-    /// The kind that is watched.
-    pub kind: &'static Kind,
+    /// The kind that is watched; `None` for every kind.
+    pub kind: Option<&'static Kind>,
     /// The keys that depend on the object.
     pub keys: fn(&View, &Object) -> Vec<ObjectKey>,
-}
-
-impl Trigger {
-    /// The same for every kind with objects of its own.
-    pub(crate) const fn on_all(
-        keys: fn(&View, &Object) -> Vec<ObjectKey>,
-    ) -> [Self; kind::STORED_COUNT] {
-        let mut triggers =
-            [const { Self { kind: &kind::NAMESPACE, keys: itself } }; kind::STORED_COUNT];
-        let (mut from, mut to) = (0, 0);
-        while from < kind::KINDS.len() {
-            if kind::KINDS[from].stored_as.is_none() {
-                triggers[to] = Self { kind: kind::KINDS[from], keys };
-                to += 1;
-            }
-            from += 1;
-        }
-        triggers
-    }
 }
 
 /// What shall be done. Steps run in order; the first that fails ends the plan, and the key is planned again
@@ -195,7 +183,7 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Create an object; its namespace is taken from the document. It is no error when it exists already.
-    Create(&'static Kind, Value),
+    Create(Kind, Value),
     /// Replace an object; the document carries the `resourceVersion` that was planned on.
     Update(ObjectKey, Value),
     /// Replace an object's status; likewise.
@@ -254,8 +242,8 @@ impl Step {
         let mut old = document(object);
         let mut new = old.clone();
         new["status"] = to_value(status);
-        canonicalise(object.key.kind, &mut old);
-        canonicalise(object.key.kind, &mut new);
+        canonicalise(&object.key.kind, &mut old);
+        canonicalise(&object.key.kind, &mut new);
         (new["status"] != old["status"]).then(|| Self::UpdateStatus(object.key.clone(), new))
     }
 

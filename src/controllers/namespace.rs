@@ -46,13 +46,13 @@ const SOUND: [(&str, &str, &str); 5] = [
 pub(crate) static CONTROLLER: Controller = Controller {
     name: "namespace-controller",
     workers: WORKERS,
-    triggers: &Trigger::on_all(concerned),
+    triggers: &[Trigger { kind: None, keys: concerned }],
     plan,
 };
 
 /// The namespace itself, and one that is ending when something in it changes.
 fn concerned(view: &View, object: &Object) -> Vec<ObjectKey> {
-    if *object.key.kind == kind::NAMESPACE {
+    if object.key.kind == kind::NAMESPACE {
         return itself(view, object);
     }
     let key = ObjectKey::cluster(&kind::NAMESPACE, object.key.namespace.as_str());
@@ -99,7 +99,7 @@ fn next_contents<'a>(view: &'a View, namespace: &str) -> Vec<&'a Object> {
     if !pods.is_empty() {
         return pods;
     }
-    let kinds = kind::stored().filter(|kind| kind.namespaced);
+    let kinds = view.kinds().stored().filter(|kind| kind.namespaced);
     kinds.flat_map(|kind| view.list(kind, Some(namespace))).map(AsRef::as_ref).collect()
 }
 
@@ -151,7 +151,7 @@ fn status_step(world: &World<'_>, namespace: &Object, contents: &[&Object]) -> O
 fn remaining_content(contents: &[&Object]) -> Option<String> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for object in contents {
-        let kind = object.key.kind;
+        let kind = &object.key.kind;
         *counts.entry(format!("{}.{}", kind.plural, kind.group)).or_default() += 1;
     }
     let lines: Vec<_> = counts

@@ -86,6 +86,6 @@ fn service(name: &NamespacedName) -> ObjectKey {
     ObjectKey::new(&kind::SERVICE, &*name.namespace, &*name.name)
 }
 
-fn cluster(kind: &'static Kind, name: String) -> ObjectKey {
+fn cluster(kind: &Kind, name: String) -> ObjectKey {
     ObjectKey::cluster(kind, name)
 }

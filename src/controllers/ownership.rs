@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::{Plan, Step, document},
-    model::{Kind, LabelSelector, Object, ObjectKey, kind},
+    model::{Kind, LabelSelector, Object, ObjectKey},
     registry::View,
 };
 
@@ -42,7 +42,7 @@ pub(crate) fn reference(owner: &Object) -> Value {
 /// What `owner` manages among the objects of a kind in its namespace.
 pub(crate) fn claim<'a>(
     view: &'a View,
-    kind: &'static Kind,
+    kind: &Kind,
     owner: &Object,
     selector: &LabelSelector,
 ) -> Claimed<'a> {
@@ -69,7 +69,7 @@ pub(crate) fn claim<'a>(
 /// What to plan instead: nothing for a workload without a selector, else the adoptions and releases that are due.
 pub(crate) fn selected<'a>(
     view: &'a View,
-    kind: &'static Kind,
+    kind: &Kind,
     owner: &Object,
     selector: &meta::LabelSelector,
 ) -> Result<(LabelSelector, Vec<&'a Arc<Object>>), Plan> {
@@ -80,7 +80,7 @@ pub(crate) fn selected<'a>(
 }
 
 /// For triggers: the manager of an object, or all workloads of the kind that would adopt it.
-pub(crate) fn managers(view: &View, kind: &'static Kind, object: &Object) -> Vec<ObjectKey> {
+pub(crate) fn managers(view: &View, kind: &Kind, object: &Object) -> Vec<ObjectKey> {
     let namespace = object.key.namespace.as_str();
     match object.controller() {
         Some(owner) if owner.kind == kind.kind && owner.api_version == kind.api_version() => {
@@ -104,10 +104,11 @@ fn selects(workload: &Object, object: &Object) -> bool {
 /// The object that an owner reference means: in the same namespace, or cluster-scoped. `None` when its kind is not
 /// served here.
 pub(crate) fn owner_key(
+    view: &View,
     object: &Object,
     owner: &crate::model::OwnerReference,
 ) -> Option<ObjectKey> {
-    let kind = kind::by_api_version(&owner.api_version, &owner.kind)?.stored();
+    let kind = view.kinds().by_api_version(&owner.api_version, &owner.kind)?.stored();
     let namespace = if kind.namespaced { object.key.namespace.as_str() } else { "" };
     Some(ObjectKey::new(kind, namespace, owner.name.as_str()))
 }

@@ -29,8 +29,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "pod-garbage-collector-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::POD, keys: concerned },
-        Trigger { kind: &kind::NODE, keys: pods_on },
+        Trigger { kind: Some(&kind::POD), keys: concerned },
+        Trigger { kind: Some(&kind::NODE), keys: pods_on },
     ],
     plan,
 };

@@ -18,8 +18,8 @@ pub(crate) static CLAIMS: Controller = Controller {
     name: "persistentvolumeclaim-protection-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::PERSISTENT_VOLUME_CLAIM, keys: itself },
-        Trigger { kind: &kind::POD, keys: claims_of },
+        Trigger { kind: Some(&kind::PERSISTENT_VOLUME_CLAIM), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: claims_of },
     ],
     plan: plan_claim,
 };
@@ -27,12 +27,12 @@ pub(crate) static CLAIMS: Controller = Controller {
 pub(crate) static VOLUMES: Controller = Controller {
     name: "persistentvolume-protection-controller",
     workers: WORKERS,
-    triggers: &[Trigger { kind: &kind::PERSISTENT_VOLUME, keys: itself }],
+    triggers: &[Trigger { kind: Some(&kind::PERSISTENT_VOLUME), keys: itself }],
     plan: plan_volume,
 };
 
 /// The claims that a pod has.
-fn claims_of(view: &View, pod: &Object) -> Vec<ObjectKey> {
+pub(crate) fn claims_of(view: &View, pod: &Object) -> Vec<ObjectKey> {
     if view.count(&kind::PERSISTENT_VOLUME_CLAIM) == 0 {
         return Vec::new();
     }

@@ -26,8 +26,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "replicaset-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::REPLICA_SET, keys: itself },
-        Trigger { kind: &kind::POD, keys: sets_of_pod },
+        Trigger { kind: Some(&kind::REPLICA_SET), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: sets_of_pod },
     ],
     plan,
 };
@@ -95,7 +95,7 @@ fn create(world: &World<'_>, object: &Object, spec: &ReplicaSetSpec, count: usiz
         pod["metadata"]["generateName"] = base.as_str().into();
         pod["metadata"]["name"] = name.as_str().into();
         notes.push(Step::note(object, "SuccessfulCreate", format!("Created pod: {name}")));
-        pods.push(Step::Create(&kind::POD, pod));
+        pods.push(Step::Create(kind::POD.clone(), pod));
     }
     vec![Step::All(pods), Step::All(notes)]
 }

@@ -20,8 +20,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "replication-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::REPLICATION_CONTROLLER, keys: itself },
-        Trigger { kind: &kind::POD, keys: controllers_of_pod },
+        Trigger { kind: Some(&kind::REPLICATION_CONTROLLER), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: controllers_of_pod },
     ],
     plan,
 };

@@ -52,7 +52,7 @@ pub(crate) fn history(
     revisions.sort_by_key(|revision| revision.number);
     let data = patch(template);
     // Only what is hashed of a StatefulSet is no dump of Go's memory.
-    let (hash, label) = if *owner.key.kind == kind::STATEFUL_SET {
+    let (hash, label) = if owner.key.kind == kind::STATEFUL_SET {
         (data_hash(&data, collisions), OWN_HASH_LABEL)
     } else {
         (template::hash(template, collisions), HASH_LABEL)
@@ -85,7 +85,7 @@ pub(crate) fn history(
                 "annotations": owner.metadata.annotations,
                 "ownerReferences": [ownership::reference(owner)]},
             "data": data, "revision": last.saturating_add(1)});
-        history.steps.push(Step::Create(&kind::CONTROLLER_REVISION, document));
+        history.steps.push(Step::Create(kind::CONTROLLER_REVISION.clone(), document));
     }
     Ok(history)
 }

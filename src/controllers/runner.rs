@@ -29,7 +29,9 @@ use crate::{
         replica_set::REPLICA_FAILURE,
     },
     model::{Kind, Object, ObjectKey, Status, kind, time::time_text},
-    registry::{DeleteOptions, Preconditions, Registry, Subresource, View, WriteOptions},
+    registry::{
+        DeleteOptions, Preconditions, Registry, Subresource, Subscription, View, WriteOptions,
+    },
 };
 
 /// Steps of one [`Step::All`] that are executed at the same time: enough to fill the store's batches.
@@ -48,7 +50,9 @@ struct Runner {
     options: Options,
     controllers: Vec<(&'static Controller, Queue)>,
     /// The triggers of a kind, with the index of their controller.
-    triggers: BTreeMap<&'static Kind, Vec<(usize, &'static Trigger)>>,
+    triggers: BTreeMap<Kind, Vec<(usize, &'static Trigger)>>,
+    /// The triggers of every kind.
+    on_every: Vec<(usize, &'static Trigger)>,
 }
 
 /// Runs controllers until cancelled, then finishes the writes that have begun. A panic of a plan fails only its key. Any
@@ -86,14 +90,19 @@ impl Runner {
         controllers: Vec<&'static Controller>,
         options: Options,
     ) -> Self {
-        let mut triggers = BTreeMap::<_, Vec<_>>::new();
+        let mut triggers = BTreeMap::<Kind, Vec<_>>::new();
+        let mut on_every = Vec::new();
         for (index, controller) in controllers.iter().enumerate() {
             for trigger in controller.triggers {
-                triggers.entry(trigger.kind).or_default().push((index, trigger));
+                let of_kind = match trigger.kind {
+                    Some(kind) => triggers.entry(kind.clone()).or_default(),
+                    None => &mut on_every,
+                };
+                of_kind.push((index, trigger));
             }
         }
         let controllers = controllers.into_iter().map(|c| (c, Queue::default())).collect();
-        Self { registry, options, controllers, triggers }
+        Self { registry, options, controllers, triggers, on_every }
     }
 
     async fn run(&self, mut workers: JoinSet<()>, token: &CancellationToken) {
@@ -108,14 +117,11 @@ impl Runner {
 
     /// Feeds the queues until cancelled.
     async fn dispatch(&self, token: &CancellationToken) {
-        let kinds: Vec<_> = self.triggers.keys().copied().collect();
         loop {
             let view = self.registry.view();
-            let mut subscription = self.registry.subscribe(&kinds, view.revision());
-            for kind in &kinds {
-                for object in view.list(kind, None) {
-                    self.wake(&view, object);
-                }
+            let mut subscription = self.subscribe(view.revision());
+            for object in view.kinds().stored().flat_map(|kind| view.list(kind, None)) {
+                self.wake(&view, object);
             }
             drop(view);
             loop {
@@ -144,8 +150,17 @@ impl Runner {
         }
     }
 
+    fn subscribe(&self, after: u64) -> Subscription {
+        if !self.on_every.is_empty() {
+            return self.registry.subscribe_to_all(after);
+        }
+        let kinds: Vec<&Kind> = self.triggers.keys().collect();
+        self.registry.subscribe(&kinds, after)
+    }
+
     fn wake(&self, view: &View, object: &Object) {
-        for (index, trigger) in self.triggers.get(object.key.kind).into_iter().flatten() {
+        let of_kind = self.triggers.get(&object.key.kind).into_iter().flatten();
+        for (index, trigger) in of_kind.chain(&self.on_every) {
             let (controller, queue) = &self.controllers[*index];
             match catch_unwind(AssertUnwindSafe(|| (trigger.keys)(view, object))) {
                 Ok(keys) => keys.into_iter().for_each(|key| queue.add(key)),
@@ -243,10 +258,10 @@ impl Runner {
                     let namespace = document["metadata"]["namespace"].as_str().unwrap_or_default();
                     let namespace =
                         if kind.namespaced { namespace.to_owned() } else { String::new() };
-                    match self.registry.create(kind, &namespace, document, options).await {
+                    match self.registry.create(&kind, &namespace, document, options).await {
                         Ok(_) => Ok(()),
                         Err(status) => {
-                            self.not_created(controller, planned, kind, &namespace, status).await
+                            self.not_created(controller, planned, &kind, &namespace, status).await
                         }
                     }
                 }
@@ -317,7 +332,7 @@ impl Runner {
         &self,
         controller: &Controller,
         planned: &ObjectKey,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &str,
         status: Status,
     ) -> Result<(), Failure> {
@@ -344,7 +359,7 @@ impl Runner {
 
     /// Says in the status of a ReplicaSet or ReplicationController why it has not its pods; its controller takes that back.
     async fn tell_replica_failure(&self, owner: &Object, why: &Status) {
-        if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&owner.key.kind) {
+        if ![&kind::REPLICA_SET, &kind::REPLICATION_CONTROLLER].contains(&&owner.key.kind) {
             return;
         }
         let now = time_text(Timestamp::now());

@@ -12,7 +12,10 @@ use k8s_openapi::api::core::v1 as core;
 use serde_json::json;
 
 use crate::{
-    controllers::{Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod},
+    controllers::{
+        Controller, Plan, Step, Trigger, WORKERS, World, document, pod::Pod,
+        volume_binding::select_node,
+    },
     model::{
         Object, ObjectKey, conditions::put_condition, kind, time::time_text,
         well_known::POD_SCHEDULED,
@@ -23,6 +26,7 @@ use crate::{
 mod neighbours;
 pub(crate) mod node;
 mod preemption;
+mod volumes;
 
 use neighbours::{Neighbours, Rules};
 use node::{FilterFailure, Node};
@@ -35,8 +39,10 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "default-scheduler",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::POD, keys: on_pod },
-        Trigger { kind: &kind::NODE, keys: on_node },
+        Trigger { kind: Some(&kind::POD), keys: on_pod },
+        Trigger { kind: Some(&kind::NODE), keys: on_any },
+        Trigger { kind: Some(&kind::PERSISTENT_VOLUME_CLAIM), keys: on_any },
+        Trigger { kind: Some(&kind::PERSISTENT_VOLUME), keys: on_any },
     ],
     plan,
 };
@@ -55,7 +61,7 @@ fn on_pod(view: &View, pod: &Object) -> Vec<ObjectKey> {
     if settled { Vec::new() } else { vec![everything()] }
 }
 
-fn on_node(_: &View, _: &Object) -> Vec<ObjectKey> {
+fn on_any(_: &View, _: &Object) -> Vec<ObjectKey> {
     vec![everything()]
 }
 
@@ -117,6 +123,14 @@ fn schedule<'a>(
     let spec = typed.spec.unwrap_or_default();
     let rules = neighbours.rules(world.view, pod, &spec, nodes);
     match choose(pod, &spec, &rules, nodes) {
+        Ok(name) if !rules.volumes.unbound.is_empty() => {
+            // The volumes come first. The pod keeps its place meanwhile.
+            writes.extend(rules.volumes.unbound.iter().filter_map(|c| select_node(c, &name)));
+            if let Some(node) = nodes.get_mut(&name) {
+                node.take(pod);
+                neighbours.add(&name, pod);
+            }
+        }
         Ok(name) => {
             let mut document = document(pod.object);
             document["spec"]["nodeName"] = name.as_str().into();
@@ -186,6 +200,10 @@ fn choose(
         let message = "no nodes available to schedule pods".to_owned();
         return Err(FitError { message, resolvable: BTreeSet::new(), unresolvable: 0 });
     }
+    if let Some(reason) = &rules.volumes.unready {
+        let message = format!("0/{} nodes are available: {reason}.", nodes.len());
+        return Err(FitError { message, resolvable: BTreeSet::new(), unresolvable: nodes.len() });
+    }
     let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
     let (mut fitting, mut resolvable) = (Vec::new(), BTreeSet::new());
     for node in nodes.values() {
@@ -225,6 +243,9 @@ fn filter_failures(
     rules: &Rules,
 ) -> Vec<FilterFailure> {
     let mut failures = node.filter_failures(spec, &pod.facts);
+    if failures.is_empty() {
+        failures.extend(rules.volumes.filter_failure(node));
+    }
     if failures.is_empty() {
         failures.extend(rules.filter_failure(node));
     }

@@ -16,9 +16,9 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "service-account-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::NAMESPACE, keys: itself },
-        Trigger { kind: &kind::SERVICE_ACCOUNT, keys: namespace_of },
-        Trigger { kind: &kind::CONFIG_MAP, keys: namespace_of },
+        Trigger { kind: Some(&kind::NAMESPACE), keys: itself },
+        Trigger { kind: Some(&kind::SERVICE_ACCOUNT), keys: namespace_of },
+        Trigger { kind: Some(&kind::CONFIG_MAP), keys: namespace_of },
     ],
     plan,
 };
@@ -37,7 +37,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     if world.view.get(&ObjectKey::new(&kind::SERVICE_ACCOUNT, &*key.name, ACCOUNT)).is_none() {
         let document = json!({"apiVersion": "v1", "kind": "ServiceAccount",
                               "metadata": {"name": ACCOUNT, "namespace": key.name}});
-        steps.push(Step::Create(&kind::SERVICE_ACCOUNT, document));
+        steps.push(Step::Create(kind::SERVICE_ACCOUNT.clone(), document));
     }
     let data = json!({CA_KEY: world.options.cluster_ca});
     let map = ObjectKey::new(&kind::CONFIG_MAP, &*key.name, CA_MAP);
@@ -45,7 +45,7 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         None => {
             let document = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data,
                                   "metadata": {"name": CA_MAP, "namespace": key.name}});
-            steps.push(Step::Create(&kind::CONFIG_MAP, document));
+            steps.push(Step::Create(kind::CONFIG_MAP.clone(), document));
         }
         Some(object) => {
             let mut document: Value = document(object);

@@ -19,8 +19,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "serviceaccount-token-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::SECRET, keys: itself },
-        Trigger { kind: &kind::SERVICE_ACCOUNT, keys: secrets_of },
+        Trigger { kind: Some(&kind::SECRET), keys: itself },
+        Trigger { kind: Some(&kind::SERVICE_ACCOUNT), keys: secrets_of },
     ],
     plan,
 };

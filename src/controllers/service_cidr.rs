@@ -26,8 +26,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "service-cidr-controller",
     workers: 1,
     triggers: &[
-        Trigger { kind: &kind::SERVICE_CIDR, keys: all },
-        Trigger { kind: &kind::IP_ADDRESS, keys: terminating },
+        Trigger { kind: Some(&kind::SERVICE_CIDR), keys: all },
+        Trigger { kind: Some(&kind::IP_ADDRESS), keys: terminating },
     ],
     plan,
 };

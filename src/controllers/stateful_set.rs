@@ -37,10 +37,10 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "statefulset-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::STATEFUL_SET, keys: itself },
-        Trigger { kind: &kind::POD, keys: sets_of },
-        Trigger { kind: &kind::CONTROLLER_REVISION, keys: sets_of },
-        Trigger { kind: &kind::PERSISTENT_VOLUME_CLAIM, keys: sets_beside },
+        Trigger { kind: Some(&kind::STATEFUL_SET), keys: itself },
+        Trigger { kind: Some(&kind::POD), keys: sets_of },
+        Trigger { kind: Some(&kind::CONTROLLER_REVISION), keys: sets_of },
+        Trigger { kind: Some(&kind::PERSISTENT_VOLUME_CLAIM), keys: sets_beside },
     ],
     plan,
 };
@@ -248,7 +248,7 @@ impl<'a> Set<'a> {
         let message = format!("create Pod {name} in StatefulSet {set} successful");
         let note = Step::note(self.object, "SuccessfulCreate", message);
         let mut writes = self.missing_claims(name);
-        writes.push(Step::Create(&kind::POD, pod));
+        writes.push(Step::Create(kind::POD.clone(), pod));
         vec![Step::Chain(writes), note]
     }
 

@@ -18,8 +18,8 @@ pub(crate) static CONTROLLER: Controller = Controller {
     name: "taint-eviction-controller",
     workers: WORKERS,
     triggers: &[
-        Trigger { kind: &kind::POD, keys: itself },
-        Trigger { kind: &kind::NODE, keys: pods_on },
+        Trigger { kind: Some(&kind::POD), keys: itself },
+        Trigger { kind: Some(&kind::NODE), keys: pods_on },
     ],
     plan,
 };

@@ -53,7 +53,7 @@ impl Default for Cluster {
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         let registry = runtime.block_on(Registry::for_tests_at(|| NOW.get()));
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let (view, events) = (View::default(), Vec::new());
+        let (view, events) = (View::for_tests(), Vec::new());
         Self { view, now, options: options(), events, registry, runtime }
     }
 }
@@ -76,7 +76,7 @@ impl Cluster {
             self.update(&key, Subresource::None, document.clone());
         } else {
             let options = WriteOptions::default();
-            let (kind, namespace) = (key.kind, key.namespace.as_str());
+            let (kind, namespace) = (&key.kind, key.namespace.as_str());
             if kind.namespaced {
                 self.ensure_namespace(namespace);
             }
@@ -113,7 +113,7 @@ impl Cluster {
         self.view.get(key).map_or_else(String::new, |object| object.metadata.uid.clone())
     }
 
-    pub(crate) fn list(&self, kind: &'static Kind) -> Vec<Value> {
+    pub(crate) fn list(&self, kind: &Kind) -> Vec<Value> {
         self.view.list(kind, None).map(|object| object.parse().unwrap()).collect()
     }
 
@@ -164,7 +164,7 @@ impl Cluster {
     /// Carries a step out as the runner does, but that it must succeed.
     pub(crate) fn apply(&mut self, step: Step) {
         match step {
-            Step::Create(kind, document) => self.create(kind, &document),
+            Step::Create(kind, document) => self.create(&kind, &document),
             Step::Update(key, document) => self.update(&key, Subresource::None, document),
             Step::UpdateStatus(key, document) => self.update(&key, Subresource::Status, document),
             Step::Finalize(key, document) => self.update(&key, Subresource::Finalize, document),
@@ -185,7 +185,7 @@ impl Cluster {
         }
     }
 
-    fn create(&mut self, kind: &'static Kind, document: &Value) {
+    fn create(&mut self, kind: &Kind, document: &Value) {
         let namespace = document["metadata"]["namespace"].as_str().unwrap_or_default();
         let namespace = if kind.namespaced { namespace } else { "" };
         let options = WriteOptions::default();
@@ -238,7 +238,8 @@ impl Cluster {
             for controller in controllers {
                 for key in self.keys(controller) {
                     let plan = self.plan(controller, &key);
-                    if !plan.steps.is_empty() {
+                    // Kubernetes repeats some Events as long as nothing changes.
+                    if plan.steps.iter().any(|step| !matches!(step, Step::Event(_))) {
                         quiet = false;
                         last = plan.clone();
                     }
@@ -256,7 +257,9 @@ impl Cluster {
     fn keys(&self, controller: &Controller) -> BTreeSet<ObjectKey> {
         let mut keys = BTreeSet::new();
         for trigger in controller.triggers {
-            for object in self.view.list(trigger.kind, None) {
+            let kinds = self.view.kinds().stored();
+            let watched = kinds.filter(|kind| trigger.kind.is_none_or(|only| only == *kind));
+            for object in watched.flat_map(|kind| self.view.list(kind, None)) {
                 keys.extend((trigger.keys)(&self.view, object));
             }
         }
@@ -308,7 +311,7 @@ impl Cluster {
 fn keyed(document: &Value) -> (ObjectKey, Value) {
     let mut document = document.clone();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let kind = kind::by_api_version(&text(&document["apiVersion"]), &text(&document["kind"]))
+    let kind = kind::built_in(&text(&document["apiVersion"]), &text(&document["kind"]))
         .expect("kind is served");
     let metadata = &mut document["metadata"];
     if kind.namespaced && metadata["namespace"].is_null() {

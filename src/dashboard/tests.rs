@@ -31,7 +31,8 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let (view, picks) = (Arc::<Mutex<View>>::default(), Arc::<Mutex<u64>>::default());
+        let view = Arc::new(Mutex::new(View::for_tests()));
+        let picks = Arc::<Mutex<u64>>::default();
         let shutdown = CancellationToken::new();
         let mut bench = Self { view, picks: picks.clone(), shutdown, router: Router::new() };
         bench.look_at(move || vec![web_traffic("127.244.0.2:8080", *picks.lock())]);
@@ -71,12 +72,12 @@ impl Bench {
         self.send(&format!("GET {uri}"), &[("host", OURS), ("authorization", &bearer)]).await
     }
 
-    fn put(&self, kind: &'static Kind, document: Value) {
+    fn put(&self, kind: &Kind, document: Value) {
         put(&mut self.view.lock(), kind, document);
     }
 }
 
-fn put(view: &mut View, kind: &'static Kind, document: Value) {
+fn put(view: &mut View, kind: &Kind, document: Value) {
     let metadata = &document["metadata"];
     let text = |field: &str| metadata[field].as_str().unwrap_or_default().to_owned();
     let key = ObjectKey::new(kind, text("namespace"), text("name"));
@@ -269,7 +270,7 @@ fn the_page_asks_no_other_host_and_has_nothing_inline() {
 }
 
 fn shop() -> View {
-    let mut view = View::default();
+    let mut view = View::for_tests();
     let zone = |name: &str| json!({"topology.kubernetes.io/zone": name});
     put(&mut view, &kind::NAMESPACE, json!({"metadata": {"name": "shop"}}));
     for (name, zone_name) in [("node-1", "a"), ("node-2", "b")] {
@@ -355,7 +356,7 @@ fn nodes_and_pods_are_counted() {
 
 #[test]
 fn events_are_the_newest_first() {
-    let mut view = View::default();
+    let mut view = View::for_tests();
     for number in 0..views::EVENTS_MAX + 5 {
         put(
             &mut view,
@@ -375,7 +376,7 @@ fn events_are_the_newest_first() {
 
 #[test]
 fn policies_say_why_they_are_refused() {
-    let mut view = View::default();
+    let mut view = View::for_tests();
     for (name, status) in [("bad", "False"), ("good", "True")] {
         put(
             &mut view,

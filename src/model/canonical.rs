@@ -19,17 +19,12 @@ const NO_TIME: &str = "0001-01-01T00:00:00Z";
 /// decoding finds them later. Of custom resources only the metadata has a Go type.
 pub fn canonicalise(kind: &Kind, document: &mut Value) {
     let Value::Object(fields) = document else { return };
-    if let Some(message) = fields::message(&kind.api_version(), kind.kind) {
+    let message =
+        if kind.is_custom() { None } else { fields::message(&kind.api_version(), &kind.kind) };
+    if let Some(message) = message {
         object(message, fields);
     } else if let Some(Value::Object(metadata)) = fields.get_mut("metadata") {
         object(fields::metadata(), metadata);
-    }
-}
-
-/// The same for a document of this type.
-pub fn canonicalise_as(message: &Message, document: &mut Value) {
-    if let Value::Object(fields) = document {
-        object(message, fields);
     }
 }
 

@@ -1,11 +1,16 @@
 //! Conversion of documents between the group version that is stored and the other ones that a kind is served in.
 //!
 //! Versions of one group share their fields, so that only `apiVersion` changes. Events of `events.k8s.io` have other
-//! names for those of the core group.
+//! names for those of the core group, and autoscalers of `autoscaling/v1` have few fields.
+
+mod autoscaler;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Kind, kind};
+use crate::model::{
+    Kind,
+    kind::{self, extension::HORIZONTAL_POD_AUTOSCALER_V1},
+};
 
 /// Field names of an Event: in `events.k8s.io/v1`, and in the core group.
 const EVENT_FIELDS: &[(&str, &str)] = &[
@@ -19,12 +24,20 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 ];
 
 /// The document of a served kind as it is stored.
-pub fn to_stored(served: &'static Kind, document: Value) -> Value {
+pub fn to_stored(served: &Kind, document: Value) -> Value {
+    let document = match *served == HORIZONTAL_POD_AUTOSCALER_V1 {
+        true => autoscaler::to_v2(document),
+        false => document,
+    };
     convert(served, document, served.stored(), |(new, old)| (new, old))
 }
 
 /// The stored document as a served kind shows it.
-pub fn from_stored(served: &'static Kind, document: Value) -> Value {
+pub fn from_stored(served: &Kind, document: Value) -> Value {
+    let document = match *served == HORIZONTAL_POD_AUTOSCALER_V1 {
+        true => autoscaler::from_v2(document),
+        false => document,
+    };
     convert(served, document, served, |(new, old)| (old, new))
 }
 

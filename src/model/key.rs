@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-use crate::model::kind::{self, Kind};
+use crate::model::kind::{Identity, Kind};
 
 /// Identifies one object of the cluster. Cluster-scoped objects have an empty namespace.
 /// The order is kind, namespace, name, so that one namespace of one kind is a range.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectKey {
-    /// The kind, from [`kind::KINDS`].
-    pub kind: &'static Kind,
+    /// The kind.
+    pub kind: Kind,
     /// Empty for cluster-scoped kinds.
     pub namespace: String,
     /// The object's `metadata.name`.
@@ -18,41 +18,40 @@ pub struct ObjectKey {
 
 impl ObjectKey {
     /// The key of a namespaced object.
-    pub fn new(kind: &'static Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { kind, namespace: namespace.into(), name: name.into() }
+    pub fn new(kind: &Kind, namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { kind: kind.clone(), namespace: namespace.into(), name: name.into() }
     }
 
     /// The key of a cluster-scoped object.
-    pub fn cluster(kind: &'static Kind, name: impl Into<String>) -> Self {
+    pub fn cluster(kind: &Kind, name: impl Into<String>) -> Self {
         Self::new(kind, "", name)
     }
 
     /// The key of the same object as it is stored.
     pub fn stored(&self) -> Self {
-        Self { kind: self.kind.stored(), ..self.clone() }
+        Self { kind: self.kind.stored().clone(), ..self.clone() }
     }
 
     /// The key in the object store: `objects/PLURAL.GROUP/NAMESPACE/NAME`.
     /// Names and namespaces never contain a slash, so this is unambiguous.
     pub fn to_store_key(&self) -> Vec<u8> {
-        let Kind { plural, group, .. } = self.kind.stored();
+        let Identity { plural, group, .. } = &**self.kind.stored();
         format!("{OBJECTS}{plural}.{group}/{}/{}", self.namespace, self.name).into_bytes()
     }
 
     /// What the store keys of a kind begin with; with a namespace, only those in it.
-    pub fn store_prefix(kind: &'static Kind, namespace: Option<&str>) -> Vec<u8> {
-        let Kind { plural, group, .. } = kind.stored();
+    pub fn store_prefix(kind: &Kind, namespace: Option<&str>) -> Vec<u8> {
+        let Identity { plural, group, .. } = &**kind.stored();
         let namespace = namespace.map(|name| format!("{name}/")).unwrap_or_default();
         format!("{OBJECTS}{plural}.{group}/{namespace}").into_bytes()
     }
 
-    /// The inverse of [`ObjectKey::to_store_key`]; `None` for keys that are not objects or of an unknown kind.
-    pub fn from_store_key(key: &[u8]) -> Option<Self> {
+    /// The parts of a key of the object store: plural, group, namespace and name; `None` for keys that are not objects.
+    pub fn store_parts(key: &[u8]) -> Option<(&str, &str, &str, &str)> {
         let text = std::str::from_utf8(key).ok()?.strip_prefix(OBJECTS)?;
         let mut parts = text.splitn(3, '/');
         let (plural, group) = parts.next()?.split_once('.')?;
-        let kind = kind::by_resource(group, plural)?;
-        Some(Self::new(kind, parts.next()?, parts.next()?))
+        Some((plural, group, parts.next()?, parts.next()?))
     }
 }
 
@@ -73,6 +72,7 @@ impl fmt::Display for ObjectKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::kind;
 
     #[test]
     fn store_keys_round_trip() {
@@ -82,11 +82,13 @@ mod tests {
             ObjectKey::new(&kind::ENDPOINT_SLICE, "a", "b.c"),
         ] {
             for namespace in [None, Some(key.namespace.as_str())] {
-                let prefix = ObjectKey::store_prefix(key.kind, namespace);
+                let prefix = ObjectKey::store_prefix(&key.kind, namespace);
                 assert!(key.to_store_key().starts_with(&prefix));
             }
-            assert_eq!(ObjectKey::from_store_key(&key.to_store_key()), Some(key));
+            let (stored, kind) = (key.to_store_key(), &key.kind);
+            let parts = (&*kind.plural, &*kind.group, &*key.namespace, &*key.name);
+            assert_eq!(ObjectKey::store_parts(&stored), Some(parts));
         }
-        assert_eq!(ObjectKey::from_store_key(b"allocations/node-ports/30080"), None);
+        assert_eq!(ObjectKey::store_parts(b"allocations/node-ports/30080"), None);
     }
 }

@@ -1,6 +1,6 @@
 //! Pure data about Kubernetes objects: documents, keys, kinds, selectors, API errors. No I/O, no clock.
 //!
-//! Enter at [`Object`] (one stored document), [`kind::KINDS`] (the served kinds) and [`Status`] (the error that a
+//! Enter at [`Object`] (one stored document), [`kind::BUILT_IN`] (the served kinds) and [`Status`] (the error that a
 //! client gets). This module must never know the store, the cache or a socket.
 
 pub mod canonical;

@@ -169,12 +169,18 @@ impl Object {
 
     /// Whether only the kind stands before the metadata, as [`to_stored`] writes it.
     fn has_item_head(&self) -> bool {
-        let Kind { kind, .. } = self.key.kind;
+        let kind = &self.key.kind;
         let head = format!(
-            "{{\"apiVersion\":\"{}\",\"kind\":\"{kind}\",{METADATA}",
-            self.key.kind.api_version()
+            "{{\"apiVersion\":\"{}\",\"kind\":\"{}\",{METADATA}",
+            kind.api_version(),
+            kind.kind
         );
         self.stored[..self.metadata_at] == *head.as_bytes()
+    }
+
+    /// The bytes that the store has of it.
+    pub fn stored(&self) -> Bytes {
+        self.stored.clone()
     }
 
     /// How many bytes the [`document`](Self::document) has.
@@ -198,13 +204,13 @@ impl Object {
     }
 
     /// The same object in the form of another kind that shows it.
-    pub fn shown_as(self: &Arc<Self>, kind: &'static Kind) -> Arc<Self> {
-        if *self.key.kind == *kind {
+    pub fn shown_as(self: &Arc<Self>, kind: &Kind) -> Arc<Self> {
+        if self.key.kind == *kind {
             return self.clone();
         }
         let convert = |document| {
-            let stored = conversion::to_stored(self.key.kind, document);
-            let key = ObjectKey { kind, ..self.key.clone() };
+            let stored = conversion::to_stored(&self.key.kind, document);
+            let key = ObjectKey { kind: kind.clone(), ..self.key.clone() };
             let bytes = to_stored(kind, conversion::from_stored(kind, stored));
             Self::from_stored(key, self.revision, bytes)
         };
@@ -269,7 +275,7 @@ impl Object {
 pub fn to_stored(kind: &Kind, mut document: Value) -> Bytes {
     let mut ordered = serde_json::Map::new();
     ordered.insert("apiVersion".into(), kind.api_version().into());
-    ordered.insert("kind".into(), kind.kind.into());
+    ordered.insert("kind".into(), (*kind.kind).into());
     if let Some(fields) = document.as_object_mut() {
         let mut metadata =
             fields.remove("metadata").unwrap_or_else(|| Value::Object(<_>::default()));

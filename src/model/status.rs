@@ -133,8 +133,8 @@ impl Status {
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
-        self.resource = kind.plural.to_owned();
-        self.group = kind.group.to_owned();
+        self.resource = kind.plural.to_string();
+        self.group = kind.group.to_string();
         self.name = name.to_owned();
         self
     }
@@ -146,9 +146,9 @@ impl Status {
 
     /// 404 for an object.
     pub fn not_found(key: &ObjectKey) -> Self {
-        let resource = qualified(key.kind.plural, key.kind.group);
+        let resource = qualified(&key.kind.plural, &key.kind.group);
         let message = format!("{resource} \"{}\" not found", key.name);
-        Self::new(404, "NotFound", message).about(key.kind, &key.name)
+        Self::new(404, "NotFound", message).about(&key.kind, &key.name)
     }
 
     /// 404 for a path that is nothing.
@@ -163,34 +163,34 @@ impl Status {
 
     /// 409 on create.
     pub fn already_exists(key: &ObjectKey) -> Self {
-        let resource = qualified(key.kind.plural, key.kind.group);
+        let resource = qualified(&key.kind.plural, &key.kind.group);
         let message = format!("{resource} \"{}\" already exists", key.name);
-        Self::new(409, "AlreadyExists", message).about(key.kind, &key.name)
+        Self::new(409, "AlreadyExists", message).about(&key.kind, &key.name)
     }
 
     /// 409 because somebody else wrote first, or a precondition failed.
     pub fn conflict(key: &ObjectKey, detail: &str) -> Self {
-        let resource = qualified(key.kind.plural, key.kind.group);
+        let resource = qualified(&key.kind.plural, &key.kind.group);
         let message =
             format!("Operation cannot be fulfilled on {resource} \"{}\": {detail}", key.name);
-        Self::new(409, "Conflict", message).about(key.kind, &key.name)
+        Self::new(409, "Conflict", message).about(&key.kind, &key.name)
     }
 
     /// The same because of a precondition of a deletion: kube-apiserver names the kind there, not the resource.
     pub fn conflict_of_kind(key: &ObjectKey, detail: &str) -> Self {
-        let kind = qualified(key.kind.kind, key.kind.group);
+        let kind = qualified(&key.kind.kind, &key.kind.group);
         let message = format!("Operation cannot be fulfilled on {kind} \"{}\": {detail}", key.name);
-        let mut status = Self::new(409, "Conflict", message).about(key.kind, &key.name);
-        status.resource = key.kind.kind.to_owned();
+        let mut status = Self::new(409, "Conflict", message).about(&key.kind, &key.name);
+        status.resource = key.kind.kind.to_string();
         status
     }
 
     /// The same because of a precondition of a write to a subresource.
     pub fn conflict_of_subresource(key: &ObjectKey, subresource: &str, detail: &str) -> Self {
         let (name, resource) = (&key.name, format!("{}/{subresource}", key.kind.plural));
-        let what = qualified(&resource, key.kind.group);
+        let what = qualified(&resource, &key.kind.group);
         let message = format!("Operation cannot be fulfilled on {what} \"{name}\": {detail}");
-        Self { resource, ..Self::new(409, "Conflict", message).about(key.kind, name) }
+        Self { resource, ..Self::new(409, "Conflict", message).about(&key.kind, name) }
     }
 
     /// The usual [`Status::conflict`].
@@ -203,7 +203,7 @@ impl Status {
 
     /// 422 with field errors.
     pub fn invalid(kind: &Kind, name: &str, causes: Vec<Cause>) -> Self {
-        Self::invalid_kind(kind.kind, kind.group, name, causes)
+        Self::invalid_kind(&kind.kind, &kind.group, name, causes)
     }
 
     /// 422 because of query parameters, which Kubernetes calls `ListOptions`, `CreateOptions`, ...
@@ -245,9 +245,9 @@ impl Status {
 
     /// 403 about an object.
     pub fn forbidden(key: &ObjectKey, detail: &str) -> Self {
-        let resource = qualified(key.kind.plural, key.kind.group);
+        let resource = qualified(&key.kind.plural, &key.kind.group);
         let message = format!("{resource} \"{}\" is forbidden: {detail}", key.name);
-        Self::new(403, "Forbidden", message).about(key.kind, &key.name)
+        Self::new(403, "Forbidden", message).about(&key.kind, &key.name)
     }
 
     /// 403 about a request.
@@ -257,7 +257,13 @@ impl Status {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        let message = "the server does not allow this method on the requested resource";
+        Self::method_not_allowed_because(
+            "the server does not allow this method on the requested resource",
+        )
+    }
+
+    /// 405 for a reason.
+    pub fn method_not_allowed_because(message: &str) -> Self {
         Self::new(405, "MethodNotAllowed", message.to_owned())
     }
 
@@ -321,12 +327,12 @@ impl Status {
 
     /// 500: what is stored is no object. kube-apiserver has this reason for it.
     pub fn store_read_error(key: &ObjectKey, detail: &str) -> Self {
-        let resource = qualified(key.kind.plural, key.kind.group);
+        let resource = qualified(&key.kind.plural, &key.kind.group);
         let message = format!(
             "{resource} \"{}\" cannot be read: {detail}; `kubectl delete` removes what is stored",
             key.name
         );
-        Self::new(500, "StorageReadError", message).about(key.kind, &key.name)
+        Self::new(500, "StorageReadError", message).about(&key.kind, &key.name)
     }
 
     /// 501: what a real cluster could do and this one cannot.

@@ -78,3 +78,6 @@ pub const JOB_FAILURE_TARGET: &str = "FailureTarget";
 pub const JOB_COMPLETE: &str = "Complete";
 /// A Job has failed.
 pub const JOB_FAILED: &str = "Failed";
+
+/// The finalizer of a CustomResourceDefinition, which goes after its objects.
+pub const DEFINITION_CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";

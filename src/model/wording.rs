@@ -17,6 +17,8 @@ pub fn in_json(error: &(impl Display + ?Sized)) -> String {
     let given = match given {
         "invalid type: map" => "invalid type: object",
         "invalid type: sequence" => "invalid type: list",
+        // Of texts, one is expected: a kind's name is not a type here.
+        other if other.starts_with("invalid value: string") => return text,
         other => other,
     };
     format!("{given}, expected {}{position}", form(expected))
@@ -85,6 +87,8 @@ mod tests {
         ] {
             assert_eq!(fault::<Deployment>(json!({"spec": spec})), expected);
         }
+        let kind = json!({"kind": "Pod"});
+        assert_eq!(fault::<Service>(kind), "invalid value: string \"Pod\", expected Service");
         let port = json!({"spec": {"ports": [{"port": 1, "targetPort": []}]}});
         assert_eq!(fault::<Service>(port), "invalid type: list, expected an integer or a string");
     }

@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn variables_of_a_container() {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         for (kind, namespace, name, document) in [
             (&kind::CONFIG_MAP, "shop", "map", json!({"data": {"A": "1", "B": "2"}})),
             (&kind::SECRET, "shop", "secret", json!({"data": {"PASSWORD": "aHVzaA=="}})),

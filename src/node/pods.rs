@@ -148,13 +148,13 @@ impl Sync {
         let mut pods = BTreeSet::new();
         for event in batch {
             let key = &event.object.key;
-            if *key.kind == kind::POD {
+            if key.kind == kind::POD {
                 pods.insert(key.clone());
-            } else if *key.kind == kind::ENDPOINT_SLICE {
+            } else if key.kind == kind::ENDPOINT_SLICE {
                 let gone = event.kind == EventKind::Deleted;
                 let slice = (!gone).then_some(&*event.object);
                 self.slices.apply(key, slice, event.revision);
-            } else if matches!(key.kind.kind, "ConfigMap" | "Secret") {
+            } else if matches!(&*key.kind.kind, "ConfigMap" | "Secret") {
                 let here = self.held.keys().filter(|pod| pod.namespace == key.namespace);
                 pods.extend(here.cloned());
             } else {

@@ -129,7 +129,7 @@ impl Place<'_> {
                 Err(why) => Some(why),
                 Ok(keys) if keys.contains(key) || reference.optional == Some(true) => None,
                 Ok(_) => {
-                    let (kind, namespace) = (reference.source.kind().kind, self.namespace);
+                    let (kind, namespace) = (&reference.source.kind().kind, self.namespace);
                     let name = reference.name;
                     Some(format!("couldn't find key {key} in {kind} {namespace}/{name}"))
                 }
@@ -207,7 +207,7 @@ mod tests {
     use crate::model::{Object, object::to_stored};
 
     fn check(spec: &Value) -> Missing {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         for (kind, name) in [(&kind::CONFIG_MAP, "map"), (&kind::SECRET, "secret")] {
             let document = json!({"metadata": {"name": name}, "data": {"a": "eA=="}});
             let key = ObjectKey::new(kind, "shop", name);

@@ -97,7 +97,7 @@ pub(crate) fn releases(view: &View, owner: &ObjectKey) -> Vec<Write> {
     let held = held.map(|(key, held)| (Bytes::from(key.clone()), held.revision));
     let addresses = view.list(&kind::IP_ADDRESS, None).filter(|address| {
         let parent = address.parse::<Value>().unwrap_or_default()["spec"]["parentRef"].take();
-        parent["resource"] == owner.kind.plural
+        parent["resource"] == *owner.kind.plural
             && parent["namespace"] == owner.namespace.as_str()
             && parent["name"] == owner.name.as_str()
     });
@@ -200,7 +200,7 @@ mod tests {
         let range: IpNet = "127.96.0.0/16".parse().unwrap();
         for seed in 0..1000 {
             let IpAddr::V4(address) =
-                free_service_address(&View::default(), range, seed * 7919).unwrap()
+                free_service_address(&View::for_tests(), range, seed * 7919).unwrap()
             else {
                 panic!("family of the range")
             };
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn small_ranges_are_used_up_to_the_last() {
         let range: IpNet = "10.0.0.0/30".parse().unwrap();
-        assert!(free_service_address(&View::default(), range, 5).is_some());
+        assert!(free_service_address(&View::for_tests(), range, 5).is_some());
         assert_eq!(nth_address(range, 4), None);
         assert_eq!(rotated(3..=5, 4).collect::<Vec<_>>(), [4, 5, 3]);
     }

@@ -13,8 +13,8 @@ use tokio::sync::watch as channel;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, wording},
-    registry::{Unreadable, View, unreadable::remains},
+    model::{Kind, Object, ObjectKey, Status, wording},
+    registry::{Kinds, Unreadable, View, unreadable::remains},
     store::{self, Change, Expect, Record, Revision, Store},
 };
 
@@ -54,6 +54,14 @@ const CATCH_UP_WAIT: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// The kinds of a subscription.
+pub(crate) enum Watched {
+    /// These, as they are stored.
+    These(Vec<Kind>),
+    /// All that are served, also those to come.
+    All,
+}
+
 pub(crate) struct Cache {
     state: RwLock<State>,
     revision: channel::Sender<u64>,
@@ -61,7 +69,7 @@ pub(crate) struct Cache {
 
 struct State {
     view: View,
-    histories: BTreeMap<&'static Kind, History>,
+    histories: BTreeMap<Kind, History>,
     /// Of all histories.
     history_bytes: usize,
 }
@@ -72,6 +80,8 @@ struct History {
     bytes: usize,
     /// Every change after this revision is in `events`.
     complete_after: u64,
+    /// The revision from which on the kind is served.
+    since: u64,
     latest: channel::Sender<u64>,
 }
 
@@ -80,13 +90,8 @@ impl Cache {
     pub(crate) async fn load(store: &dyn Store) -> Result<Self, store::Error> {
         let view = read(store).await?;
         let revision = view.revision;
-        let histories = kind::stored()
-            .map(|kind| {
-                let events = VecDeque::new();
-                let latest = channel::Sender::new(revision);
-                (kind, History { events, bytes: 0, complete_after: revision, latest })
-            })
-            .collect();
+        let histories =
+            view.kinds.stored().map(|kind| (kind.clone(), History::new(revision))).collect();
         let state = RwLock::new(State { view, histories, history_bytes: 0 });
         Ok(Self { state, revision: channel::Sender::new(revision) })
     }
@@ -144,20 +149,22 @@ impl Cache {
         if revision <= state.view.revision {
             return;
         }
+        let mut old = std::mem::take(&mut state.histories);
+        let history_of = |kind: &Kind| {
+            let mut history = old.remove(kind).unwrap_or_else(|| History::new(revision));
+            history.clear(revision);
+            (kind.clone(), history)
+        };
+        state.histories = view.kinds.stored().map(history_of).collect();
         state.view = view;
         state.history_bytes = 0;
-        for history in state.histories.values_mut() {
-            history.events.clear();
-            history.bytes = 0;
-            history.complete_after = revision;
-            history.latest.send_replace(revision);
-        }
         drop(state);
         self.revision.send_replace(revision);
     }
 
     fn apply(&self, commit: &[Change]) {
         let Some(Change { revision: Revision(revision), .. }) = commit.first() else { return };
+        let revision = *revision;
         let mut unreadable = Vec::new();
         let events: Vec<Arc<Event>> = {
             let view = self.view();
@@ -166,9 +173,10 @@ impl Cache {
             events.map(Arc::new).collect()
         };
         let mut state = self.state.write();
-        state.view.revision = *revision;
+        state.view.revision = revision;
         for change in commit {
-            state.view.allocate(&change.key, *revision, change.value.as_deref());
+            state.view.allocate(&change.key, revision, change.value.as_deref());
+            state.view.keep_unserved(&change.key, revision, change.value.as_ref());
         }
         for event in &events {
             match event.kind {
@@ -186,9 +194,12 @@ impl Cache {
                 None => state.view.unreadable.remove(&key),
             };
         }
+        if let Some(kinds) = state.view.kinds.defined_by(&events) {
+            state.serve(kinds);
+        }
         state.forget();
         drop(state);
-        self.revision.send_replace(*revision);
+        self.revision.send_replace(revision);
     }
 
     /// The state now.
@@ -202,13 +213,13 @@ impl Cache {
     }
 
     /// The newest revision that touched a kind, as it changes.
-    pub(crate) fn revisions_of(&self, kind: &'static Kind) -> channel::Receiver<u64> {
+    pub(crate) fn revisions_of(&self, kind: &Kind) -> channel::Receiver<u64> {
         let state = self.state.read();
-        state.histories.get(&kind).map_or_else(|| self.revisions(), |h| h.latest.subscribe())
+        state.histories.get(kind).map_or_else(|| self.revisions(), |h| h.latest.subscribe())
     }
 
     /// The newest revision that touched any of these kinds.
-    pub(crate) fn newest(&self, kinds: &[&'static Kind]) -> u64 {
+    pub(crate) fn newest(&self, kinds: &[&Kind]) -> u64 {
         let state = self.state.read();
         let histories = kinds.iter().filter_map(|kind| state.histories.get(kind));
         histories.map(|history| *history.latest.borrow()).max().unwrap_or(0)
@@ -251,17 +262,27 @@ impl Cache {
 
     /// The events of some kinds after a revision in order, and the revision up to which that is complete: the newest,
     /// or an earlier one where the documents would be more than about so many bytes.
+    /// 410 if a kind's history does not reach back so far, 404 if one of them is not served (any more).
     pub(crate) fn events_after(
         &self,
-        kinds: &[&'static Kind],
+        kinds: &Watched,
         after: u64,
         bytes_max: usize,
     ) -> Result<(Vec<Arc<Event>>, u64), Status> {
         let state = self.state.read();
         let (mut events, mut complete) = (Vec::new(), state.view.revision);
-        for kind in kinds {
-            let Some(history) = state.histories.get(kind) else { continue };
-            if after < history.complete_after {
+        let histories: Vec<&History> = match kinds {
+            Watched::All => state.histories.values().collect(),
+            Watched::These(kinds) => {
+                let histories = kinds.iter().map(|kind| state.histories.get(kind));
+                histories.collect::<Option<_>>().ok_or_else(Status::no_such_path)?
+            }
+        };
+        let several = histories.len() > 1;
+        for history in histories {
+            // Who watches all kinds learns of a new one by its objects.
+            let is_new = matches!(kinds, Watched::All) && history.complete_after == history.since;
+            if after < history.complete_after && !is_new {
                 return Err(Status::expired(after, history.complete_after));
             }
             let start = history.events.partition_point(|event| event.revision <= after);
@@ -276,7 +297,7 @@ impl Cache {
                 events.push(event.clone());
             }
         }
-        if kinds.len() > 1 {
+        if several {
             events.retain(|event| event.revision <= complete);
             events.sort_by_key(|event| event.revision);
         }
@@ -285,6 +306,27 @@ impl Cache {
 }
 
 impl State {
+    /// Serves other kinds from now on. What is stored of a kind that is gone stays as it is, and is served again once the
+    /// kind is back.
+    fn serve(&mut self, kinds: Kinds) {
+        let revision = self.view.revision;
+        let old = std::mem::replace(&mut self.view.kinds, Arc::new(kinds));
+        let new = self.view.kinds.clone();
+        for kind in old.stored().filter(|kind| !new.serves_as_is(kind)) {
+            self.view.withdraw(kind);
+            if let Some(gone) = self.histories.remove(kind) {
+                self.history_bytes -= gone.bytes;
+            }
+        }
+        for kind in new.stored().filter(|kind| !old.serves_as_is(kind)) {
+            self.histories.insert(kind.clone(), History::new(revision));
+            for object in self.view.adopt(kind) {
+                let event = Event { revision, kind: EventKind::Added, object, previous: None };
+                self.remember(&Arc::new(event));
+            }
+        }
+    }
+
     fn remember(&mut self, event: &Arc<Event>) {
         let Some(history) = self.histories.get_mut(&event.object.key.kind) else { return };
         history.bytes += event.superseded_bytes();
@@ -306,6 +348,21 @@ impl State {
 }
 
 impl History {
+    /// Of a kind that is served from a revision on.
+    fn new(revision: u64) -> Self {
+        let latest = channel::Sender::new(revision);
+        let events = VecDeque::new();
+        Self { events, bytes: 0, complete_after: revision, since: revision, latest }
+    }
+
+    /// Forgets everything up to a revision.
+    fn clear(&mut self, revision: u64) {
+        self.events.clear();
+        self.bytes = 0;
+        self.complete_after = revision;
+        self.latest.send_replace(revision);
+    }
+
     /// Gives the bytes that are free now.
     fn forget_oldest(&mut self) -> usize {
         let Some(oldest) = self.events.pop_front() else { return 0 };
@@ -325,7 +382,8 @@ impl Event {
 /// The state of the store now.
 async fn read(store: &dyn Store) -> Result<View, store::Error> {
     let (records, Revision(revision)) = store.list(b"", None).await?;
-    let view = view_of(records, revision);
+    let mut view = view_of(Arc::new(Kinds::built_in()), records, revision);
+    view.serve_defined();
     view.unreadable.iter().for_each(tell);
     Ok(view)
 }
@@ -339,15 +397,18 @@ fn tell((key, Unreadable { revision, reason }): (&ObjectKey, &Unreadable)) {
 }
 
 /// A view of just these records, at a revision.
-pub(crate) fn view_of(records: Vec<Record>, revision: u64) -> View {
-    let mut view = View { revision, ..View::default() };
+pub(crate) fn view_of(kinds: Arc<Kinds>, records: Vec<Record>, revision: u64) -> View {
+    let mut view = View::of(kinds, revision);
     for Record { key, value, revision: Revision(revision) } in records {
-        match decode(&key, revision, value.clone()) {
+        match decode(&view.kinds, &key, revision, value.clone()) {
             Some(Ok(object)) => view.insert(&Arc::new(object)),
             Some(Err((key, value))) => {
                 view.unreadable.insert(key, value);
             }
-            None => view.allocate(&key, revision, Some(&value)),
+            None => {
+                view.allocate(&key, revision, Some(&value));
+                view.keep_unserved(&key, revision, Some(&value));
+            }
         }
     }
     view
@@ -360,9 +421,10 @@ fn event_of(
     unreadable: &mut Vec<(ObjectKey, Option<Unreadable>)>,
 ) -> Option<Event> {
     let Revision(revision) = change.revision;
-    let key = ObjectKey::from_store_key(&change.key)?;
+    let key = view.kinds.key_of(&change.key)?;
     let previous = view.get(&key).cloned();
-    let decoded = change.value.clone().map(|value| decode(&change.key, revision, value));
+    let decoded =
+        change.value.clone().map(|value| decode(&view.kinds, &change.key, revision, value));
     let (kind, object) = match decoded.flatten() {
         Some(Ok(mut object)) if let Some(previous) = &previous => {
             object.share_metadata(previous);
@@ -395,12 +457,13 @@ fn event_of(
 }
 
 /// The object that stands at a key, or what is there instead; `None` for keys of other things.
-fn decode(
+pub(crate) fn decode(
+    kinds: &Kinds,
     key: &[u8],
     revision: u64,
     value: Bytes,
 ) -> Option<Result<Object, (ObjectKey, Unreadable)>> {
-    let key = ObjectKey::from_store_key(key)?;
+    let key = kinds.key_of(key)?;
     let object = Object::from_stored(key.clone(), revision, value).map_err(|error| {
         let cause = std::error::Error::source(&error).map(wording::in_json);
         let cause = cause.map(|cause| format!(": {cause}"));
@@ -411,111 +474,4 @@ fn decode(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::{kind, object},
-        registry::Subscription,
-        store::{Memory, Write},
-    };
-
-    fn create(name: &str) -> Write {
-        let key = ObjectKey::new(&kind::CONFIG_MAP, "default", name);
-        let document = serde_json::json!({"metadata": {"name": name, "namespace": "default"}});
-        let value = Some(object::to_stored(&kind::CONFIG_MAP, document));
-        Write { key: key.to_store_key().into(), expect: Expect::Absent, value }
-    }
-
-    #[tokio::test]
-    async fn all_is_read_again_when_history_is_gone() {
-        let store = Memory::new();
-        store.commit(vec![create("first")]).await.unwrap();
-        let cache = Cache::load(&store).await.unwrap();
-        for name in ["second", "third", "fourth"] {
-            store.commit(vec![create(name)]).await.unwrap();
-        }
-        store.compact(Revision(4)).await.unwrap();
-        let token = CancellationToken::new();
-        let mut maps = cache.revisions_of(&kind::CONFIG_MAP);
-        let watched = async {
-            maps.wait_for(|now| *now == 4).await.unwrap();
-            assert_eq!(cache.view().list(&kind::CONFIG_MAP, None).count(), 4);
-            let behind = cache.events_after(&[&kind::CONFIG_MAP], 1, usize::MAX).unwrap_err();
-            assert_eq!((behind.code, behind.reason), (410, "Expired"));
-            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4, usize::MAX).unwrap().0.len(), 0);
-            store.commit(vec![create("fifth")]).await.unwrap();
-            cache.wait_for(5).await.unwrap();
-            assert_eq!(cache.events_after(&[&kind::CONFIG_MAP], 4, usize::MAX).unwrap().0.len(), 1);
-            token.cancel();
-        };
-        let (followed, ()) = tokio::join!(cache.follow(&store, &token), watched);
-        followed.unwrap();
-    }
-
-    /// A cache of one map that was changed so often.
-    async fn changed(times: u64, bytes: usize) -> Cache {
-        let store = Memory::new();
-        let cache = Cache::load(&store).await.unwrap();
-        let name = "large";
-        let mut write = create(name);
-        for nth in 0..times {
-            let data = char::from(b'a').to_string().repeat(bytes);
-            let document = serde_json::json!({"metadata": {"name": name, "namespace": "default"},
-                "data": {"nth": nth.to_string(), "a": data}});
-            write.value = Some(object::to_stored(&kind::CONFIG_MAP, document));
-            let at = store.commit(vec![write.clone()]).await.unwrap();
-            write.expect = Expect::At(at);
-            let change =
-                Change { key: write.key.clone(), revision: at, value: write.value.clone() };
-            cache.apply(&[change]);
-        }
-        cache
-    }
-
-    #[tokio::test]
-    async fn history_has_a_bound_in_bytes() {
-        let cache = changed(100, 1024 * 1024).await;
-        let after = |revision| cache.events_after(&[&kind::CONFIG_MAP], revision, usize::MAX);
-        assert_eq!(after(60).unwrap_err().code, 410);
-        assert_eq!(after(75).unwrap().0.len(), 25);
-        let state = cache.state.read();
-        let history = &state.histories[&&kind::CONFIG_MAP];
-        let held: usize = history.events.iter().map(|event| event.superseded_bytes()).sum();
-        assert_eq!((held, held), (history.bytes, state.history_bytes));
-        assert!(held <= HISTORY_BYTES_MAX);
-    }
-
-    #[tokio::test]
-    async fn events_come_in_batches() {
-        let cache = Arc::new(changed(10, 1000).await);
-        let subscribe = || Subscription::new(cache.clone(), vec![&kind::CONFIG_MAP], 0);
-        assert_eq!(subscribe().take().unwrap().len(), 10);
-        let mut few = subscribe().in_batches_of(2500);
-        for (count, position) in [(3, 3), (3, 6), (3, 9), (1, 10), (0, 10)] {
-            let events = few.take().unwrap();
-            assert_eq!((events.len(), few.position()), (count, position));
-        }
-        let mut one = subscribe().in_batches_of(1);
-        assert_eq!((one.next().await.unwrap().len(), one.position()), (1, 1));
-    }
-
-    #[tokio::test]
-    async fn a_conflict_is_waited_for() {
-        let store = Memory::new();
-        let cache = Cache::load(&store).await.unwrap();
-        let write = create("first");
-        let (key, token) = (write.key.clone(), CancellationToken::new());
-        let at = store.commit(vec![write]).await.unwrap();
-        let gone = Write { key: key.clone(), expect: Expect::At(at), value: None };
-        let waited = async {
-            cache.wait_for_conflict(&key, Expect::Absent, Some(at)).await.unwrap();
-            assert_eq!(cache.view().revision_of(&key), Some(1));
-            store.commit(vec![gone]).await.unwrap();
-            cache.wait_for_conflict(&key, Expect::At(at), None).await.unwrap();
-            assert_eq!(cache.view().revision_of(&key), None);
-            token.cancel();
-        };
-        let (followed, ()) = tokio::join!(cache.follow(&store, &token), waited);
-        followed.unwrap();
-    }
-}
+mod tests;

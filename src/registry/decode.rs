@@ -1,9 +1,10 @@
 //! Decodes a client's document as the type of its kind, and encodes it again. Finds unknown fields and wrong types.
 
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
 
-use crate::model::{Kind, Status, wording};
+use crate::model::{Kind, Status, fields, kind::Identity, wording};
 
 /// The `fieldValidation` query parameter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +42,49 @@ pub(crate) fn decode<T: DeserializeOwned + Serialize>(
     }
     let mut unknown = Vec::new();
     find_dropped(document, &kept, "", &mut unknown);
+    Ok((object, judge_fields(duplicates, unknown, validation)?))
+}
+
+/// Checks the types of all fields of a document by the table of fields, and drops those that its kind does not have.
+/// Returns the paths of these.
+pub(crate) fn by_table(kind: &Kind, document: &mut Value) -> Result<Vec<String>, Status> {
+    let message = fields::message(&kind.api_version(), &kind.kind)
+        .ok_or_else(|| Status::internal(format!("{} has no fields", kind.kind)))?;
+    message.decode(document).map_err(|fault| unreadable(kind, &fault.to_string()))
+}
+
+fn unreadable(kind: &Kind, fault: &str) -> Status {
+    let Identity { kind: name, version, .. } = &**kind;
+    Status::bad_request(format!(
+        "{name} in version \"{version}\" cannot be handled as a {name}: {fault}"
+    ))
+}
+
+/// Reads the metadata of a custom resource, and puts what was understood in its place. Returns the paths of unknown fields.
+pub(crate) fn metadata(kind: &Kind, document: &mut Value) -> Result<Vec<String>, Status> {
+    #[derive(Deserialize)]
+    struct OnlyMetadata {
+        metadata: ObjectMeta,
+    }
+    let OnlyMetadata { metadata } = typed(kind, &json!({"metadata": document["metadata"]}))?;
+    let kept = encode(&metadata);
+    if may_hold_time_before_year_0(&document["metadata"]) {
+        typed::<OnlyMetadata>(kind, &json!({"metadata": kept}))?;
+    }
+    let mut unknown = Vec::new();
+    find_dropped(&document["metadata"], &kept, "metadata", &mut unknown);
+    document["metadata"] = kept;
+    Ok(unknown)
+}
+
+/// Turns unknown and duplicate fields into an error or into warnings, as the client asked for.
+pub(crate) fn judge_fields(
+    duplicates: &[String],
+    unknown: Vec<String>,
+    validation: FieldValidation,
+) -> Result<Vec<String>, Status> {
     let unknown = unknown.into_iter().map(|path| format!("unknown field \"{path}\""));
-    let warnings = judge(duplicates.iter().cloned().chain(unknown).collect(), validation)?;
-    Ok((object, warnings))
+    judge(duplicates.iter().cloned().chain(unknown).collect(), validation)
 }
 
 /// Decodes a document as `T`, and ignores unknown fields.
@@ -51,13 +92,7 @@ pub(crate) fn typed<T: DeserializeOwned>(kind: &Kind, document: &Value) -> Resul
     T::deserialize(document).map_err(|error| {
         let path = first_fault(document, &|part| T::deserialize(part).is_ok());
         let path = if path.is_empty() { ".".to_owned() } else { path };
-        Status::bad_request(format!(
-            "{} in version \"{}\" cannot be handled as a {}: json: field {path}: {}",
-            kind.kind,
-            kind.version,
-            kind.kind,
-            wording::in_json(&error)
-        ))
+        unreadable(kind, &format!("json: field {path}: {}", wording::in_json(&error)))
     })
 }
 
@@ -136,7 +171,7 @@ fn may_hold_time_before_year_0(value: &Value) -> bool {
     }
 }
 
-/// Turns unknown and duplicate fields into an error or into warnings, as the client asked for.
+/// The lines as an error, or as warnings.
 fn judge(lines: Vec<String>, validation: FieldValidation) -> Result<Vec<String>, Status> {
     match validation {
         FieldValidation::Strict if !lines.is_empty() => {

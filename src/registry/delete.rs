@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use crate::{
     model::{
-        Kind, Object, ObjectKey, Status, kind, object,
+        Kind, Object, ObjectKey, Status,
+        conditions::put_condition,
+        kind, object,
         time::time_text,
-        well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
+        well_known::{DEFINITION_CLEANUP, FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
     },
     registry::{
-        Preconditions, Registry, alloc, strategy,
+        Preconditions, Registry, alloc,
         write::{contended, holds_on},
     },
     store::{Expect, Revision, Write},
@@ -55,9 +57,9 @@ impl Registry {
         key: &ObjectKey,
         options: &DeleteOptions,
     ) -> Result<(Arc<Object>, bool), Status> {
-        let rules = strategy::rules(key.kind);
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
+            let rules = view.kinds().rules(&key.kind)?;
             if let Some(found) = view.unreadable.get(&key.stored()) {
                 match self.delete_unreadable(&view, key, found, options).await? {
                     Some(object) => return Ok((object, true)),
@@ -70,19 +72,19 @@ impl Registry {
             let old = view.get(key).cloned().ok_or_else(|| Status::not_found(key))?;
             options.preconditions.check_delete(key, &old)?;
             let before: Value = old.parse()?;
-            let default_grace = rules.grace_seconds(key.kind, &before);
+            let default_grace = rules.grace_seconds(&key.kind, &before);
             let mut document = before.clone();
             mark(&mut document, &old, options, default_grace, (self.clock)());
             let gone = !holds_on(&document);
             if !gone && document == before {
-                return Ok((old.shown_as(key.kind), false));
+                return Ok((old.shown_as(&key.kind), false));
             }
             if options.dry_run {
-                return Ok((old.shown_as(key.kind), gone));
+                return Ok((old.shown_as(&key.kind), gone));
             }
             let mut writes = Vec::new();
             if gone {
-                writes = alloc::writes(&view, key, &rules.claims(key.kind, &document), &[], "");
+                writes = alloc::writes(&view, key, &rules.claims(&key.kind, &document), &[], "");
             }
             let value = object::to_stored(key.kind.stored(), document);
             writes.push(Write {
@@ -127,9 +129,28 @@ fn mark(
         Some(finalizers) => metadata["finalizers"] = json!(finalizers),
         None => {}
     }
-    if *old.key.kind == kind::NAMESPACE {
+    if old.key.kind == kind::NAMESPACE {
         document["status"]["phase"] = "Terminating".into();
     }
+    if old.key.kind == kind::CUSTOM_RESOURCE_DEFINITION && !old.is_terminating() {
+        mark_definition(document, now);
+    }
+}
+
+/// A definition goes after its objects.
+fn mark_definition(document: &mut Value, now: Timestamp) {
+    let metadata = &mut document["metadata"];
+    match metadata["finalizers"].as_array_mut() {
+        Some(finalizers) if finalizers.iter().any(|one| one == DEFINITION_CLEANUP) => {}
+        Some(finalizers) => finalizers.push(DEFINITION_CLEANUP.into()),
+        None => metadata["finalizers"] = json!([DEFINITION_CLEANUP]),
+    }
+    put_condition(
+        document,
+        json!({"type": "Terminating", "status": "True", "reason": "InstanceDeletionPending",
+               "message": "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
+               "lastTransitionTime": time_text(now)}),
+    );
 }
 
 /// All finalizers, with those that tell the garbage collector what becomes of dependents. `None` if nothing changes.
@@ -139,7 +160,7 @@ fn finalizers(old: &Object, wish: Option<Propagation>) -> Option<Vec<String>> {
         Some(wish) => wish,
         None if has(ORPHAN_FINALIZER) => Propagation::Orphan,
         None if has(FOREGROUND_FINALIZER) => Propagation::Foreground,
-        None if ORPHANING.contains(&old.key.kind) => Propagation::Orphan,
+        None if ORPHANING.contains(&&old.key.kind) => Propagation::Orphan,
         None => Propagation::Background,
     };
     let wanted = match propagation {

@@ -9,16 +9,16 @@ use crate::model::{Kind, ObjectKey};
 pub(crate) struct LabelIndex(OrdMap<Label, OrdSet<String>>);
 
 /// Kind, namespace, and the key and value of a label.
-type Label = (&'static Kind, String, String, String);
+type Label = (Kind, String, String, String);
 
 impl LabelIndex {
     pub(crate) fn insert(&mut self, object: &ObjectKey, label: (&str, &str)) {
-        let label = full(object.kind, &object.namespace, label);
+        let label = full(&object.kind, &object.namespace, label);
         self.0.entry(label).or_default().insert(object.name.clone());
     }
 
     pub(crate) fn remove(&mut self, object: &ObjectKey, label: (&str, &str)) {
-        let label = full(object.kind, &object.namespace, label);
+        let label = full(&object.kind, &object.namespace, label);
         let Some(names) = self.0.get_mut(&label) else { return };
         names.remove(&object.name);
         if names.is_empty() {
@@ -29,7 +29,7 @@ impl LabelIndex {
     /// The objects of a namespace with a label.
     pub(crate) fn names<'a>(
         &'a self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &str,
         label: (&str, &str),
     ) -> Names<'a> {
@@ -55,6 +55,6 @@ impl<'a> Names<'a> {
     }
 }
 
-fn full(kind: &'static Kind, namespace: &str, (key, value): (&str, &str)) -> Label {
-    (kind, namespace.to_owned(), key.to_owned(), value.to_owned())
+fn full(kind: &Kind, namespace: &str, (key, value): (&str, &str)) -> Label {
+    (kind.clone(), namespace.to_owned(), key.to_owned(), value.to_owned())
 }

@@ -8,11 +8,13 @@ mod alloc;
 mod cache;
 mod decode;
 mod delete;
+mod kinds;
 mod label_index;
 mod past;
 mod preconditions;
 mod record;
 mod retry;
+mod seed;
 mod strategy;
 #[cfg(test)]
 mod testing;
@@ -33,16 +35,21 @@ use crate::{
     store::{self, Store},
 };
 
+pub(crate) use cache::Watched;
 pub use cache::{Event, EventKind};
 pub use decode::FieldValidation;
 pub use delete::{DeleteOptions, Propagation};
+pub(crate) use kinds::by_preference;
+pub(crate) use kinds::custom::{PrinterColumn, Version as CustomVersion};
+pub(crate) use kinds::scale::{ScalePaths, names as field_names};
+pub use kinds::{Descriptor, Kinds};
 pub use past::History;
 pub use preconditions::Preconditions;
 pub use record::Note;
 pub use retry::until_written;
 pub(crate) use strategy::{
-    CLAIM_PROTECTION, TEMPLATE_GENERATION, VOLUME_PROTECTION, validate_label_value,
-    validate_qualified_name,
+    CLAIM_PROTECTION, CLASS_ANNOTATION, DEFAULT_CLASS, TEMPLATE_GENERATION, VOLUME_PROTECTION,
+    default_class, validate_label_value, validate_qualified_name,
 };
 pub use unreadable::Unreadable;
 pub use view::View;
@@ -116,10 +123,15 @@ impl Registry {
         self.cache.view()
     }
 
+    /// The kinds that are served now.
+    pub fn kinds(&self) -> Arc<Kinds> {
+        self.cache.view().kinds
+    }
+
     /// One object, in the form of the key's kind.
     pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
         let view = self.view();
-        view.get(key).map(|object| object.shown_as(key.kind)).ok_or_else(|| view.missing(key))
+        view.get(key).map(|object| object.shown_as(&key.kind)).ok_or_else(|| view.missing(key))
     }
 
     /// Why nothing can be written until a restart, for people; `None` as long as that is not so.
@@ -133,9 +145,14 @@ impl Registry {
     }
 
     /// The changes of some kinds after a revision.
-    pub fn subscribe(&self, kinds: &[&'static Kind], after: u64) -> Subscription {
-        let kinds = kinds.iter().map(|kind| kind.stored()).collect();
-        Subscription::new(self.cache.clone(), kinds, after)
+    pub fn subscribe(&self, kinds: &[&Kind], after: u64) -> Subscription {
+        let kinds = kinds.iter().map(|kind| kind.stored().clone()).collect();
+        Subscription::new(self.cache.clone(), Watched::These(kinds), after)
+    }
+
+    /// The changes of all kinds after a revision, also of those that come later.
+    pub fn subscribe_to_all(&self, after: u64) -> Subscription {
+        Subscription::new(self.cache.clone(), Watched::All, after)
     }
 
     /// The newest revision in the cache, as it changes.

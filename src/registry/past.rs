@@ -28,7 +28,7 @@ impl Registry {
     /// 504 if it does not exist yet.
     pub async fn view_at(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: Option<&str>,
         revision: u64,
     ) -> Result<View, Status> {
@@ -44,7 +44,7 @@ impl Registry {
             other => store_status(&other),
         })?;
         // Decoding many objects is no work for an async thread.
-        tokio::task::spawn_blocking(move || cache::view_of(records, revision))
+        tokio::task::spawn_blocking(move || cache::view_of(now.kinds, records, revision))
             .await
             .map_err(|_panicked| Status::internal("the stored objects could not be decoded"))
     }

@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn words_are_those_of_kube_apiserver() {
         let key = ObjectKey::new(&kind::DEPLOYMENT, "default", "web");
-        let stored = to_stored(key.kind, json!({"metadata": {"name": "web", "uid": "1"}}));
+        let stored = to_stored(&key.kind, json!({"metadata": {"name": "web", "uid": "1"}}));
         let object = Object::from_stored(key.clone(), 7, stored).unwrap();
         let check = |uid: Option<&str>, version: Option<&str>, expected: [Option<&str>; 2]| {
             let text = |text: Option<&str>| text.map(str::to_owned);

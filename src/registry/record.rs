@@ -189,7 +189,7 @@ impl Registry {
     async fn write_event(&self, event: &PendingEvent) -> Result<(), Status> {
         match self.count(&event.key, &event.message, &event.stamp).await {
             Err(status) if status.reason == "NotFound" => {
-                let (kind, namespace) = (event.key.kind, &event.key.namespace);
+                let (kind, namespace) = (&event.key.kind, &event.key.namespace);
                 let document = event_document(event);
                 self.create(kind, namespace, document, &WriteOptions::default()).await.map(|_| ())
             }

@@ -5,9 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::{
-    registry::{Options, Registry},
+    registry::{Kinds, Options, Registry, View},
     store::Memory,
 };
+
+impl View {
+    /// An empty one.
+    pub(crate) fn for_tests() -> Self {
+        Self::of(Arc::new(Kinds::built_in()), 0)
+    }
+}
 
 impl Registry {
     /// One of a cluster that has IPv4.

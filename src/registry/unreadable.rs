@@ -76,7 +76,7 @@ impl Registry {
             return decoded(key, found.revision, value).map(Some);
         }
         let mut writes =
-            if *key.kind == kind::SERVICE { alloc::releases(view, key) } else { Vec::new() };
+            if key.kind == kind::SERVICE { alloc::releases(view, key) } else { Vec::new() };
         writes.push(Write {
             key: key.to_store_key().into(),
             expect: Expect::At(Revision(found.revision)),

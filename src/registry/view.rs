@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use imbl::OrdMap;
 use serde::de::DeserializeOwned;
 
 use crate::{
     model::{Kind, LabelSelector, Object, ObjectKey, kind, service::Digest},
     registry::{
-        Unreadable,
+        Kinds, Unreadable,
         alloc::{self, ALLOCATIONS, Held},
+        cache,
         label_index::{LabelIndex, Names},
     },
 };
@@ -19,10 +21,13 @@ use crate::{
 pub(crate) type Name = (String, String);
 
 /// A consistent snapshot of all objects.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct View {
     pub(crate) revision: u64,
-    pub(crate) kinds: OrdMap<&'static Kind, OrdMap<Name, Arc<Object>>>,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) objects: OrdMap<Kind, OrdMap<Name, Arc<Object>>>,
+    /// What is stored of kinds that are not served, by store key.
+    pub(crate) unserved: OrdMap<Bytes, (Bytes, u64)>,
     /// Allocations that are not objects, by store key.
     pub(crate) allocations: OrdMap<String, Held>,
     pub(crate) unreadable: OrdMap<ObjectKey, Unreadable>,
@@ -39,6 +44,26 @@ const INDEXED: [&Kind; 2] = [&kind::POD, &kind::REPLICA_SET];
 const PASSED_BY: usize = 8;
 
 impl View {
+    /// Without objects.
+    pub(crate) fn of(kinds: Arc<Kinds>, revision: u64) -> Self {
+        Self {
+            revision,
+            kinds,
+            objects: OrdMap::default(),
+            unserved: OrdMap::default(),
+            allocations: OrdMap::default(),
+            unreadable: OrdMap::default(),
+            dependents: OrdMap::default(),
+            labels: LabelIndex::default(),
+            orphans: LabelIndex::default(),
+        }
+    }
+
+    /// The kinds that are served.
+    pub fn kinds(&self) -> &Arc<Kinds> {
+        &self.kinds
+    }
+
     /// The revision up to which every commit is contained.
     pub fn revision(&self) -> u64 {
         self.revision
@@ -46,9 +71,10 @@ impl View {
 
     pub(crate) fn insert(&mut self, object: &Arc<Object>) {
         let name = (object.key.namespace.clone(), object.key.name.clone());
-        let old = self.kinds.entry(object.key.kind).or_default().insert(name, object.clone());
+        let old =
+            self.objects.entry(object.key.kind.clone()).or_default().insert(name, object.clone());
         let has_changed = |old: &Arc<Object>| {
-            *old.key.kind == kind::SERVICE
+            old.key.kind == kind::SERVICE
                 || old.metadata.labels != object.metadata.labels
                 || old.controller().is_none() != object.controller().is_none()
         };
@@ -68,7 +94,7 @@ impl View {
     }
 
     pub(crate) fn remove(&mut self, key: &ObjectKey) {
-        let Some(objects) = self.kinds.get_mut(&key.kind) else { return };
+        let Some(objects) = self.objects.get_mut(&key.kind) else { return };
         if let Some(old) = objects.remove(&(key.namespace.clone(), key.name.clone())) {
             self.forget_owners(&old);
             self.forget_labels(&old);
@@ -102,9 +128,72 @@ impl View {
         }
     }
 
+    /// Takes over one store change when its key is an object's of a kind that is not served.
+    pub(crate) fn keep_unserved(&mut self, key: &Bytes, revision: u64, value: Option<&Bytes>) {
+        if ObjectKey::store_parts(key).is_none() || self.kinds.key_of(key).is_some() {
+            return;
+        }
+        match value {
+            Some(value) => self.unserved.insert(key.clone(), (value.clone(), revision)),
+            None => self.unserved.remove(key),
+        };
+    }
+
+    /// Makes the objects of a kind unserved.
+    pub(crate) fn withdraw(&mut self, kind: &Kind) {
+        let Some(objects) = self.objects.get(kind).cloned() else { return };
+        for object in objects.values() {
+            self.remove(&object.key);
+            let value = (object.stored(), object.revision);
+            self.unserved.insert(object.key.to_store_key().into(), value);
+        }
+        self.objects.remove(kind);
+    }
+
+    /// Serves what was unserved of a kind. Returns the objects.
+    pub(crate) fn adopt(&mut self, kind: &Kind) -> Vec<Arc<Object>> {
+        let prefix = Bytes::from(ObjectKey::store_prefix(kind, None));
+        let records = self.unserved.range(prefix.clone()..);
+        let records = records.take_while(|(key, _)| key.starts_with(&prefix));
+        let records: Vec<_> =
+            records.map(|(key, (value, at))| (key.clone(), value.clone(), *at)).collect();
+        let mut objects = Vec::new();
+        for (key, value, revision) in records {
+            self.unserved.remove(&key);
+            match cache::decode(&self.kinds, &key, revision, value) {
+                Some(Ok(object)) => {
+                    let object = Arc::new(object);
+                    self.insert(&object);
+                    objects.push(object);
+                }
+                Some(Err((key, value))) => {
+                    self.unreadable.insert(key, value);
+                }
+                None => {}
+            }
+        }
+        objects
+    }
+
+    /// Serves the kinds that the stored definitions define, with their objects.
+    pub(crate) fn serve_defined(&mut self) {
+        let definitions = self.list(&kind::CUSTOM_RESOURCE_DEFINITION, None).cloned();
+        let kinds = definitions.fold(Kinds::clone(&self.kinds), |kinds, definition| {
+            let defined = kinds.defined_by_object(&definition);
+            kinds.with(&definition.key.name, defined)
+        });
+        self.kinds = Arc::new(kinds);
+        let custom: Vec<Kind> =
+            self.kinds.stored().filter(|kind| kind.is_custom()).cloned().collect();
+        for kind in custom {
+            self.adopt(&kind);
+        }
+    }
+
     /// The revision of what stands at a key of the store.
     pub(crate) fn revision_of(&self, key: &[u8]) -> Option<u64> {
-        match ObjectKey::from_store_key(key) {
+        match self.kinds.key_of(key) {
+            None if let Some((_, revision)) = self.unserved.get(key) => Some(*revision),
             Some(key) => {
                 let unreadable = || self.unreadable.get(&key).map(|value| value.revision);
                 self.get(&key).map(|object| object.revision).or_else(unreadable)
@@ -116,24 +205,24 @@ impl View {
     /// One object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
         // A tuple of owned strings is what the map is keyed by; the clone is two short strings.
-        self.kinds.get(&key.kind.stored())?.get(&(key.namespace.clone(), key.name.clone()))
+        self.objects.get(key.kind.stored())?.get(&(key.namespace.clone(), key.name.clone()))
     }
 
     /// How many objects of a kind there are.
-    pub fn count(&self, kind: &'static Kind) -> usize {
-        self.kinds.get(&kind.stored()).map_or(0, OrdMap::len)
+    pub fn count(&self, kind: &Kind) -> usize {
+        self.objects.get(kind.stored()).map_or(0, OrdMap::len)
     }
 
     /// All objects of a kind, ordered by namespace and name; with a namespace, only those in it.
     pub fn list<'a>(
         &'a self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: Option<&str>,
     ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let only = namespace.map(str::to_owned);
         let from = (namespace.unwrap_or_default().to_owned(), String::new());
-        self.kinds
-            .get(&kind.stored())
+        self.objects
+            .get(kind.stored())
             .into_iter()
             .flat_map(move |objects| objects.range(from.clone()..))
             .take_while(move |((namespace, _), _)| only.as_ref().is_none_or(|o| o == namespace))
@@ -144,7 +233,7 @@ impl View {
     /// looking at the others, as long as the selector demands some label.
     pub fn matching<'view, 'selector>(
         &'view self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &'selector str,
         selector: &'selector LabelSelector,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
@@ -154,7 +243,7 @@ impl View {
     /// Those of the [`matching`](Self::matching) objects that have no managing owner.
     pub(crate) fn matching_orphans<'view, 'selector>(
         &'view self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &'selector str,
         selector: &'selector LabelSelector,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
@@ -165,7 +254,7 @@ impl View {
     fn found_by<'view, 'selector>(
         &'view self,
         index: &'view LabelIndex,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &'selector str,
         selector: &'selector LabelSelector,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'selector> {
@@ -175,7 +264,7 @@ impl View {
         let are_few = |names: &Names<'_>| names.len() * PASSED_BY <= self.count(kind);
         let rarest = rarest.filter(are_few);
         let all = rarest.is_none().then(|| self.list(kind, Some(namespace)));
-        let objects = self.kinds.get(&kind);
+        let objects = self.objects.get(kind);
         let named = rarest
             .into_iter()
             .flat_map(|names| names.iter())
@@ -194,7 +283,7 @@ impl View {
             self.labels.names(&kind::SERVICE, namespace, (key, value)).iter()
         });
         let services = names.filter_map(move |name| {
-            self.kinds.get(&&kind::SERVICE)?.get(&(namespace.to_owned(), name.clone()))
+            self.objects.get(&kind::SERVICE)?.get(&(namespace.to_owned(), name.clone()))
         });
         services.filter(|service| {
             let selector = &service.digest::<Digest>().spec.selector;
@@ -215,7 +304,7 @@ impl View {
     /// other Services share.
     fn index(&mut self, object: &Object) {
         let key = &object.key;
-        if INDEXED.contains(&key.kind) {
+        if INDEXED.contains(&&key.kind) {
             let is_orphan = object.controller().is_none();
             for (label, value) in &object.metadata.labels {
                 self.labels.insert(key, (label, value));
@@ -223,12 +312,12 @@ impl View {
                     self.orphans.insert(key, (label, value));
                 }
             }
-        } else if *key.kind == kind::SERVICE {
+        } else if key.kind == kind::SERVICE {
             let digest = object.digest::<Digest>();
             let labels =
                 digest.spec.selector.iter().map(|(key, value)| (key.as_str(), value.as_str()));
             let shared =
-                |label: &(&str, &str)| self.labels.names(key.kind, &key.namespace, *label).len();
+                |label: &(&str, &str)| self.labels.names(&key.kind, &key.namespace, *label).len();
             if let Some(label) = labels.min_by_key(shared) {
                 self.labels.insert(key, label);
             }
@@ -237,7 +326,7 @@ impl View {
 
     fn forget_labels(&mut self, object: &Object) {
         let key = &object.key;
-        if INDEXED.contains(&key.kind) {
+        if INDEXED.contains(&&key.kind) {
             let is_orphan = object.controller().is_none();
             for (label, value) in &object.metadata.labels {
                 self.labels.remove(key, (label, value));
@@ -245,7 +334,7 @@ impl View {
                     self.orphans.remove(key, (label, value));
                 }
             }
-        } else if *key.kind == kind::SERVICE {
+        } else if key.kind == kind::SERVICE {
             for (label, value) in &object.digest::<Digest>().spec.selector {
                 self.labels.remove(key, (label, value));
             }
@@ -269,14 +358,14 @@ impl View {
     /// The objects of a kind in a namespace whose managing owner has this uid.
     pub fn controlled_by<'view, 'owner>(
         &'view self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &'owner str,
         uid: &'owner str,
     ) -> impl Iterator<Item = &'view Arc<Object>> + use<'view, 'owner> {
-        let first = ObjectKey::new(kind, namespace, "");
+        let (first, wanted) = (ObjectKey::new(kind, namespace, ""), kind.clone());
         let own = self.dependents.get(uid).into_iter();
         own.flat_map(move |all| all.range(first.clone()..))
-            .take_while(move |(key, _)| key.kind == kind && key.namespace == namespace)
+            .take_while(move |(key, _)| key.kind == wanted && key.namespace == namespace)
             .map(|(_, object)| object)
             .filter(move |object| object.controller().is_some_and(|owner| owner.uid == uid))
     }
@@ -294,7 +383,7 @@ mod tests {
     use super::*;
     use crate::model::object::to_stored;
 
-    fn object(kind: &'static Kind, name: &str, document: serde_json::Value) -> Arc<Object> {
+    fn object(kind: &Kind, name: &str, document: serde_json::Value) -> Arc<Object> {
         let key = ObjectKey::new(kind, "default", name);
         Arc::new(Object::from_stored(key, 1, to_stored(kind, document)).unwrap())
     }
@@ -305,7 +394,7 @@ mod tests {
             object(&kind::SERVICE, name, json!({"metadata": {}, "spec": {"selector": selector}}))
         };
         let pod = |labels| object(&kind::POD, "p", json!({"metadata": {"labels": labels}}));
-        let mut view = View::default();
+        let mut view = View::for_tests();
         for (name, selector) in [
             ("one", json!({"app": "a"})),
             ("both", json!({"app": "a", "tier": "x"})),
@@ -340,7 +429,7 @@ mod tests {
 
     #[test]
     fn pods_are_found_by_a_selector() {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         let pod =
             |name: &str, labels| object(&kind::POD, name, json!({"metadata": {"labels": labels}}));
         view.insert(&pod("a", json!({"app": "x", "tier": "front"})));

@@ -16,7 +16,7 @@ use crate::{
     },
     registry::{
         FieldValidation, Preconditions, Registry, View, alloc, decode,
-        strategy::{self, Admitted, Context},
+        strategy::{Admitted, Context},
     },
     store::{self, Expect, Revision, Write},
 };
@@ -34,6 +34,8 @@ pub enum Subresource {
     Finalize,
     /// Only the node of a pod that has none yet, and annotations that come with it.
     Binding,
+    /// The status of a CertificateSigningRequest, of which its rules keep all but the conditions.
+    Approval,
 }
 
 /// Options of a write.
@@ -67,7 +69,7 @@ impl Registry {
     /// Creates an object. `namespace` is empty for cluster-scoped kinds; the document's own must agree with it.
     pub async fn create<'a>(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         namespace: &str,
         wanted: impl Into<Wanted<'a>> + Send,
         options: &WriteOptions,
@@ -85,6 +87,7 @@ impl Registry {
             return Err(Status::bad_request(text));
         }
         self.require_namespace(kind, namespace)?;
+        self.require_definition(kind)?;
         for attempt in 1.. {
             if let Some(base) = &generate {
                 document["metadata"]["name"] = generated_name(base).into();
@@ -118,8 +121,8 @@ impl Registry {
             if view.get(key).is_some() {
                 return Err(Status::already_exists(key));
             }
-            let context = self.context(&view, now, options, key.kind, wanted);
-            let admitted = admit(key.kind, document, None, &context)?;
+            let context = self.context(&view, now, options, &key.kind, wanted);
+            let admitted = admit(&key.kind, document, None, &context)?;
             let Admitted { document, claims, warnings, .. } = admitted;
             let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
@@ -167,26 +170,26 @@ impl Registry {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| view.missing(key))?;
-            let mut wanted = change(&old.shown_as(key.kind))?.into();
+            let mut wanted = change(&old.shown_as(&key.kind))?.into();
             let document = wanted.document.take();
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
             let mut old_document: Value = old.parse()?;
             // Earlier versions of Snowglobe wrote other forms.
             canonical::canonicalise(key.kind.stored(), &mut old_document);
-            let document = conversion::to_stored(key.kind, of_kind(key.kind, document)?);
-            let mut document = merge_parts(key.kind, subresource, document, &old_document);
+            let document = conversion::to_stored(&key.kind, of_kind(&key.kind, document)?);
+            let mut document = merge_parts(&key.kind, subresource, document, &old_document);
             canonical::canonicalise(key.kind.stored(), &mut document);
             let now = (self.clock)();
-            let context = self.context(&view, now, options, key.kind, &wanted);
+            let context = self.context(&view, now, options, &key.kind, &wanted);
             let context = Context { subresource, ..context };
             let Admitted { mut document, claims, old_claims, warnings } =
-                admit(key.kind, &document, Some(&old_document), &context)?;
+                admit(&key.kind, &document, Some(&old_document), &context)?;
             if matches!(subresource, Subresource::None | Subresource::EphemeralContainers) {
-                count_generation(key.kind, &mut document, &old_document);
+                count_generation(&key.kind, &mut document, &old_document);
             }
             if same_content(&document, &old_document) {
-                return Ok(Written { object: old.shown_as(key.kind), warnings });
+                return Ok(Written { object: old.shown_as(&key.kind), warnings });
             }
             let gone = old.is_terminating() && !holds_on(&document);
             let value = object::to_stored(key.kind.stored(), document);
@@ -208,12 +211,12 @@ impl Registry {
     }
 
     /// The context of a write without subresource.
-    fn context<'a>(
+    pub(super) fn context<'a>(
         &'a self,
         view: &'a View,
         now: Timestamp,
         options: &WriteOptions,
-        shown: &'static Kind,
+        shown: &'a Kind,
         wanted: &'a Wanted<'a>,
     ) -> Context<'a> {
         Context {
@@ -256,7 +259,24 @@ impl Registry {
         value: Bytes,
     ) -> Result<Arc<Object>, Status> {
         let cached = self.view().get(key).filter(|object| object.revision == revision).cloned();
-        cached.map_or_else(|| decoded(key, revision, value), |object| Ok(object.shown_as(key.kind)))
+        cached
+            .map_or_else(|| decoded(key, revision, value), |object| Ok(object.shown_as(&key.kind)))
+    }
+
+    /// A custom kind whose definition is ending gets no new objects.
+    fn require_definition(&self, kind: &Kind) -> Result<(), Status> {
+        if !kind.is_custom() {
+            return Ok(());
+        }
+        let name = format!("{}.{}", kind.plural, kind.group);
+        let key = ObjectKey::cluster(&kind::CUSTOM_RESOURCE_DEFINITION, name);
+        match self.view().get(&key) {
+            Some(definition) if !definition.is_terminating() => Ok(()),
+            Some(_) => Err(Status::method_not_allowed_because(
+                "create not allowed while custom resource definition is terminating",
+            )),
+            None => Err(Status::no_such_path()),
+        }
     }
 
     fn require_namespace(&self, kind: &Kind, namespace: &str) -> Result<(), Status> {
@@ -277,13 +297,13 @@ impl Registry {
 
 /// Admission of every created and changed object. Mutating admission would run before the rules of the kind, validating
 /// admission after them, as in kube-apiserver. There is neither yet.
-fn admit(
-    kind: &'static Kind,
+pub(super) fn admit(
+    kind: &Kind,
     document: &Value,
     old: Option<&Value>,
     context: &Context<'_>,
 ) -> Result<Admitted, Status> {
-    strategy::rules(kind).admit(kind, document, old, context)
+    context.view.kinds().rules(kind)?.admit(kind, document, old, context)
 }
 
 /// The error for a client whose write the store does not take.
@@ -315,7 +335,7 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
 /// The object that was written, in the form of the key's kind.
 pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Arc<Object>, Status> {
     let object = Object::from_stored(key.stored(), revision, value)?;
-    Ok(Arc::new(object).shown_as(key.kind))
+    Ok(Arc::new(object).shown_as(&key.kind))
 }
 
 pub(crate) fn contended(key: &ObjectKey) -> Status {
@@ -344,7 +364,7 @@ fn of_kind(kind: &Kind, mut document: Value) -> Result<Value, Status> {
     let Some(fields) = document.as_object_mut() else {
         return Err(Status::bad_request("the object in the request body is not a JSON object"));
     };
-    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_owned())] {
+    for (field, expected) in [("apiVersion", kind.api_version()), ("kind", kind.kind.to_string())] {
         match fields.get(field).and_then(Value::as_str) {
             None | Some("") => {
                 fields.insert(field.to_owned(), expected.into());
@@ -392,7 +412,7 @@ fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Resul
         None | Some("" | "0") => Ok(()),
         Some(version) if version.parse() == Ok(old.revision) => Ok(()),
         Some(version) if version.parse::<u64>().is_err() => Err(Status::invalid(
-            key.kind,
+            &key.kind,
             &key.name,
             vec![crate::model::Cause::invalid(
                 "metadata.resourceVersion",
@@ -404,10 +424,10 @@ fn check_preconditions(key: &ObjectKey, old: &Object, document: &Value) -> Resul
     }
 }
 
-fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
+pub(super) fn own_metadata_on_create(key: &ObjectKey, document: &mut Value, stamp: &str) {
     // A node registers with its status, as the kubelet does.
     if key.kind.has_status
-        && *key.kind != kind::NODE
+        && key.kind != kind::NODE
         && let Some(fields) = document.as_object_mut()
     {
         fields.remove("status");
@@ -452,7 +472,7 @@ fn merge_parts(kind: &Kind, subresource: Subresource, mut new: Value, old: &Valu
             }
             new
         }
-        Subresource::Status => {
+        Subresource::Status | Subresource::Approval => {
             let mut document = old.clone();
             set_or_remove(&mut document, "status", new.get("status").cloned());
             document["metadata"] = status_metadata(kind, new["metadata"].take(), &old["metadata"]);
@@ -502,7 +522,9 @@ fn set_or_remove(document: &mut Value, field: &str, value: Option<Value>) {
 }
 
 fn count_generation(kind: &Kind, new: &mut Value, old: &Value) {
-    if kind.has_generation && !same_but_for(new, old, &["metadata", "status"]) {
+    // The status of a custom resource without a status subresource is a field like others.
+    let parts: &[&str] = if kind.has_status { &["metadata", "status"] } else { &["metadata"] };
+    if kind.has_generation && !same_but_for(new, old, parts) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);
         new["metadata"]["generation"] = (generation + 1).into();
     }
@@ -552,44 +574,4 @@ pub(crate) fn suffix(random: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_write_may_change() {
-        let old = json!({"metadata": {"name": "a", "uid": "1", "generation": 2, "labels": {"l": "old"},
-            "annotations": {"a": "old"}, "ownerReferences": ["old"], "finalizers": ["old"],
-            "managedFields": ["old"]}, "spec": {"nodeName": "", "x": "old"}, "status": {"s": "old"}});
-        let new = json!({"metadata": {"name": "b", "uid": "2", "generation": 7, "labels": {"l": "new"},
-            "annotations": {"a": "new"}, "ownerReferences": ["new"], "finalizers": ["new"],
-            "managedFields": ["new"]}, "spec": {"nodeName": "new", "x": "new"}, "status": {"s": "new"}});
-        let all = [
-            "/metadata/labels/l",
-            "/metadata/annotations/a",
-            "/metadata/ownerReferences/0",
-            "/metadata/finalizers/0",
-            "/metadata/managedFields/0",
-            "/spec/nodeName",
-            "/spec/x",
-            "/status/s",
-        ];
-        for (kind, subresource, changed) in [
-            (&kind::SERVICE, Subresource::None, "nnnnnnn."),
-            (&kind::CONFIG_MAP, Subresource::None, "nnnnnnnn"),
-            (&kind::SERVICE, Subresource::Status, "nnnnn..n"),
-            (&kind::DEPLOYMENT, Subresource::Status, ".nnnn..n"),
-            (&kind::POD, Subresource::Status, "nn.nn..n"),
-            (&kind::LOAD_BALANCER_POLICY, Subresource::Status, "....n..n"),
-            (&kind::POD, Subresource::Binding, ".n...n.."),
-            (&kind::NAMESPACE, Subresource::Finalize, "nnnnnnn."),
-        ] {
-            let merged = merge_parts(kind, subresource, new.clone(), &old);
-            let is_new = |path: &&str| merged.pointer(path) == Some(&"new".into());
-            let found: String =
-                all.iter().map(|path| if is_new(path) { 'n' } else { '.' }).collect();
-            assert_eq!(found, changed, "{} {subresource:?}", kind.kind);
-            assert_eq!(merged["metadata"]["uid"], "1");
-            assert_eq!(merged["metadata"]["generation"], 2);
-        }
-    }
-}
+mod tests;

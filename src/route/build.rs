@@ -111,15 +111,15 @@ impl Builder {
     /// Takes in one object as it is now; `None` when it is gone. Kinds that routes do not depend on are ignored.
     pub fn apply(&mut self, key: &ObjectKey, object: Option<&Arc<Object>>) {
         let object = object.map(AsRef::as_ref);
-        if *key.kind == kind::SERVICE {
+        if key.kind == kind::SERVICE {
             self.apply_service(name_of(key), object);
-        } else if *key.kind == kind::ENDPOINT_SLICE {
+        } else if key.kind == kind::ENDPOINT_SLICE {
             self.apply_slice(name_of(key), object);
-        } else if *key.kind == kind::POD {
+        } else if key.kind == kind::POD {
             self.apply_pod(name_of(key), object);
-        } else if *key.kind == kind::NODE {
+        } else if key.kind == kind::NODE {
             self.apply_node(key.name.as_str().into(), object);
-        } else if *key.kind == kind::NAMESPACE {
+        } else if key.kind == kind::NAMESPACE {
             self.names_changed |= self.table.names.set_namespace(&key.name, object.is_some());
         }
     }

@@ -251,6 +251,76 @@ pub(crate) const SAMPLES: &[Sample] = &[
         patched: ("{.description}{.preemptionPolicy}", "morePreemptLowerPriority"),
     },
     Sample {
+        resource: "storageclasses",
+        namespaced: false,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nprovisioner: example.com/disk\n",
+        patch: r#"{"allowVolumeExpansion":true}"#,
+        patched: (
+            "{.reclaimPolicy}{.volumeBindingMode}{.allowVolumeExpansion}",
+            "DeleteImmediatetrue",
+        ),
+    },
+    Sample {
+        resource: "resourcequotas",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: ResourceQuota\nspec: {hard: {pods: 10}}\n",
+        patch: r#"{"spec":{"hard":{"pods":"20"}}}"#,
+        patched: ("{.spec.hard.pods}", "20"),
+    },
+    Sample {
+        resource: "limitranges",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: LimitRange\nspec: {limits: [{type: Pod, max: {cpu: 64}}]}\n",
+        patch: r#"{"spec":{"limits":[{"type":"Pod","max":{"memory":"64Gi"}}]}}"#,
+        patched: ("{.spec.limits[*].max.memory}", "64Gi"),
+    },
+    Sample {
+        resource: "podtemplates",
+        namespaced: true,
+        manifest: "apiVersion: v1\nkind: PodTemplate\n\
+                   template: {spec: {containers: [{name: app, image: 'app:1'}]}}\n",
+        patch: r#"{"template":{"spec":{"containers":[{"name":"app","image":"app:2"}]}}}"#,
+        patched: ("{.template.spec.containers[*].image}{.metadata.generation}", "app:22"),
+    },
+    Sample {
+        resource: "csidrivers",
+        namespaced: false,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nspec: {attachRequired: false}\n",
+        patch: r#"{"spec":{"podInfoOnMount":true}}"#,
+        patched: ("{.spec.podInfoOnMount}{.spec.fsGroupPolicy}", "trueReadWriteOnceWithFSType"),
+    },
+    Sample {
+        resource: "csinodes",
+        namespaced: false,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: CSINode\nspec: {drivers: [{name: d, nodeID: '1'}]}\n",
+        patch: r#"{"spec":{"drivers":[{"name":"e","nodeID":"2"}]}}"#,
+        // Merged by name: the strategic merge of CSINodes.
+        patched: ("{.spec.drivers[*].name}", "e d"),
+    },
+    Sample {
+        resource: "csistoragecapacities",
+        namespaced: true,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: CSIStorageCapacity\nstorageClassName: fast\n",
+        patch: r#"{"capacity":"1Gi"}"#,
+        patched: ("{.capacity}", "1Gi"),
+    },
+    Sample {
+        resource: "volumeattachments",
+        namespaced: false,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: VolumeAttachment\n\
+                   spec: {attacher: d.example.com, nodeName: node-1, source: {persistentVolumeName: pv}}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "volumeattributesclasses",
+        namespaced: false,
+        manifest: "apiVersion: storage.k8s.io/v1\nkind: VolumeAttributesClass\ndriverName: d\n\
+                   parameters: {iops: '100'}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
         resource: "serviceexports.v1alpha1.multicluster.x-k8s.io",
         namespaced: true,
         manifest: "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n",
@@ -271,6 +341,115 @@ pub(crate) const SAMPLES: &[Sample] = &[
         manifest: "apiVersion: snowglobe.dev/v1alpha1\nkind: LoadBalancerPolicy\nspec: {module: {builtin: rr}}\n",
         patch: r#"{"spec":{"onFailure":"Reject"}}"#,
         patched: ("{.spec.onFailure}", "Reject"),
+    },
+    Sample {
+        resource: "horizontalpodautoscalers",
+        namespaced: true,
+        manifest: "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nspec: {maxReplicas: 3, \
+                   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}}\n",
+        patch: r#"{"spec":{"maxReplicas":4}}"#,
+        patched: ("{.spec.maxReplicas}", "4"),
+    },
+    Sample {
+        resource: "validatingwebhookconfigurations",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingWebhookConfiguration\n\
+                   webhooks: [{name: a.example.com, sideEffects: None, admissionReviewVersions: [v1], \
+                   clientConfig: {url: 'https://a.example'}, rules: [{operations: [CREATE], apiGroups: [''], \
+                   apiVersions: [v1], resources: [pods]}]}]\n",
+        patch: r#"{"webhooks":[{"name":"a.example.com","timeoutSeconds":5}]}"#,
+        patched: ("{.webhooks[0].timeoutSeconds}", "5"),
+    },
+    Sample {
+        resource: "mutatingwebhookconfigurations",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingWebhookConfiguration\n\
+                   webhooks: [{name: a.example.com, sideEffects: None, admissionReviewVersions: [v1], \
+                   clientConfig: {url: 'https://a.example'}, rules: [{operations: [CREATE], apiGroups: [''], \
+                   apiVersions: [v1], resources: [pods]}]}]\n",
+        patch: r#"{"webhooks":[{"name":"a.example.com","timeoutSeconds":5}]}"#,
+        patched: ("{.webhooks[0].timeoutSeconds}", "5"),
+    },
+    Sample {
+        resource: "validatingadmissionpolicies",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicy\n\
+                   spec: {validations: [{expression: 'true'}], matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], \
+                   resources: [pods]}]}}\n",
+        patch: r#"{"spec":{"failurePolicy":"Ignore"}}"#,
+        patched: ("{.spec.failurePolicy}", "Ignore"),
+    },
+    Sample {
+        resource: "validatingadmissionpolicybindings",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: ValidatingAdmissionPolicyBinding\n\
+                   spec: {policyName: p, validationActions: [Deny]}\n",
+        patch: r#"{"spec":{"policyName":"q"}}"#,
+        patched: ("{.spec.policyName}", "q"),
+    },
+    Sample {
+        resource: "mutatingadmissionpolicies",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingAdmissionPolicy\n\
+                   spec: {reinvocationPolicy: Never, mutations: [{patchType: JSONPatch, jsonPatch: {expression: '[]'}}], \
+                   matchConstraints: {resourceRules: [{operations: [CREATE], apiGroups: [''], apiVersions: [v1], \
+                   resources: [pods]}]}}\n",
+        patch: r#"{"spec":{"failurePolicy":"Ignore"}}"#,
+        patched: ("{.spec.failurePolicy}", "Ignore"),
+    },
+    Sample {
+        resource: "mutatingadmissionpolicybindings",
+        namespaced: false,
+        manifest: "apiVersion: admissionregistration.k8s.io/v1\nkind: MutatingAdmissionPolicyBinding\nspec: {policyName: p}\n",
+        patch: r#"{"spec":{"policyName":"q"}}"#,
+        patched: ("{.spec.policyName}", "q"),
+    },
+    Sample {
+        resource: "flowschemas",
+        namespaced: false,
+        manifest: "apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: FlowSchema\n\
+                   spec: {priorityLevelConfiguration: {name: workload-low}}\n",
+        patch: r#"{"spec":{"matchingPrecedence":7}}"#,
+        patched: ("{.spec.matchingPrecedence}", "7"),
+    },
+    Sample {
+        resource: "prioritylevelconfigurations",
+        namespaced: false,
+        manifest: "apiVersion: flowcontrol.apiserver.k8s.io/v1\nkind: PriorityLevelConfiguration\n\
+                   spec: {type: Limited, limited: {limitResponse: {type: Reject}}}\n",
+        patch: r#"{"spec":{"limited":{"lendablePercent":7}}}"#,
+        patched: ("{.spec.limited.lendablePercent}", "7"),
+    },
+    Sample {
+        resource: "deviceclasses",
+        namespaced: false,
+        manifest: "apiVersion: resource.k8s.io/v1\nkind: DeviceClass\nspec: {}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "resourceclaims",
+        namespaced: true,
+        manifest: "apiVersion: resource.k8s.io/v1\nkind: ResourceClaim\n\
+                   spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "resourceclaimtemplates",
+        namespaced: true,
+        manifest: "apiVersion: resource.k8s.io/v1\nkind: ResourceClaimTemplate\n\
+                   spec: {spec: {devices: {requests: [{name: r, exactly: {deviceClassName: c}}]}}}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
+    },
+    Sample {
+        resource: "resourceslices",
+        namespaced: false,
+        manifest: "apiVersion: resource.k8s.io/v1\nkind: ResourceSlice\nspec: {driver: d.example, nodeName: node-1, \
+                   pool: {name: p, generation: 1, resourceSliceCount: 1}}\n",
+        patch: r#"{"metadata":{"annotations":{"note":"1"}}}"#,
+        patched: ("{.metadata.annotations.note}", "1"),
     },
 ];
 
@@ -322,8 +501,8 @@ fn go_through(cluster: &Cluster, sample: &Sample) {
     assert_eq!(cluster.kubectl(&format!("get {resource} -l suite!=kinds,suite -o name")), "");
     let all = cluster.kubectl(&format!("get {resource} -A"));
     assert_eq!(all.starts_with("NAMESPACE"), *namespaced, "{all}");
-    // kubectl 1.32 describes ServiceCIDRs by a beta version that Kubernetes 1.36 does not serve any more.
-    if *resource != "servicecidrs" {
+    // kubectl 1.32 describes these by beta versions that Kubernetes 1.36 does not serve any more.
+    if !["servicecidrs", "volumeattributesclasses"].contains(resource) {
         let described = cluster.kubectl(&format!("describe {resource} sample"));
         assert!(described.starts_with("Name:"), "{described}");
     }
@@ -456,4 +635,37 @@ fn services_get_addresses_of_further_ranges() {
     });
     cluster.kubectl("delete service web");
     cluster.kubectl("wait servicecidr/more --for=delete --timeout=20s");
+}
+
+#[test]
+fn what_every_cluster_has() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start_with(&["--store=memory"]);
+    let names = |what: &str| cluster.kubectl(&format!("get {what} -o name"));
+    for (what, name) in [
+        ("clusterroles", "cluster-admin"),
+        ("clusterroles", "view"),
+        ("clusterrolebindings", "cluster-admin"),
+        ("apiservices", "v1.apps"),
+        ("flowschemas", "exempt"),
+        ("prioritylevelconfigurations", "catch-all"),
+        ("componentstatuses", "scheduler"),
+    ] {
+        let all = names(what);
+        assert!(all.lines().any(|line| line.ends_with(&format!("/{name}"))), "{what}: {all}");
+    }
+    let table = cluster.kubectl("get apiservice v1.apps");
+    assert!(table.contains("Local") && table.contains("True"), "{table}");
+    let healthy = cluster.kubectl("get cs scheduler");
+    assert!(healthy.contains("Healthy"), "{healthy}");
+    cluster.apply(
+        "{apiVersion: autoscaling/v1, kind: HorizontalPodAutoscaler, metadata: {name: web}, spec: {maxReplicas: 3, \
+         targetCPUUtilizationPercentage: 70, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}}}",
+    );
+    let old = cluster.json("get horizontalpodautoscalers.v1.autoscaling web");
+    assert_eq!(old["spec"]["targetCPUUtilizationPercentage"], 70);
+    let new = cluster.json("get horizontalpodautoscalers.v2.autoscaling web");
+    assert_eq!(new["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 70);
 }

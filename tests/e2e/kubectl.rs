@@ -33,7 +33,7 @@ with_each_kubectl!(
     changes_of_every_form,
     nodes_are_tainted_and_drained,
     questions,
-    autoscaling_is_refused,
+    autoscaling_is_stored,
     strict_decoding,
     help_from_the_server,
 );
@@ -358,8 +358,7 @@ fn changes_of_every_form(cluster: &Cluster) {
         .collect();
     assert_eq!(owners.len(), 1, "{managers:?}");
     let expected = serde_json::json!({"manager": "kubectl-patch", "operation": "Update", "subresource": "scale",
-        "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}},
-        "time": owners[0]["time"]});
+        "apiVersion": "apps/v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:replicas": {}}}});
     assert_eq!(*owners[0], expected);
     // Whoever applied the number before has lost it.
     let applied = |replicas: u8, arguments: &str| {
@@ -430,9 +429,10 @@ fn questions(cluster: &Cluster) {
     assert!(fields.contains("maxUnavailable"), "{fields}");
 }
 
-fn autoscaling_is_refused(cluster: &Cluster) {
+fn autoscaling_is_stored(cluster: &Cluster) {
     cluster.kubectl("create deployment web --image=web");
     let cpu = if cluster.kubectl == Tool::Kubectl137 { "--cpu=50%" } else { "--cpu-percent=50" };
-    let refused = cluster.try_kubectl(&format!("autoscale deployment web --max=3 {cpu}")).failed();
-    assert!(refused.contains("does not serve the API group autoscaling"), "{refused}");
+    cluster.kubectl(&format!("autoscale deployment web --max=3 {cpu}"));
+    let table = cluster.kubectl("get hpa web");
+    assert!(table.contains("Deployment/web   cpu: <unknown>/50%   1         3"), "{table}");
 }

@@ -20,6 +20,8 @@ mod commands;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
+mod custom_resources;
+#[cfg(test)]
 mod dashboard;
 #[cfg(test)]
 mod demo;

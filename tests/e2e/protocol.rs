@@ -242,8 +242,10 @@ fn a_scale_is_applied() {
             "no matches for kind \"Scale\" in version \"autoscaling/v1\"",
         ),
     ] {
-        let document =
-            format!("{{apiVersion: {kind}, metadata: {{name: web}}, spec: {{replicas: 4}}}}");
+        let (version, kind) = kind.split_once(", kind: ").expect("two parts");
+        let document = format!(
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{name: web}}\nspec: {{replicas: 4}}\n"
+        );
         let refused = run_with_input(api.cluster.kubectl_command(&command), &document).failed();
         assert!(refused.contains(complaint), "{refused}");
     }

@@ -281,3 +281,41 @@ fn volume_claims_go_as_the_policy_says() {
     cluster.kubectl("delete statefulset keep drop");
     are(&["data-keep-0", "data-keep-1"]);
 }
+
+#[test]
+fn claims_are_bound_for_their_pods() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start();
+    cluster.apply(
+        "{apiVersion: apps/v1, kind: StatefulSet, metadata: {name: db}, spec: {replicas: 2, selector: {matchLabels: \
+         {app: db}}, template: {metadata: {labels: {app: db}}, spec: {containers: [{name: a, image: 'a:1', \
+         volumeMounts: [{name: data, mountPath: /data}]}]}}, volumeClaimTemplates: [{metadata: {name: data}, spec: \
+         {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]}}",
+    );
+    cluster.kubectl("rollout status statefulset/db --timeout=30s");
+    let claims = cluster.kubectl("get pvc --no-headers");
+    assert_eq!(claims.lines().count(), 2, "{claims}");
+    for line in claims.lines() {
+        let cells: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(
+            (cells[1], cells[3], cells[4], cells[5]),
+            ("Bound", "1Gi", "RWO", "standard"),
+            "{line}"
+        );
+    }
+    let volumes = cluster.kubectl("get pv --no-headers");
+    assert_eq!(volumes.matches(" Bound ").count(), 2, "{volumes}");
+    let classes = cluster.kubectl("get sc --no-headers");
+    let class: Vec<&str> = classes.split_whitespace().take(5).collect();
+    let expected =
+        ["standard", "(default)", "snowglobe.dev/simulated", "Delete", "WaitForFirstConsumer"];
+    assert_eq!(class, expected, "{classes}");
+    cluster.kubectl("delete statefulset db");
+    cluster.kubectl("delete pvc --all");
+    eventually("the volumes go with their claims", || {
+        let left = names(&cluster.json("get persistentvolumes"));
+        wanted(left.is_empty(), format!("{left:?}"))
+    });
+}

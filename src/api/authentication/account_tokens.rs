@@ -76,7 +76,7 @@ impl AccountTokens {
         let mut cluster = json!({"namespace": account.key.namespace,
             "serviceaccount": reference(account)});
         for object in grant.bound.iter().chain(&grant.node) {
-            cluster[object.key.kind.singular] = reference(object);
+            cluster[&*object.key.kind.singular] = reference(object);
         }
         self.key.sign(&json!({
             "aud": grant.audiences,
@@ -161,7 +161,7 @@ pub(crate) fn account_groups(namespace: &str) -> Vec<String> {
 fn of_claims(view: &View, claims: &Value, now: Timestamp) -> Result<Caller, &'static str> {
     let cluster = &claims[CLAIM];
     let namespace = cluster["namespace"].as_str().ok_or(INVALID)?;
-    let living = |kind: &'static Kind, reference: &Value| {
+    let living = |kind: &Kind, reference: &Value| {
         let namespace = if kind.namespaced { namespace } else { "" };
         let name = reference["name"].as_str().unwrap_or_default();
         let object = view.get(&ObjectKey::new(kind, namespace, name))?;
@@ -177,8 +177,8 @@ fn of_claims(view: &View, claims: &Value, now: Timestamp) -> Result<Caller, &'st
         extra.push((CREDENTIAL_ID.to_owned(), format!("JTI={id}")));
     }
     for kind in [&kind::POD, &kind::NODE, &kind::SECRET] {
-        let word = kind.singular;
-        let reference = &cluster[word];
+        let word = &kind.singular;
+        let reference = &cluster[&**word];
         if reference.is_null() {
             continue;
         }

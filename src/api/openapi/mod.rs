@@ -14,7 +14,7 @@ mod generator;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{collections::BTreeMap, fmt::Write, sync::Arc};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -23,10 +23,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     api::{
-        discovery::{git_version, group_versions, kinds},
+        discovery::{git_version, group_versions, kinds_of},
         openapi::kubernetes_types::Types,
     },
     model::Kind,
+    registry::{Descriptor, Kinds},
+    schema::publish::{self, GroupVersionKind},
 };
 
 /// The media type of OpenAPI v2 that clients written in Go ask for; see [`OpenApi::v2_protobuf`].
@@ -37,25 +39,47 @@ pub const PROTOBUF_V2_ANSWER: &str = "application/com.github.proto-openapi.spec.
 /// Makes OpenAPI documents. What it remembers is one hash per group version.
 #[derive(Debug, Default)]
 pub struct OpenApi {
-    hashes: Mutex<BTreeMap<String, String>>,
+    hashes: Mutex<BTreeMap<String, Hashed>>,
+}
+
+/// The hash of a document, and the kinds that it is about. It holds until one of them changes.
+#[derive(Debug)]
+struct Hashed {
+    about: Vec<Option<Arc<Descriptor>>>,
+    hash: String,
+}
+
+impl Hashed {
+    fn is_about(&self, about: &[Option<Arc<Descriptor>>]) -> bool {
+        let same = |(one, other): (&Option<Arc<_>>, &Option<Arc<_>>)| match (one, other) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        self.about.len() == about.len() && self.about.iter().zip(about).all(same)
+    }
 }
 
 impl OpenApi {
     /// `/openapi/v3`: where the documents are. The URLs contain a hash of the document, so that clients can keep it
     /// for ever. The first call makes every document once (tens of milliseconds: keep it off the event loop).
-    pub fn root(&self) -> Value {
+    pub fn root(&self, kinds: &Kinds) -> Value {
         let mut paths = Map::new();
         let mut types = None;
-        for (group, versions) in group_versions() {
+        for (group, versions) in group_versions(kinds) {
             for version in versions {
                 let path = path(group, version);
-                let known = self.hashes.lock().get(&path).cloned();
+                let of_version = kinds_of(kinds, group, version);
+                let about: Vec<_> =
+                    of_version.iter().map(|kind| kinds.descriptor(kind).cloned()).collect();
+                let hashes = self.hashes.lock();
+                let known = hashes.get(&path).filter(|known| known.is_about(&about));
+                let known = known.map(|known| known.hash.clone());
+                drop(hashes);
                 let hash = known.unwrap_or_else(|| {
-                    let hash = hash(&document(
-                        &kinds(group, version),
-                        types.get_or_insert_with(Types::read),
-                    ));
-                    self.hashes.lock().insert(path.clone(), hash.clone());
+                    let types = types.get_or_insert_with(Types::read);
+                    let hash = hash(&document(kinds, &of_version, types));
+                    let hashed = Hashed { about, hash: hash.clone() };
+                    self.hashes.lock().insert(path.clone(), hashed);
                     hash
                 });
                 let url = format!("/openapi/v3/{path}?hash={hash}");
@@ -66,20 +90,23 @@ impl OpenApi {
     }
 
     /// `/openapi/v3/api/v1` (group `""`), `/openapi/v3/apis/GROUP/VERSION`; `None` when it is not served.
-    pub fn document(&self, group: &str, version: &str) -> Option<Bytes> {
-        let kinds = kinds(group, version);
-        (!kinds.is_empty()).then(|| document(&kinds, &Types::read()))
+    pub fn document(&self, kinds: &Kinds, group: &str, version: &str) -> Option<Bytes> {
+        let of_version = kinds_of(kinds, group, version);
+        (!of_version.is_empty()).then(|| document(kinds, &of_version, &Types::read()))
     }
 
     /// `/openapi/v2`, as JSON.
-    pub fn v2(&self) -> Bytes {
-        let kinds: Vec<&Kind> = group_versions()
+    pub fn v2(&self, kinds: &Kinds) -> Bytes {
+        let all: Vec<&Kind> = group_versions(kinds)
             .into_iter()
-            .flat_map(|(group, versions)| versions.into_iter().flat_map(move |v| kinds(group, v)))
+            .flat_map(|(group, versions)| {
+                versions.into_iter().flat_map(move |version| kinds_of(kinds, group, version))
+            })
             .collect();
         let paths: Map<String, Value> =
-            kinds.iter().flat_map(|kind| operations::v2::paths(kind)).collect();
-        let definitions = schemas::swagger(schemas::of(&kinds, &Types::read()));
+            all.iter().flat_map(|kind| operations::v2::paths(kind)).collect();
+        let custom = |kind: &Kind| published(kinds, kind, publish::v2);
+        let definitions = schemas::swagger(schemas::of(&all, &Types::read(), &custom));
         let document = json!({"swagger": "2.0", "info": info(), "paths": paths,
                               "definitions": definitions});
         document.to_string().into()
@@ -119,12 +146,24 @@ fn info() -> Value {
     json!({"title": "Kubernetes", "version": git_version()})
 }
 
-fn document(kinds: &[&Kind], types: &Types) -> Bytes {
+fn document(kinds: &Kinds, of_version: &[&Kind], types: &Types) -> Bytes {
     let paths: Map<String, Value> =
-        kinds.iter().flat_map(|kind| operations::v3::paths(kind)).collect();
+        of_version.iter().flat_map(|kind| operations::v3::paths(kind)).collect();
+    let custom = |kind: &Kind| published(kinds, kind, publish::v3);
     let document = json!({"openapi": "3.0.0", "info": info(), "paths": paths,
-                          "components": {"schemas": schemas::of(kinds, types)}});
+                          "components": {"schemas": schemas::of(of_version, types, &custom)}});
     document.to_string().into()
+}
+
+/// The schema of a custom resource, in one of the versions of OpenAPI.
+fn published(
+    kinds: &Kinds,
+    kind: &Kind,
+    publish: fn(Option<&Value>, GroupVersionKind<'_>) -> Value,
+) -> Option<Value> {
+    let version = kinds.descriptor(kind)?.custom()?;
+    let name = GroupVersionKind { group: &kind.group, version: &kind.version, kind: &kind.kind };
+    Some(publish(version.document().as_ref(), name))
 }
 
 fn hash(document: &[u8]) -> String {

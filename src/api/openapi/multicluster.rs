@@ -11,7 +11,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
 /// The schema of ServiceExport or ServiceImport, by its name.
 pub(super) fn schema(kind: &Kind) -> (String, Value) {
-    let (description, spec, status) = match kind.kind {
+    let (description, spec, status) = match &*kind.kind {
         "ServiceExport" => (
             "A Service of the same name and namespace that other clusters may use.",
             export_spec(),

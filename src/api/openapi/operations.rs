@@ -14,14 +14,14 @@ use crate::{
 };
 
 /// One operation on one path.
-struct Operation {
+struct Operation<'a> {
     path: String,
     method: &'static str,
     /// kubectl's word for it: `list`, `patch`, ...
     action: &'static str,
     id: String,
     /// Group, version and kind of the documents.
-    about: (&'static str, &'static str, &'static str),
+    about: (&'a str, &'a str, &'a str),
     body: Option<Body>,
     /// Schema of the answer; `None` is plain text.
     answer: Option<String>,
@@ -80,15 +80,15 @@ fn id_of(kind: &Kind) -> String {
             .next()
             .map_or(String::new(), |c| c.to_ascii_uppercase().to_string() + letters.as_str())
     };
-    let group = kind.group.strip_suffix(".k8s.io").unwrap_or(kind.group);
+    let group = kind.group.strip_suffix(".k8s.io").unwrap_or(&kind.group);
     let group = if group.is_empty() { "core" } else { group };
     let group: String = group.split('.').map(capital).collect();
     let namespaced = if kind.namespaced { "Namespaced" } else { "" };
-    format!("{group}{}{namespaced}{}", capital(kind.version), kind.kind)
+    format!("{group}{}{namespaced}{}", capital(&kind.version), kind.kind)
 }
 
-fn operations(kind: &Kind) -> Vec<Operation> {
-    let (prefix, plural) = (prefix(kind), kind.plural);
+fn operations(kind: &Kind) -> Vec<Operation<'_>> {
+    let (prefix, plural) = (prefix(kind), &*kind.plural);
     let collection = if kind.namespaced {
         format!("{prefix}/namespaces/{{namespace}}/{plural}")
     } else {
@@ -136,16 +136,16 @@ fn operations(kind: &Kind) -> Vec<Operation> {
     out
 }
 
-fn operation(
-    kind: &Kind,
+fn operation<'a>(
+    kind: &'a Kind,
     path: &str,
     method: &'static str,
     action: &'static str,
     subresource: Option<SubresourceEntry>,
-) -> Operation {
+) -> Operation<'a> {
     let about = match subresource {
         Some(SubresourceEntry { kind: Some(about), .. }) => about,
-        _ => (kind.group, kind.version, kind.kind),
+        _ => (&*kind.group, &*kind.version, &*kind.kind),
     };
     let is_log = subresource.is_some_and(|subresource| subresource.name == "log");
     let action = match subresource {
@@ -224,11 +224,11 @@ fn suffix(subresource: SubresourceEntry) -> &'static str {
     }
 }
 
-impl Operation {
+impl Operation<'_> {
     /// What both versions say alike.
     fn common(&self, kind: &Kind) -> Map<String, Value> {
         let (group, version, name) = self.about;
-        let tag = if kind.group.is_empty() { "core" } else { kind.group };
+        let tag = if kind.group.is_empty() { "core" } else { &*kind.group };
         let tag = format!("{}_{}", tag.trim_end_matches(".k8s.io").replace('.', "_"), kind.version);
         let Value::Object(fields) = json!({
             "tags": [tag],
@@ -255,7 +255,7 @@ impl Operation {
 
 fn by_path(
     kind: &Kind,
-    write: impl Fn(&Operation, Map<String, Value>) -> Value,
+    write: impl Fn(&Operation<'_>, Map<String, Value>) -> Value,
     path_parameter: impl Fn(&str) -> Value,
 ) -> Map<String, Value> {
     let mut paths: Map<String, Value> = Map::new();
@@ -294,7 +294,7 @@ pub(super) mod v3 {
         Value::Object(media_types.iter().map(typed).collect())
     }
 
-    fn write(operation: &Operation, mut fields: Map<String, Value>) -> Value {
+    fn write(operation: &Operation<'_>, mut fields: Map<String, Value>) -> Value {
         let parameters: Vec<Value> = operation
             .parameters
             .iter()
@@ -341,7 +341,7 @@ pub(super) mod v2 {
         })
     }
 
-    fn write(operation: &Operation, mut fields: Map<String, Value>) -> Value {
+    fn write(operation: &Operation<'_>, mut fields: Map<String, Value>) -> Value {
         let schema = |name: &str| json!({"$ref": format!("{SWAGGER_PREFIX}{name}")});
         let mut parameters: Vec<Value> = operation
             .parameters

@@ -30,12 +30,20 @@ pub(super) fn group_version_kind(group: &str, version: &str, kind: &str) -> Valu
 }
 
 /// The schemas of these kinds and of everything that they and their operations refer to.
-pub(super) fn of(kinds: &[&Kind], types: &Types) -> Schemas {
+pub(super) fn of(
+    kinds: &[&Kind],
+    types: &Types,
+    custom: &dyn Fn(&Kind) -> Option<Value>,
+) -> Schemas {
     let mut roots: Vec<String> = ["DeleteOptions", "ListMeta", "Patch", "Status"].map(meta).into();
     roots.extend(kinds.iter().flat_map(|kind| roots_of(kind)));
     let mut schemas = types.with_references(roots);
     for kind in kinds {
-        match kind.kind {
+        if let Some(schema) = custom(kind) {
+            schemas.insert(keys::schema(kind), schema);
+        }
+        match &*kind.kind {
+            _ if kind.is_custom() => {}
             "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
             "ServiceExport" | "ServiceImport" => schemas.extend([multicluster::schema(kind)]),
             _ => {}
@@ -43,7 +51,7 @@ pub(super) fn of(kinds: &[&Kind], types: &Types) -> Schemas {
         if verbs(kind).contains(&"list") {
             schemas.insert(list_of(kind), list_schema(kind));
         }
-        let own = group_version_kind(kind.group, kind.version, kind.kind);
+        let own = group_version_kind(&kind.group, &kind.version, &kind.kind);
         if let Some(schema) = schemas.get_mut(&keys::schema(kind)) {
             schema[GROUP_VERSION_KIND] = json!([own]);
         }
@@ -65,7 +73,7 @@ fn roots_of(kind: &Kind) -> Vec<String> {
     if kind.has_scale {
         add("autoscaling.v1.Scale");
     }
-    match kind.kind {
+    match &*kind.kind {
         "Pod" => ["core.v1.Binding", "policy.v1.Eviction"].into_iter().for_each(add),
         "ServiceAccount" => add("authentication.v1.TokenRequest"),
         _ if !kind.is_native() => roots.extend(["ObjectMeta", "Condition"].map(meta)),
@@ -75,7 +83,7 @@ fn roots_of(kind: &Kind) -> Vec<String> {
 }
 
 fn list_schema(kind: &Kind) -> Value {
-    let name = format!("{}List", kind.kind);
+    let name = kind.list_kind();
     json!({
         "description": format!("{name} is a list of {} objects.", kind.kind),
         "type": "object",
@@ -86,13 +94,13 @@ fn list_schema(kind: &Kind) -> Value {
             "kind": {"type": "string"},
             "metadata": reference(&meta("ListMeta")),
         },
-        GROUP_VERSION_KIND: [group_version_kind(kind.group, kind.version, &name)],
+        GROUP_VERSION_KIND: [group_version_kind(&kind.group, &kind.version, &name)],
     })
 }
 
 /// Adds to each schema how its lists and maps are merged.
 fn annotate(schemas: &mut Schemas) {
-    let mut defaults: Vec<(String, &str, &str)> = Vec::new();
+    let mut defaults: Vec<(String, &str, &Value)> = Vec::new();
     for (name, schema) in schemas.iter_mut() {
         let of = keys::by_schema(name).unwrap_or(&keys::ANY);
         if of.atomic {
@@ -113,7 +121,7 @@ fn annotate(schemas: &mut Schemas) {
     for (item, field, default) in defaults {
         if let Some(property) = schemas.get_mut(&item).and_then(|s| s["properties"].get_mut(field))
         {
-            property["default"] = default.into();
+            property["default"] = default.clone();
         }
     }
 }

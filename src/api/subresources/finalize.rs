@@ -33,5 +33,5 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
             Ok(Wanted::updated(namespace, manager(&name, Subresource::Finalize)))
         })
         .await?;
-    api.answer_write(written, form, StatusCode::OK).await
+    api.answer_write(&request.target.descriptor, written, form, StatusCode::OK).await
 }

@@ -16,7 +16,7 @@ use http::Method;
 
 use crate::{
     api::{Api, request::Request, resources},
-    model::Status,
+    model::{Status, kind::extension::CERTIFICATE_SIGNING_REQUEST},
     registry::Subresource,
 };
 
@@ -26,8 +26,9 @@ pub(crate) async fn serve(
     request: &Request,
     subresource: &str,
 ) -> Result<Response, Status> {
-    let kind = request.target.kind;
+    let kind = request.target.kind();
     let is_pod = kind.kind == "Pod";
+    let is_request = *kind == CERTIFICATE_SIGNING_REQUEST;
     match (subresource, &request.method) {
         ("status", &Method::GET) if kind.has_status => resources::get(api, request).await,
         ("status", &Method::PUT) if kind.has_status => {
@@ -42,6 +43,13 @@ pub(crate) async fn serve(
         }
         ("ephemeralcontainers", &Method::PATCH) if is_pod => {
             resources::apply_patch(api, request, Subresource::EphemeralContainers).await
+        }
+        ("approval", &Method::GET) if is_request => resources::get(api, request).await,
+        ("approval", &Method::PUT) if is_request => {
+            resources::replace(api, request, Subresource::Approval).await
+        }
+        ("approval", &Method::PATCH) if is_request => {
+            resources::apply_patch(api, request, Subresource::Approval).await
         }
         ("scale", _) if kind.has_scale => scale::serve(api, request).await,
         ("log", &Method::GET) if is_pod => log::serve(api, request),

@@ -104,7 +104,7 @@ pub(crate) async fn serve(
 ) -> Result<Response, Status> {
     let key = target.key()?;
     let view = api.registry.view();
-    let place = match key.kind {
+    let place = match &key.kind {
         pods if *pods == kind::POD => place_of_pod(&view, &key)?,
         services if *services == kind::SERVICE => place_of_service(&view, &key)?,
         _ => return Err(Status::no_such_path()),
@@ -234,7 +234,7 @@ impl<'a> Backend<'a> {
             !backend.name.is_empty() && matches!(backend.scheme, "" | "http" | "https")
         });
         backend.ok_or_else(|| {
-            let what = key.kind.singular;
+            let what = &key.kind.singular;
             Status::bad_request(format!("invalid {what} request {:?}", key.name))
         })
     }
@@ -244,7 +244,7 @@ impl<'a> Backend<'a> {
         view: &'view View,
         key: &ObjectKey,
     ) -> Result<&'view Arc<Object>, Status> {
-        let key = ObjectKey::new(key.kind, &*key.namespace, self.name);
+        let key = ObjectKey::new(&key.kind, &*key.namespace, self.name);
         view.get(&key).ok_or_else(|| Status::not_found(&key))
     }
 

@@ -1,5 +1,5 @@
 //! `scale`: the replica count of a workload as an `autoscaling/v1` Scale. The rules are those of `ScaleREST` in
-//! kube-apiserver.
+//! kube-apiserver, and for custom resources, which say where the count is, those of apiextensions-apiserver.
 
 use axum::response::Response;
 use http::{Method, StatusCode};
@@ -16,22 +16,60 @@ use crate::{
         table,
     },
     model::{
-        Cause, Object, Status,
+        Cause, Kind, Object, Status,
         canonical::canonicalise,
         duplicates::Parsed,
         patch::{
-            FieldManager, Ownership, Wanted,
-            scale::{SCALE, to_scale, to_workload},
+            FieldManager, Ownership, Resource, Wanted,
+            scale::{Count, SCALE, to_scale, to_workload},
         },
     },
-    registry::{FieldValidation, Subresource, decode_subresource},
+    registry::{
+        Descriptor, FieldValidation, Kinds, ScalePaths, Subresource, decode_subresource,
+        field_names,
+    },
+    schema::go_text::quote,
 };
+
+/// What stands for a replica count that a custom resource does not have, until the client sets one.
+const NOT_SET: i64 = i32::MIN as i64;
+
+/// Where a kind has the parts of its scale.
+struct Parts<'a> {
+    /// Those of a custom kind.
+    paths: Option<&'a ScalePaths>,
+    /// The replica count, for field management.
+    count: Count,
+}
+
+impl<'a> Parts<'a> {
+    fn of(descriptor: &'a Descriptor, kinds: &Kinds) -> Self {
+        fn paths(descriptor: &Descriptor) -> Option<&ScalePaths> {
+            descriptor.custom()?.scale()
+        }
+        fn fields(paths: &ScalePaths) -> Vec<&str> {
+            field_names(&paths.spec_replicas_path).collect()
+        }
+        let Some(own) = paths(descriptor) else {
+            return Self { paths: None, count: Count::of_workload() };
+        };
+        let versions = kinds.versions(&descriptor.kind);
+        let count = versions.fold(Count::at(&fields(own)), |count, version| match paths(version) {
+            Some(paths) => count.with_version(version.kind.api_version(), &fields(paths)),
+            None => count,
+        });
+        Self { paths: Some(own), count }
+    }
+}
 
 pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Status> {
     let form = request.form()?;
     let key = request.target.key()?;
+    let parts = Parts::of(&request.target.descriptor, &api.registry.kinds());
     if request.method == Method::GET {
-        return answer(form, &scale_of(&*api.registry.get(&key)?)?, &[]);
+        let scale = scale_of(&*api.registry.get(&key)?, &parts)?;
+        check_count(&scale, &parts, "does not exist", Status::internal)?;
+        return answer(form, &scale, &[]);
     }
     let options = request.write_options()?;
     let name = request.manager();
@@ -40,16 +78,16 @@ pub(crate) async fn serve(api: &Api, request: &Request) -> Result<Response, Stat
     let written = api
         .registry
         .modify(&key, Subresource::None, &options, |workload| {
-            let live = managed_scale(workload)?;
+            let live = managed_scale(workload, &parts)?;
             let wanted = wanted(request, &live, manager)?;
             let (document, about_scale) =
-                scaled(workload, &live, wanted, options.field_validation)?;
+                scaled(workload, &parts, &live, wanted, options.field_validation)?;
             warnings = about_scale;
             Ok(document)
         })
         .await?;
     warnings.extend(written.warnings);
-    answer(form, &scale_of(&written.object)?, &warnings)
+    answer(form, &scale_of(&written.object, &parts)?, &warnings)
 }
 
 /// The scale that the client wants.
@@ -63,7 +101,9 @@ fn wanted<'a>(
             let Parsed { value, duplicates } = request.replacement()?;
             Ok(Wanted::updated(value, manager).with_duplicates(duplicates))
         }
-        Method::PATCH => request.patched(&SCALE, &request.patch()?, Some(live), manager),
+        Method::PATCH => {
+            request.patched(Resource::built_in(&SCALE), &request.patch()?, Some(live), manager)
+        }
         _ => Err(Status::method_not_allowed()),
     }
 }
@@ -72,6 +112,7 @@ fn wanted<'a>(
 /// of the workload's replica count.
 fn scaled(
     workload: &Object,
+    parts: &Parts<'_>,
     live: &Value,
     wanted: Wanted<'_>,
     validation: FieldValidation,
@@ -80,22 +121,48 @@ fn scaled(
     let Wanted { document: sent, ownership, duplicates } = wanted;
     let (mut scale, warnings) =
         decode_subresource::<Scale>(key, &SCALE, sent.clone(), validation, &duplicates)?;
-    check(workload, &scale)?;
+    check(workload, &scale, parts)?;
     let mut document: Value = workload.parse()?;
-    document["spec"]["replicas"] = scale["spec"]["replicas"].as_i64().unwrap_or_default().into();
+    let replicas = replicas(&scale);
+    match parts.paths {
+        None => document["spec"]["replicas"] = replicas.into(),
+        Some(paths) => paths.set_replicas(&mut document, replicas).map_err(Status::internal)?,
+    }
     document["metadata"]["resourceVersion"] = scale["metadata"]["resourceVersion"].clone();
     if matches!(ownership, Ownership::Applied(_)) {
         // An applier owns a zero too, which the canonical form leaves out.
         scale = sent;
     }
-    ownership.settle(&SCALE, Some(live), &mut scale)?;
-    to_workload(key.kind, &mut document, &scale);
+    ownership.settle(Resource::built_in(&SCALE), Some(live), &mut scale)?;
+    to_workload(&key.kind, &parts.count, &mut document, &scale);
     Ok((document, warnings))
 }
 
-fn check(workload: &Object, scale: &Value) -> Result<(), Status> {
-    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or_default();
-    if replicas < 0 {
+fn replicas(scale: &Value) -> i64 {
+    scale["spec"]["replicas"].as_i64().unwrap_or_default()
+}
+
+/// Whether there is a replica count.
+fn check_count(
+    scale: &Value,
+    parts: &Parts<'_>,
+    fault: &str,
+    status: fn(String) -> Status,
+) -> Result<(), Status> {
+    match parts.paths {
+        Some(paths) if replicas(scale) == NOT_SET => {
+            let path = quote(&paths.spec_replicas_path);
+            Err(status(format!("the spec replicas field {path} {fault}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check(workload: &Object, scale: &Value, parts: &Parts<'_>) -> Result<(), Status> {
+    check_count(scale, parts, "cannot be empty", Status::bad_request)?;
+    let replicas = replicas(scale);
+    // The count of a custom resource is validated with the resource.
+    if replicas < 0 && parts.paths.is_none() {
         let rule = "must be greater than or equal to 0";
         let cause = Cause::invalid("spec.replicas", replicas, rule);
         return Err(Status::invalid(&SCALE, &workload.key.name, vec![cause]));
@@ -126,29 +193,46 @@ fn answer(form: Form, scale: &Value, warnings: &[String]) -> Result<Response, St
 }
 
 /// The scale of a workload, with the managers of the replica count.
-fn managed_scale(workload: &Object) -> Result<Value, Status> {
-    let mut scale = scale_of(workload)?;
-    to_scale(workload.key.kind, &workload.parse()?, &mut scale);
+fn managed_scale(workload: &Object, parts: &Parts<'_>) -> Result<Value, Status> {
+    let mut scale = scale_of(workload, parts)?;
+    to_scale(&workload.key.kind, &parts.count, &workload.parse()?, &mut scale);
     Ok(scale)
 }
 
-fn scale_of(workload: &Object) -> Result<Value, Status> {
+fn scale_of(workload: &Object, parts: &Parts<'_>) -> Result<Value, Status> {
     let document: Value = workload.parse()?;
-    let mut selector = document["spec"]["selector"].clone();
-    if workload.key.kind.kind == "ReplicationController" {
-        // A plain map of labels.
-        selector = json!({"matchLabels": selector});
-    }
-    let selector: Option<LabelSelector> = serde_json::from_value(selector).unwrap_or_default();
+    let (replicas, status) = match parts.paths {
+        None => parts_of_workload(&workload.key.kind, &document),
+        Some(paths) => parts_at(paths, &document).map_err(Status::internal)?,
+    };
     let metadata = json!({"name": workload.key.name, "namespace": workload.key.namespace,
         "uid": workload.metadata.uid, "resourceVersion": workload.revision.to_string(),
         "creationTimestamp": workload.metadata.creation_timestamp});
     let mut scale = json!({"kind": SCALE.kind, "apiVersion": SCALE.api_version(), "metadata": metadata,
-        "spec": {"replicas": document["spec"]["replicas"].as_i64().unwrap_or(0)},
-        "status": {"replicas": document["status"]["replicas"].as_i64().unwrap_or(0),
-                   "selector": selector.map(|s| selector_text(&s)).unwrap_or_default()}});
+        "spec": {"replicas": replicas}, "status": status});
     canonicalise(&SCALE, &mut scale);
     Ok(scale)
+}
+
+/// The wanted replica count and the status of the scale of a built-in kind.
+fn parts_of_workload(kind: &Kind, document: &Value) -> (i64, Value) {
+    let mut selector = document["spec"]["selector"].clone();
+    if kind.kind == "ReplicationController" {
+        // A plain map of labels.
+        selector = json!({"matchLabels": selector});
+    }
+    let selector: Option<LabelSelector> = serde_json::from_value(selector).unwrap_or_default();
+    let selector = selector.map(|s| selector_text(&s)).unwrap_or_default();
+    let count = |of: &str| document[of]["replicas"].as_i64().unwrap_or(0);
+    (count("spec"), json!({"replicas": count("status"), "selector": selector}))
+}
+
+/// The same of a custom resource.
+fn parts_at(paths: &ScalePaths, document: &Value) -> Result<(i64, Value), String> {
+    let replicas = paths.replicas(document)?.unwrap_or(NOT_SET);
+    let there = paths.status_replicas(document)?.unwrap_or_default();
+    let selector = paths.selector(document)?.unwrap_or_default();
+    Ok((replicas, json!({"replicas": there, "selector": selector})))
 }
 
 /// A selector as text, the form that `labelSelector` takes. As in Kubernetes, the requirements are sorted by key.

@@ -109,6 +109,6 @@ fn bound_object<'a>(
 
 /// The node that a bound pod runs on.
 fn node_of<'a>(view: &'a View, bound: &Object) -> Option<&'a Arc<Object>> {
-    let pod: Value = if *bound.key.kind == kind::POD { bound.parse().ok()? } else { return None };
+    let pod: Value = if bound.key.kind == kind::POD { bound.parse().ok()? } else { return None };
     view.get(&ObjectKey::cluster(&kind::NODE, pod["spec"]["nodeName"].as_str()?))
 }

@@ -17,9 +17,9 @@ use serde_json::Value;
 use crate::{
     api::table::{
         age::since,
-        batch, pod,
+        batch, extension, pod,
         row::{NONE, containers, joined, labels, listed, or, plain, selector},
-        stored,
+        storage, stored,
     },
     model::{
         Object,
@@ -34,7 +34,7 @@ const ROLE_LABEL: &str = "kubernetes.io/role";
 
 /// All cells of a row.
 pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
-    Ok(match object.key.kind.kind {
+    Ok(match &*object.key.kind.kind {
         "Pod" => pod::cells(object, &object.parse()?, now),
         "Service" => service(object, &object.parse()?, now),
         "Endpoints" => plain(object, now, [endpoints(&object.parse()?)]),
@@ -84,12 +84,30 @@ pub(super) fn of(object: &Object, now: Timestamp) -> Result<Vec<Value>, Error> {
         "Ingress" => plain(object, now, stored::ingress(&object.parse()?)),
         "IngressClass" => plain(object, now, stored::ingress_class(&object.parse()?)),
         "ServiceCIDR" => plain(object, now, [stored::service_cidr(&object.parse()?)]),
-        "Role" | "ClusterRole" => stored::role(object),
+        "Role" | "ClusterRole" | "LimitRange" => stored::role(object),
         "RoleBinding" | "ClusterRoleBinding" => stored::binding(object, &object.parse()?, now),
         "PriorityClass" => stored::priority_class(object, &object.parse()?, now),
+        "StorageClass"
+        | "VolumeAttributesClass"
+        | "CSIDriver"
+        | "CSINode"
+        | "CSIStorageCapacity"
+        | "VolumeAttachment"
+        | "ResourceQuota"
+        | "PodTemplate" => storage::cells(object, &object.parse()?, now),
         "ServiceImport" => plain(object, now, stored::service_import(&object.parse()?)),
-        _ => plain::<Value, 0>(object, now, []),
+        // The newer version has all that is shown.
+        "HorizontalPodAutoscaler" if object.key.kind.stored_as.is_some() => {
+            let stored = Arc::new(object.clone()).shown_as(object.key.kind.stored());
+            extended(object, &stored.parse()?, now)
+        }
+        _ => extended(object, &object.parse()?, now),
     })
+}
+
+/// A kind that has cells of its own by its document, or only a name and an age.
+fn extended(object: &Object, document: &Value, now: Timestamp) -> Vec<Value> {
+    extension::cells(object, document, now).unwrap_or_else(|| plain::<Value, 0>(object, now, []))
 }
 
 /// The keys of a ConfigMap or Secret, without decoding what they hold.

@@ -44,7 +44,7 @@ const SELECTOR: Column = text("Selector", "Labels that select the pods.").wide()
 
 /// The columns of a kind; kinds that nobody described have a name and an age.
 pub(super) fn of(kind: &Kind) -> &'static [Column] {
-    match kind.kind {
+    match &*kind.kind {
         "Pod" => POD,
         "Service" => SERVICE,
         "Endpoints" => ENDPOINTS,
@@ -74,11 +74,31 @@ pub(super) fn of(kind: &Kind) -> &'static [Column] {
         "Ingress" => INGRESS,
         "IngressClass" => INGRESS_CLASS,
         "ServiceCIDR" => SERVICE_CIDR,
-        "Role" | "ClusterRole" => ROLE,
+        "Role" | "ClusterRole" | "CustomResourceDefinition" | "LimitRange" => ROLE,
         "RoleBinding" | "ClusterRoleBinding" => BINDING,
         "PriorityClass" => PRIORITY_CLASS,
+        "StorageClass" => STORAGE_CLASS,
+        "ResourceQuota" => RESOURCE_QUOTA,
+        "PodTemplate" => POD_TEMPLATE,
+        "CSIDriver" => CSI_DRIVER,
+        "CSINode" => CSI_NODE,
+        "CSIStorageCapacity" => CSI_STORAGE_CAPACITY,
+        "VolumeAttachment" => VOLUME_ATTACHMENT,
+        "VolumeAttributesClass" => VOLUME_ATTRIBUTES_CLASS,
         "ServiceExport" => &[NAME, DATE],
         "ServiceImport" => SERVICE_IMPORT,
+        "HorizontalPodAutoscaler" => AUTOSCALER,
+        "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration" => WEBHOOKS,
+        "MutatingAdmissionPolicy" => MUTATING_POLICY,
+        "ValidatingAdmissionPolicy" => VALIDATING_POLICY,
+        "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding" => POLICY_BINDING,
+        "APIService" => API_SERVICE,
+        "FlowSchema" => FLOW_SCHEMA,
+        "PriorityLevelConfiguration" => PRIORITY_LEVEL,
+        "CertificateSigningRequest" => SIGNING_REQUEST,
+        "ComponentStatus" => COMPONENT_STATUS,
+        "ResourceClaim" => RESOURCE_CLAIM,
+        "ResourceSlice" => RESOURCE_SLICE,
         _ => &[NAME, AGE],
     }
 }
@@ -93,7 +113,7 @@ pub(super) const SCALE: &[Column] = &[
 
 /// Whether Kubernetes has no columns of its own for a kind, but those of any object.
 pub(super) fn is_generic(kind: &Kind) -> bool {
-    matches!(kind.kind, "Role" | "ClusterRole")
+    matches!(&*kind.kind, "Role" | "ClusterRole" | "CustomResourceDefinition" | "LimitRange")
 }
 
 const POD: &[Column] = &[
@@ -332,3 +352,134 @@ const SERVICE_IMPORT: &[Column] = &[
     text("IP", "The VIP for this ServiceImport"),
     DATE,
 ];
+
+const AUTOSCALER: &[Column] = &[
+    NAME,
+    text("Reference", "What is scaled."),
+    text("Targets", "Metrics as they are measured, and as they are wanted."),
+    text("MinPods", "Pods that there are at least."),
+    text("MaxPods", "Pods that there are at most."),
+    text("Replicas", "Pods that there were when the autoscaler looked last."),
+    AGE,
+];
+
+const WEBHOOKS: &[Column] = &[NAME, number("Webhooks", "Number of webhooks."), AGE];
+
+const PARAM_KIND: Column = text("ParamKind", "Kind of the objects that parameterize the policy.");
+const MUTATING_POLICY: &[Column] =
+    &[NAME, number("Mutations", "Number of mutations."), PARAM_KIND, AGE];
+const VALIDATING_POLICY: &[Column] =
+    &[NAME, number("Validations", "Number of validations."), PARAM_KIND, AGE];
+const POLICY_BINDING: &[Column] = &[
+    NAME,
+    text("PolicyName", "Policy that holds."),
+    text("ParamRef", "Object with the policy's parameters."),
+    AGE,
+];
+
+const API_SERVICE: &[Column] = &[
+    NAME,
+    text("Service", "Service that serves the group version."),
+    text("Available", "Whether the group version is served."),
+    AGE,
+];
+
+const FLOW_SCHEMA: &[Column] = &[
+    NAME,
+    text("PriorityLevel", "Priority of the requests that match."),
+    text("MatchingPrecedence", "Of the schemas that match, that with the smallest number wins."),
+    text("DistinguisherMethod", "How the requests are parted into flows."),
+    AGE,
+    text("MissingPL", "Whether the priority does not exist."),
+];
+
+const PRIORITY_LEVEL: &[Column] = &[
+    NAME,
+    text("Type", "Whether the number of requests is limited."),
+    text("NominalConcurrencyShares", "Share of the requests that are served at once."),
+    text("Queues", "Number of queues."),
+    text("HandSize", "Number of queues that one flow may use."),
+    text("QueueLengthLimit", "Requests that wait in one queue at most."),
+    AGE,
+];
+
+const SIGNING_REQUEST: &[Column] = &[
+    NAME,
+    AGE,
+    text("SignerName", "Who is asked to sign."),
+    text("Requestor", "Who asks."),
+    text("RequestedDuration", "How long the certificate shall be valid."),
+    text("Condition", "What became of the request."),
+];
+
+const COMPONENT_STATUS: &[Column] = &[
+    NAME,
+    text("Status", "Whether the component is healthy."),
+    text("Message", "What the component says."),
+    text("Error", "Why it is not healthy."),
+];
+
+const RESOURCE_CLAIM: &[Column] =
+    &[NAME, text("State", "Whether devices are allocated and reserved."), AGE];
+
+const RESOURCE_SLICE: &[Column] = &[
+    NAME,
+    text("Node", "Node that has the devices."),
+    text("Driver", "Driver that gives the devices."),
+    text("Pool", "Pool that the devices belong to."),
+    AGE,
+];
+
+const STORAGE_CLASS: &[Column] = &[
+    NAME,
+    text("Provisioner", "Who makes its volumes."),
+    text("ReclaimPolicy", "What happens to its volumes when their claims go."),
+    text("VolumeBindingMode", "When claims get their volumes."),
+    text("AllowVolumeExpansion", "Whether its volumes can grow."),
+    AGE,
+];
+
+const RESOURCE_QUOTA: &[Column] = &[
+    NAME,
+    text("Request", "What is used of what may be requested."),
+    text("Limit", "What is used of the sum of limits."),
+    AGE,
+];
+
+const POD_TEMPLATE: &[Column] = &[
+    NAME,
+    text("Containers", "Container names of the template."),
+    text("Images", "Container images of the template."),
+    text("Pod Labels", "Labels of the template."),
+];
+
+const CSI_DRIVER: &[Column] = &[
+    NAME,
+    boolean("AttachRequired", "Whether its volumes must be attached to nodes."),
+    boolean("PodInfoOnMount", "Whether it wants to know the pod that mounts a volume."),
+    boolean("StorageCapacity", "Whether pods go where it has room."),
+    text("TokenRequests", "Audiences of the tokens that it wants."),
+    boolean("RequiresRepublish", "Whether it wants volumes to be published again and again."),
+    text("Modes", "Ways in which its volumes live."),
+    AGE,
+];
+
+const CSI_NODE: &[Column] = &[NAME, number("Drivers", "Storage drivers of the node."), AGE];
+
+const CSI_STORAGE_CAPACITY: &[Column] = &[
+    NAME,
+    text("StorageClassName", "Class of storage that has the capacity."),
+    text("Capacity", "Storage that is left."),
+];
+
+const VOLUME_ATTACHMENT: &[Column] = &[
+    NAME,
+    Column { format: "name", ..text("Attacher", "Driver that attaches the volume.") },
+    text("PV", "Volume."),
+    text("Node", "Node that wants the volume."),
+    boolean("Attached", "Whether the node has it."),
+    AGE,
+];
+
+const VOLUME_ATTRIBUTES_CLASS: &[Column] =
+    &[NAME, text("DriverName", "Driver that knows the attributes."), AGE];

@@ -1,27 +1,36 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints. Pure functions from objects and a time.
 //!
-//! Enter at `head` and `row_of` (lists) and [`render_one`] (one object, watch events). The columns and the rules of their
+//! Enter at `Printer`. The columns and the rules of their
 //! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
-//! `cells.rs`, `pod.rs`, `batch.rs` and `stored.rs`, what these share in `row.rs`.
+//! `cells.rs`, `pod.rs`, `batch.rs`, `extension.rs` and `stored.rs`, what these share in `row.rs`.
 
 mod age;
 mod batch;
 mod cells;
 mod columns;
+mod custom;
+mod extension;
 mod pod;
 mod row;
+mod storage;
 mod stored;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Value, json, value::RawValue};
 
-use crate::model::{Kind, Object, Status};
+use crate::{
+    model::{Object, Status},
+    registry::Descriptor,
+};
 
+use self::custom::CustomColumns;
 pub use columns::Column;
 
 /// What marks the bookmark after the first events of a watch; it is shown whatever a row shows else.
@@ -93,8 +102,30 @@ pub struct Table {
     api_version: &'static str,
     metadata: Value,
     /// `null` in all events of a watch but the first.
-    column_definitions: Option<&'static [Column]>,
+    column_definitions: Option<Columns>,
     rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug)]
+enum Columns {
+    BuiltIn(&'static [Column]),
+    Custom(Arc<CustomColumns>),
+}
+
+impl Serialize for Columns {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::BuiltIn(columns) => columns.serialize(serializer),
+            Self::Custom(columns) => columns.serialize(serializer),
+        }
+    }
+}
+
+/// Prints the objects of one kind.
+#[derive(Clone, Debug)]
+pub(crate) struct Printer {
+    columns: Columns,
+    is_generic: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,31 +143,62 @@ impl Table {
     }
 }
 
-/// A table of many objects up to the list of its rows, which are then [`row_of`] each. `metadata` is the list's own:
-/// `resourceVersion`, `continue`, `remainingItemCount`.
-pub(crate) fn head(kind: &Kind, metadata: Value, version: Version) -> String {
-    let empty = table(version, Some(columns::of(kind)), Vec::new(), metadata);
-    let mut text = serde_json::to_string(&empty).expect("a table has string keys only");
-    text.truncate(text.len() - "[]}".len());
-    text
-}
+impl Printer {
+    pub(crate) fn of(descriptor: &Descriptor) -> Self {
+        let kind = &descriptor.kind;
+        let columns = match descriptor.custom() {
+            Some(version) => Columns::Custom(Arc::new(CustomColumns::of(version))),
+            None => Columns::BuiltIn(columns::of(kind)),
+        };
+        Self { columns, is_generic: !kind.is_custom() && columns::is_generic(kind) }
+    }
 
-/// Whether the table of no objects has no list of rows.
-pub(crate) fn is_generic(kind: &Kind) -> bool {
-    columns::is_generic(kind)
-}
+    /// A table of many objects up to the list of its rows, which are then [`row_of`](Self::row_of) each. `metadata` is
+    /// the list's own: `resourceVersion`, `continue`, `remainingItemCount`.
+    pub(crate) fn head(&self, metadata: Value, version: Version) -> String {
+        let empty = table(version, Some(self.columns.clone()), Vec::new(), metadata);
+        let mut text = serde_json::to_string(&empty).expect("a table has string keys only");
+        text.truncate(text.len() - "[]}".len());
+        text
+    }
 
-/// The row of one object.
-pub(crate) fn row_of(object: &Object, now: Timestamp, rows: Rows) -> Bytes {
-    serde_json::to_vec(&row(object, now, rows)).expect("a row has string keys only").into()
-}
+    /// Whether the table of no objects has no list of rows.
+    pub(crate) fn is_generic(&self) -> bool {
+        self.is_generic
+    }
 
-/// A table of one object: for GET, and for each event of a watch. Like kube-apiserver, a watch sends the columns with
-/// its first event only (`with_columns`).
-pub fn render_one(object: &Object, now: Timestamp, rows: Rows, with_columns: bool) -> Table {
-    let columns = with_columns.then(|| columns::of(object.key.kind));
-    let metadata = json!({"resourceVersion": object.revision.to_string()});
-    table(rows.version, columns, vec![row(object, now, rows)], metadata)
+    /// The row of one object.
+    pub(crate) fn row_of(&self, object: &Object, now: Timestamp, rows: Rows) -> Bytes {
+        let row = self.row(object, now, rows);
+        serde_json::to_vec(&row).expect("a row has string keys only").into()
+    }
+
+    /// A table of one object: for GET, and for each event of a watch. Like kube-apiserver, a watch sends the columns with
+    /// its first event only (`with_columns`).
+    pub(crate) fn render_one(
+        &self,
+        object: &Object,
+        now: Timestamp,
+        rows: Rows,
+        with_columns: bool,
+    ) -> Table {
+        let columns = with_columns.then(|| self.columns.clone());
+        let metadata = json!({"resourceVersion": object.revision.to_string()});
+        table(rows.version, columns, vec![self.row(object, now, rows)], metadata)
+    }
+
+    fn row(&self, object: &Object, now: Timestamp, rows: Rows) -> Row {
+        let cells = match &self.columns {
+            Columns::Custom(columns) => columns.cells(object, now),
+            Columns::BuiltIn(columns) => cells::of(object, now).unwrap_or_else(|error| {
+                tracing::error!(%error, "stored object cannot be printed");
+                let rest = columns.len().saturating_sub(1);
+                let unknown = std::iter::repeat_n(Value::from("<unknown>"), rest);
+                std::iter::once(object.key.name.as_str().into()).chain(unknown).collect()
+            }),
+        };
+        Row { cells, conditions: pod::row_conditions(object), object: included(object, rows) }
+    }
 }
 
 /// The table of a scale, which is nothing that is stored.
@@ -153,7 +215,7 @@ pub(crate) fn of_scale(scale: &Value, now: Timestamp, rows: Rows) -> Table {
     let object = object.and_then(|object| RawValue::from_string(object.to_string()).ok());
     let row = Row { cells, conditions: Vec::new(), object };
     let metadata = json!({"resourceVersion": metadata["resourceVersion"]});
-    table(rows.version, Some(columns::SCALE), vec![row], metadata)
+    table(rows.version, Some(Columns::BuiltIn(columns::SCALE)), vec![row], metadata)
 }
 
 /// A document's metadata alone.
@@ -164,22 +226,12 @@ pub(crate) fn partial_of(metadata: &Value, version: Version) -> Value {
 
 fn table(
     version: Version,
-    column_definitions: Option<&'static [Column]>,
+    column_definitions: Option<Columns>,
     rows: Vec<Row>,
     metadata: Value,
 ) -> Table {
     let api_version = version.api_version();
     Table { kind: "Table", api_version, metadata, column_definitions, rows }
-}
-
-fn row(object: &Object, now: Timestamp, rows: Rows) -> Row {
-    let cells = cells::of(object, now).unwrap_or_else(|error| {
-        tracing::error!(%error, "stored object cannot be printed");
-        let rest = columns::of(object.key.kind).len().saturating_sub(1);
-        let unknown = std::iter::repeat_n(Value::from("<unknown>"), rest);
-        std::iter::once(object.key.name.as_str().into()).chain(unknown).collect()
-    });
-    Row { cells, conditions: pod::row_conditions(object), object: included(object, rows) }
 }
 
 /// An object's metadata alone, as a `PartialObjectMetadata` document.

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::model::{
-    ObjectKey,
-    kind::{self, KINDS},
-    object::to_stored,
+use crate::{
+    model::{
+        Kind, ObjectKey,
+        kind::{self, BUILT_IN},
+        object::to_stored,
+    },
+    registry::Kinds,
 };
 
 const NOW: &str = "2026-01-01T01:00:00Z";
@@ -15,17 +18,21 @@ fn rows(include: IncludeObject) -> Rows {
     Rows { version: Version::V1, include }
 }
 
-fn object(kind: &'static Kind, mut document: Value) -> Arc<Object> {
+fn object(kind: &Kind, mut document: Value) -> Arc<Object> {
     document["metadata"]["name"] = "x".into();
     document["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
     let key = ObjectKey::new(kind, if kind.namespaced { "default" } else { "" }, "x");
     Arc::new(Object::from_stored(key, 7, to_stored(kind, document)).unwrap())
 }
 
+fn printer(kind: &Kind) -> Printer {
+    Printer::of(Kinds::built_in().descriptor(kind).unwrap())
+}
+
 /// Renders one object and compares the cells between name and age with the expected ones.
 #[track_caller]
 #[expect(clippy::needless_pass_by_value, reason = "the call sites are literals")]
-fn check(kind: &'static Kind, document: Value, expected: Value) {
+fn check(kind: &Kind, document: Value, expected: Value) {
     let cells = cells::of(&object(kind, document), NOW.parse().unwrap()).unwrap();
     assert_eq!(cells.len(), columns::of(kind).len(), "{kind:?}: one cell per column");
     assert_eq!(Value::Array(cells), expected);
@@ -33,9 +40,9 @@ fn check(kind: &'static Kind, document: Value, expected: Value) {
 
 #[test]
 fn every_kind_has_as_many_cells_as_columns() {
-    for kind in KINDS {
+    for kind in BUILT_IN {
         let mut document = json!({"spec": {}, "status": {}});
-        match kind.kind {
+        match &*kind.kind {
             "EndpointSlice" => document["addressType"] = "IPv4".into(),
             "RuntimeClass" => document["handler"] = "h".into(),
             "Event" if kind.group.is_empty() => document["involvedObject"] = json!({}),
@@ -383,9 +390,11 @@ fn tables_carry_what_was_asked_for() {
     let map = object(&kind::CONFIG_MAP, json!({"data": {"a": "1"}}));
     let as_value = |table: &Table| serde_json::from_slice::<Value>(&table.to_bytes()).unwrap();
     let list = json!({"resourceVersion": "9"});
-    let row = row_of(&map, now, rows(IncludeObject::Metadata));
-    let text =
-        head(&kind::CONFIG_MAP, list, Version::V1) + "[" + str::from_utf8(&row).unwrap() + "]}";
+    let row = printer(&kind::CONFIG_MAP).row_of(&map, now, rows(IncludeObject::Metadata));
+    let text = printer(&kind::CONFIG_MAP).head(list, Version::V1)
+        + "["
+        + str::from_utf8(&row).unwrap()
+        + "]}";
     let table: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(table["metadata"]["resourceVersion"], "9");
     assert_eq!(
@@ -397,25 +406,40 @@ fn tables_carry_what_was_asked_for() {
     assert_eq!(row["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(row["object"]["metadata"]["resourceVersion"], "7");
     assert_eq!(row["object"].get("data"), None);
-    let table = as_value(&render_one(&map, now, rows(IncludeObject::Object), false));
+    let table = as_value(&printer(&kind::CONFIG_MAP).render_one(
+        &map,
+        now,
+        rows(IncludeObject::Object),
+        false,
+    ));
     assert_eq!(table.get("columnDefinitions"), Some(&Value::Null));
     assert_eq!(table["rows"][0]["object"]["data"]["a"], "1");
-    let table = as_value(&render_one(&map, now, rows(IncludeObject::None), true));
+    let table = as_value(&printer(&kind::CONFIG_MAP).render_one(
+        &map,
+        now,
+        rows(IncludeObject::None),
+        true,
+    ));
     assert_eq!(table["rows"][0]["object"], Value::Null);
     let end = json!({"metadata": {"annotations": {INITIAL_EVENTS_END: "true"}}});
-    let end =
-        as_value(&render_one(&object(&kind::POD, end), now, rows(IncludeObject::None), false));
+    let end = as_value(&printer(&kind::POD).render_one(
+        &object(&kind::POD, end),
+        now,
+        rows(IncludeObject::None),
+        false,
+    ));
     assert_eq!(end["rows"][0]["object"]["kind"], "PartialObjectMetadata");
     assert_eq!(IncludeObject::parse("x").unwrap_err().code, 400);
     let done = object(&kind::POD, json!({"status": {"phase": "Succeeded"}}));
-    let table = as_value(&render_one(&done, now, rows(IncludeObject::None), false));
+    let table =
+        as_value(&printer(&kind::POD).render_one(&done, now, rows(IncludeObject::None), false));
     assert_eq!(table["rows"][0]["conditions"][0]["reason"], "Succeeded");
 }
 
 #[test]
 fn every_kind_has_a_row_for_a_bookmark() {
     let now = Timestamp::now();
-    for kind in KINDS {
+    for kind in BUILT_IN {
         let key = ObjectKey::new(kind, "", "");
         let object = Object::from_stored(key, 7, to_stored(kind, json!({}))).unwrap();
         let cells = cells::of(&object, now).unwrap();

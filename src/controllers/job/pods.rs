@@ -160,7 +160,7 @@ impl Work<'_> {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             let message = format!("Created pod: {name}");
             self.notes.push(Step::note(self.object, "SuccessfulCreate", message));
-            steps.push(Step::Create(&kind::POD, pod));
+            steps.push(Step::Create(kind::POD.clone(), pod));
         }
         steps
     }

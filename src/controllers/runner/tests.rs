@@ -32,7 +32,7 @@ impl Running {
 
     async fn create(&self, document: Value) {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let kind = kind::by_api_version(&text(&document["apiVersion"]), &text(&document["kind"]));
+        let kind = kind::built_in(&text(&document["apiVersion"]), &text(&document["kind"]));
         let kind = kind.unwrap();
         let namespace = if kind.namespaced { "shop" } else { "" };
         self.registry.create(kind, namespace, document, &WriteOptions::default()).await.unwrap();
@@ -74,7 +74,7 @@ impl Running {
 static NODE: Controller = Controller {
     name: "node",
     workers: WORKERS,
-    triggers: &[Trigger { kind: &kind::POD, keys: itself }],
+    triggers: &[Trigger { kind: Some(&kind::POD), keys: itself }],
     plan: |world, key| {
         let Some(object) = world.view.get(key) else { return Plan::nothing() };
         let mut pod: Value = object.parse().unwrap();
@@ -204,7 +204,7 @@ async fn a_panic_stays_in_its_key() {
     static FRAGILE: Controller = Controller {
         name: "fragile",
         workers: WORKERS,
-        triggers: &[Trigger { kind: &kind::CONFIG_MAP, keys: itself }],
+        triggers: &[Trigger { kind: Some(&kind::CONFIG_MAP), keys: itself }],
         plan: |world, key| {
             assert_ne!(key.name, "bad", "as told");
             let mut document = parsed(world.view, key);
@@ -238,11 +238,11 @@ async fn a_pod_that_cannot_be_made_is_told() {
     static REFUSED: Controller = Controller {
         name: "refused",
         workers: WORKERS,
-        triggers: &[Trigger { kind: &kind::CONFIG_MAP, keys: itself }],
+        triggers: &[Trigger { kind: Some(&kind::CONFIG_MAP), keys: itself }],
         plan: |_, _| {
             let pod =
                 json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": []}});
-            vec![Step::Create(&kind::POD, pod)].into()
+            vec![Step::Create(kind::POD.clone(), pod)].into()
         },
     };
     let running = Running::start(vec![&REFUSED]).await;

@@ -10,7 +10,10 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1 as me
 use crate::{
     controllers::{
         pod::Pod,
-        scheduler::node::{FilterFailure, Node},
+        scheduler::{
+            node::{FilterFailure, Node},
+            volumes::Volumes,
+        },
     },
     model::{LabelSelector, kind},
     registry::View,
@@ -42,6 +45,8 @@ pub(super) struct Rules {
     spread: Vec<Spread>,
     /// Wished neighbours: weight by domain.
     wishes: BTreeMap<(String, String), i64>,
+    /// The volumes of its claims.
+    pub(super) volumes: Volumes,
 }
 
 struct Term {
@@ -187,7 +192,8 @@ impl<'a> Neighbours<'a> {
         let spread = spread.map(|constraint| self.spread(pod, spec, constraint, nodes)).collect();
         let refused = self.refused(view, pod, nodes);
         let far = terms(forbidden.unwrap_or_default());
-        Rules { near: near_terms, is_first, far, refused, spread, wishes }
+        let volumes = Volumes::of(view, pod, spec);
+        Rules { near: near_terms, is_first, far, refused, spread, wishes, volumes }
     }
 
     /// The domain of each pod that matches.

@@ -250,18 +250,40 @@ impl Node {
     }
 
     fn matches_term(&self, term: &core::NodeSelectorTerm) -> bool {
-        let expressions = term.match_expressions.as_deref().unwrap_or_default();
-        let fields = term.match_fields.as_deref().unwrap_or_default();
-        let label = |requirement: &core::NodeSelectorRequirement| {
-            matches(requirement, self.labels.get(&requirement.key).map(String::as_str))
-        };
-        let field = |requirement: &core::NodeSelectorRequirement| {
-            requirement.key == "metadata.name" && matches(requirement, Some(&self.name))
-        };
-        !(expressions.is_empty() && fields.is_empty())
-            && expressions.iter().all(label)
-            && fields.iter().all(field)
+        term_selects(term, &self.name, &self.labels)
     }
+
+    /// Whether a volume can be used here.
+    pub(super) fn is_selected_by(&self, selector: &core::NodeSelector) -> bool {
+        selects(selector, &self.name, &self.labels)
+    }
+}
+
+/// Whether a node of this name and labels is one of those that a selector means. Terms are alternatives.
+pub(crate) fn selects(
+    selector: &core::NodeSelector,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    selector.node_selector_terms.iter().any(|term| term_selects(term, name, labels))
+}
+
+fn term_selects(
+    term: &core::NodeSelectorTerm,
+    name: &str,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    let expressions = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let label = |requirement: &core::NodeSelectorRequirement| {
+        matches(requirement, labels.get(&requirement.key).map(String::as_str))
+    };
+    let field = |requirement: &core::NodeSelectorRequirement| {
+        requirement.key == "metadata.name" && matches(requirement, Some(name))
+    };
+    !(expressions.is_empty() && fields.is_empty())
+        && expressions.iter().all(label)
+        && fields.iter().all(field)
 }
 
 fn matches(requirement: &core::NodeSelectorRequirement, value: Option<&str>) -> bool {

@@ -40,7 +40,7 @@ impl Set<'_> {
                 claim["metadata"]["ownerReferences"] =
                     vec![ownership::reference(self.object)].into();
             }
-            Step::Create(&kind::PERSISTENT_VOLUME_CLAIM, claim)
+            Step::Create(kind::PERSISTENT_VOLUME_CLAIM.clone(), claim)
         };
         missing.map(create).collect()
     }

@@ -206,3 +206,110 @@ fn read_identity(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::model::fields;
+
+    #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "the call sites are literals")]
+    fn check(version: &str, kind: &str, given: Value, unknown: &[&str], kept: Value) {
+        let mut document = given;
+        let found = fields::message(version, kind).unwrap().decode(&mut document).unwrap();
+        assert_eq!(found, unknown);
+        assert_eq!(document, kept);
+    }
+
+    #[track_caller]
+    fn refused(version: &str, kind: &str, mut document: Value, expected: &str) {
+        let fault = fields::message(version, kind).unwrap().decode(&mut document).unwrap_err();
+        assert_eq!(fault.to_string(), format!("json: field {expected}"));
+    }
+
+    #[test]
+    fn unknown_fields_are_dropped() {
+        check(
+            "v1",
+            "Service",
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a", "x": 1},
+                "spec": {"ports": [{"port": 80, "y": {}}], "z": null}}),
+            &["metadata.x", "spec.ports[0].y", "spec.z"],
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"},
+                "spec": {"ports": [{"port": 80}]}}),
+        );
+        check(
+            "apps/v1",
+            "StatefulSet",
+            json!({"spec": {"volumeClaimTemplates": [{"kind": "PersistentVolumeClaim", "a": 1}],
+                "template": {"kind": "PodTemplateSpec"}}}),
+            &["spec.volumeClaimTemplates[0].a", "spec.template.kind"],
+            json!({"spec": {"volumeClaimTemplates": [{"kind": "PersistentVolumeClaim"}],
+                "template": {}}}),
+        );
+    }
+
+    #[test]
+    fn schemas_are_read_whole() {
+        let schema = |schema: Value| json!({"spec": {"versions": [{"schema": {"openAPIV3Schema": schema}}]}});
+        let path = "spec.versions[0].schema.openAPIV3Schema";
+        let crd = ("apiextensions.k8s.io/v1", "CustomResourceDefinition");
+        check(
+            crd.0,
+            crd.1,
+            schema(json!({"properties": {"a": {"items": {"x": 1, "default": {"x": null}},
+                "additionalProperties": false}}})),
+            &[&format!("{path}.properties.a.items.x")],
+            schema(json!({"properties": {"a": {"items": {"default": {"x": null}},
+                "additionalProperties": false}}})),
+        );
+        for (given, expected) in [
+            (
+                json!({"items": 1}),
+                ".items: the value has none of the forms that this field can have",
+            ),
+            (
+                json!({"items": [{"type": 1}]}),
+                ".items[0].type: invalid type: integer `1`, expected a string",
+            ),
+            (json!({"maximum": "1"}), ".maximum: invalid type: string \"1\", expected a number"),
+        ] {
+            refused(crd.0, crd.1, schema(given), &format!("{path}{expected}"));
+        }
+    }
+
+    #[test]
+    fn the_first_fault_is_told() {
+        for (document, expected) in [
+            (json!([]), ".: invalid type: list, expected an object"),
+            (json!({"spec": []}), "spec: invalid type: list, expected an object"),
+            (json!({"kind": "Pod"}), "kind: invalid value: string \"Pod\", expected Lease"),
+            (
+                json!({"spec": {"leaseDurationSeconds": 3_000_000_000_u64, "holderIdentity": 1}}),
+                "spec.leaseDurationSeconds: invalid value: integer `3000000000`, expected an integer",
+            ),
+            (
+                json!({"metadata": {"labels": {"a": null}}}),
+                "metadata.labels.a: invalid type: null, expected a string",
+            ),
+        ] {
+            refused("coordination.k8s.io/v1", "Lease", document, expected);
+        }
+    }
+
+    #[test]
+    fn times_can_be_read_back() {
+        for (time, is_fine) in [
+            ("-009999-01-02T01:59:59Z", false),
+            ("0000-01-01T00:00:00Z", true),
+            ("0000-01-01T00:00:00+01:00", false),
+            ("9999-12-30T22:00:00Z", true),
+        ] {
+            let mut document = json!({"spec": {"renewTime": time}});
+            let lease = fields::message("coordination.k8s.io/v1", "Lease").unwrap();
+            assert_eq!(lease.decode(&mut document).is_ok(), is_fine, "{time}");
+        }
+    }
+}

@@ -3,10 +3,11 @@
 use serde_json::Value;
 
 use crate::model::{
-    Cause, Kind, Status,
+    Cause, Status,
     patch::{
         managers::{self, Entry},
         paths::Paths,
+        place::Resource,
         walk::Comparison,
     },
 };
@@ -28,9 +29,13 @@ pub struct Applied {
 impl Applied {
     /// Puts the `managedFields` into the merged document, which has its defaults by now. A field that the configuration
     /// only leaves to the defaults does not change and makes no conflict.
-    pub(super) fn settle(&self, kind: &Kind, document: &mut Value) -> Result<(), Status> {
+    pub(super) fn settle(
+        &self,
+        resource: Resource<'_>,
+        document: &mut Value,
+    ) -> Result<(), Status> {
         managers::remove_managers(document);
-        let settled = managers::difference(kind, &self.subresource, &self.base, document);
+        let settled = managers::difference(resource, &self.subresource, &self.base, document);
         let taken = self.change.added.clone().union(&self.change.modified);
         let taken = taken.intersection(&settled.added.union(&settled.modified));
         let free = self.free.clone().unwrap_or_default();

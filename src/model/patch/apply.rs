@@ -7,11 +7,11 @@ use crate::model::{
     Kind, Status, go_json,
     patch::{
         applied::Applied,
-        keys,
         managers::{self, Entry, FieldManager},
         ownership::{Ownership, Wanted},
         paths::Paths,
-        walk::{self, Place},
+        place::{Place, Resource},
+        walk::{self, Problem},
     },
     well_known::LAST_APPLIED_ANNOTATION,
 };
@@ -24,23 +24,23 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 ///
 /// # Errors
 /// 400 for a configuration of another version or with `managedFields`, 500 for keyed lists with duplicate or missing
-/// keys, as kube-apiserver. Conflicts show when the ownership is settled.
+/// keys and for fields that a custom kind does not have, as kube-apiserver. Conflicts show when the ownership is settled.
 pub fn apply<'a>(
-    kind: &Kind,
+    resource: Resource<'_>,
     live: Option<&Value>,
     config: &Value,
     manager: &FieldManager<'_>,
     force: bool,
 ) -> Result<Wanted<'a>, Status> {
     let sent = config;
-    let config = checked(kind, config)?;
-    let place = Place::root(keys::root(kind));
+    let Resource { kind, root: place } = resource;
+    let config = checked(resource, config)?;
     let mut others = live.map_or_else(Vec::new, |live| managers::decode(kind, live));
     let base = live.map_or_else(|| json!({}), managers::without_managers);
     if let (true, Some(_)) = (others.is_empty(), live) {
         let first = FieldManager { name: BEFORE_FIRST_APPLY, ..*manager };
         let change =
-            managers::difference(kind, manager.subresource, &managers::skeleton(kind), &base);
+            managers::difference(resource, manager.subresource, &managers::skeleton(kind), &base);
         others = managers::moved(kind, Vec::new(), change, &first);
     }
 
@@ -53,7 +53,7 @@ pub fn apply<'a>(
         Some(last) => pruned(&merged, &last.paths, &wanted, &others, place),
         None => merged,
     };
-    let change = managers::difference(kind, manager.subresource, &base, &merged);
+    let change = managers::difference(resource, manager.subresource, &base, &merged);
     own.paths = managers::without_system(&wanted);
     if let Some(last) = last
         && merged == base
@@ -71,8 +71,9 @@ pub fn apply<'a>(
     Ok(Wanted { ownership: Ownership::Applied(Box::new(applied)), ..merged.into() })
 }
 
-/// The configuration, if it is one for this kind, without what belongs to the server.
-fn checked(kind: &Kind, config: &Value) -> Result<Value, Status> {
+/// The configuration, if it is one for this kind, without what belongs to the server or is never stored.
+fn checked(resource: Resource<'_>, config: &Value) -> Result<Value, Status> {
+    let kind = resource.kind;
     let text = |name: &str| config.get(name).and_then(Value::as_str).unwrap_or_default();
     if !config.is_object() {
         return Err(Status::bad_request(
@@ -80,7 +81,7 @@ fn checked(kind: &Kind, config: &Value) -> Result<Value, Status> {
         ));
     }
     let expected = kind.api_version();
-    if (text("apiVersion"), text("kind")) != (&expected, kind.kind) {
+    if (text("apiVersion"), text("kind")) != (&*expected, &*kind.kind) {
         let (group, version) =
             text("apiVersion").split_once('/').unwrap_or(("", text("apiVersion")));
         let sent = format!("{group}/{version}, Kind={}", text("kind"));
@@ -94,21 +95,39 @@ fn checked(kind: &Kind, config: &Value) -> Result<Value, Status> {
         // Manifests made from Go structs carry `creationTimestamp: null`.
         metadata.retain(|_, value| !value.is_null());
     }
-    walk::check(&config, Place::root(keys::root(kind)), "").map_err(|problem| {
-        Status::internal(format!(
-            "failed to create typed patch object ({}/{}; {expected}, Kind={}): {}: {}",
-            config.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default(),
-            config.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
-            kind.kind,
-            problem.path,
-            problem.detail,
-        ))
-    })?;
+    let problems = walk::check(&config, resource.root);
+    if !problems.is_empty() {
+        return Err(untyped(kind, &config, &problems));
+    }
+    resource.prune(&mut config);
     Ok(config)
 }
 
+/// 500 for a configuration that has not the types of its kind.
+fn untyped(kind: &Kind, config: &Value, problems: &[Problem]) -> Status {
+    let told: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.detail)).collect();
+    let told = match told.as_slice() {
+        [one] => one.clone(),
+        many => format!("errors:\n  {}", many.join("\n  ")),
+    };
+    Status::internal(format!(
+        "failed to create typed patch object ({}/{}; {}, Kind={}): {told}",
+        config.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default(),
+        config.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default(),
+        kind.api_version(),
+        kind.kind,
+    ))
+}
+
 /// Removes what the manager applied last time, does not apply now, and nobody else owns.
-fn pruned(merged: &Value, last: &Paths, wanted: &Paths, others: &[Entry], place: Place) -> Value {
+fn pruned(
+    merged: &Value,
+    last: &Paths,
+    wanted: &Paths,
+    others: &[Entry],
+    place: Place<'_>,
+) -> Value {
     let without = |paths: &Paths| {
         walk::remove(merged, paths, place).unwrap_or_else(|| Value::Object(<_>::default()))
     };
@@ -123,7 +142,7 @@ fn pruned(merged: &Value, last: &Paths, wanted: &Paths, others: &[Entry], place:
 
 /// The fields that kubectl's client-side apply set and that still have its values: its server-side apply may take
 /// them over.
-fn last_applied(kind: &Kind, live: &Value, place: Place) -> Option<Paths> {
+fn last_applied(kind: &Kind, live: &Value, place: Place<'_>) -> Option<Paths> {
     let text = annotation(live)?.as_str()?;
     let config: Value = serde_json::from_str(text).ok()?;
     if config.get("apiVersion")?.as_str()? != kind.api_version() {

@@ -12,9 +12,12 @@ use std::{
     sync::{LazyLock, OnceLock},
 };
 
+use serde_json::Value;
+
 use crate::model::{
     Kind,
     fields::{self, Form, Message, MessageId, Shape},
+    kind::Identity,
 };
 
 /// One object type, as far as merging needs it.
@@ -59,16 +62,16 @@ pub enum List {
     /// Scalars, each owned by itself.
     Set,
     /// Objects that these fields identify.
-    Map(&'static [Key]),
+    Map(&'static [Key<'static>]),
 }
 
 /// One identifying field of a [`List::Map`].
 #[derive(Clone, Copy, Debug)]
-pub struct Key {
+pub struct Key<'a> {
     /// Name in JSON.
-    pub field: &'static str,
+    pub field: &'a str,
     /// What stands for a missing value.
-    pub default: Option<&'static str>,
+    pub default: Option<&'a Value>,
 }
 
 /// Patch strategy of a field. All lists without one are replaced, all objects merged.
@@ -125,14 +128,21 @@ pub fn root(kind: &Kind) -> &'static Type {
     by_schema(&schema(kind)).unwrap_or(&OBJECT)
 }
 
+/// The metadata of all kinds, as a field.
+pub(super) fn metadata() -> Field {
+    OBJECT.field("metadata")
+}
+
 /// The name of a kind's OpenAPI schema, `io.k8s.api.apps.v1.Deployment`.
 pub fn schema(kind: &Kind) -> String {
-    let Kind { group, version, kind, .. } = kind;
-    if let Some(package) = fields::package_name(group, version) {
-        return format!("{package}.{kind}");
+    let Identity { group, version, kind: name, .. } = &**kind;
+    if let Some(package) = fields::package_name(group, version)
+        && !kind.is_custom()
+    {
+        return format!("{package}.{name}");
     }
     let reversed: Vec<&str> = group.rsplit('.').collect();
-    format!("{}.{version}.{kind}", reversed.join("."))
+    format!("{}.{version}.{name}", reversed.join("."))
 }
 
 /// The type with this OpenAPI schema name, for the extensions that OpenAPI documents carry.
@@ -230,9 +240,9 @@ fn merged(field: Field, word: &'static str) -> Field {
     }
 }
 
-fn keys_of(text: &'static str) -> &'static [Key] {
+fn keys_of(text: &'static str) -> &'static [Key<'static>] {
     let keys = text.split('+').map(|key| match key.split_once(':') {
-        Some((field, default)) => Key { field, default: Some(default) },
+        Some((field, default)) => Key { field, default: Some(Box::leak(Box::new(default.into()))) },
         None => Key { field: key, default: None },
     });
     Box::leak(keys.collect())
@@ -241,11 +251,11 @@ fn keys_of(text: &'static str) -> &'static [Key] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kind::{self, KINDS};
+    use crate::model::kind::{self, BUILT_IN};
 
     #[test]
     fn every_kind_has_a_type_with_metadata() {
-        for kind in KINDS {
+        for kind in BUILT_IN {
             let of = by_schema(&schema(kind)).unwrap_or_else(|| panic!("{kind:?}"));
             assert!(matches!(of.field("metadata").of.field("finalizers").list, List::Set));
         }
@@ -273,7 +283,7 @@ mod tests {
             panic!("ports have two keys");
         };
         assert_eq!((port.field, port.default), ("containerPort", None));
-        assert_eq!((protocol.field, protocol.default), ("protocol", Some("TCP")));
+        assert_eq!((protocol.field, protocol.default), ("protocol", Some(&"TCP".into())));
         assert!(spec.field("nodeSelector").atomic);
         assert!(spec.field("affinity").of.field("nodeAffinity").of.fields().len() > 1);
     }

@@ -7,9 +7,9 @@ use crate::model::{
     Kind,
     canonical::canonicalise,
     patch::{
-        keys,
         paths::Paths,
-        walk::{Comparison, Place, compare},
+        place::Resource,
+        walk::{Comparison, compare},
     },
     time::time_text,
 };
@@ -199,30 +199,36 @@ pub(super) fn without_system(paths: &Paths) -> Paths {
 }
 
 /// The difference that a request makes, as far as it can change things.
-pub(super) fn difference(kind: &Kind, subresource: &str, live: &Value, new: &Value) -> Comparison {
-    let Comparison { added, modified, removed } = compare(live, new, Place::root(keys::root(kind)));
-    Comparison {
-        added: in_reach(kind, subresource, added),
-        modified: in_reach(kind, subresource, modified),
-        removed: in_reach(kind, subresource, removed),
-    }
+pub(super) fn difference(
+    resource: Resource<'_>,
+    subresource: &str,
+    live: &Value,
+    new: &Value,
+) -> Comparison {
+    let Comparison { added, modified, removed } = compare(live, new, resource.root);
+    let in_reach = |paths| in_reach(resource.kind, subresource, paths);
+    Comparison { added: in_reach(added), modified: in_reach(modified), removed: in_reach(removed) }
 }
 
 /// A document without content, so that the first write does not come to own what is always there.
 pub(super) fn skeleton(kind: &Kind) -> Value {
-    let mut document = json!({"metadata": {}, "spec": {}, "status": {}});
+    let mut document = match kind {
+        Kind::BuiltIn(_) => json!({"metadata": {}, "spec": {}, "status": {}}),
+        Kind::Custom(_) => json!({"metadata": {}}),
+    };
     canonicalise(kind, &mut document);
     document
 }
 
 /// Records in `updated` that `manager` made it out of `live` (`None` on create) by anything but server-side apply.
 pub(super) fn record_update(
-    kind: &Kind,
+    resource: Resource<'_>,
     live: Option<&Value>,
     updated: &mut Value,
     manager: &FieldManager<'_>,
     reset: bool,
 ) {
+    let kind = resource.kind;
     let entries = if reset {
         Vec::new()
     } else {
@@ -237,7 +243,7 @@ pub(super) fn record_update(
     }
     let base = live.map_or_else(|| skeleton(kind), without_managers);
     remove_managers(updated);
-    let change = difference(kind, manager.subresource, &base, updated);
+    let change = difference(resource, manager.subresource, &base, updated);
     encode(updated, moved(kind, entries, change, manager));
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Enter at [`PatchType::from_content_type`] and [`check_options`], then [`apply_patch`] for JSON, merge and
 //! strategic merge patches, or [`decode_apply`] and [`apply`] for server-side apply. Both make a [`Wanted`] document;
-//! who writes it fills in defaults and then lets its [`Ownership`] settle. This module must never know HTTP, the store or
+//! who writes it fills in defaults and then lets its [`Ownership`] settle. How documents of a kind are merged, a [`Resource`]
+//! says. This module must never know HTTP, the store or
 //! defaults.
 
 mod applied;
@@ -13,6 +14,7 @@ mod managers;
 mod merge;
 mod ownership;
 mod paths;
+mod place;
 pub mod scale;
 mod strategic;
 mod walk;
@@ -20,16 +22,20 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow::Borrowed;
+
 use serde_json::Value;
 
 use crate::model::{
     Cause, Kind, Status,
     duplicates::{self, Parsed},
+    kind::Identity,
 };
 
 pub use apply::apply;
 pub use managers::FieldManager;
 pub use ownership::{Ownership, Wanted};
+pub use place::{Node, Resource};
 
 /// The forms of patches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +59,21 @@ const APPLY: &str = "application/apply-patch+yaml";
 const MANAGER_LENGTH_MAX: usize = 128;
 
 /// What validation of the query parameters talks about; not a served kind.
-static PATCH_OPTIONS: Kind = Kind {
-    group: "meta.k8s.io",
-    version: "v1",
-    kind: "PatchOptions",
-    plural: "",
-    singular: "",
-    short_names: &[],
-    in_all: false,
+static PATCH_OPTIONS: Kind = Kind::BuiltIn(&Identity {
+    group: Borrowed("meta.k8s.io"),
+    version: Borrowed("v1"),
+    kind: Borrowed("PatchOptions"),
+    plural: Borrowed(""),
+    singular: Borrowed(""),
+    list_kind: Borrowed(""),
+    short_names: Borrowed(&[]),
+    categories: Borrowed(&[]),
     namespaced: false,
     has_status: false,
     has_scale: false,
     has_generation: false,
     stored_as: None,
-};
+});
 
 impl PatchType {
     /// The media types that PATCH accepts for a kind. As in Kubernetes, kinds that are not its own have no

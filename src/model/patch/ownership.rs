@@ -4,10 +4,11 @@
 use serde_json::Value;
 
 use crate::model::{
-    Kind, Status,
+    Status,
     patch::{
         applied::Applied,
         managers::{self, FieldManager},
+        place::Resource,
     },
 };
 
@@ -73,16 +74,16 @@ impl Ownership<'_> {
     /// 409 for conflicts of a server-side apply.
     pub fn settle(
         &self,
-        kind: &Kind,
+        resource: Resource<'_>,
         live: Option<&Value>,
         document: &mut Value,
     ) -> Result<(), Status> {
         match self {
             Self::Kept => {}
             Self::Updated { manager, reset } => {
-                managers::record_update(kind, live, document, manager, *reset);
+                managers::record_update(resource, live, document, manager, *reset);
             }
-            Self::Applied(applied) => applied.settle(kind, document)?,
+            Self::Applied(applied) => applied.settle(resource, document)?,
         }
         Ok(())
     }

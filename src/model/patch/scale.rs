@@ -2,37 +2,82 @@
 //! that subresource works on entries about the Scale. Before a write, [`to_scale`] translates the entries of the workload;
 //! after it, [`to_workload`] translates them back. The rules are those of `ScaleHandler` in apimachinery.
 
-use serde_json::{Value, json};
+use std::{borrow::Cow::Borrowed, collections::BTreeMap};
+
+use serde_json::Value;
 
 use crate::model::{
     Kind,
+    kind::Identity,
     patch::{
         managers::{Entry, decode, encode},
-        paths::Paths,
+        paths::{Paths, Step},
     },
 };
 
+/// Where a Scale and all built-in workloads have the replica count.
+const REPLICAS: &[&str] = &["spec", "replicas"];
+
 /// The kind of the `scale` subresource. It is not a stored kind.
-pub static SCALE: Kind = Kind {
-    group: "autoscaling",
-    version: "v1",
-    kind: "Scale",
-    plural: "scales",
-    singular: "scale",
-    short_names: &[],
-    in_all: false,
+pub static SCALE: Kind = Kind::BuiltIn(&Identity {
+    group: Borrowed("autoscaling"),
+    version: Borrowed("v1"),
+    kind: Borrowed("Scale"),
+    plural: Borrowed("scales"),
+    singular: Borrowed("scale"),
+    list_kind: Borrowed(""),
+    short_names: Borrowed(&[]),
+    categories: Borrowed(&[]),
     namespaced: true,
     has_status: false,
     has_scale: false,
     has_generation: false,
     stored_as: None,
-};
+});
+
+/// Where a kind has the replica count.
+#[derive(Debug)]
+pub struct Count {
+    own: Paths,
+    by_version: BTreeMap<String, Paths>,
+}
+
+impl Count {
+    /// In these fields, one in the other.
+    pub fn at(names: &[&str]) -> Self {
+        Self { own: path(names), by_version: BTreeMap::new() }
+    }
+
+    /// Where built-in kinds have it.
+    pub fn of_workload() -> Self {
+        Self::at(REPLICAS)
+    }
+
+    /// The same, for a version of the kind that has it elsewhere.
+    #[must_use]
+    pub fn with_version(mut self, api_version: String, names: &[&str]) -> Self {
+        self.by_version.insert(api_version, path(names));
+        self
+    }
+
+    /// In the version of the entry.
+    fn of(&self, entry: &Entry) -> &Paths {
+        self.by_version.get(&entry.api_version).unwrap_or(&self.own)
+    }
+
+    fn is_owned(&self, entry: &Entry) -> bool {
+        !entry.paths.intersection(self.of(entry)).is_empty()
+    }
+}
 
 /// Puts `managedFields` into a scale: one entry for each manager that owns the replica count of the workload.
-pub fn to_scale(kind: &Kind, workload: &Value, scale: &mut Value) {
-    let owners = decode(kind, workload).into_iter().filter(owns_replicas);
-    let entries =
-        owners.map(|entry| Entry { api_version: SCALE.api_version(), paths: replicas(), ..entry });
+pub fn to_scale(kind: &Kind, count: &Count, workload: &Value, scale: &mut Value) {
+    let owners = decode(kind, workload).into_iter().filter(|entry| count.is_owned(entry));
+    let entries = owners.map(|entry| Entry {
+        api_version: SCALE.api_version(),
+        paths: path(REPLICAS),
+        ..entry
+    });
     encode(scale, entries.collect());
 }
 
@@ -41,32 +86,31 @@ pub fn to_scale(kind: &Kind, workload: &Value, scale: &mut Value) {
 ///
 /// kube-apiserver compares entries of updates with their versions, `apps/v1` and `autoscaling/v1`, and so finds none again:
 /// it writes two entries for one manager, and loses one of them at the next read. Here the manager keeps its entry.
-pub fn to_workload(kind: &Kind, workload: &mut Value, scale: &Value) {
+pub fn to_workload(kind: &Kind, count: &Count, workload: &mut Value, scale: &Value) {
+    let of_scale = Count::of_workload();
     let mut new_owners = decode(&SCALE, scale);
-    new_owners.retain(owns_replicas);
+    new_owners.retain(|entry| of_scale.is_owned(entry));
     let mut entries = decode(kind, workload);
-    for entry in entries.iter_mut().filter(|entry| owns_replicas(entry)) {
+    for entry in entries.iter_mut().filter(|entry| count.is_owned(entry)) {
         match new_owners.iter().position(|owner| is_same_manager(owner, entry)) {
             Some(kept) => drop(new_owners.swap_remove(kept)),
-            None => entry.paths = entry.paths.difference(&replicas()),
+            None => entry.paths = entry.paths.difference(count.of(entry)),
         }
     }
     entries.extend(new_owners.into_iter().map(|owner| Entry {
         api_version: kind.api_version(),
-        paths: replicas(),
+        paths: count.own.clone(),
         time: None,
         ..owner
     }));
     encode(workload, entries);
 }
 
-/// The path of the replica count. A Scale and all workloads have it at the same place.
-fn replicas() -> Paths {
-    Paths::from_json(&json!({"f:spec": {"f:replicas": {}}})).unwrap_or_default()
-}
-
-fn owns_replicas(entry: &Entry) -> bool {
-    !entry.paths.intersection(&replicas()).is_empty()
+fn path(names: &[&str]) -> Paths {
+    let steps: Vec<Step> = names.iter().map(|name| Step::Field((*name).to_owned())).collect();
+    let mut paths = Paths::default();
+    paths.insert(&steps);
+    paths
 }
 
 fn is_same_manager(a: &Entry, b: &Entry) -> bool {
@@ -75,6 +119,8 @@ fn is_same_manager(a: &Entry, b: &Entry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::model::kind;
 
@@ -121,11 +167,21 @@ mod tests {
             ),
         ] {
             let mut found = document("", "");
-            to_scale(&kind::DEPLOYMENT, &document("apps/v1", workload), &mut found);
+            to_scale(
+                &kind::DEPLOYMENT,
+                &Count::of_workload(),
+                &document("apps/v1", workload),
+                &mut found,
+            );
             assert_eq!(found, document("autoscaling/v1", scale), "{workload}");
         }
         let mut unknown_group = document("", "");
-        to_scale(&kind::DEPLOYMENT, &document("batch/v1", "a Apply replicas"), &mut unknown_group);
+        to_scale(
+            &kind::DEPLOYMENT,
+            &Count::of_workload(),
+            &document("batch/v1", "a Apply replicas"),
+            &mut unknown_group,
+        );
         assert_eq!(unknown_group, document("", ""));
     }
 
@@ -186,7 +242,12 @@ mod tests {
             ),
         ] {
             let mut found = document("apps/v1", workload);
-            to_workload(&kind::DEPLOYMENT, &mut found, &document("autoscaling/v1", scale));
+            to_workload(
+                &kind::DEPLOYMENT,
+                &Count::of_workload(),
+                &mut found,
+                &document("autoscaling/v1", scale),
+            );
             assert_eq!(found, document("apps/v1", expected), "{workload} | {scale}");
         }
     }

@@ -5,7 +5,8 @@ mod properties;
 use serde_json::{Value, json};
 
 use super::{
-    FieldManager, PatchType, Wanted, apply_patch, check_options, decode_apply, decode_patch,
+    FieldManager, PatchType, Resource, Wanted, apply_patch, check_options, decode_apply,
+    decode_patch,
 };
 use crate::model::{Kind, Status, kind};
 
@@ -23,8 +24,10 @@ fn apply(
     manager: &FieldManager<'_>,
     force: bool,
 ) -> Result<Value, Status> {
-    let Wanted { mut document, ownership, .. } = super::apply(kind, live, config, manager, force)?;
-    ownership.settle(kind, live, &mut document)?;
+    let resource = Resource::built_in(kind);
+    let Wanted { mut document, ownership, .. } =
+        super::apply(resource, live, config, manager, force)?;
+    ownership.settle(resource, live, &mut document)?;
     Ok(document)
 }
 
@@ -36,7 +39,7 @@ fn record_update(
 ) {
     let Wanted { document, ownership, .. } = Wanted::updated(updated.take(), *manager);
     *updated = document;
-    ownership.settle(kind, live, updated).unwrap();
+    ownership.settle(Resource::built_in(kind), live, updated).unwrap();
 }
 
 #[track_caller]

@@ -1,20 +1,21 @@
 //! Walks over documents that know how each list is merged: the merge, comparison, field set and removal that
 //! server-side apply is made of. The rules are those of Kubernetes' structured merge (list types `atomic`, `set`
-//! and `map`); [`keys`](super::keys) says which list is what.
+//! and `map`); a [`Place`] says which list is what.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use crate::model::patch::{
-    keys::{Field, Key, List, Type},
+    keys::Key,
     paths::{Paths, Step},
+    place::{Form, Place},
 };
 
-/// Why a list cannot be merged by key: where, and what is wrong.
+/// Why a document cannot be merged: where, and what is wrong.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Problem {
-    /// Path of the list, `.spec.ports`.
+    /// Path of the list or field, `.spec.ports`.
     pub(super) path: String,
     /// What is wrong with it.
     pub(super) detail: String,
@@ -28,69 +29,20 @@ pub(super) struct Comparison {
     pub(super) removed: Paths,
 }
 
-/// How a value is merged; decided by its own form and by its place.
-enum Form {
-    Object(&'static Type),
-    List(&'static [Key]),
-    Leaf,
-}
-
-/// Where a value stands: what its field says, and whether it is an item of the field's list.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    field: Field,
-    is_item: bool,
-}
-
-impl Place {
-    /// The place of a whole document.
-    pub(super) fn root(of: &'static Type) -> Self {
-        let mut field = of.field("");
-        field.of = of;
-        Self { field, is_item: false }
-    }
-
-    fn inside(of: &'static Type, name: &str) -> Self {
-        Self { field: of.field(name), is_item: false }
-    }
-
-    fn item(self) -> Self {
-        Self { is_item: true, ..self }
-    }
-
-    /// Null counts as whatever the other side of a comparison is, so it has no say.
-    fn form(self, values: [Option<&Value>; 2]) -> Form {
-        let value = values.into_iter().flatten().find(|value| !value.is_null());
-        match value {
-            Some(Value::Object(_))
-                if !self.field.of.atomic && (self.is_item || !self.field.atomic) =>
-            {
-                Form::Object(self.field.of)
-            }
-            Some(Value::Array(_)) if !self.is_item => match self.field.list {
-                List::Atomic => Form::Leaf,
-                List::Set => Form::List(&[]),
-                List::Map(keys) => Form::List(keys),
-            },
-            _ => Form::Leaf,
-        }
-    }
-}
-
 fn field_step(name: &str) -> Step {
     Step::Field(name.to_owned())
 }
 
 /// How an item is identified within its list; no keys make it a set.
-fn item_step(keys: &[Key], item: &Value) -> Result<Step, String> {
+fn item_step(keys: &[Key<'_>], item: &Value) -> Result<Step, String> {
     if keys.is_empty() {
-        return Ok(Step::Value(item.to_string()));
+        return Ok(Step::Value(canonical(item)));
     }
     let mut found: BTreeMap<&str, Value> = BTreeMap::new();
     for key in keys {
         match (item.get(key.field).filter(|value| !value.is_null()), key.default) {
             (Some(value), _) => found.insert(key.field, value.clone()),
-            (None, Some(default)) => found.insert(key.field, default.into()),
+            (None, Some(default)) => found.insert(key.field, default.clone()),
             // One key of several may be missing; an item without any identity may not.
             (None, None) => None,
         };
@@ -105,6 +57,16 @@ fn item_step(keys: &[Key], item: &Value) -> Result<Step, String> {
     }
     let found: Map<String, Value> = found.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
     Ok(Step::Key(Value::Object(found).to_string()))
+}
+
+/// A value as text, the same for the same value.
+fn canonical(value: &Value) -> String {
+    if !value.is_object() && !value.is_array() {
+        return value.to_string();
+    }
+    let mut sorted = value.clone();
+    sorted.sort_all_objects();
+    sorted.to_string()
 }
 
 fn items(value: Option<&Value>) -> &[Value] {
@@ -124,54 +86,98 @@ fn is_blank(value: Option<&Value>) -> bool {
     }
 }
 
-/// Checks that every keyed list has an identity for each item, and each only once.
-pub(super) fn check(value: &Value, place: Place, path: &str) -> Result<(), Problem> {
-    match place.form([Some(value), None]) {
-        Form::Leaf => Ok(()),
-        Form::Object(of) => fields(Some(value))
-            .into_iter()
-            .flatten()
-            .try_for_each(|(name, v)| check(v, Place::inside(of, name), &format!("{path}.{name}"))),
-        Form::List(keys) => {
-            let mut seen = Paths::default();
-            for (index, item) in items(Some(value)).iter().enumerate() {
-                let problem = |detail| Problem { path: path.to_owned(), detail };
-                let step = item_step(keys, item)
-                    .map_err(|detail| problem(format!("element {index}: {detail}")))?;
-                let mut only = Paths::default();
-                only.insert(std::slice::from_ref(&step));
-                let printed = only.to_strings().concat();
-                if seen.has(&step) {
-                    return Err(problem(format!("duplicate entries for key {printed}")));
-                }
-                seen.insert(&[step]);
-                check(item, place.item(), &format!("{path}{printed}"))?;
+/// What is wrong with a configuration: keyed lists with items that have no identity, or one that another has; fields that
+/// a schema does not know.
+pub(super) fn check(value: &Value, place: Place<'_>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    check_at(value, place, "", &mut problems);
+    problems
+}
+
+fn check_at(value: &Value, place: Place<'_>, path: &str, problems: &mut Vec<Problem>) {
+    match (place.form([Some(value), None]), value) {
+        (Form::Object, Value::Object(fields)) => check_fields(fields, place, path, problems),
+        (Form::List(keys), Value::Array(items)) => {
+            check_items(items, &keys, place, path, problems);
+        }
+        // What is owned as a whole has a schema too.
+        (_, Value::Object(fields)) if place.is_of_schema() => {
+            check_fields(fields, place, path, problems);
+        }
+        (_, Value::Array(items)) if place.is_of_schema() => {
+            for (index, item) in items.iter().enumerate() {
+                check_at(item, place.item(), &format!("{path}[{index}]"), problems);
             }
-            Ok(())
+        }
+        _ => {}
+    }
+}
+
+fn check_fields(
+    fields: &Map<String, Value>,
+    place: Place<'_>,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, value) in fields {
+        let path = format!("{path}.{name}");
+        if place.declares(name) {
+            check_at(value, place.field(name), &path, problems);
+        } else {
+            problems.push(Problem { path, detail: "field not declared in schema".to_owned() });
         }
     }
 }
 
+fn check_items(
+    items: &[Value],
+    keys: &[Key<'_>],
+    place: Place<'_>,
+    path: &str,
+    problems: &mut Vec<Problem>,
+) {
+    let mut seen = Paths::default();
+    let problem = |detail| Problem { path: path.to_owned(), detail };
+    for (index, item) in items.iter().enumerate() {
+        let step = match item_step(keys, item) {
+            Ok(step) => step,
+            Err(detail) => {
+                problems.push(problem(format!("element {index}: {detail}")));
+                continue;
+            }
+        };
+        let mut only = Paths::default();
+        only.insert(std::slice::from_ref(&step));
+        let printed = only.to_strings().concat();
+        if seen.has(&step) {
+            problems.push(problem(format!("duplicate entries for key {printed}")));
+            continue;
+        }
+        seen.insert(&[step]);
+        check_at(item, place.item(), &format!("{path}{printed}"), problems);
+    }
+}
+
 /// Every leaf of the document, and every item of a keyed list.
-pub(super) fn field_set(value: &Value, place: Place) -> Paths {
+pub(super) fn field_set(value: &Value, place: Place<'_>) -> Paths {
     let mut out = Paths::default();
     collect(value, place, &mut Vec::new(), &mut out);
     out
 }
 
-fn collect(value: &Value, place: Place, path: &mut Vec<Step>, out: &mut Paths) {
+fn collect(value: &Value, place: Place<'_>, path: &mut Vec<Step>, out: &mut Paths) {
     match place.form([Some(value), None]) {
         Form::Leaf => out.insert(path),
-        Form::Object(_) if is_blank(Some(value)) => out.insert(path),
-        Form::Object(of) => {
+        Form::Object if is_blank(Some(value)) => out.insert(path),
+        Form::Object => {
             for (name, value) in fields(Some(value)).into_iter().flatten() {
                 path.push(field_step(name));
-                collect(value, Place::inside(of, name), path, out);
+                collect(value, place.field(name), path, out);
                 path.pop();
             }
         }
         Form::List(keys) => {
-            let index = index_items(keys, items(Some(value)));
+            let index = index_items(&keys, items(Some(value)));
             for (step, values) in index {
                 path.push(step);
                 out.insert(path);
@@ -185,7 +191,7 @@ fn collect(value: &Value, place: Place, path: &mut Vec<Step>, out: &mut Paths) {
 }
 
 /// Items by identity; those without one are left out (only stored documents can have such).
-fn index_items<'a>(keys: &[Key], items: &'a [Value]) -> BTreeMap<Step, Vec<&'a Value>> {
+fn index_items<'a>(keys: &[Key<'_>], items: &'a [Value]) -> BTreeMap<Step, Vec<&'a Value>> {
     let mut index: BTreeMap<Step, Vec<&Value>> = BTreeMap::new();
     for item in items {
         if let Ok(step) = item_step(keys, item) {
@@ -200,7 +206,7 @@ fn values_of<'a, 'b>(index: &'b BTreeMap<Step, Vec<&'a Value>>, step: &Step) -> 
 }
 
 /// What differs between two documents.
-pub(super) fn compare(old: &Value, new: &Value, place: Place) -> Comparison {
+pub(super) fn compare(old: &Value, new: &Value, place: Place<'_>) -> Comparison {
     let mut out = Comparison::default();
     compare_at(Some(old), Some(new), place, &mut Vec::new(), &mut out);
     out
@@ -209,7 +215,7 @@ pub(super) fn compare(old: &Value, new: &Value, place: Place) -> Comparison {
 fn compare_at(
     old: Option<&Value>,
     new: Option<&Value>,
-    place: Place,
+    place: Place<'_>,
     path: &mut Vec<Step>,
     out: &mut Comparison,
 ) {
@@ -217,7 +223,7 @@ fn compare_at(
     let is_leaf = matches!(form, Form::Leaf);
     match form {
         Form::Leaf => {}
-        Form::Object(of) => {
+        Form::Object => {
             let (old, new) = (fields(old), fields(new));
             let names = new.into_iter().flat_map(Map::keys).chain(
                 old.into_iter()
@@ -227,12 +233,12 @@ fn compare_at(
             for name in names {
                 path.push(field_step(name));
                 let sides = (old.and_then(|o| o.get(name)), new.and_then(|n| n.get(name)));
-                compare_at(sides.0, sides.1, Place::inside(of, name), path, out);
+                compare_at(sides.0, sides.1, place.field(name), path, out);
                 path.pop();
             }
         }
         Form::List(keys) => {
-            let (olds, news) = (index_items(keys, items(old)), index_items(keys, items(new)));
+            let (olds, news) = (index_items(&keys, items(old)), index_items(&keys, items(new)));
             let steps = olds.keys().chain(news.keys().filter(|step| !olds.contains_key(*step)));
             for step in steps {
                 let (olds, news) = (values_of(&olds, step), values_of(&news, step));
@@ -260,14 +266,18 @@ fn compare_at(
 }
 
 /// The live document with the configuration laid over it.
-pub(super) fn merge(live: Option<&Value>, config: Option<&Value>, place: Place) -> Option<Value> {
+pub(super) fn merge(
+    live: Option<&Value>,
+    config: Option<&Value>,
+    place: Place<'_>,
+) -> Option<Value> {
     let keep_config = || config.or(live).cloned();
     if is_blank(live) && is_blank(config) {
         return keep_config();
     }
     match place.form([config, live]) {
         Form::Leaf => keep_config(),
-        Form::Object(of) => {
+        Form::Object => {
             let (live, config) = (fields(live), fields(config));
             let names = live.into_iter().flat_map(Map::keys).chain(
                 config
@@ -278,13 +288,13 @@ pub(super) fn merge(live: Option<&Value>, config: Option<&Value>, place: Place) 
             let merged: Map<String, Value> = names
                 .filter_map(|name| {
                     let sides = (live.and_then(|l| l.get(name)), config.and_then(|c| c.get(name)));
-                    Some((name.clone(), merge(sides.0, sides.1, Place::inside(of, name))?))
+                    Some((name.clone(), merge(sides.0, sides.1, place.field(name))?))
                 })
                 .collect();
             (!merged.is_empty()).then_some(Value::Object(merged))
         }
         Form::List(keys) => {
-            let merged = merge_items(items(live), items(config), keys, place.item());
+            let merged = merge_items(items(live), items(config), &keys, place.item());
             (!merged.is_empty()).then_some(Value::Array(merged))
         }
     }
@@ -292,7 +302,7 @@ pub(super) fn merge(live: Option<&Value>, config: Option<&Value>, place: Place) 
 
 /// Items keep the live order, except where the configuration orders items that both have differently; new ones
 /// stand where the configuration has them.
-fn merge_items(live: &[Value], config: &[Value], keys: &[Key], item: Place) -> Vec<Value> {
+fn merge_items(live: &[Value], config: &[Value], keys: &[Key<'_>], item: Place<'_>) -> Vec<Value> {
     let identify = |items: &[Value]| -> Vec<Option<Step>> {
         items.iter().map(|item| item_step(keys, item).ok()).collect()
     };
@@ -328,10 +338,10 @@ fn merge_items(live: &[Value], config: &[Value], keys: &[Key], item: Place) -> V
 }
 
 /// The document without the paths.
-pub(super) fn remove(value: &Value, paths: &Paths, place: Place) -> Option<Value> {
+pub(super) fn remove(value: &Value, paths: &Paths, place: Place<'_>) -> Option<Value> {
     match place.form([Some(value), None]) {
         Form::Leaf => Some(value.clone()),
-        Form::Object(of) => {
+        Form::Object => {
             let fields = fields(Some(value))?;
             let kept: Map<String, Value> = fields
                 .iter()
@@ -339,7 +349,7 @@ pub(super) fn remove(value: &Value, paths: &Paths, place: Place) -> Option<Value
                     let step = field_step(name);
                     let value = match paths.below(&step) {
                         _ if paths.has(&step) => return None,
-                        Some(below) => remove(value, below, Place::inside(of, name))?,
+                        Some(below) => remove(value, below, place.field(name))?,
                         None => value.clone(),
                     };
                     Some((name.clone(), value))
@@ -352,7 +362,7 @@ pub(super) fn remove(value: &Value, paths: &Paths, place: Place) -> Option<Value
             let kept: Vec<Value> = all
                 .iter()
                 .filter_map(|value| {
-                    let Ok(step) = item_step(keys, value) else { return Some(value.clone()) };
+                    let Ok(step) = item_step(&keys, value) else { return Some(value.clone()) };
                     match paths.below(&step) {
                         _ if paths.has(&step) => None,
                         Some(below) => remove(value, below, place.item()),

@@ -188,7 +188,7 @@ mod tests {
             "metadata": {"name": "a"}, "roleRef": {"kind": "Role", "name": "reader"},
             "subjects": [{"kind": "User", "name": "ann"}]});
         json_patch::merge(&mut document, change);
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: RoleBinding = object(document);
         (ROLE_BINDING.default)(&mut new, old, &context);

@@ -307,7 +307,7 @@ pub(super) mod testing {
         document: Value,
         old: Option<&T>,
     ) -> (Vec<String>, T) {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new = object(document);
         (rules.default)(&mut new, old, &context);

@@ -59,7 +59,7 @@ mod tests {
 
     fn check(change: &Value, old: Option<&Value>) -> Vec<String> {
         let base = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let new = object(merged(base.clone(), change));
         let old = old.map(|old| object(merged(base, old)));
         lines(&validate(&new, old.as_ref(), &context(&view, &options, Subresource::None)))

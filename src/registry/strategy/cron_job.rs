@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn defaults_and_rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let check = |change: Value| {
             let base = json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "tick"},

@@ -149,7 +149,7 @@ mod tests {
             "selector": {"matchLabels": {"app": "agent"}},
             "template": {"metadata": {"labels": {"app": "agent"}},
                          "spec": {"containers": [{"name": "a", "image": "a:1"}]}}}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: DaemonSet = object(merged(base, change));
         default(&mut new, old, &context);

@@ -178,7 +178,7 @@ mod tests {
         let base = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": "web-1"}, "addressType": "IPv4",
             "endpoints": [{"addresses": ["127.244.0.5"]}], "ports": [{"port": 8080}]});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: EndpointSlice = object(merged(base, change));
         default(&mut new, old, &context);

@@ -87,7 +87,7 @@ mod tests {
     };
 
     fn check(subsets: &Value, options: &Options) -> Vec<String> {
-        let view = View::default();
+        let view = View::for_tests();
         let context = context(&view, options, Subresource::None);
         let mut new: Endpoints = object(json!({"apiVersion": "v1", "kind": "Endpoints",
             "metadata": {"name": "web"}, "subsets": subsets}));

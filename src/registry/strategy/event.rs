@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_new_api_is_strict() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let strict =
             Context { shown: &kind::NEW_EVENT, ..context(&view, &options, Subresource::None) };
         let make = |change: Value| -> Event {

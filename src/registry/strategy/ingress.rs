@@ -299,13 +299,13 @@ mod tests {
                 ],
             ),
         ] {
-            assert_eq!(admit(&View::default(), &spec).0, expected, "{spec}");
+            assert_eq!(admit(&View::for_tests(), &spec).0, expected, "{spec}");
         }
     }
 
     #[test]
     fn the_default_class_is_used() {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         let class = json!({"metadata": {"name": "front", "annotations": {DEFAULT_CLASS: "true"}}});
         let key = ObjectKey::cluster(&kind::INGRESS_CLASS, "front");
         let stored = to_stored(&kind::INGRESS_CLASS, class);

@@ -100,7 +100,7 @@ mod tests {
     };
 
     fn check(spec: &Value, old: Option<&IngressClass>) -> (Vec<String>, IngressClass) {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: IngressClass =
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",

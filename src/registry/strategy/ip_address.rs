@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let check = |name: &str, parent: &str| {
             let address = object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",

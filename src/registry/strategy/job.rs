@@ -308,7 +308,7 @@ mod tests {
         let base = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "pi", "uid": "u1"},
             "spec": {"template": {"spec": {"restartPolicy": "Never",
                 "containers": [{"name": "a", "image": "a:1"}]}}}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let base = old.map_or(base, checks::shown);
         let mut new: Job = object(merged(base, change));
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn names_of_indexed_jobs_are_short() {
         let named = |length: usize, completions: u32| {
-            let (view, options) = (View::default(), options());
+            let (view, options) = (View::for_tests(), options());
             let context = context(&view, &options, Subresource::None);
             let mut new: Job = object(json!({"apiVersion": "batch/v1", "kind": "Job",
                 "metadata": {"name": "x".repeat(length), "uid": "u1"},

@@ -110,7 +110,7 @@ mod tests {
     };
 
     fn check(spec: &Value) -> (Vec<String>, LoadBalancerPolicy) {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: LoadBalancerPolicy =
             object(json!({"apiVersion": "snowglobe.dev/v1alpha1", "kind": "LoadBalancerPolicy",

@@ -3,25 +3,39 @@
 
 mod access;
 mod address;
+mod admission_match;
+mod admission_policy;
+mod api_service;
+mod certificate_signing_request;
 mod checks;
 mod config_map;
 mod container_validation;
 mod controller_revision;
 mod cron_job;
+mod csi;
+mod custom_resource;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device;
+mod document;
 mod endpoint_slice;
 mod endpoints;
 mod ephemeral_containers;
 mod event;
 mod field_references;
 mod fields;
+mod flow_control;
+mod horizontal_pod_autoscaler;
 mod ingress;
 mod ingress_class;
 mod ip_address;
 mod job;
 mod job_policies;
+mod json;
 mod lease;
+mod limit_range;
+mod limit_ranger;
 mod load_balancer_policy;
 mod metadata;
 mod multicluster;
@@ -34,11 +48,13 @@ mod pod;
 mod pod_admission;
 mod pod_defaults;
 mod pod_disruption_budget;
+mod pod_template;
 mod pod_validation;
 mod pod_warnings;
 mod priority_class;
 mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod resource_validation;
 mod runtime_class;
 mod secret;
@@ -48,13 +64,17 @@ mod service_allocation;
 mod service_cidr;
 mod service_validation;
 mod stateful_set;
+mod storage_class;
+mod volume_attachment;
 mod volume_validation;
+mod webhook_configuration;
 mod workload;
 
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
 pub(crate) use metadata::{validate_label_value, validate_qualified_name};
 pub(crate) use persistent_volume::VOLUME_PROTECTION;
-pub(crate) use persistent_volume_claim::CLAIM_PROTECTION;
+pub(crate) use persistent_volume_claim::{CLAIM_PROTECTION, CLASS_ANNOTATION};
+pub(crate) use storage_class::{DEFAULT_CLASS, default_class};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -73,7 +93,7 @@ pub(crate) struct Context<'a> {
     pub(crate) now: Timestamp,
     pub(crate) subresource: Subresource,
     /// The kind in whose form the client wrote the object.
-    pub(crate) shown: &'static Kind,
+    pub(crate) shown: &'a Kind,
     /// What the client sent besides the document: the field manager, and the duplicate fields of its text.
     pub(crate) wanted: &'a Wanted<'a>,
     /// Spreads the choice of free addresses and ports.
@@ -143,7 +163,7 @@ pub(crate) trait AnyRules: Sync {
     /// fields), a 409 for fields of another manager, or a 422 with every broken rule.
     fn admit(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         document: &Value,
         old: Option<&Value>,
         context: &Context<'_>,
@@ -162,7 +182,7 @@ pub(crate) trait AnyRules: Sync {
 impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {
     fn admit(
         &self,
-        kind: &'static Kind,
+        kind: &Kind,
         document: &Value,
         old: Option<&Value>,
         context: &Context<'_>,
@@ -235,18 +255,19 @@ fn written<T: Serialize>(kind: &Kind, object: &T) -> Value {
 
 /// Lets the write's ownership settle on the document, in the form in which the client knows it.
 fn settle(
-    kind: &'static Kind,
+    kind: &Kind,
     old: Option<&Value>,
     document: &mut Value,
     context: &Context<'_>,
 ) -> Result<(), Status> {
-    let shown = context.shown;
+    let (shown, kinds) = (context.shown, context.view.kinds());
+    let resource = kinds.descriptor(shown).ok_or_else(Status::no_such_path)?.resource();
     if *shown == *kind {
-        return context.wanted.ownership.settle(kind, old, document);
+        return context.wanted.ownership.settle(resource, old, document);
     }
     let old = old.map(|old| conversion::from_stored(shown, old.clone()));
     let mut converted = conversion::from_stored(shown, document.clone());
-    context.wanted.ownership.settle(shown, old.as_ref(), &mut converted)?;
+    context.wanted.ownership.settle(resource, old.as_ref(), &mut converted)?;
     *document = with_managers_of(converted, document.take());
     Ok(())
 }
@@ -265,30 +286,52 @@ fn with_managers_of(mut first: Value, mut second: Value) -> Value {
 }
 
 /// The rules of a kind.
-pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
+#[expect(clippy::too_many_lines, reason = "a table")]
+pub(crate) fn rules(kind: &Kind) -> &'static dyn AnyRules {
     let kind = kind.stored();
-    match (kind.group, kind.kind) {
+    match (&*kind.group, &*kind.kind) {
         ("", "ConfigMap") => &config_map::RULES,
         ("", "Endpoints") => &endpoints::RULES,
         ("", "Event") => &event::RULES,
+        ("", "LimitRange") => &limit_range::RULES,
         ("", "Namespace") => &namespace::RULES,
         ("", "Node") => &node::RULES,
         ("", "PersistentVolume") => &persistent_volume::RULES,
         ("", "PersistentVolumeClaim") => &persistent_volume_claim::RULES,
         ("", "Pod") => &pod::RULES,
+        ("", "PodTemplate") => &pod_template::RULES,
         ("", "ReplicationController") => &replication_controller::RULES,
+        ("", "ResourceQuota") => &resource_quota::RULES,
         ("", "Secret") => &secret::RULES,
         ("", "Service") => &service::RULES,
         ("", "ServiceAccount") => &Rules::<ServiceAccount>::STORED,
+        (
+            "admissionregistration.k8s.io",
+            "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy",
+        ) => &admission_policy::POLICY,
+        (
+            "admissionregistration.k8s.io",
+            "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding",
+        ) => &admission_policy::BINDING,
+        (
+            "admissionregistration.k8s.io",
+            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
+        ) => &webhook_configuration::RULES,
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => &custom_resource_definition::RULES,
+        ("apiregistration.k8s.io", "APIService") => &api_service::RULES,
         ("apps", "ControllerRevision") => &controller_revision::RULES,
         ("apps", "DaemonSet") => &daemon_set::RULES,
         ("apps", "Deployment") => &deployment::RULES,
         ("apps", "ReplicaSet") => &replica_set::RULES,
         ("apps", "StatefulSet") => &stateful_set::RULES,
+        ("autoscaling", "HorizontalPodAutoscaler") => &horizontal_pod_autoscaler::RULES,
         ("batch", "CronJob") => &cron_job::RULES,
         ("batch", "Job") => &job::RULES,
+        ("certificates.k8s.io", "CertificateSigningRequest") => &certificate_signing_request::RULES,
         ("coordination.k8s.io", "Lease") => &lease::RULES,
         ("discovery.k8s.io", "EndpointSlice") => &endpoint_slice::RULES,
+        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &flow_control::SCHEMA,
+        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow_control::LEVEL,
         ("multicluster.x-k8s.io", "ServiceExport") => &multicluster::EXPORT,
         ("multicluster.x-k8s.io", "ServiceImport") => &multicluster::IMPORT,
         ("networking.k8s.io", "IPAddress") => &ip_address::RULES,
@@ -302,9 +345,19 @@ pub(crate) fn rules(kind: &'static Kind) -> &'static dyn AnyRules {
         ("rbac.authorization.k8s.io", "ClusterRoleBinding") => &access::CLUSTER_ROLE_BINDING,
         ("rbac.authorization.k8s.io", "Role") => &access::ROLE,
         ("rbac.authorization.k8s.io", "RoleBinding") => &access::ROLE_BINDING,
+        ("resource.k8s.io", "DeviceClass") => &device::CLASS,
+        ("resource.k8s.io", "ResourceClaim") => &device::CLAIM,
+        ("resource.k8s.io", "ResourceClaimTemplate") => &device::TEMPLATE,
+        ("resource.k8s.io", "ResourceSlice") => &device::SLICE,
         ("scheduling.k8s.io", "PriorityClass") => &priority_class::RULES,
         ("snowglobe.dev", "LoadBalancerPolicy") => &load_balancer_policy::RULES,
-        _ => &Rules::<Value>::STORED,
+        ("storage.k8s.io", "CSIDriver") => &csi::DRIVER,
+        ("storage.k8s.io", "CSINode") => &csi::NODE,
+        ("storage.k8s.io", "CSIStorageCapacity") => &csi::CAPACITY,
+        ("storage.k8s.io", "StorageClass") => &storage_class::RULES,
+        ("storage.k8s.io", "VolumeAttachment") => &volume_attachment::RULES,
+        ("storage.k8s.io", "VolumeAttributesClass") => &storage_class::ATTRIBUTES,
+        _ => &document::DocumentRules::STORED,
     }
 }
 

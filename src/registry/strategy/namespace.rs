@@ -98,7 +98,7 @@ mod tests {
         subresource: Subresource,
     ) -> (Vec<String>, Namespace) {
         let base = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, subresource);
         let mut new: Namespace = object(merged(base, change));
         default(&mut new, old, &context);

@@ -157,7 +157,7 @@ mod tests {
     };
 
     fn admit(spec: &Value) -> (Vec<String>, NetworkPolicy) {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: NetworkPolicy =
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",

@@ -113,7 +113,7 @@ mod tests {
     fn check(change: &Value, old: Option<&Node>) -> (Vec<String>, Node) {
         let base = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1"},
             "spec": {"podCIDR": "127.244.0.0/24"}, "status": {"capacity": {"pods": "110"}}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: Node = object(merged(base, change));
         default(&mut new, old, &context);

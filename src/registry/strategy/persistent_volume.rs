@@ -1,4 +1,4 @@
-//! PersistentVolumes. They are stored only: nothing binds or mounts them.
+//! PersistentVolumes: exactly one place where the data is. Nothing is mounted.
 
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeSpec},

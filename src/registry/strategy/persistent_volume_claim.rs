@@ -1,4 +1,4 @@
-//! PersistentVolumeClaims. They are stored only: nothing binds them.
+//! PersistentVolumeClaims: the default class, the bounds of LimitRanges, and a spec that stays.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,20 @@ use crate::{
         strategy::{
             Context, Rules, checks,
             fields::{fill_text, items, text},
+            limit_ranger,
             metadata::NameForm,
+            storage_class::default_class,
         },
     },
 };
 
 pub(super) static RULES: Rules<PersistentVolumeClaim> =
-    Rules { default, validate, ..Rules::STORED };
+    Rules { default, admit: Some(admit), validate, refuse, ..Rules::STORED };
 
 /// Holds a claim while a pod uses it.
 pub(crate) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+/// The class, before it had a field.
+pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 const ONE_POD: &str = "ReadWriteOncePod";
@@ -50,6 +54,40 @@ fn default(
     let spec = new.spec.get_or_insert_default();
     fill_text(&mut spec.volume_mode, "Filesystem");
     fill_text(&mut new.status.get_or_insert_default().phase, "Pending");
+}
+
+/// A new claim that names no class gets the default one (admission plugin DefaultStorageClass).
+fn admit(
+    new: &mut PersistentVolumeClaim,
+    old: Option<&PersistentVolumeClaim>,
+    context: &Context<'_>,
+) {
+    if old.is_some() || has_class(new) {
+        return;
+    }
+    if let Some(class) = default_class(context.view) {
+        new.spec.get_or_insert_default().storage_class_name = Some(class.name);
+    }
+}
+
+/// Whether it says which class it wants; the empty one is one too.
+fn has_class(claim: &PersistentVolumeClaim) -> bool {
+    let annotations = claim.metadata.annotations.as_ref();
+    annotations.is_some_and(|own| own.contains_key(CLASS_ANNOTATION))
+        || claim.spec.as_ref().is_some_and(|spec| spec.storage_class_name.is_some())
+}
+
+/// As admission plugin LimitRanger. What is being deleted may change as it must.
+fn refuse(
+    new: &PersistentVolumeClaim,
+    old: Option<&PersistentVolumeClaim>,
+    context: &Context<'_>,
+) -> Option<String> {
+    let is_status = context.subresource == Subresource::Status;
+    if is_status || old.is_some_and(|old| old.metadata.deletion_timestamp.is_some()) {
+        return None;
+    }
+    limit_ranger::refuse_claim(new, context.view)
 }
 
 fn validate(
@@ -136,6 +174,10 @@ fn validate_update(
     let mut allowed = before.clone();
     if text(&before.volume_name).is_empty() {
         allowed.volume_name.clone_from(&spec.volume_name);
+        // A default class may come later than the claim.
+        if !has_class(old) {
+            allowed.storage_class_name.clone_from(&spec.storage_class_name);
+        }
     }
     let status = new.status.clone().unwrap_or_default();
     if text(&status.phase) == "Bound" {
@@ -168,7 +210,7 @@ mod tests {
     use super::*;
     use crate::registry::strategy::checks::testing::{admitted, merged};
 
-    fn admit(
+    fn given(
         change: &Value,
         old: Option<&PersistentVolumeClaim>,
     ) -> (Vec<String>, PersistentVolumeClaim) {
@@ -180,7 +222,7 @@ mod tests {
 
     #[test]
     fn defaults_and_rules() {
-        let (faults, claim) = admit(&json!({}), None);
+        let (faults, claim) = given(&json!({}), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(claim.status.unwrap().phase.as_deref(), Some("Pending"));
         assert_eq!(claim.spec.unwrap().volume_mode.as_deref(), Some("Filesystem"));
@@ -213,32 +255,35 @@ mod tests {
                 ],
             ),
         ] {
-            assert_eq!(admit(&change, None).0, expected);
+            assert_eq!(given(&change, None).0, expected);
         }
     }
 
     #[test]
     fn a_claim_keeps_its_spec() {
-        let (_, old) = admit(&json!({}), None);
+        let (_, old) = given(&json!({}), None);
         let bound = json!({"phase": "Bound", "capacity": {"storage": "1Gi"}});
         let mut larger = json!({"spec": {"resources": {"requests": {"storage": "2Gi"}}}});
         let sealed = format!("spec: Forbidden: {SEALED}");
-        assert_eq!(admit(&json!({"spec": {"volumeName": "pv"}}), Some(&old)).0, [""; 0]);
-        assert_eq!(admit(&larger, Some(&old)).0, [sealed.as_str()]);
+        assert_eq!(given(&json!({"spec": {"volumeName": "pv"}}), Some(&old)).0, [""; 0]);
+        assert_eq!(given(&larger, Some(&old)).0, [sealed.as_str()]);
         larger["status"] = bound.clone();
-        assert_eq!(admit(&larger, Some(&old)).0, [""; 0]);
+        assert_eq!(given(&larger, Some(&old)).0, [""; 0]);
         let smaller =
             json!({"spec": {"resources": {"requests": {"storage": "1Mi"}}}, "status": bound});
         assert_eq!(
-            admit(&smaller, Some(&old)).0,
+            given(&smaller, Some(&old)).0,
             [
                 "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"
             ]
         );
         let other = json!({"spec": {"storageClassName": "fast"}});
-        assert_eq!(admit(&other, Some(&old)).0, [sealed.as_str()]);
+        let (faults, classed) = given(&other, Some(&old));
+        assert_eq!(faults, [""; 0], "a class may come later");
+        let other = json!({"spec": {"storageClassName": "slow"}});
+        assert_eq!(given(&other, Some(&classed)).0, [sealed.as_str()]);
         let block = json!({"spec": {"volumeMode": "Block"}});
         let kept = "volumeMode: Invalid value: \"Block\": field is immutable";
-        assert_eq!(admit(&block, Some(&old)).0, [sealed.as_str(), kept]);
+        assert_eq!(given(&block, Some(&old)).0, [sealed.as_str(), kept]);
     }
 }

@@ -16,7 +16,7 @@ use crate::{
             container_validation::Place,
             ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
-            pod_admission, pod_defaults, pod_validation, pod_warnings,
+            limit_ranger, pod_admission, pod_defaults, pod_validation, pod_warnings,
             priority_class::{Digest, PREEMPT, SYSTEM},
         },
     },
@@ -76,9 +76,16 @@ fn gated() -> PodCondition {
 /// What the admission plugins of a real cluster add. On an update, so that one may leave it out.
 fn admit(new: &mut Pod, old: Option<&Pod>, context: &Context<'_>) {
     let namespace = new.metadata.namespace.clone().unwrap_or_default();
+    if old.is_none() {
+        limit_ranger::add_defaults(new, context.view);
+    }
     let spec = new.spec.get_or_insert_default();
     match old {
-        None => admit_new(spec, &namespace, context),
+        None => {
+            admit_new(spec, &namespace, context);
+            let class = qos_class(spec).to_owned();
+            new.status.get_or_insert_default().qos_class = Some(class);
+        }
         Some(old) if context.subresource == Subresource::None => {
             tolerate_node_taints(spec);
             if let Some(old) = &old.spec {
@@ -152,7 +159,8 @@ fn priority(spec: &PodSpec, context: &Context<'_>) -> Option<Priority> {
 fn refuse(new: &Pod, old: Option<&Pod>, context: &Context<'_>) -> Option<String> {
     let spec = new.spec.as_ref().filter(|_| old.is_none())?;
     let namespace = new.metadata.namespace.as_deref().unwrap_or_default();
-    pod_admission::refuse_account(spec, namespace, context)
+    limit_ranger::refuse_pod(spec, namespace, context.view)
+        .or_else(|| pod_admission::refuse_account(spec, namespace, context))
         .or_else(|| refuse_priority(spec, context))
         .or_else(|| pod_admission::refuse_node_selector(spec, context))
         .or_else(|| pod_admission::refuse_runtime_class(spec, context))

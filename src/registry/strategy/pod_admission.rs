@@ -233,7 +233,7 @@ mod tests {
     };
 
     fn view() -> View {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         for (kind, name, document) in [
             (&kind::SERVICE_ACCOUNT, "plain", json!({})),
             (&kind::SERVICE_ACCOUNT, "shy", json!({"automountServiceAccountToken": false})),

@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         for (spec, expected) in [
             (json!({"minAvailable": 1, "selector": {}}), vec![]),

@@ -98,6 +98,18 @@ pub(super) fn template(
             }
         }
     }
+    template_alone(causes, path, template);
+    let policy = template.spec.as_ref().map_or("", |spec| text(&spec.restart_policy));
+    if policy != "Always" {
+        let field = format!("{path}.spec.restartPolicy");
+        causes.push(Cause::not_supported(field, policy, &["Always"]));
+    }
+}
+
+/// The rules of a template that has no selector and any restart policy.
+pub(super) fn template_alone(causes: &mut Vec<Cause>, path: &str, template: &PodTemplateSpec) {
+    let metadata = template.metadata.as_ref();
+    let labels = metadata.and_then(|metadata| metadata.labels.as_ref());
     checks::labels(causes, &format!("{path}.labels"), labels);
     let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
     for key in annotations.into_iter().flatten().map(|(key, _)| key.to_lowercase()) {
@@ -109,11 +121,6 @@ pub(super) fn template(
     if !is_empty(&spec.ephemeral_containers) {
         let rule = "ephemeral containers not allowed in pod template";
         causes.push(Cause::forbidden(format!("{path}.spec.ephemeralContainers"), rule));
-    }
-    let policy = text(&spec.restart_policy);
-    if policy != "Always" {
-        let field = format!("{path}.spec.restartPolicy");
-        causes.push(Cause::not_supported(field, policy, &["Always"]));
     }
 }
 

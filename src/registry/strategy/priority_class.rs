@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let check = |fields: Value, old: Option<&PriorityClass>| {
             lines(&validate(&class(&fields), old, &context))
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn one_default() {
-        let mut view = View::default();
+        let mut view = View::for_tests();
         let options = options();
         let first = json!({"metadata": {"name": "first"}, "globalDefault": true});
         let key = ObjectKey::cluster(&kind::PRIORITY_CLASS, "first");

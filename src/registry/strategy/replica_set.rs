@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn defaults_and_rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let check = |change: Value, old: Option<&ReplicaSet>| {
             let mut new: ReplicaSet = object(merged(base(), &change));

@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn selector_and_labels_come_from_the_template() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let check = |selector: serde_json::Value| {
             let mut new: ReplicationController = object(json!({"apiVersion": "v1",

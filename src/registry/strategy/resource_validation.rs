@@ -188,7 +188,8 @@ fn amount(causes: &mut Vec<Cause>, field: &str, name: &str, quantity: &Quantity)
     }
 }
 
-fn container_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
+/// The name of what a container can ask for.
+pub(super) fn container_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
     let standard = OF_CONTAINERS.contains(&name) || name.starts_with(HUGE_PAGES);
     let before = causes.len();
     known_name(causes, field, name);
@@ -210,7 +211,8 @@ fn pod_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
     }
 }
 
-fn known_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
+/// A resource of anything.
+pub(super) fn known_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
     let before = causes.len();
     checks::qualified_name(causes, field, name);
     let known = OF_CONTAINERS.contains(&name) || OF_OTHERS.contains(&name);
@@ -225,6 +227,11 @@ pub(super) fn is_of_pods(name: &str) -> bool {
     COMPUTE.contains(&name) || name.starts_with(HUGE_PAGES)
 }
 
+/// Whether there are no fractions of it, in a quota too.
+pub(super) fn is_whole_number(name: &str) -> bool {
+    name.starts_with("count/") || is_extended(name.strip_prefix("requests.").unwrap_or(name))
+}
+
 fn is_native(name: &str) -> bool {
     !name.contains('/') || name.contains("kubernetes.io/")
 }
@@ -237,7 +244,8 @@ fn is_extended(name: &str) -> bool {
     !is_native(name) && !name.starts_with("requests.") && broken.is_empty()
 }
 
-fn may_overcommit(name: &str) -> bool {
+/// Whether a limit may be larger than the request.
+pub(super) fn may_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 

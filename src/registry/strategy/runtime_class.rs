@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let class = |handler: &str| {
             object::<RuntimeClass>(json!({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass",

@@ -106,7 +106,7 @@ mod tests {
 
     fn admit(change: &Value, old: Option<&Secret>) -> (Vec<String>, Secret) {
         let base = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}});
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: Secret = object(merged(base, change));
         default(&mut new, old, &context);

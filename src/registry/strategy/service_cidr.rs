@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn rules() {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let make = |ranges: &Value| -> ServiceCIDR {
             object(json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",

@@ -199,7 +199,7 @@ mod tests {
     }
 
     fn check(change: &Value, old: Option<&StatefulSet>) -> (Vec<String>, StatefulSet) {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: StatefulSet = object(merged(base(), change));
         default(&mut new, old, &context);

@@ -6,12 +6,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{checks::testing, *};
 use crate::{
     model::{ObjectKey, kind},
-    registry::{DeleteOptions, Registry, WriteOptions},
+    registry::{DeleteOptions, Kinds, Registry, WriteOptions},
     store::Memory,
 };
 
-fn admit(kind: &'static Kind, document: &Value) -> Result<Admitted, Status> {
-    let (view, options) = (View::default(), testing::options());
+fn admit(kind: &Kind, document: &Value) -> Result<Admitted, Status> {
+    let (view, options) = (View::for_tests(), testing::options());
     let context = testing::context(&view, &options, Subresource::None);
     rules(kind).admit(kind, document, None, &context)
 }
@@ -37,7 +37,7 @@ fn faults_come_in_the_order_of_kubernetes() {
 
 #[test]
 fn every_kind_has_a_type_that_takes_its_documents() {
-    for kind in kind::stored() {
+    for kind in Kinds::built_in().stored() {
         let name = if *kind.kind == *"IPAddress" { "127.96.0.1" } else { "a" };
         let document = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": name, "nonsense": true}});

@@ -28,7 +28,7 @@ pub(crate) fn objects(manifest: &str) -> Vec<Arc<Object>> {
 
 fn object(document: &Value) -> Arc<Object> {
     let text = |pointer: &str| document.pointer(pointer).and_then(Value::as_str).unwrap_or("");
-    let kind = kind::by_api_version(text("/apiVersion"), text("/kind")).expect("kind is served");
+    let kind = kind::built_in(text("/apiVersion"), text("/kind")).expect("kind is served");
     let namespace = match text("/metadata/namespace") {
         "" if kind.namespaced => "default",
         given => given,

@@ -1,9 +1,18 @@
 //! Writes of a scale, as tables.
 
 use super::*;
-use crate::model::{Kind, ObjectKey, kind, object::to_stored, patch};
+use crate::model::{
+    ObjectKey,
+    kind::{self, Identity},
+    object::to_stored,
+    patch,
+};
 
 const TIME: &str = "2026-01-01T00:00:00Z";
+
+fn built_in() -> Parts<'static> {
+    Parts { paths: None, count: Count::of_workload() }
+}
 
 /// A Deployment or other workload with a replica count and these managers of it (name, operation, subresource).
 fn workload(kind: &'static Kind, replicas: i64, managers: &[[&str; 3]]) -> Object {
@@ -21,7 +30,7 @@ fn workload(kind: &'static Kind, replicas: i64, managers: &[[&str; 3]]) -> Objec
         })
         .collect();
     let labels = json!({"app": "web"});
-    let selector = match kind.kind {
+    let selector = match &*kind.kind {
         "ReplicationController" => labels,
         _ => json!({"matchLabels": labels}),
     };
@@ -37,8 +46,9 @@ fn write(
     workload: &Object,
     write: impl Fn(&Value) -> Result<Wanted<'static>, Status>,
 ) -> Result<(i64, String), Status> {
-    let live = managed_scale(workload)?;
-    let (document, warnings) = scaled(workload, &live, write(&live)?, FieldValidation::Warn)?;
+    let live = managed_scale(workload, &built_in())?;
+    let (document, warnings) =
+        scaled(workload, &built_in(), &live, write(&live)?, FieldValidation::Warn)?;
     assert_eq!(warnings, [""; 0]);
     let entries = document["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let owners = entries.iter().filter(|e| !e["fieldsV1"]["f:spec"]["f:replicas"].is_null());
@@ -67,7 +77,9 @@ fn applied(
     force: bool,
 ) -> Result<(i64, String), Status> {
     let manager = manager_of(name);
-    write(workload, |live| patch::apply(&SCALE, Some(live), config, &manager, force))
+    write(workload, |live| {
+        patch::apply(Resource::built_in(&SCALE), Some(live), config, &manager, force)
+    })
 }
 
 fn updated(
@@ -213,10 +225,13 @@ fn an_updated_scale() {
 #[test]
 fn a_new_owner_of_the_count_has_no_time() {
     let creator = workload(&kind::DEPLOYMENT, 3, &[["creator", "Update", ""]]);
-    let live = managed_scale(&creator).unwrap();
+    let live = managed_scale(&creator, &built_in()).unwrap();
     let config = config(&json!({"replicas": 5}));
-    let wanted = patch::apply(&SCALE, Some(&live), &config, &manager_of("scaler"), true).unwrap();
-    let (document, _) = scaled(&creator, &live, wanted, FieldValidation::Warn).unwrap();
+    let wanted =
+        patch::apply(Resource::built_in(&SCALE), Some(&live), &config, &manager_of("scaler"), true)
+            .unwrap();
+    let (document, _) =
+        scaled(&creator, &built_in(), &live, wanted, FieldValidation::Warn).unwrap();
     assert_eq!(
         document["metadata"]["managedFields"],
         json!([
@@ -232,11 +247,17 @@ fn a_new_owner_of_the_count_has_no_time() {
 #[test]
 fn unknown_fields_are_told() {
     let workload = workload(&kind::DEPLOYMENT, 3, &[]);
-    let live = managed_scale(&workload).unwrap();
+    let live = managed_scale(&workload, &built_in()).unwrap();
     let mut sent = live.clone();
     sent["spec"]["replica"] = 4.into();
     let sent = |validation| {
-        scaled(&workload, &live, Wanted::updated(sent.clone(), manager_of("x")), validation)
+        scaled(
+            &workload,
+            &built_in(),
+            &live,
+            Wanted::updated(sent.clone(), manager_of("x")),
+            validation,
+        )
     };
     let warnings = sent(FieldValidation::Warn).unwrap().1;
     assert_eq!(warnings, ["unknown field \"spec.replica\""]);
@@ -246,10 +267,10 @@ fn unknown_fields_are_told() {
 
 #[test]
 fn the_scale_of_a_workload() {
-    let mut scale = scale_of(&workload(&kind::STATEFUL_SET, 0, &[])).unwrap();
+    let mut scale = scale_of(&workload(&kind::STATEFUL_SET, 0, &[]), &built_in()).unwrap();
     assert_eq!(scale["spec"], json!({}));
     assert_eq!(scale["status"], json!({"replicas": 2, "selector": "app=web"}));
-    scale = scale_of(&workload(&kind::REPLICATION_CONTROLLER, 4, &[])).unwrap();
+    scale = scale_of(&workload(&kind::REPLICATION_CONTROLLER, 4, &[]), &built_in()).unwrap();
     assert_eq!(scale["spec"], json!({"replicas": 4}));
     assert_eq!(scale["status"]["selector"], "app=web");
     let selector: LabelSelector = serde_json::from_value(json!({"matchLabels": {"tier": "front"},
@@ -258,4 +279,138 @@ fn the_scale_of_a_workload() {
             {"key": "y", "operator": "DoesNotExist"}]}))
     .unwrap();
     assert_eq!(selector_text(&selector), "app in (api,web),tier=front,x,!y,zone notin (a)");
+}
+
+/// The paths of a custom kind that has its count in `.spec.size.count`.
+fn paths() -> ScalePaths {
+    ScalePaths {
+        spec_replicas_path: ".spec.size.count".to_owned(),
+        status_replicas_path: ".status.count".to_owned(),
+        label_selector_path: Some(".status.selector".to_owned()),
+    }
+}
+
+/// In `v1` the count is in `.spec.count`.
+fn parts_of_custom(paths: &ScalePaths) -> Parts<'_> {
+    let count = Count::at(&["spec", "size", "count"]);
+    let count = count.with_version("example.com/v1".to_owned(), &["spec", "count"]);
+    Parts { paths: Some(paths), count }
+}
+
+fn custom(spec: &Value, status: &Value, managers: &Value) -> Object {
+    let kind = Kind::Custom(std::sync::Arc::new(Identity {
+        group: "example.com".into(),
+        version: "v2".into(),
+        kind: "Web".into(),
+        plural: "webs".into(),
+        singular: "web".into(),
+        list_kind: "WebList".into(),
+        short_names: [].as_slice().into(),
+        categories: [].as_slice().into(),
+        namespaced: true,
+        has_status: true,
+        has_scale: true,
+        has_generation: true,
+        stored_as: None,
+    }));
+    let document = json!({"apiVersion": "example.com/v2", "kind": "Web", "metadata": {"name": "web", "namespace": "shop",
+        "uid": "u", "creationTimestamp": TIME, "managedFields": managers}, "spec": spec, "status": status});
+    let key = ObjectKey::new(&kind, "shop", "web");
+    Object::from_stored(key, 7, to_stored(&kind, document)).unwrap()
+}
+
+#[test]
+fn the_scale_of_a_custom_resource() {
+    let paths = paths();
+    let parts = parts_of_custom(&paths);
+    let scale = |spec: Value, status: Value| scale_of(&custom(&spec, &status, &json!([])), &parts);
+    let found =
+        scale(json!({"size": {"count": 3}}), json!({"count": 2, "selector": "app=web"})).unwrap();
+    assert_eq!(found["spec"], json!({"replicas": 3}));
+    assert_eq!(found["status"], json!({"replicas": 2, "selector": "app=web"}));
+    assert_eq!((&found["apiVersion"], &found["kind"]), (&json!("autoscaling/v1"), &json!("Scale")));
+    assert_eq!(found["metadata"]["uid"], "u");
+    let none = scale(json!({}), json!({})).unwrap();
+    let refused = check_count(&none, &parts, "does not exist", Status::internal).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (500, "the spec replicas field \".spec.size.count\" does not exist")
+    );
+    let mistyped = scale(json!({"size": {"count": "x"}}), json!({})).unwrap_err();
+    assert_eq!(
+        mistyped.message,
+        ".spec.size.count accessor error: x is of the type string, expected int64"
+    );
+}
+
+#[test]
+fn a_written_scale_of_a_custom_resource() {
+    let paths = paths();
+    let parts = parts_of_custom(&paths);
+    let owner = |name: &str, version: &str, fields: Value| {
+        json!({"manager": name, "operation": "Update",
+        "apiVersion": format!("example.com/{version}"), "time": TIME, "fieldsType": "FieldsV1", "fieldsV1": fields})
+    };
+    let managers = json!([
+        owner("new", "v2", json!({"f:spec": {"f:size": {"f:count": {}}, "f:other": {}}})),
+        owner("old", "v1", json!({"f:spec": {"f:count": {}}})),
+    ]);
+    let workload = custom(&json!({"size": {"count": 3}, "other": 1}), &json!({}), &managers);
+    let live = managed_scale(&workload, &parts).unwrap();
+    let told = |document: &Value| -> Vec<String> {
+        let entries = document["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+        let told = |entry: &Value| {
+            let word = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+            format!("{} {} {}", word("manager"), word("apiVersion"), entry["fieldsV1"])
+        };
+        entries.iter().map(told).collect()
+    };
+    let replicas = r#"autoscaling/v1 {"f:spec":{"f:replicas":{}}}"#;
+    assert_eq!(told(&live), [format!("new {replicas}"), format!("old {replicas}")]);
+    let scaled_by = |wanted| scaled(&workload, &parts, &live, wanted, FieldValidation::Warn);
+    let apply = |force| {
+        let config = config(&json!({"replicas": 5}));
+        let resource = Resource::built_in(&SCALE);
+        patch::apply(resource, Some(&live), &config, &manager_of("scaler"), force)
+            .and_then(scaled_by)
+    };
+    let refused = apply(false).unwrap_err();
+    assert_eq!(
+        refused.message,
+        "Apply failed with 2 conflicts: conflicts with \"new\" using autoscaling/v1:\n- .spec.replicas\n\
+         conflicts with \"old\" using autoscaling/v1:\n- .spec.replicas"
+    );
+    let (document, warnings) = apply(true).unwrap();
+    assert_eq!(warnings, [""; 0]);
+    assert_eq!(document["spec"], json!({"size": {"count": 5}, "other": 1}));
+    assert_eq!(document["metadata"]["resourceVersion"], "7");
+    assert_eq!(
+        told(&document),
+        [
+            r#"scaler example.com/v2 {"f:spec":{"f:size":{"f:count":{}}}}"#,
+            r#"new example.com/v2 {"f:spec":{"f:other":{}}}"#,
+        ]
+    );
+}
+
+#[test]
+fn a_custom_resource_without_a_count_gets_one() {
+    let paths = paths();
+    let parts = parts_of_custom(&paths);
+    let workload = custom(&json!({}), &json!({}), &json!([]));
+    let live = managed_scale(&workload, &parts).unwrap();
+    let sent = |spec: Value| {
+        let mut scale = live.clone();
+        json_patch::merge(&mut scale["spec"], &spec);
+        let wanted = Wanted::updated(scale, manager_of("scaler"));
+        scaled(&workload, &parts, &live, wanted, FieldValidation::Warn)
+    };
+    let refused = sent(json!({})).unwrap_err();
+    assert_eq!(
+        (refused.code, refused.message.as_str()),
+        (400, "the spec replicas field \".spec.size.count\" cannot be empty")
+    );
+    assert_eq!(sent(json!({"replicas": 2})).unwrap().0["spec"], json!({"size": {"count": 2}}));
+    // Whether a count may be negative, the resource decides.
+    assert_eq!(sent(json!({"replicas": -1})).unwrap().0["spec"]["size"]["count"], -1);
 }

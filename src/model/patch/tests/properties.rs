@@ -242,7 +242,7 @@ proptest! {
         let mut config = patch;
         if let Some(fields) = config.as_object_mut() {
             fields.insert("apiVersion".to_owned(), kind.api_version().into());
-            fields.insert("kind".to_owned(), kind.kind.into());
+            fields.insert("kind".to_owned(), (*kind.kind).into());
         }
         for live in [None, Some(&current)] {
             if let Ok(applied) = apply(kind, live, &config, &manager("own"), true) {

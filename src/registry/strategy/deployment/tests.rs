@@ -11,7 +11,7 @@ fn check(spec: &Value, old: Option<&Deployment>) -> (Vec<String>, Deployment) {
         "selector": {"matchLabels": {"app": "web"}},
         "template": {"metadata": {"labels": {"app": "web"}},
                      "spec": {"containers": [{"name": "a", "image": "a:1"}]}}});
-    let (view, options) = (View::default(), options());
+    let (view, options) = (View::for_tests(), options());
     let context = context(&view, &options, Subresource::None);
     let mut new: Deployment = object(json!({"apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"name": "web"}, "spec": merged(base, spec)}));
@@ -197,7 +197,7 @@ fn the_selector_stays() {
 
 #[test]
 fn status_counts() {
-    let (view, options) = (View::default(), options());
+    let (view, options) = (View::for_tests(), options());
     let context = context(&view, &options, Subresource::Status);
     let (_, mut new) = check(&json!({}), None);
     let old = Deployment { status: Some(object(json!({"collisionCount": 2}))), ..new.clone() };

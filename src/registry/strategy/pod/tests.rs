@@ -14,7 +14,7 @@ use crate::{
 
 fn admit(spec: &Value, old: Option<&Pod>) -> (Vec<String>, Pod) {
     let base = json!({"containers": [{"name": "a", "image": "a:1"}]});
-    let (view, options) = (View::default(), options());
+    let (view, options) = (View::for_tests(), options());
     let context = context(&view, &options, Subresource::None);
     let mut new: Pod =
         object(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"},
@@ -338,7 +338,7 @@ fn label_keys_become_part_of_selectors() {
 
 #[test]
 fn priorities_come_from_classes() {
-    let mut view = View::default();
+    let mut view = View::for_tests();
     for (name, class) in [
         ("high", json!({"value": 100, "preemptionPolicy": "Never"})),
         (
@@ -390,7 +390,7 @@ fn priorities_come_from_classes() {
 #[test]
 fn the_class_of_quality_stays_when_a_status_leaves_it_out() {
     let (_, old) = admit(&json!({}), None);
-    let (view, options) = (View::default(), options());
+    let (view, options) = (View::for_tests(), options());
     let context = context(&view, &options, Subresource::Status);
     for (class, faults) in [(Value::Null, 0), (json!("BestEffort"), 0), (json!("Guaranteed"), 1)] {
         let mut new = old.clone();

@@ -14,7 +14,7 @@ use crate::{
 
 /// A view in which these are taken.
 pub(in crate::registry::strategy) fn taken(addresses: &[&str], ports: &[u16]) -> View {
-    let mut view = View::default();
+    let mut view = View::for_tests();
     for address in addresses {
         let key = ObjectKey::cluster(&kind::IP_ADDRESS, *address);
         let stored = to_stored(&kind::IP_ADDRESS, json!({"metadata": {"name": address}}));
@@ -47,7 +47,7 @@ pub(in crate::registry::strategy) fn admit_with(
 }
 
 pub(in crate::registry::strategy) fn admit(spec: &Value) -> Result<Service, Vec<String>> {
-    admit_with(spec, None, &View::default(), &options())
+    admit_with(spec, None, &View::for_tests(), &options())
 }
 
 pub(in crate::registry::strategy) fn update(
@@ -445,7 +445,7 @@ fn further_rules() {
 fn families_may_not_change() {
     let mut old = admit(&with(&json!({"clusterIP": "127.96.3.4"}))).unwrap();
     let changed = |old: &Service, families: Value| {
-        let (view, options) = (View::default(), options());
+        let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let change = json!({"clusterIP": "127.96.3.4", "clusterIPs": ["127.96.3.4"], "ipFamilies": families,
             "ipFamilyPolicy": "PreferDualStack"});
@@ -560,7 +560,7 @@ fn load_balancer_status() {
         causes.extend(RULES.allocate.unwrap()(&mut new, Some(&old), &context));
         (lines(&causes), new)
     };
-    let view = View::default();
+    let view = View::for_tests();
     let (faults, new) = check(json!({"ip": "127.100.0.1"}), &view);
     assert_eq!(faults, [""; 0]);
     assert!(claims(&new).contains(&Claim::LoadBalancerAddress("127.100.0.1".parse().unwrap())));
@@ -571,7 +571,7 @@ fn load_balancer_status() {
             "status.loadBalancer.ingress[0].hostname: Invalid value: \"10.0.0.1\": must be a DNS name, not an IP address"
         ]
     );
-    let mut full = View::default();
+    let mut full = View::for_tests();
     let held = Held { owner: "default/other".to_owned(), revision: 1 };
     full.allocations.insert("allocations/load-balancer-addresses/127.100.0.1".to_owned(), held);
     assert_eq!(

@@ -50,7 +50,7 @@ fn cluster_ips_are_chosen_or_honoured() {
 
 #[test]
 fn two_families_where_there_are_two() {
-    let admit = |change: Value| admit_with(&with(&change), None, &View::default(), &dual_stack());
+    let admit = |change: Value| admit_with(&with(&change), None, &View::for_tests(), &dual_stack());
     let both = admit(json!({"ipFamilyPolicy": "PreferDualStack", "ipFamilies": ["IPv6"]})).unwrap();
     let spec = both.spec.as_ref().unwrap();
     assert_eq!(items(&spec.ip_families), ["IPv6", "IPv4"]);

@@ -1,0 +1,221 @@
+//! [`Kinds`]: the kinds that are served, with what is known of each. Built-in kinds are always there; a
+//! CustomResourceDefinition adds one kind for each version that it serves.
+//!
+//! A view holds the kinds of its revision, so that one decision never sees two states. Enter at [`Kinds::built_in`].
+
+pub(crate) mod custom;
+pub(crate) mod scale;
+mod versions;
+
+pub(crate) use versions::by_preference;
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use crate::{
+    model::{Kind, Object, ObjectKey, Status, kind, patch::Resource},
+    registry::{
+        Event, EventKind,
+        strategy::{self, AnyRules},
+    },
+};
+
+/// One served kind.
+#[derive(Debug)]
+pub struct Descriptor {
+    /// What identifies it.
+    pub kind: Kind,
+    /// Whether clients see it. Objects of a kind that is only stored are seen in another version.
+    pub served: bool,
+    rules: Rulebook,
+}
+
+impl Descriptor {
+    /// The version of a definition that made the kind.
+    pub(crate) fn custom(&self) -> Option<&custom::Version> {
+        match &self.rules {
+            Rulebook::BuiltIn(_) => None,
+            Rulebook::Custom(version) => Some(version),
+        }
+    }
+
+    /// How documents of the kind are merged.
+    pub fn resource(&self) -> Resource<'_> {
+        match self.custom() {
+            None => Resource::built_in(&self.kind),
+            Some(version) => Resource::custom(&self.kind, &version.schema().schema),
+        }
+    }
+}
+
+/// What the documents of a kind must be like.
+enum Rulebook {
+    BuiltIn(&'static dyn AnyRules),
+    Custom(Box<custom::Version>),
+}
+
+/// The kinds that are served. Immutable: a change of definitions makes another one.
+#[derive(Clone)]
+pub struct Kinds {
+    /// In the order of discovery, groups together.
+    descriptors: Vec<Arc<Descriptor>>,
+    /// Those of each CustomResourceDefinition, by its name.
+    custom: BTreeMap<String, Vec<Arc<Descriptor>>>,
+    /// Where in `descriptors` those of a group are.
+    groups: BTreeMap<String, Vec<usize>>,
+}
+
+impl fmt::Debug for Rulebook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn(_) => f.write_str("BuiltIn"),
+            Self::Custom(version) => version.fmt(f),
+        }
+    }
+}
+
+impl Kinds {
+    /// Those that every cluster has.
+    pub fn built_in() -> Self {
+        let of = |kind: &&Kind| {
+            let kind = (*kind).clone();
+            let rules = Rulebook::BuiltIn(strategy::rules(&kind));
+            Arc::new(Descriptor { kind, served: true, rules })
+        };
+        Self::of(kind::BUILT_IN.iter().map(of).collect(), BTreeMap::new())
+    }
+
+    /// With other kinds for a CustomResourceDefinition. One that names a built-in kind changes nothing.
+    pub(crate) fn with(&self, definition: &str, kinds: Vec<Arc<Descriptor>>) -> Self {
+        let is_new = |new: &Arc<Descriptor>| {
+            let mut group = self.in_group(&new.kind.group).filter(|old| !old.kind.is_custom());
+            group.all(|old| old.kind.plural != new.kind.plural)
+        };
+        let kinds: Vec<_> = kinds.into_iter().filter(is_new).collect();
+        let mut custom = self.custom.clone();
+        match kinds.is_empty() {
+            true => custom.remove(definition),
+            false => custom.insert(definition.to_owned(), kinds),
+        };
+        let built_in = self.iter().filter(|descriptor| !descriptor.kind.is_custom());
+        let all = built_in.chain(custom.values().flatten()).cloned().collect();
+        Self::of(all, custom)
+    }
+
+    /// The kinds after changes of definitions; `None` if these were none.
+    pub(crate) fn defined_by(&self, events: &[Arc<Event>]) -> Option<Self> {
+        let of_definitions =
+            |event: &&Arc<Event>| event.object.key.kind == kind::CUSTOM_RESOURCE_DEFINITION;
+        let mut events = events.iter().filter(of_definitions).peekable();
+        events.peek()?;
+        Some(events.fold(self.clone(), |kinds, event| {
+            let descriptors = match event.kind {
+                EventKind::Deleted => Vec::new(),
+                EventKind::Added | EventKind::Modified => kinds.defined_by_object(&event.object),
+            };
+            kinds.with(&event.object.key.name, descriptors)
+        }))
+    }
+
+    /// The kinds of a definition.
+    pub(crate) fn defined_by_object(&self, definition: &Object) -> Vec<Arc<Descriptor>> {
+        let earlier = self.custom.get(&definition.key.name).map_or(&[][..], Vec::as_slice);
+        custom::descriptors(definition, earlier)
+    }
+
+    /// Whether the objects of a stored kind need not be read anew.
+    pub(crate) fn serves_as_is(&self, kind: &Kind) -> bool {
+        self.descriptor(kind).is_some_and(|descriptor| *descriptor.kind == **kind)
+    }
+
+    fn of(
+        descriptors: Vec<Arc<Descriptor>>,
+        custom: BTreeMap<String, Vec<Arc<Descriptor>>>,
+    ) -> Self {
+        let mut groups = BTreeMap::<String, Vec<usize>>::new();
+        for (at, descriptor) in descriptors.iter().enumerate() {
+            groups.entry(descriptor.kind.group.to_string()).or_default().push(at);
+        }
+        Self { descriptors, custom, groups }
+    }
+
+    /// Every one.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Descriptor>> {
+        self.descriptors.iter()
+    }
+
+    /// The kinds that have objects of their own: each object is of exactly one of them.
+    pub fn stored(&self) -> impl Iterator<Item = &Kind> {
+        self.iter().map(|descriptor| &descriptor.kind).filter(|kind| kind.stored_as.is_none())
+    }
+
+    /// What is known of a kind, as it is served now.
+    pub fn descriptor(&self, kind: &Kind) -> Option<&Arc<Descriptor>> {
+        self.in_group(&kind.group).find(|descriptor| descriptor.kind == *kind)
+    }
+
+    /// The kind with objects of its own that has this group and plural.
+    pub fn by_resource(&self, group: &str, plural: &str) -> Option<&Kind> {
+        let mut kinds = self.in_group(group).map(|descriptor| &descriptor.kind);
+        kinds.find(|kind| kind.plural == plural && kind.stored_as.is_none())
+    }
+
+    /// The kind that a URL names.
+    pub fn by_path(&self, group: &str, version: &str, plural: &str) -> Option<&Kind> {
+        let mut kinds = self.served_in(group);
+        kinds.find(|kind| kind.plural == plural && kind.version == version)
+    }
+
+    /// The kind that a document names by `apiVersion` and `kind`.
+    pub fn by_api_version(&self, api_version: &str, name: &str) -> Option<&Kind> {
+        let (group, _) = api_version.split_once('/').unwrap_or(("", api_version));
+        let mut kinds = self.served_in(group);
+        kinds.find(|kind| kind.is_named(api_version, name))
+    }
+
+    /// Whether a group has kinds that clients see.
+    pub fn serves_group(&self, group: &str) -> bool {
+        self.served_in(group).next().is_some()
+    }
+
+    /// The kinds of a group that clients see.
+    pub fn served_in(&self, group: &str) -> impl Iterator<Item = &Kind> {
+        self.in_group(group)
+            .filter(|descriptor| descriptor.served)
+            .map(|descriptor| &descriptor.kind)
+    }
+
+    /// The kinds that clients see.
+    pub fn served(&self) -> impl Iterator<Item = &Kind> {
+        self.iter().filter(|descriptor| descriptor.served).map(|descriptor| &descriptor.kind)
+    }
+
+    /// The object that stands at a key of the store; `None` for keys of other things, and of kinds that are not served.
+    pub fn key_of(&self, store_key: &[u8]) -> Option<ObjectKey> {
+        let (plural, group, namespace, name) = ObjectKey::store_parts(store_key)?;
+        Some(ObjectKey::new(self.by_resource(group, plural)?, namespace, name))
+    }
+
+    /// The rules of a kind.
+    ///
+    /// # Errors
+    /// 404 if it is not served any more.
+    pub(crate) fn rules(&self, kind: &Kind) -> Result<&dyn AnyRules, Status> {
+        let descriptor = self.descriptor(kind).ok_or_else(Status::no_such_path)?;
+        match &descriptor.rules {
+            Rulebook::BuiltIn(rules) => Ok(*rules),
+            Rulebook::Custom(version) => Ok(version.as_ref()),
+        }
+    }
+
+    /// All versions of a kind.
+    pub(crate) fn versions<'a>(
+        &'a self,
+        kind: &'a Kind,
+    ) -> impl Iterator<Item = &'a Arc<Descriptor>> {
+        self.in_group(&kind.group).filter(|descriptor| descriptor.kind.plural == kind.plural)
+    }
+
+    fn in_group(&self, group: &str) -> impl Iterator<Item = &Arc<Descriptor>> {
+        self.groups.get(group).into_iter().flatten().map(|at| &self.descriptors[*at])
+    }
+}

@@ -1,0 +1,125 @@
+//! VolumeAttachments: which node wants which volume. Nothing is attached here.
+
+use serde_json::Value;
+
+use crate::{
+    model::Cause,
+    registry::{
+        Subresource,
+        strategy::{
+            Context, checks,
+            csi::driver_name,
+            document::{DocumentRules, stored_only, text},
+            metadata::NameForm,
+        },
+    },
+};
+
+pub(super) static RULES: DocumentRules =
+    DocumentRules { validate, warnings, ..DocumentRules::STORED };
+
+const METADATA_BYTES_MAX: usize = 256 * 1024;
+const MESSAGE_BYTES_MAX: usize = 1024;
+
+fn validate(new: &Value, old: Option<&Value>, context: &Context<'_>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if context.subresource == Subresource::Status {
+        status(&mut causes, &new["status"]);
+        return causes;
+    }
+    let spec = &new["spec"];
+    driver_name(&mut causes, "spec.attacher", text(&spec["attacher"]));
+    source(&mut causes, &spec["source"]);
+    checks::name(&mut causes, "spec.nodeName", text(&spec["nodeName"]), NameForm::Subdomain);
+    if let Some(old) = old {
+        checks::immutable(&mut causes, "spec", spec, &old["spec"]);
+    }
+    causes
+}
+
+fn source(causes: &mut Vec<Cause>, source: &Value) {
+    const PATH: &str = "spec.source";
+    const RULE: &str = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    let name = source["persistentVolumeName"].as_str();
+    match (source["inlineVolumeSpec"].is_null(), name) {
+        (true, None) => causes.push(Cause::required(PATH, RULE)),
+        (false, Some(_)) => causes.push(Cause::forbidden(PATH, RULE)),
+        (true, Some("")) => {
+            let field = format!("{PATH}.persistentVolumeName");
+            causes.push(Cause::required(field, "must specify non empty persistentVolumeName"));
+        }
+        (true, Some(name)) => {
+            checks::name(
+                causes,
+                &format!("{PATH}.persistentVolumeName"),
+                name,
+                NameForm::Subdomain,
+            );
+        }
+        (false, None) => {}
+    }
+}
+
+fn status(causes: &mut Vec<Cause>, status: &Value) {
+    let metadata = status["attachmentMetadata"].as_object().into_iter().flatten();
+    let bytes: usize = metadata.map(|(key, value)| key.len() + text(value).len()).sum();
+    if bytes > METADATA_BYTES_MAX {
+        causes.push(Cause::too_long("status.attachmentMetadata", METADATA_BYTES_MAX));
+    }
+    for field in ["attachError", "detachError"] {
+        let error = &status[field];
+        if text(&error["message"]).len() > MESSAGE_BYTES_MAX {
+            causes.push(Cause::too_long(format!("status.{field}.message"), MESSAGE_BYTES_MAX));
+        }
+        if let Some(code) = error["errorCode"].as_i64().filter(|code| *code < 0) {
+            let rule = "must be between 0 and 2147483647, inclusive";
+            causes.push(Cause::invalid(format!("status.{field}.errorCode"), code, rule));
+        }
+    }
+}
+
+fn warnings(_new: &Value, old: Option<&Value>) -> Vec<String> {
+    match old {
+        None => vec![stored_only("VolumeAttachment", "attaches no volumes")],
+        Some(_) => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry::strategy::document::testing::check;
+
+    #[test]
+    fn rules() {
+        let attachment = |source: Value| {
+            json!({"metadata": {"name": "a"},
+                "spec": {"attacher": "d.example.com", "nodeName": "n", "source": source}})
+        };
+        let named = json!({"persistentVolumeName": "pv"});
+        let (faults, old) = check(&RULES, attachment(named), None);
+        assert_eq!(faults, [""; 0]);
+        let rule = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        assert_eq!(
+            check(&RULES, attachment(json!({})), None).0,
+            [format!("spec.source: Required value: {rule}")]
+        );
+        let both = json!({"persistentVolumeName": "pv", "inlineVolumeSpec": {}});
+        assert_eq!(
+            check(&RULES, attachment(both), None).0,
+            [format!("spec.source: Forbidden: {rule}")]
+        );
+        let empty = json!({"persistentVolumeName": ""});
+        let (faults, _) = check(&RULES, attachment(empty), Some(&old));
+        assert_eq!(
+            faults[0],
+            "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName"
+        );
+        assert!(
+            faults[1].starts_with("spec: Invalid value:")
+                && faults[1].ends_with("field is immutable")
+        );
+    }
+}
