@@ -207,6 +207,11 @@ impl Cache {
         self.state.read().view.clone()
     }
 
+    /// The kinds that are served now.
+    pub(crate) fn kinds(&self) -> Arc<Kinds> {
+        self.state.read().view.kinds.clone()
+    }
+
     /// The newest revision, as it changes.
     pub(crate) fn revisions(&self) -> channel::Receiver<u64> {
         self.revision.subscribe()

@@ -125,7 +125,7 @@ impl Registry {
 
     /// The kinds that are served now.
     pub fn kinds(&self) -> Arc<Kinds> {
-        self.cache.view().kinds
+        self.cache.kinds()
     }
 
     /// One object, in the form of the key's kind.

@@ -5,9 +5,7 @@ use serde_json::Value;
 use crate::{
     model::{Cause, Kind, Status},
     registry::{
-        Subresource,
-        alloc::Claim,
-        decode,
+        Subresource, decode,
         kinds::{
             custom::{ReadSchema, Version},
             scale::ScalePaths,
@@ -53,18 +51,6 @@ impl AnyRules for Version {
             }
         }
         admitted(kind, new, causes, warnings)
-    }
-
-    fn claims(&self, _kind: &Kind, _document: &Value) -> Vec<Claim> {
-        Vec::new()
-    }
-
-    fn grace_seconds(&self, _kind: &Kind, _document: &Value) -> Option<i64> {
-        None
-    }
-
-    fn undeletable(&self, _name: &str) -> Option<&'static str> {
-        None
     }
 }
 

@@ -6,7 +6,6 @@ use serde_json::Value;
 use crate::{
     model::{Cause, Kind, Status, canonical},
     registry::{
-        alloc::Claim,
         decode,
         strategy::{Admitted, AnyRules, Context, metadata, settle},
     },
@@ -52,18 +51,6 @@ impl AnyRules for DocumentRules {
         causes.extend((self.validate)(&new, old, context));
         warnings.extend((self.warnings)(&new, old));
         admitted(kind, new, causes, warnings)
-    }
-
-    fn claims(&self, _kind: &Kind, _document: &Value) -> Vec<Claim> {
-        Vec::new()
-    }
-
-    fn grace_seconds(&self, _kind: &Kind, _document: &Value) -> Option<i64> {
-        None
-    }
-
-    fn undeletable(&self, _name: &str) -> Option<&'static str> {
-        None
     }
 }
 

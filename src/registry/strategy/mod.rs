@@ -170,13 +170,19 @@ pub(crate) trait AnyRules: Sync {
     ) -> Result<Admitted, Status>;
 
     /// What an object holds, to be released with it.
-    fn claims(&self, kind: &Kind, document: &Value) -> Vec<Claim>;
+    fn claims(&self, _kind: &Kind, _document: &Value) -> Vec<Claim> {
+        Vec::new()
+    }
 
     /// The grace period of a delete, when the kind has one and the object is worth it.
-    fn grace_seconds(&self, kind: &Kind, document: &Value) -> Option<i64>;
+    fn grace_seconds(&self, _kind: &Kind, _document: &Value) -> Option<i64> {
+        None
+    }
 
     /// Why the object of this name is never deleted.
-    fn undeletable(&self, name: &str) -> Option<&'static str>;
+    fn undeletable(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
 }
 
 impl<T: DeserializeOwned + Serialize> AnyRules for Rules<T> {

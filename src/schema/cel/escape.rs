@@ -1,37 +1,21 @@
 //! How property names are written in expressions: `__dot__` for `.`, `__namespace__` for a word that CEL reserves, ...
 //! (`apiservercel.Escape`).
 
-/// Words that no identifier may be.
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
+use super::parser::RESERVED;
+
+/// Words of the grammar, which may be no identifiers, as the reserved ones may not.
+const GRAMMAR: [&str; 4] = ["true", "false", "null", "in"];
 const ESCAPES: [(&str, &str); 4] =
     [("__", "underscores"), (".", "dot"), ("-", "dash"), ("/", "slash")];
 
 /// How a field is written that has the name of a word that CEL reserves; none for other names. As a field, the word itself
 /// will do.
 pub(super) fn escape_reserved(name: &str) -> Option<Box<str>> {
-    RESERVED.contains(&name).then(|| format!("__{name}__").into())
+    is_reserved(name).then(|| format!("__{name}__").into())
+}
+
+fn is_reserved(word: &str) -> bool {
+    GRAMMAR.contains(&word) || RESERVED.contains(&word)
 }
 
 /// The identifier for a property; none if it can have none.
@@ -39,8 +23,8 @@ pub(super) fn escape(name: &str) -> Option<Box<str>> {
     if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if RESERVED.contains(&name) {
-        return Some(format!("__{name}__").into());
+    if let Some(escaped) = escape_reserved(name) {
+        return Some(escaped);
     }
     let mut escaped = String::with_capacity(name.len());
     let mut rest = name;
@@ -75,7 +59,7 @@ pub(super) fn unescape(escaped: &str) -> Option<Box<str>> {
         let known = ESCAPES.iter().find(|(_, known)| *known == word);
         let text = match known {
             Some((text, _)) => text,
-            None if RESERVED.contains(&word) && escaped.len() == word.len() + 4 => word,
+            None if is_reserved(word) && escaped.len() == word.len() + 4 => word,
             None => return None,
         };
         name.push_str(&rest[..at]);
