@@ -147,14 +147,14 @@ fn slices_and_endpoints_tell_the_same() {
         assert_eq!(endpoint["zone"], zone);
         from_slice.insert(endpoint["addresses"][0].clone().to_string());
     }
-    let endpoints = cluster.json("get endpoints payment-service -n production");
-    let from_endpoints: BTreeSet<String> = endpoints["subsets"][0]["addresses"]
-        .as_array()
-        .expect("addresses")
-        .iter()
-        .map(|address| address["ip"].to_string())
-        .collect();
-    assert_eq!(from_slice, from_endpoints);
+    // Two controllers write them, each in its own time.
+    eventually("the Endpoints tell the same addresses", || {
+        let endpoints = cluster.json("get endpoints payment-service -n production");
+        let addresses = endpoints["subsets"][0]["addresses"].as_array().cloned();
+        let from_endpoints: BTreeSet<String> =
+            addresses.iter().flatten().map(|address| address["ip"].to_string()).collect();
+        wanted(from_slice == from_endpoints, endpoints)
+    });
 
     let pod = names(&cluster.json("get pods -n production"))[0].clone();
     cluster.kubectl(&format!("annotate pod {pod} -n production snowglobe.dev/ready=false"));
