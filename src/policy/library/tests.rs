@@ -545,7 +545,7 @@ fn the_version_before_picks_until_the_new_one_has_started() {
 #[test]
 fn endpoints_change_without_waiting_for_a_slow_configure() {
     let mut traffic = Traffic::impatient();
-    let source = text(&format!("(module {})", guest(0, 12_000_000, 0)));
+    let source = text(&format!("(module {})", guest(0, 100_000, 0)));
     traffic.load("mine", source, OnFailure::Fallback).unwrap();
     for count in [3, 2, 4] {
         (traffic.candidates, traffic.generation) =
@@ -581,7 +581,7 @@ fn a_failed_configure_is_told_once() {
 #[test]
 fn slow_picks_leave_the_workers_of_the_runtime() {
     let mut traffic = Traffic::in_time(LONG);
-    let source = text(&format!("(module {})", guest(1, 0, 8_000_000)));
+    let source = text(&format!("(module {})", guest(1, 0, 5_000_000)));
     traffic.load("slow", source, OnFailure::Fallback).unwrap();
     traffic.runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (slow, quick) = (key("slow", ""), key("quick", ""));
