@@ -26,7 +26,7 @@ use crate::{
         table::{self, Printer},
     },
     http_server::sending::{GZIP_MIN, PIECE},
-    model::{Kind, Object},
+    model::Object,
     registry::Descriptor,
 };
 
@@ -49,7 +49,7 @@ impl List {
 
 /// The body of a list. It makes each piece when that is read.
 struct Encoder {
-    kind: Kind,
+    descriptor: Arc<Descriptor>,
     printer: Printer,
     form: Form,
     now: Timestamp,
@@ -66,7 +66,7 @@ struct Encoder {
 impl Encoder {
     fn new(list: List, form: Form) -> Self {
         let List { descriptor, metadata, objects } = list;
-        let (kind, printer) = (descriptor.kind.clone(), Printer::of(&descriptor));
+        let (kind, printer) = (&descriptor.kind, Printer::of(&descriptor));
         let list = kind.list_kind();
         let head = match form.shape {
             Shape::Table(rows) => printer.head(metadata, rows.version),
@@ -102,13 +102,13 @@ impl Encoder {
             }
         };
         let (now, objects) = (Timestamp::now(), objects.into_iter());
-        Self { kind, printer, form, now, objects, pieces, separator: "", tail, left: None }
+        Self { descriptor, printer, form, now, objects, pieces, separator: "", tail, left: None }
     }
 
     fn item(&mut self, object: &Arc<Object>) {
         self.pieces.copy(self.separator.as_bytes());
         self.separator = if self.form.syntax == Syntax::Yaml { "" } else { "," };
-        let object = object.shown_as(&self.kind);
+        let object = self.descriptor.show(object);
         let made = match self.form.shape {
             Shape::Table(rows) => Some(self.printer.row_of(&object, self.now, rows)),
             Shape::Metadata(version) | Shape::MetadataList(version) => {
@@ -118,7 +118,9 @@ impl Encoder {
         };
         match (self.form.syntax, made) {
             (Syntax::Json, Some(made)) => self.pieces.share(made),
-            (Syntax::Json, None) if !self.kind.is_native() => self.pieces.document(&object),
+            (Syntax::Json, None) if !self.descriptor.kind.is_native() => {
+                self.pieces.document(&object)
+            }
             (Syntax::Json, None) => self.pieces.item(&object),
             (Syntax::Yaml, made) => {
                 let whole = made.is_none();
@@ -133,7 +135,7 @@ impl Encoder {
         match document {
             Ok(mut document) => {
                 if let (true, Some(fields)) =
-                    (whole && self.kind.is_native(), document.as_object_mut())
+                    (whole && self.descriptor.kind.is_native(), document.as_object_mut())
                 {
                     fields.retain(|name, _| name != "kind" && name != "apiVersion");
                 }
@@ -146,10 +148,14 @@ impl Encoder {
     /// How many bytes it will be; tries a little where that cannot be told. What is not known is long.
     fn length(&mut self) -> Option<usize> {
         let objects = self.objects.as_slice();
-        let stored = || objects.iter().all(|object| *object.key.kind == *self.kind);
+        let stored = || objects.iter().all(|object| *object.key.kind == *self.descriptor.kind);
         if self.form == Form::JSON && stored() {
             let length = |object: &Arc<Object>| {
-                if !self.kind.is_native() { object.document_len() } else { object.item_len() }
+                if !self.descriptor.kind.is_native() {
+                    object.document_len()
+                } else {
+                    object.item_len()
+                }
             };
             let documents: usize = objects.iter().map(length).sum();
             let separators = objects.len().saturating_sub(1);

@@ -24,7 +24,10 @@ use crate::{
         kind::{self, extension::CERTIFICATE_SIGNING_REQUEST},
         patch::{PatchType, Wanted},
     },
-    registry::{Descriptor, ROUTED, Subresource},
+    registry::{
+        Descriptor, ROUTED, Subresource, check_identity, check_revision_is_named,
+        may_be_created_by_put,
+    },
 };
 
 /// How often a server-side apply starts again because another client created or deleted the object meanwhile.
@@ -68,7 +71,7 @@ pub(crate) async fn get(api: &Api, request: &Request) -> Result<Response, Status
         Some(revision) => {
             let view = api.registry.view_not_before(revision).await?;
             let object = view.get(&key).ok_or_else(|| Status::not_found(&key))?;
-            object.shown_as(&key.kind)
+            request.target.descriptor.show(object)
         }
         None => api.registry.get(&key)?,
     };
@@ -117,14 +120,29 @@ pub(crate) async fn replace(
     let key = request.target.key()?;
     let Parsed { value: document, duplicates } = request.replacement()?;
     let name = request.manager();
-    let written = api
-        .registry
-        .modify(&key, subresource, &options, |_| {
-            let wanted = Wanted::updated(document.clone(), manager(&name, subresource));
-            Ok(wanted.with_duplicates(duplicates.clone()))
-        })
-        .await?;
-    api.answer_write(&request.target.descriptor, written, form, StatusCode::OK).await
+    let wanted = || {
+        let wanted = Wanted::updated(document.clone(), manager(&name, subresource));
+        wanted.with_duplicates(duplicates.clone())
+    };
+    let replaced = api.registry.modify(&key, subresource, &options, |_| {
+        check_revision_is_named(&key, &document)?;
+        Ok(wanted())
+    });
+    let (written, code) = match replaced.await {
+        Err(status) if status.reason == "NotFound" && subresource == Subresource::None => {
+            if api.registry.view().get(&key).is_some()
+                || !may_be_created_by_put(&key.kind, &document)
+            {
+                return Err(status);
+            }
+            check_identity(&key, &document["metadata"])?;
+            let created =
+                api.registry.create(&key.kind, &key.namespace, wanted(), &options).await?;
+            (created, StatusCode::CREATED)
+        }
+        written => (written?, StatusCode::OK),
+    };
+    api.answer_write(&request.target.descriptor, written, form, code).await
 }
 
 /// PATCH of an object or a subresource. A server-side apply may create the object.

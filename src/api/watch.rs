@@ -186,7 +186,7 @@ impl Watch {
     }
 
     fn line(&mut self, word: &str, object: &Arc<Object>) {
-        let object = object.shown_as(self.target.kind());
+        let object = self.target.descriptor.show(object);
         let first = std::mem::take(&mut self.is_first);
         self.pieces.copy(format!("{{\"type\":\"{word}\",\"object\":").as_bytes());
         match self.form.shape {

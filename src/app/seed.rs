@@ -15,6 +15,7 @@ use crate::{
             self,
             extension::{API_SERVICE, FLOW_SCHEMA, PRIORITY_LEVEL_CONFIGURATION},
         },
+        well_known::{AUTOMANAGED_LABEL, CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY},
     },
     registry::{Kinds, Registry},
 };
@@ -27,8 +28,6 @@ const READS: [&str; 3] = ["get", "list", "watch"];
 const GROUP_PRIORITY_MAX: i64 = 18_000;
 const GROUP_PRIORITY_STEP: i64 = 100;
 const VERSION_PRIORITY: i64 = 15;
-/// Those of groups of custom resources.
-const CUSTOM_PRIORITIES: (i64, i64) = (1000, 100);
 
 /// Creates what is missing.
 pub(crate) async fn objects(registry: &Registry) -> anyhow::Result<()> {
@@ -141,10 +140,10 @@ fn api_services(kinds: &Kinds) -> Vec<Seed> {
             let place = i64::try_from(place).unwrap_or_default();
             let (group_priority, priority) = match is_native {
                 true => (GROUP_PRIORITY_MAX - step, VERSION_PRIORITY * (place + 1)),
-                false => CUSTOM_PRIORITIES,
+                false => (CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY),
             };
             let managed = if is_native { "onstart" } else { "true" };
-            let labels = json!({"kube-aggregator.kubernetes.io/automanaged": managed});
+            let labels = json!({AUTOMANAGED_LABEL: managed});
             let mut spec = json!({"version": version, "groupPriorityMinimum": group_priority,
                 "versionPriority": priority});
             if !group.is_empty() {

@@ -5,6 +5,7 @@
 //! state between calls, and may be called at any time for any key.
 
 mod cron_job;
+mod custom_api_services;
 mod custom_resource_definitions;
 mod daemon_set;
 mod deployment;
@@ -84,6 +85,7 @@ pub fn all() -> Vec<&'static Controller> {
         &protection::CLAIMS,
         &protection::VOLUMES,
         &custom_resource_definitions::CONTROLLER,
+        &custom_api_services::CONTROLLER,
         &namespace::CONTROLLER,
         &kept::CONTROLLER,
         &garbage::CONTROLLER,

@@ -19,6 +19,8 @@ pub const MANAGED_BY_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 pub const SKIP_MIRROR_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Marks EndpointSlices and Endpoints of headless Services.
 pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+/// Who keeps an APIService: `onstart` those of built-in groups, `true` those of CustomResourceDefinitions.
+pub const AUTOMANAGED_LABEL: &str = "kube-aggregator.kubernetes.io/automanaged";
 /// The Job of a pod.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 
@@ -81,3 +83,10 @@ pub const JOB_FAILED: &str = "Failed";
 
 /// The finalizer of a CustomResourceDefinition, which goes after its objects.
 pub const DEFINITION_CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
+
+// Numbers of APIServices.
+
+/// `groupPriorityMinimum` of groups that CustomResourceDefinitions bring.
+pub const CUSTOM_GROUP_PRIORITY: i64 = 1000;
+/// Their `versionPriority`.
+pub const CUSTOM_VERSION_PRIORITY: i64 = 100;

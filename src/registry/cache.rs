@@ -194,12 +194,28 @@ impl Cache {
                 None => state.view.unreadable.remove(&key),
             };
         }
-        if let Some(kinds) = state.view.kinds.defined_by(&events) {
+        let before = state.view.kinds.clone();
+        if let Some(kinds) = before.defined_by(&events) {
             state.serve(kinds);
         }
         state.forget();
         drop(state);
+        self.refresh(&before);
         self.revision.send_replace(revision);
+    }
+
+    /// Shows the objects of kinds that have another schema now as that wants them.
+    fn refresh(&self, before: &Kinds) {
+        let view = self.view();
+        for descriptor in view.kinds().with_other_schemas(before) {
+            // It takes its time; nobody else writes to the view meanwhile.
+            let objects = view.list(&descriptor.kind, None);
+            let objects = objects.map(|object| (object, descriptor.refreshed(object)));
+            let changed: Vec<_> =
+                objects.filter(|(old, new)| !Arc::ptr_eq(old, new)).map(|(_, new)| new).collect();
+            let mut state = self.state.write();
+            changed.iter().for_each(|object| state.view.insert(object));
+        }
     }
 
     /// The state now.

@@ -77,10 +77,10 @@ impl Registry {
             mark(&mut document, &old, options, default_grace, (self.clock)());
             let gone = !holds_on(&document);
             if !gone && document == before {
-                return Ok((old.shown_as(&key.kind), false));
+                return Ok((view.kinds().show(&old, &key.kind), false));
             }
             if options.dry_run {
-                return Ok((old.shown_as(&key.kind), gone));
+                return Ok((view.kinds().show(&old, &key.kind), gone));
             }
             let mut writes = Vec::new();
             if gone {

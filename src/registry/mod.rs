@@ -44,7 +44,7 @@ pub(crate) use kinds::custom::{PrinterColumn, Version as CustomVersion};
 pub(crate) use kinds::scale::{ScalePaths, names as field_names};
 pub use kinds::{Descriptor, Kinds};
 pub use past::History;
-pub use preconditions::Preconditions;
+pub use preconditions::{Preconditions, check_revision_is_named, may_be_created_by_put};
 pub use record::Note;
 pub use retry::until_written;
 pub(crate) use strategy::{
@@ -54,8 +54,8 @@ pub(crate) use strategy::{
 pub use unreadable::Unreadable;
 pub use view::View;
 pub use watch::Subscription;
-pub(crate) use write::decode_subresource;
 pub use write::{Subresource, WriteOptions, Written};
+pub(crate) use write::{check_identity, decode_subresource};
 
 /// What the registry must know about the cluster.
 #[derive(Clone, Debug)]
@@ -131,7 +131,8 @@ impl Registry {
     /// One object, in the form of the key's kind.
     pub fn get(&self, key: &ObjectKey) -> Result<Arc<Object>, Status> {
         let view = self.view();
-        view.get(key).map(|object| object.shown_as(&key.kind)).ok_or_else(|| view.missing(key))
+        let object = view.get(key).ok_or_else(|| view.missing(key))?;
+        Ok(view.kinds().show(object, &key.kind))
     }
 
     /// Why nothing can be written until a restart, for people; `None` as long as that is not so.

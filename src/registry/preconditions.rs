@@ -1,6 +1,73 @@
 //! Preconditions of requests: which object a client means to change or delete (`metav1.Preconditions`).
 
-use crate::model::{Object, ObjectKey, Status};
+use serde_json::Value;
+
+use crate::model::{
+    Cause, Kind, Object, ObjectKey, Status,
+    kind::{self, extension},
+};
+
+/// Kinds whose objects are only replaced by who names the revision that he knows (`AllowUnconditionalUpdate` of their
+/// strategies in Kubernetes), besides the custom ones.
+const REPLACED_BY_REVISION: &[&Kind] = &[
+    &extension::API_SERVICE,
+    &kind::CSI_DRIVER,
+    &kind::CSI_NODE,
+    &kind::CSI_STORAGE_CAPACITY,
+    &extension::MUTATING_ADMISSION_POLICY,
+    &extension::MUTATING_ADMISSION_POLICY_BINDING,
+    &extension::MUTATING_WEBHOOK_CONFIGURATION,
+    &extension::VALIDATING_ADMISSION_POLICY,
+    &extension::VALIDATING_ADMISSION_POLICY_BINDING,
+    &extension::VALIDATING_WEBHOOK_CONFIGURATION,
+    &kind::VOLUME_ATTACHMENT,
+    &kind::CUSTOM_RESOURCE_DEFINITION,
+    &kind::LEASE,
+    &kind::POD_DISRUPTION_BUDGET,
+    &kind::RUNTIME_CLASS,
+];
+
+/// Kinds whose objects may be created with PUT (`AllowCreateOnUpdate`).
+const CREATED_BY_PUT: &[&Kind] = &[
+    &kind::LIMIT_RANGE,
+    &kind::CLUSTER_ROLE,
+    &kind::CLUSTER_ROLE_BINDING,
+    &kind::ENDPOINTS,
+    &kind::EVENT,
+    &kind::LEASE,
+    &kind::ROLE,
+    &kind::ROLE_BINDING,
+    &kind::RUNTIME_CLASS,
+    &kind::SERVICE,
+];
+
+/// Checks that a document that replaces an object names a revision, where the kind wants that.
+///
+/// # Errors
+/// 422 in the words of kube-apiserver's storage.
+pub fn check_revision_is_named(key: &ObjectKey, document: &Value) -> Result<(), Status> {
+    let wants = key.kind.is_custom() || REPLACED_BY_REVISION.contains(&&key.kind);
+    if !wants || names_revision(document) {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: "FieldValueInvalid",
+        field: "metadata.resourceVersion".to_owned(),
+        // So does Go show the number 0 here.
+        message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+    };
+    Err(Status::invalid(&key.kind, &key.name, vec![cause]))
+}
+
+/// Whether a document that would replace an object may create it.
+pub fn may_be_created_by_put(kind: &Kind, document: &Value) -> bool {
+    CREATED_BY_PUT.contains(&kind.stored()) && !names_revision(document)
+}
+
+fn names_revision(document: &Value) -> bool {
+    let version = document["metadata"]["resourceVersion"].as_str();
+    version.is_some_and(|version| !matches!(version, "" | "0"))
+}
 
 /// What must be true of the object that a request finds. What is `None` is not looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::{
     model::{Object, ObjectKey, Status, kind, object},
-    registry::{DeleteOptions, Preconditions, Registry, View, alloc, write::decoded},
+    registry::{DeleteOptions, Preconditions, Registry, View, alloc},
     store::{Expect, Revision, Write},
 };
 
@@ -73,7 +73,7 @@ impl Registry {
         }
         let value = remains(key);
         if options.dry_run {
-            return decoded(key, found.revision, value).map(Some);
+            return self.decoded(key, found.revision, value).map(Some);
         }
         let mut writes =
             if key.kind == kind::SERVICE { alloc::releases(view, key) } else { Vec::new() };
@@ -83,7 +83,7 @@ impl Registry {
             value: None,
         });
         match self.commit(writes).await? {
-            Ok(revision) => decoded(key, revision, value).map(Some),
+            Ok(revision) => self.decoded(key, revision, value).map(Some),
             Err(_other_writer) => Ok(None),
         }
     }

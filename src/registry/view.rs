@@ -162,7 +162,7 @@ impl View {
             self.unserved.remove(&key);
             match cache::decode(&self.kinds, &key, revision, value) {
                 Some(Ok(object)) => {
-                    let object = Arc::new(object);
+                    let object = self.refreshed(&Arc::new(object));
                     self.insert(&object);
                     objects.push(object);
                 }
@@ -173,6 +173,12 @@ impl View {
             }
         }
         objects
+    }
+
+    /// An object in the form that the schema of its kind asks for now.
+    fn refreshed(&self, object: &Arc<Object>) -> Arc<Object> {
+        let descriptor = self.kinds.descriptor(&object.key.kind);
+        descriptor.map_or_else(|| object.clone(), |descriptor| descriptor.refreshed(object))
     }
 
     /// Serves the kinds that the stored definitions define, with their objects.

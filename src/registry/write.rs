@@ -126,7 +126,7 @@ impl Registry {
             let Admitted { document, claims, warnings, .. } = admitted;
             let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
-                return Ok(Written { object: decoded(key, 0, value)?, warnings });
+                return Ok(Written { object: self.decoded(key, 0, value)?, warnings });
             }
             let mut writes = alloc::writes(&view, key, &[], &claims, &stamp);
             writes.push(Write {
@@ -170,7 +170,7 @@ impl Registry {
         for _attempt in 0..ATTEMPTS_MAX {
             let view = self.view();
             let old = view.get(key).cloned().ok_or_else(|| view.missing(key))?;
-            let mut wanted = change(&old.shown_as(&key.kind))?.into();
+            let mut wanted = change(&view.kinds().show(&old, &key.kind))?.into();
             let document = wanted.document.take();
             check_identity(key, &document["metadata"])?;
             check_preconditions(key, &old, &document)?;
@@ -189,12 +189,12 @@ impl Registry {
                 count_generation(&key.kind, &mut document, &old_document);
             }
             if same_content(&document, &old_document) {
-                return Ok(Written { object: old.shown_as(&key.kind), warnings });
+                return Ok(Written { object: view.kinds().show(&old, &key.kind), warnings });
             }
             let gone = old.is_terminating() && !holds_on(&document);
             let value = object::to_stored(key.kind.stored(), document);
             if options.dry_run {
-                return Ok(Written { object: decoded(key, old.revision, value)?, warnings });
+                return Ok(Written { object: self.decoded(key, old.revision, value)?, warnings });
             }
             let claims = if gone { &[] } else { claims.as_slice() };
             let mut writes = alloc::writes(&view, key, &old_claims, claims, &time_text(now));
@@ -258,9 +258,22 @@ impl Registry {
         revision: u64,
         value: Bytes,
     ) -> Result<Arc<Object>, Status> {
-        let cached = self.view().get(key).filter(|object| object.revision == revision).cloned();
-        cached
-            .map_or_else(|| decoded(key, revision, value), |object| Ok(object.shown_as(&key.kind)))
+        let view = self.view();
+        match view.get(key).filter(|object| object.revision == revision) {
+            Some(object) => Ok(view.kinds().show(object, &key.kind)),
+            None => self.decoded(key, revision, value),
+        }
+    }
+
+    /// The object that was written, in the form of the key's kind.
+    pub(crate) fn decoded(
+        &self,
+        key: &ObjectKey,
+        revision: u64,
+        value: Bytes,
+    ) -> Result<Arc<Object>, Status> {
+        let object = Object::from_stored(key.stored(), revision, value)?;
+        Ok(self.kinds().show(&Arc::new(object), &key.kind))
     }
 
     /// A custom kind whose definition is ending gets no new objects.
@@ -332,12 +345,6 @@ pub(crate) fn store_status(error: &store::Error) -> Status {
     }
 }
 
-/// The object that was written, in the form of the key's kind.
-pub(crate) fn decoded(key: &ObjectKey, revision: u64, value: Bytes) -> Result<Arc<Object>, Status> {
-    let object = Object::from_stored(key.stored(), revision, value)?;
-    Ok(Arc::new(object).shown_as(&key.kind))
-}
-
 pub(crate) fn contended(key: &ObjectKey) -> Status {
     Status::conflict(key, "too many other writers; please try again")
 }
@@ -392,7 +399,8 @@ fn check_namespace(namespace: &str, metadata: &Value) -> Result<(), Status> {
     }
 }
 
-fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
+/// Checks that a document has the place that its URL names.
+pub(crate) fn check_identity(key: &ObjectKey, metadata: &Value) -> Result<(), Status> {
     check_namespace(&key.namespace, metadata)?;
     match metadata["name"].as_str() {
         Some(name) if name != key.name => Err(Status::bad_request(format!(

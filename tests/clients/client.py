@@ -18,6 +18,7 @@ def main():
     typed(core)
     errors(core)
     by_discovery(core)
+    custom_resources()
     core.delete_namespace(NAMESPACE)
     for event in watch.Watch().stream(core.list_namespace, timeout_seconds=30):
         if event["type"] == "DELETED" and event["object"].metadata.name == NAMESPACE:
@@ -62,6 +63,47 @@ def typed(core):
         {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "namespace": NAMESPACE}, "stringData": {"a": "b"}},
     )
     assert core.read_namespaced_secret("s", NAMESPACE).data == {"a": "Yg=="}
+
+
+def custom_resources():
+    """A kind of its own, by the dynamic client and by the one for custom objects."""
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": {"n": {"type": "integer"}}}}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "boxes.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "boxes", "singular": "box", "kind": "Box"},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}],
+        },
+    }
+    extensions = client.ApiextensionsV1Api()
+    extensions.create_custom_resource_definition(definition)
+    for event in watch.Watch().stream(extensions.list_custom_resource_definition, timeout_seconds=30):
+        conditions = event["object"].status.conditions or []
+        if any(condition.type == "Established" and condition.status == "True" for condition in conditions):
+            break
+    boxes = dynamic.DynamicClient(client.ApiClient()).resources.get(api_version="example.com/v1", kind="Box")
+    box = {"apiVersion": "example.com/v1", "kind": "Box", "metadata": {"name": "a"}, "spec": {"n": 1}}
+    boxes.create(namespace=NAMESPACE, body=box)
+    merge = "application/merge-patch+json"
+    boxes.patch(namespace=NAMESPACE, name="a", body={"spec": {"n": 2}}, content_type=merge)
+    apply = {**box, "spec": {"n": 3}}
+    boxes.server_side_apply(namespace=NAMESPACE, body=apply, field_manager="test", force_conflicts=True)
+    custom = client.CustomObjectsApi()
+    found = custom.list_namespaced_custom_object("example.com", "v1", NAMESPACE, "boxes")["items"]
+    assert [item["spec"] for item in found] == [{"n": 3}], found
+    without_version = {**box, "spec": {"n": 4}}
+    try:
+        custom.replace_namespaced_custom_object("example.com", "v1", NAMESPACE, "boxes", "a", without_version)
+    except ApiException as error:
+        assert "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update" in error.body, error.body
+    else:
+        raise AssertionError("an update of a custom object names its resourceVersion")
+    boxes.delete(namespace=NAMESPACE, name="a")
+    extensions.delete_custom_resource_definition("boxes.example.com")
 
 
 def until(call, reached):

@@ -1,13 +1,18 @@
-//! CustomResourceDefinitions and their objects, by the verbs of kubectl and as an operator sees them.
+//! CustomResourceDefinitions and their objects, by the verbs of kubectl, and what hurts.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::{
+    api::core::v1::ConfigMap,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+};
 use kube::{
-    Api, ResourceExt,
-    api::{ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams},
-    runtime::{Controller, controller::Action, watcher},
+    Api,
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, PostParams,
+        WatchParams,
+    },
 };
 use serde_json::json;
 use tokio::{task::JoinSet, time::timeout};
@@ -17,6 +22,7 @@ use crate::{
     tools::{Tool, can_use, eventually, wanted},
 };
 
+const NAME: &str = "lamps.home.example.com";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 const LAMPS: &str = "\
@@ -281,57 +287,183 @@ fn webhooks_do_not_convert_yet() {
     assert!(refused.contains("Snowglobe calls no webhooks yet"), "{refused}");
 }
 
-/// An operator in small: for each lamp it keeps a ConfigMap that the lamp owns, and says so in the lamp's status.
-#[tokio::test]
-async fn a_controller_works_with_them() {
+/// Definitions come and go while others write and watch their objects: whoever comes at a bad moment is told so, and
+/// nobody else notices.
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_come_and_go_under_others() {
+    const ROUNDS: usize = 12;
     if !can_use(&[Tool::Kubectl]) {
         return;
     }
-    let cluster = with_lamps();
+    let cluster = Cluster::start_with(&["--store=memory"]);
     let client = cluster.client().await;
     let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("home.example.com", "v1", "Lamp"));
     let lamps: Api<DynamicObject> = Api::default_namespaced_with(client.clone(), &kind);
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
-    let context = Arc::new((lamps.clone(), maps.clone()));
-    let reconcile = |lamp: Arc<DynamicObject>,
-                     context: Arc<(Api<DynamicObject>, Api<ConfigMap>)>| async move {
-        let (lamps, maps) = &*context;
-        let name = lamp.name_any();
-        let owner = json!({"apiVersion": "home.example.com/v1", "kind": "Lamp", "name": name,
-            "uid": lamp.uid(), "controller": true});
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "ownerReferences": [owner]},
-            "data": {"colour": lamp.data["spec"]["colour"]}});
-        let apply = PatchParams::apply("lamp-operator").force();
-        maps.patch(&name, &apply, &Patch::Apply(&map)).await?;
-        let status = json!({"status": {"ready": true}});
-        lamps.patch_status(&name, &PatchParams::default(), &Patch::Merge(&status)).await?;
-        Ok::<_, kube::Error>(Action::await_change())
-    };
-    let controller = Controller::new_with(lamps.clone(), watcher::Config::default(), kind)
-        .owns(maps.clone(), watcher::Config::default())
-        .run(reconcile, |_, _, _| Action::requeue(Duration::from_millis(100)), context);
-    let mut running = JoinSet::new();
-    running.spawn(controller.for_each(|_| async {}));
-    let desk = json!({"apiVersion": "home.example.com/v1", "kind": "Lamp", "metadata": {"name": "desk"},
-        "spec": {"colour": "red"}});
-    let desk: DynamicObject = serde_json::from_value(desk).expect("an object");
-    lamps.create(&PostParams::default(), &desk).await.expect("created");
-    let made = async {
-        loop {
-            let lamp = lamps.get("desk").await.expect("there");
-            if lamp.data["status"]["ready"] == true {
-                return;
+    let definition: CustomResourceDefinition =
+        serde_yaml::from_str(LAMPS).expect("a definition in YAML");
+    let mut others = JoinSet::new();
+    for writer in 0..3 {
+        let lamps = lamps.clone();
+        others.spawn(async move {
+            for number in 0.. {
+                let document = json!({"apiVersion": "home.example.com/v1", "kind": "Lamp",
+                    "metadata": {"name": format!("lamp-{writer}-{number}")}, "spec": {"colour": "red"}});
+                let lamp: DynamicObject = serde_json::from_value(document).expect("an object");
+                match lamps.create(&PostParams::default(), &lamp).await {
+                    // 405: it is being deleted.
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if [404, 405].contains(&status.code) => {}
+                    Err(error) => panic!("writing a lamp: {error}"),
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        });
+    }
+    for _ in 0..3 {
+        let lamps = lamps.clone();
+        others.spawn(async move {
+            loop {
+                match lamps.watch(&WatchParams::default(), "0").await {
+                    // It ends with the kind.
+                    Ok(events) => events.for_each(|_| async {}).await,
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => panic!("watching lamps: {error}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let churn = async {
+        for round in 0..ROUNDS {
+            definitions.create(&PostParams::default(), &definition).await.expect("defined");
+            while !is_established(&definitions).await {}
+            let name = format!("round-{round}");
+            let map = json!({"metadata": {"name": name}});
+            let map: ConfigMap = serde_json::from_value(map).expect("typed");
+            maps.create(&PostParams::default(), &map).await.expect("others go on");
+            while lamps.list(&ListParams::default()).await.expect("listed").items.is_empty() {}
+            definitions.delete(NAME, &DeleteParams::default()).await.expect("deleted");
+            while definitions.get_opt(NAME).await.expect("read").is_some() {}
         }
     };
-    timeout(PATIENCE, made).await.expect("the status is written");
-    assert_eq!(maps.get("desk").await.expect("made").data.expect("data")["colour"], "red");
-    running.shutdown().await;
-    cluster.kubectl("delete lamp desk");
-    eventually("its map goes with it", || {
-        let ran = cluster.try_kubectl("get configmap desk");
-        wanted(ran.code != Some(0), ran.stdout)
+    tokio::select! {
+        done = timeout(PATIENCE, churn) => done.expect("in time"),
+        failed = others.join_next() => failed.expect("there are others").expect("nothing else fails"),
+    }
+    others.shutdown().await;
+    let gone = lamps.list(&ListParams::default()).await.expect_err("the kind is gone");
+    assert!(matches!(gone, kube::Error::Api(status) if status.code == 404));
+    cluster.apply(LAMPS);
+    cluster.kubectl("wait --for=condition=Established crd/lamps.home.example.com --timeout=20s");
+    assert_eq!(items(&cluster.json("get lamps")).count(), 0, "nothing is left of earlier rounds");
+}
+
+async fn is_established(definitions: &Api<CustomResourceDefinition>) -> bool {
+    let definition = definitions.get(NAME).await.expect("there");
+    let conditions = definition.status.and_then(|status| status.conditions).unwrap_or_default();
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == "Established" && condition.status == "True")
+}
+
+/// Definitions made to hurt are refused with the reason, or do no harm.
+#[test]
+fn hostile_definitions_do_no_harm() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let cluster = Cluster::start_with(&["--store=memory"]);
+    let bulbs = "{type: integer, minimum: 1, default: 2}";
+    let nested = |depth: usize| {
+        let open = "{type: object, properties: {a: ".repeat(depth);
+        format!("{open}{{type: string}}{}", "}}".repeat(depth))
+    };
+    let rooms = "self.rooms.all(a, self.rooms.all(b, self.rooms.all(c, a.name != b.name || b.name != c.name)))";
+    for (from, to, expected) in [
+        (
+            "self.bulbs <= 5",
+            rooms,
+            "estimated rule cost exceeds budget by factor of more than 100x",
+        ),
+        ("self.bulbs <= 5", &"(".repeat(5_000), "compilation failed"),
+        ("{type: string, enum: [red, green]}", "{type: string, pattern: '('}", "pattern"),
+        (bulbs, &nested(2_000), "recursion limit exceeded"),
+    ] {
+        let told = cluster.try_apply(&LAMPS.replace(from, to)).failed();
+        assert!(told.contains(expected), "{:.80}: {told:.500}", to);
+    }
+    // Exponential for engines that try and go back; here the time is linear in the text.
+    let slow = "{type: string, pattern: '^(a+)+$'}";
+    cluster.apply(&LAMPS.replace("{type: string, enum: [red, green]}", slow));
+    cluster.kubectl("wait --for=condition=Established crd/lamps.home.example.com --timeout=20s");
+    let text = format!("{}b", "a".repeat(50_000));
+    let told = cluster.try_apply(&lamp("desk", &format!("{{colour: {text}}}"))).failed();
+    assert!(told.contains("should match '^(a+)+$'"), "{told:.300}");
+}
+
+/// What was stored before is shown as the definition wants it now, in each version, and nothing is written for that.
+#[test]
+fn a_changed_definition_shows_in_old_objects() {
+    if !can_use(&[Tool::Kubectl]) {
+        return;
+    }
+    let mut cluster = Cluster::start();
+    cluster.apply(LAMPS);
+    cluster.kubectl("wait --for=condition=Established crd/lamps.home.example.com --timeout=20s");
+    cluster.apply(&lamp("desk", "{colour: red, bulbs: 3}"));
+    let revision = cluster.kubectl("get lamp desk -o jsonpath={.metadata.resourceVersion}");
+    let service = |version: &str| format!("get apiservice {version}.home.example.com");
+    eventually("its versions have APIServices", || {
+        let ran = cluster.try_kubectl(&service("v1"));
+        wanted(ran.code == Some(0), ran.stdout)
     });
+
+    let with_shade = LAMPS.replace(
+        "bulbs: {type: integer, minimum: 1, default: 2}",
+        "bulbs: {type: integer, minimum: 1, default: 2}\n              shade: {type: string, default: plain}",
+    );
+    let as_wanted = |lamp: &serde_json::Value| {
+        wanted(lamp["spec"] == json!({"colour": "red", "bulbs": 3, "shade": "plain"}), lamp)
+    };
+    cluster.apply(&with_shade);
+    eventually("the new default", || as_wanted(&cluster.json("get lamp desk")));
+    assert_eq!(
+        cluster.kubectl("get lamp desk -o jsonpath={.metadata.resourceVersion}"),
+        revision,
+        "nothing was written"
+    );
+
+    // The next version is another place for the same fields, and is stored from now on.
+    let versions = with_shade.replace("    storage: true\n", "    storage: false\n");
+    let v2 = "  - name: v2\n    served: true\n    storage: true\n    schema:\n      openAPIV3Schema:\n        type: object\n        \
+              properties:\n          spec: {type: object, properties: {colour: {type: string}, watts: {type: integer, default: 5}}}\n";
+    cluster.apply(&versions.replace("  - name: v1alpha1\n", &format!("{v2}  - name: v1alpha1\n")));
+    let newest = "get lamps.v2.home.example.com desk";
+    let check = |cluster: &Cluster| {
+        eventually("the new version", || {
+            let ran = cluster.try_kubectl(&format!("{newest} -o jsonpath={{.apiVersion}}"));
+            wanted(ran.stdout == "home.example.com/v2", ran.stdout)
+        });
+        assert_eq!(cluster.json(newest)["spec"], json!({"colour": "red", "watts": 5}));
+        assert_eq!(cluster.json("get lamps.v2.home.example.com")["items"][0]["kind"], "Lamp");
+        let before = cluster.json("get lamps.v1.home.example.com desk");
+        assert_eq!(before["apiVersion"], "home.example.com/v1");
+    };
+    check(&cluster);
+    cluster.kubectl(&service("v2"));
+    assert_eq!(
+        cluster.json("get crd lamps.home.example.com")["status"]["storedVersions"],
+        json!(["v1", "v2"])
+    );
+    cluster.stop();
+    cluster.start_again();
+    check(&cluster);
+    cluster.kubectl("delete crd lamps.home.example.com");
+    for version in ["v1", "v2"] {
+        cluster.kubectl(&format!(
+            "wait --for=delete apiservice/{version}.home.example.com --timeout=20s"
+        ));
+    }
 }

@@ -22,6 +22,11 @@ fn a_release_is_installed_upgraded_rolled_back_and_uninstalled() {
         assert_eq!(deployment["status"]["readyReplicas"], replicas, "helm has waited");
         assert_eq!(cluster.json("get configmap shop-settings")["data"]["greeting"], greeting);
         assert_eq!(cluster.json("get configmap shop-hook")["data"]["revision"], revision);
+        let shelf = cluster.json("get shelf shop-shelf");
+        assert_eq!(
+            (&shelf["spec"]["label"], &shelf["spec"]["boards"]),
+            (&greeting.into(), &3.into())
+        );
         cluster.endpoints_ready("shop-web", replicas.try_into().expect("a few"));
     };
     let chart = "tests/clients/chart";
@@ -39,10 +44,17 @@ fn a_release_is_installed_upgraded_rolled_back_and_uninstalled() {
     let arguments: Vec<&str> = broken.split_whitespace().collect();
     let refused = tools::run(cluster.client_command(Tool::Helm, &arguments)).failed();
     assert!(refused.contains("spec.replicas: Invalid value: -1"), "{refused}");
+    let broken = format!("upgrade shop {chart} --set greeting=good-morning");
+    let arguments: Vec<&str> = broken.split_whitespace().collect();
+    let refused = tools::run(cluster.client_command(Tool::Helm, &arguments)).failed();
+    assert!(refused.contains("spec.label: Too long: may not be more than 10 bytes"), "{refused}");
     helm("uninstall shop --wait --timeout 30s");
     eventually("all of the release is gone", || {
         let left =
             names(&cluster.json("get deployments,replicasets,pods,services,secrets -n default"));
         wanted(left == ["kubernetes"], format!("{left:?}"))
     });
+    assert_eq!(names(&cluster.json("get shelves")), [""; 0]);
+    // Helm never takes away what a chart has in `crds`.
+    cluster.kubectl("get crd shelves.example.com");
 }

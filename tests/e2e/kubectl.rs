@@ -33,6 +33,7 @@ with_each_kubectl!(
     changes_of_every_form,
     nodes_are_tainted_and_drained,
     questions,
+    replacements,
     autoscaling_is_stored,
     strict_decoding,
     help_from_the_server,
@@ -435,4 +436,33 @@ fn autoscaling_is_stored(cluster: &Cluster) {
     cluster.kubectl(&format!("autoscale deployment web --max=3 {cpu}"));
     let table = cluster.kubectl("get hpa web");
     assert!(table.contains("Deployment/web   cpu: <unknown>/50%   1         3"), "{table}");
+}
+
+/// Which kinds `replace` creates, and which it replaces only for who knows the revision, are Kubernetes' rules.
+fn replacements(cluster: &Cluster) {
+    let replace = |manifest: &str| {
+        let command = cluster.kubectl_command(&["replace", "-f", "-"]);
+        tools::run_with_input(command, &format!("---\n{manifest}"))
+    };
+    let service =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: shop}\nspec: {ports: [{port: 80}]}\n";
+    replace(service).succeeded();
+    cluster.kubectl("get service shop");
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: shop}\n";
+    let refused = replace(map).failed();
+    assert!(refused.contains("configmaps \"shop\" not found"), "{refused}");
+    let lease = "{\"apiVersion\":\"coordination.k8s.io/v1\",\"kind\":\"Lease\",\"metadata\":{\"name\":\"shop\"}}";
+    let path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/shop";
+    let raw = || {
+        let command = cluster.kubectl_command(&["replace", "--raw", path, "-f", "-"]);
+        tools::run_with_input(command, lease)
+    };
+    raw().succeeded();
+    let refused = raw().failed();
+    assert!(
+        refused.contains(
+            "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update"
+        ),
+        "{refused}"
+    );
 }

@@ -56,6 +56,7 @@ mod kubectl;
 #[cfg(test)]
 mod needs;
 #[cfg(test)]
+mod operators;
 mod ordinary_user;
 #[cfg(test)]
 mod output;

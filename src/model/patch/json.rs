@@ -40,6 +40,9 @@ pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
     let mut patched = document.clone();
     let mut copied = 0;
     for operation in &operations {
+        if tests_for_absence(operation, &patched) {
+            continue;
+        }
         let carries = carried(operation, &patched);
         let moves = matches!(operation, PatchOperation::Copy(_) | PatchOperation::Move(_));
         if let Some(value) = carries.filter(|_| moves) {
@@ -66,6 +69,15 @@ pub(super) fn apply(document: &Value, patch: Value) -> Result<Value, Status> {
         })?;
     }
     Ok(patched)
+}
+
+/// Whether an operation tests for `null` what is not there: kube-apiserver's library takes the two for the same, and
+/// kube-rs adds its first finalizer so.
+fn tests_for_absence(operation: &PatchOperation, document: &Value) -> bool {
+    let PatchOperation::Test(test) = operation else { return false };
+    let Some((parent, name)) = test.path.split_back() else { return false };
+    let holds = parent.resolve(document).ok().and_then(Value::as_object);
+    test.value.is_null() && holds.is_some_and(|fields| !fields.contains_key(&*name.decoded()))
 }
 
 /// What an operation puts to its path, if that may make the document deeper.

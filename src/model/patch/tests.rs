@@ -73,8 +73,16 @@ fn json_patches() {
         json!([{"op": "copy", "from": "/spec", "path": "/status"}]),
         json!({"spec": {"replicas": 1}, "status": {"replicas": 1}}),
     );
+    check(
+        json!([{"op": "test", "path": "/spec/paused", "value": null},
+               {"op": "add", "path": "/spec/paused", "value": true}]),
+        json!({"spec": {"replicas": 1, "paused": true}}),
+    );
     let fails =
         |patch: &str, code| fails(&kind::DEPLOYMENT, PatchType::Json, &current, patch, code);
+    fails(r#"[{"op":"test","path":"/spec/replicas","value":null}]"#, 422);
+    fails(r#"[{"op":"test","path":"/status/replicas","value":null}]"#, 422);
+    fails(r#"[{"op":"test","path":"/spec/paused","value":false}]"#, 422);
     let status = fails(r#"[{"op":"test","path":"/spec/replicas","value":3}]"#, 422);
     assert!(
         status.message.ends_with("testing value /spec/replicas failed: test failed"),

@@ -14,7 +14,7 @@ use crate::{
         kind::{Identity, Text},
     },
     registry::kinds::{Descriptor, Rulebook, scale::ScalePaths, versions::by_preference},
-    schema::{Path, Schema, cel::Compiled},
+    schema::{Path, Schema, cel::Compiled, resource},
 };
 
 /// The condition of a definition whose kinds are served.
@@ -156,6 +156,22 @@ impl Version {
     /// The schema as it was written.
     pub(crate) fn document(&self) -> Option<Value> {
         serde_json::from_str(self.schema.text.as_ref()?.get()).ok()
+    }
+
+    /// Puts a stored document into the form of the version, as Kubernetes does at each read: what the schema does not
+    /// specify any more goes, and defaults that are new come.
+    pub(super) fn complete(&self, document: &mut Value) {
+        let schema = &self.schema().schema;
+        let done = resource::decode(document, schema)
+            .and_then(|_dropped| resource::default(document, schema));
+        if let Err(cause) = done {
+            tracing::warn!(?cause, "a custom resource is shown as it is stored");
+        }
+    }
+
+    /// Whether both have the very same schema.
+    pub(super) fn shares_schema(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.schema, &other.schema)
     }
 
     /// Where the scale is, if there is one.

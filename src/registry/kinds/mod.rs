@@ -11,8 +11,10 @@ pub(crate) use versions::by_preference;
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use serde_json::Value;
+
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, patch::Resource},
+    model::{Kind, Object, ObjectKey, Status, kind, object, patch::Resource},
     registry::{
         Event, EventKind,
         strategy::{self, AnyRules},
@@ -36,6 +38,36 @@ impl Descriptor {
             Rulebook::BuiltIn(_) => None,
             Rulebook::Custom(version) => Some(version),
         }
+    }
+
+    /// A stored object in the form of the kind.
+    pub(crate) fn show(&self, object: &Arc<Object>) -> Arc<Object> {
+        match self.custom() {
+            Some(version) if object.key.kind != self.kind => self.completed(object, version),
+            _ => object.shown_as(&self.kind),
+        }
+    }
+
+    /// An object of the kind as its schema wants it now, which may have changed since it was written.
+    pub(crate) fn refreshed(&self, object: &Arc<Object>) -> Arc<Object> {
+        self.custom().map_or_else(|| object.clone(), |version| self.completed(object, version))
+    }
+
+    fn completed(&self, object: &Arc<Object>, version: &custom::Version) -> Arc<Object> {
+        let complete = |mut document: Value| {
+            version.complete(&mut document);
+            let stored = object::to_stored(&self.kind, document);
+            if stored == object.stored() {
+                return Ok(object.clone());
+            }
+            let key = ObjectKey { kind: self.kind.clone(), ..object.key.clone() };
+            Object::from_stored(key, object.revision, stored).map(Arc::new)
+        };
+        let completed = object.parse().and_then(complete);
+        completed.unwrap_or_else(|error| {
+            tracing::error!(%error, "a stored object cannot be completed");
+            object.clone()
+        })
     }
 
     /// How documents of the kind are merged.
@@ -122,6 +154,27 @@ impl Kinds {
         custom::descriptors(definition, earlier)
     }
 
+    /// A stored object in the form of a kind.
+    pub(crate) fn show(&self, object: &Arc<Object>, kind: &Kind) -> Arc<Object> {
+        match self.descriptor(kind) {
+            Some(descriptor) => descriptor.show(object),
+            None => object.shown_as(kind),
+        }
+    }
+
+    /// The custom kinds that had another schema before.
+    pub(crate) fn with_other_schemas<'a>(
+        &'a self,
+        before: &'a Self,
+    ) -> impl Iterator<Item = &'a Arc<Descriptor>> {
+        let is_other = |descriptor: &&Arc<Descriptor>| {
+            let Some(version) = descriptor.custom() else { return false };
+            let before = before.descriptor(&descriptor.kind).and_then(|before| before.custom());
+            before.is_some_and(|before| !version.shares_schema(before))
+        };
+        self.stored_descriptors().filter(is_other)
+    }
+
     /// Whether the objects of a stored kind need not be read anew.
     pub(crate) fn serves_as_is(&self, kind: &Kind) -> bool {
         self.descriptor(kind).is_some_and(|descriptor| *descriptor.kind == **kind)
@@ -145,7 +198,11 @@ impl Kinds {
 
     /// The kinds that have objects of their own: each object is of exactly one of them.
     pub fn stored(&self) -> impl Iterator<Item = &Kind> {
-        self.iter().map(|descriptor| &descriptor.kind).filter(|kind| kind.stored_as.is_none())
+        self.stored_descriptors().map(|descriptor| &descriptor.kind)
+    }
+
+    fn stored_descriptors(&self) -> impl Iterator<Item = &Arc<Descriptor>> {
+        self.iter().filter(|descriptor| descriptor.kind.stored_as.is_none())
     }
 
     /// What is known of a kind, as it is served now.
