@@ -221,6 +221,7 @@ pub(crate) fn descriptors(
             has_status: version.subresources.status.is_some(),
             has_scale: version.subresources.scale.is_some(),
             has_generation: true,
+            kept_by_status: None,
             stored_as,
         }))
     };
