@@ -5,19 +5,79 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Cause, quantity},
-    registry::strategy::{
-        Context, checks,
-        document::{DocumentRules, list, text},
-        metadata::NameForm,
+    model::{Cause, kind, quantity},
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context, checks,
+            document::{DocumentRules, list, text},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static DRIVER: DocumentRules =
+pub(super) static DRIVER: BuiltIn = BuiltIn {
+    kind: &kind::CSI_DRIVER,
+    rules: &DRIVER_RULES,
+    columns: &[
+        Column::NAME,
+        Column::boolean("AttachRequired", "Whether its volumes must be attached to nodes."),
+        Column::boolean("PodInfoOnMount", "Whether it wants to know the pod that mounts a volume."),
+        Column::boolean("StorageCapacity", "Whether pods go where it has room."),
+        Column::text("TokenRequests", "Audiences of the tokens that it wants."),
+        Column::boolean(
+            "RequiresRepublish",
+            "Whether it wants volumes to be published again and again.",
+        ),
+        Column::text("Modes", "Ways in which its volumes live."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed_driver(&document["spec"])))
+    },
+    ..BuiltIn::STORED
+};
+
+pub(super) static NODE: BuiltIn = BuiltIn {
+    kind: &kind::CSI_NODE,
+    rules: &NODE_RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Drivers", "Storage drivers of the node."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, [list(&document["spec"]["drivers"]).len()]))
+    },
+    ..BuiltIn::STORED
+};
+
+pub(super) static CAPACITY: BuiltIn = BuiltIn {
+    kind: &kind::CSI_STORAGE_CAPACITY,
+    rules: &CAPACITY_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("StorageClassName", "Class of storage that has the capacity."),
+        Column::text("Capacity", "Storage that is left."),
+    ],
+    cells: |object, _| {
+        let document: Value = object.parse()?;
+        Ok(vec![
+            object.key.name.as_str().into(),
+            text(&document["storageClassName"]).into(),
+            row::or(text(&document["capacity"]), row::UNSET).into(),
+        ])
+    },
+    ..BuiltIn::STORED
+};
+
+static DRIVER_RULES: DocumentRules =
     DocumentRules { default: default_driver, validate: validate_driver, ..DocumentRules::STORED };
-pub(super) static NODE: DocumentRules =
+static NODE_RULES: DocumentRules =
     DocumentRules { validate: validate_node, ..DocumentRules::STORED };
-pub(super) static CAPACITY: DocumentRules =
+static CAPACITY_RULES: DocumentRules =
     DocumentRules { validate: validate_capacity, ..DocumentRules::STORED };
 
 const DRIVER_NAME_MAX: usize = 63;
@@ -174,6 +234,23 @@ fn validate_capacity(new: &Value, old: Option<&Value>, _context: &Context<'_>) -
     causes
 }
 
+fn printed_driver(spec: &Value) -> [Value; 6] {
+    let flag = |field: &str, default: bool| spec[field].as_bool().unwrap_or(default).into();
+    let requests = list(&spec["tokenRequests"]);
+    let audiences = requests.iter().map(|request| text(&request["audience"]));
+    let audiences =
+        if requests.is_empty() { row::UNSET.to_owned() } else { row::joined(audiences) };
+    let modes = row::joined(list(&spec["volumeLifecycleModes"]).iter().filter_map(Value::as_str));
+    [
+        flag("attachRequired", true),
+        flag("podInfoOnMount", false),
+        flag("storageCapacity", false),
+        audiences.into(),
+        flag("requiresRepublish", false),
+        row::or(modes, row::NONE).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,7 +260,7 @@ mod tests {
     fn drivers() {
         let driver =
             |spec: Value| json!({"metadata": {"name": "d", "generation": 1}, "spec": spec});
-        let (faults, old) = check(&DRIVER, driver(json!({})), None);
+        let (faults, old) = check(&DRIVER_RULES, driver(json!({})), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(old["metadata"]["generation"], Value::Null);
         assert_eq!(
@@ -197,7 +274,7 @@ mod tests {
                 {"audience": "a", "expirationSeconds": 1}, {"audience": "a"},
                 {"audience": "b", "expirationSeconds": 4_294_967_297_i64}]});
         assert_eq!(
-            check(&DRIVER, driver(spec), Some(&old)).0,
+            check(&DRIVER_RULES, driver(spec), Some(&old)).0,
             [
                 "spec.fsGroupPolicy: Unsupported value: \"All\": supported values: \"File\", \"None\", \
              \"ReadWriteOnceWithFSType\"",
@@ -217,13 +294,13 @@ mod tests {
     fn nodes() {
         let node =
             |drivers: Value| json!({"metadata": {"name": "n"}, "spec": {"drivers": drivers}});
-        let (faults, old) = check(&NODE, node(json!([{"name": "a", "nodeID": "1"}])), None);
+        let (faults, old) = check(&NODE_RULES, node(json!([{"name": "a", "nodeID": "1"}])), None);
         assert_eq!(faults, [""; 0]);
         let grown = node(json!([{"name": "a", "nodeID": "1", "allocatable": {"count": 2}}]));
-        assert_eq!(check(&NODE, grown, Some(&old)).0, [""; 0]);
+        assert_eq!(check(&NODE_RULES, grown, Some(&old)).0, [""; 0]);
         let drivers = json!([{"name": "a", "nodeID": ""},
             {"name": "a", "nodeID": "x", "topologyKeys": ["k", "k"], "allocatable": {"count": -1}}]);
-        let (faults, _) = check(&NODE, node(drivers), Some(&old));
+        let (faults, _) = check(&NODE_RULES, node(drivers), Some(&old));
         assert_eq!(
             faults[..4],
             [
@@ -239,10 +316,10 @@ mod tests {
     #[test]
     fn capacities() {
         let capacity = |class: &str, size: &str| json!({"metadata": {"name": "c"}, "storageClassName": class, "capacity": size});
-        let (faults, old) = check(&CAPACITY, capacity("fast", "1Gi"), None);
+        let (faults, old) = check(&CAPACITY_RULES, capacity("fast", "1Gi"), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(
-            check(&CAPACITY, capacity("slow", "-1"), Some(&old)).0,
+            check(&CAPACITY_RULES, capacity("slow", "-1"), Some(&old)).0,
             [
                 "capacity: Invalid value: \"-1\": must be greater than or equal to 0",
                 "storageClassName: Invalid value: \"slow\": field is immutable",

@@ -33,6 +33,11 @@ pub(super) fn is_set(document: &Value, field: &str) -> bool {
     !document[field].is_null()
 }
 
+/// The condition of a type, in a status.
+pub(super) fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(status, "conditions").iter().find(|condition| condition["type"] == kind)
+}
+
 /// Sets a field that is absent or an empty text.
 pub(super) fn fill(document: &mut Value, field: &str, value: impl Into<Value>) {
     if let Some(fields) = document.as_object_mut() {

@@ -5,16 +5,18 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, kind, quantity},
     registry::strategy::{
-        Context, checks,
+        BuiltIn, Context, checks,
         document::{DocumentRules, list, text},
         resource_validation::{container_name, known_name, may_overcommit},
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { default, validate, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn =
+    BuiltIn { kind: &kind::LIMIT_RANGE, rules: &RULES, ..BuiltIn::GENERIC };
+
+static RULES: DocumentRules = DocumentRules { default, validate, ..DocumentRules::STORED };
 
 const NANO: i128 = 1_000_000_000;
 const RATIO: &str = "maxLimitRequestRatio";

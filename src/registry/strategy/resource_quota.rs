@@ -1,23 +1,39 @@
 //! ResourceQuotas: names, amounts and scopes. Nothing is counted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, kind, quantity},
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             document::{DocumentRules, list, stored_only, text},
             resource_validation::{HUGE_PAGES, is_whole_number},
         },
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { validate, warnings, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::RESOURCE_QUOTA,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Request", "What is used of what may be requested."),
+        Column::text("Limit", "What is used of the sum of limits."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed(&document["status"])))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules { validate, warnings, ..DocumentRules::STORED };
 
 const SCOPES: &str = "spec.scopes";
 const EXPRESSIONS: &str = "spec.scopeSelector.matchExpressions";
@@ -192,6 +208,19 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         return Vec::new();
     }
     vec![stored_only("ResourceQuota", "enforces no quotas")]
+}
+
+/// What is used of requests, and of limits: `pods: 1/10, requests.cpu: 2/4`.
+fn printed(status: &Value) -> [String; 2] {
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    let hard: BTreeMap<_, _> = status["hard"].as_object().into_iter().flatten().collect();
+    for (name, amount) in hard {
+        let (used, hard) = (text(&status["used"][name]), text(amount));
+        let cell = format!("{name}: {}/{}", row::or(used, "0"), row::or(hard, "0"));
+        let is_limit = name.split('.').next() == Some("limits");
+        if is_limit { limits.push(cell) } else { requests.push(cell) }
+    }
+    [requests.join(", "), limits.join(", ")]
 }
 
 #[cfg(test)]

@@ -1,24 +1,56 @@
 //! StorageClasses and VolumeAttributesClasses: parameters that a driver understands, and that never change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, ObjectKey, kind},
+    model::{Cause, Object, ObjectKey, kind},
     registry::{
         View,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             document::{DocumentRules, text},
         },
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { default, validate, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::STORAGE_CLASS,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Provisioner", "Who makes its volumes."),
+        Column::text("ReclaimPolicy", "What happens to its volumes when their claims go."),
+        Column::text("VolumeBindingMode", "When claims get their volumes."),
+        Column::text("AllowVolumeExpansion", "Whether its volumes can grow."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
 
-pub(super) static ATTRIBUTES: DocumentRules =
+pub(super) static ATTRIBUTES: BuiltIn = BuiltIn {
+    kind: &kind::VOLUME_ATTRIBUTES_CLASS,
+    rules: &ATTRIBUTES_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("DriverName", "Driver that knows the attributes."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        let row = row::plain(object, now, [text(&document["driverName"])]);
+        Ok(marked(row, object, DEFAULT_ATTRIBUTES))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules { default, validate, ..DocumentRules::STORED };
+
+static ATTRIBUTES_RULES: DocumentRules =
     DocumentRules { validate: validate_attributes, warnings, ..DocumentRules::STORED };
 
 /// The annotation of the class that claims without a class get, and its older form.
@@ -26,17 +58,18 @@ pub(crate) const DEFAULT_CLASS: [&str; 2] = [
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 ];
+const DEFAULT_ATTRIBUTES: [&str; 2] = [
+    "volumeattributesclass.kubernetes.io/is-default-class",
+    "volumeattributesclass.beta.kubernetes.io/is-default-class",
+];
 const PARAMETERS_MAX: usize = 512;
 /// Bytes of all keys and values.
 const PARAMETER_BYTES_MAX: usize = 256 * 1024;
 
 /// The class of claims that have none: of all default ones, the newest (admission plugin DefaultStorageClass).
 pub(crate) fn default_class(view: &View) -> Option<ObjectKey> {
-    let is_default = |annotations: &std::collections::BTreeMap<String, String>| {
-        DEFAULT_CLASS.iter().any(|name| annotations.get(*name).is_some_and(|own| own == "true"))
-    };
     let classes = view.list(&kind::STORAGE_CLASS, None);
-    let classes = classes.filter(|class| is_default(&class.metadata.annotations));
+    let classes = classes.filter(|class| is_marked(&class.metadata.annotations, DEFAULT_CLASS));
     let newest = classes.max_by(|one, other| {
         let (one_created, other_created) =
             (&one.metadata.creation_timestamp, &other.metadata.creation_timestamp);
@@ -160,6 +193,31 @@ fn warnings(_new: &Value, old: Option<&Value>) -> Vec<String> {
     }
 }
 
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let class: Value = object.parse()?;
+    let cells: [Value; 4] = [
+        text(&class["provisioner"]).into(),
+        row::or(text(&class["reclaimPolicy"]), "Delete").into(),
+        row::or(text(&class["volumeBindingMode"]), "Immediate").into(),
+        class["allowVolumeExpansion"].as_bool().unwrap_or_default().into(),
+    ];
+    Ok(marked(row::plain(object, now, cells), object, DEFAULT_CLASS))
+}
+
+/// The row with the mark of a default class.
+fn marked(mut row: Vec<Value>, object: &Object, annotations: [&str; 2]) -> Vec<Value> {
+    if let (true, Some(name)) =
+        (is_marked(&object.metadata.annotations, annotations), row.first_mut())
+    {
+        *name = format!("{} (default)", object.key.name).into();
+    }
+    row
+}
+
+fn is_marked(own: &BTreeMap<String, String>, annotations: [&str; 2]) -> bool {
+    annotations.iter().any(|name| own.get(*name).is_some_and(|own| own == "true"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -227,10 +285,10 @@ mod tests {
                 json!({"metadata": {"name": "a"}, "driverName": "d", "parameters": {"a": "b"}});
             merged(base, change)
         };
-        let (faults, old) = check(&ATTRIBUTES, class(&json!({})), None);
+        let (faults, old) = check(&ATTRIBUTES_RULES, class(&json!({})), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(
-            check(&ATTRIBUTES, class(&json!({"driverName": "", "parameters": null})), None).0,
+            check(&ATTRIBUTES_RULES, class(&json!({"driverName": "", "parameters": null})), None).0,
             [
                 "driverName: Required value",
                 "parameters: Required value: must contain at least one key/value pair",
@@ -238,7 +296,7 @@ mod tests {
         );
         let change = json!({"driverName": "e", "parameters": {"a": "c"}});
         assert_eq!(
-            check(&ATTRIBUTES, class(&change), Some(&old)).0,
+            check(&ATTRIBUTES_RULES, class(&change), Some(&old)).0,
             [
                 "driverName: Forbidden: updates to driverName are forbidden.",
                 "parameters: Forbidden: updates to parameters are forbidden.",

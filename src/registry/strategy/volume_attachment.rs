@@ -1,13 +1,15 @@
 //! VolumeAttachments: which node wants which volume. Nothing is attached here.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             csi::driver_name,
             document::{DocumentRules, stored_only, text},
             metadata::NameForm,
@@ -15,8 +17,22 @@ use crate::{
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { validate, warnings, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::VOLUME_ATTACHMENT,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Attacher", "Driver that attaches the volume.").named(),
+        Column::text("PV", "Volume."),
+        Column::text("Node", "Node that wants the volume."),
+        Column::boolean("Attached", "Whether the node has it."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules { validate, warnings, ..DocumentRules::STORED };
 
 const METADATA_BYTES_MAX: usize = 256 * 1024;
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -83,6 +99,18 @@ fn warnings(_new: &Value, old: Option<&Value>) -> Vec<String> {
         None => vec![stored_only("VolumeAttachment", "attaches no volumes")],
         Some(_) => Vec::new(),
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let document: Value = object.parse()?;
+    let spec = &document["spec"];
+    let cells: [Value; 4] = [
+        text(&spec["attacher"]).into(),
+        text(&spec["source"]["persistentVolumeName"]).into(),
+        text(&spec["nodeName"]).into(),
+        document["status"]["attached"].as_bool().unwrap_or_default().into(),
+    ];
+    Ok(row::plain(object, now, cells))
 }
 
 #[cfg(test)]
