@@ -1,7 +1,7 @@
 //! Reads and fills fields of documents that have no Rust type here. Their types were checked by the table of fields, so
 //! that a value of another type can stand for an absent one.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     model::Cause,
@@ -21,6 +21,11 @@ pub(super) fn items<'a>(document: &'a Value, field: &str) -> &'a [Value] {
 /// The same as texts.
 pub(super) fn texts<'a>(document: &'a Value, field: &str) -> Vec<&'a str> {
     items(document, field).iter().map(|item| item.as_str().unwrap_or_default()).collect()
+}
+
+/// The size of a map of texts.
+pub(super) fn bytes(map: &Map<String, Value>) -> usize {
+    map.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
 }
 
 /// A number, if there is one.

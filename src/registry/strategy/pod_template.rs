@@ -75,7 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::strategy::document::testing::check;
+    use crate::registry::strategy::json::testing::admitted;
 
     #[test]
     fn rules() {
@@ -83,15 +83,19 @@ mod tests {
             json!({"metadata": {"name": "t"}, "template": {"metadata": {"labels": {"a": "b"}},
                 "spec": {"restartPolicy": "Never", "containers": containers}}})
         };
-        let (faults, template) =
-            check(&RULES, document(json!([{"name": "a", "image": "i"}])), None);
+        let (faults, template) = admitted(
+            &RULES,
+            &kind::POD_TEMPLATE,
+            document(json!([{"name": "a", "image": "i"}])),
+            None,
+        );
         assert_eq!(faults, [""; 0]);
         let spec = &template["template"]["spec"];
         assert_eq!(
             (&spec["restartPolicy"], &spec["dnsPolicy"]),
             (&json!("Never"), &json!("ClusterFirst"))
         );
-        let (faults, _) = check(&RULES, document(json!([])), None);
+        let (faults, _) = admitted(&RULES, &kind::POD_TEMPLATE, document(json!([])), None);
         assert_eq!(faults, ["template.spec.containers: Required value"]);
     }
 }
