@@ -22,7 +22,7 @@ use crate::{
 
 /// The answer that shows one object.
 pub(crate) fn answer(
-    descriptor: &Descriptor,
+    descriptor: &Arc<Descriptor>,
     object: &Arc<Object>,
     form: Form,
     code: StatusCode,
@@ -75,7 +75,7 @@ impl Api {
     /// Waits until proxy and DNS have applied a write, then answers it.
     pub(crate) async fn answer_write(
         &self,
-        descriptor: &Descriptor,
+        descriptor: &Arc<Descriptor>,
         written: Written,
         form: Form,
         code: StatusCode,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     api::target::Target,
-    model::{FieldSelector, Kind, LabelSelector, Object, Status},
+    model::{FieldSelector, LabelSelector, Object, Status},
     registry::{Descriptor, View},
 };
 
@@ -32,7 +32,7 @@ impl Selectors {
         let fields = FieldSelector::parse(fields).map_err(Status::bad_request)?;
         for field in fields.paths() {
             if field_path(descriptor, field).is_none() {
-                return Err(Status::bad_request(not_selectable(&descriptor.kind, field)));
+                return Err(Status::bad_request(not_selectable(descriptor, field)));
             }
         }
         Ok(Self { descriptor: Some(descriptor.clone()), labels, fields })
@@ -102,7 +102,7 @@ fn field_path<'a>(descriptor: &Descriptor, field: &'a str) -> Option<&'a str> {
             || offered.any(|offered| offered.json_path.strip_prefix('.') == Some(field));
         return is_offered.then_some(field);
     }
-    let fields = selectable_fields(kind);
+    let fields = descriptor.selectable_fields();
     let has_namespace = kind.namespaced || fields.is_empty();
     if field == "metadata.name" || (field == "metadata.namespace" && has_namespace) {
         return Some("");
@@ -111,79 +111,17 @@ fn field_path<'a>(descriptor: &Descriptor, field: &'a str) -> Option<&'a str> {
 }
 
 /// kube-apiserver's message. It depends on the kind, because each kind with fields of its own has its own function for it.
-fn not_selectable(kind: &Kind, field: &str) -> String {
+fn not_selectable(descriptor: &Descriptor, field: &str) -> String {
+    let kind = &descriptor.kind;
     if kind.is_custom() {
         format!("field label not supported: {field}")
     } else if kind.kind == "Job" {
         format!("field label {field:?} not supported for Job")
-    } else if selectable_fields(kind).is_empty() {
+    } else if descriptor.selectable_fields().is_empty() {
         format!(
             "{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
         )
     } else {
         format!("field label not supported: {field}")
-    }
-}
-
-/// A field whose place in the document is its name.
-const fn as_named(name: &'static str) -> (&'static str, &'static str) {
-    (name, name)
-}
-
-/// The fields besides name and namespace, and their places.
-fn selectable_fields(kind: &Kind) -> &'static [(&'static str, &'static str)] {
-    match (&*kind.group, &*kind.kind) {
-        ("", "Pod") => {
-            const {
-                &[
-                    as_named("spec.nodeName"),
-                    as_named("spec.restartPolicy"),
-                    as_named("spec.schedulerName"),
-                    as_named("spec.serviceAccountName"),
-                    as_named("spec.hostNetwork"),
-                    as_named("status.phase"),
-                    as_named("status.podIP"),
-                    as_named("status.nominatedNodeName"),
-                ]
-            }
-        }
-        ("", "Event") => {
-            const {
-                &[
-                    as_named("involvedObject.kind"),
-                    as_named("involvedObject.namespace"),
-                    as_named("involvedObject.name"),
-                    as_named("involvedObject.uid"),
-                    as_named("involvedObject.apiVersion"),
-                    as_named("involvedObject.resourceVersion"),
-                    as_named("involvedObject.fieldPath"),
-                    as_named("reason"),
-                    as_named("reportingComponent"),
-                    ("source", "source.component|reportingComponent"),
-                    as_named("type"),
-                ]
-            }
-        }
-        ("events.k8s.io", "Event") => &[
-            ("regarding.kind", "involvedObject.kind"),
-            ("regarding.namespace", "involvedObject.namespace"),
-            ("regarding.name", "involvedObject.name"),
-            ("regarding.uid", "involvedObject.uid"),
-            ("regarding.apiVersion", "involvedObject.apiVersion"),
-            ("regarding.resourceVersion", "involvedObject.resourceVersion"),
-            ("regarding.fieldPath", "involvedObject.fieldPath"),
-            ("reason", "reason"),
-            ("reportingController", "reportingComponent"),
-            ("type", "type"),
-        ],
-        ("", "Namespace") => const { &[as_named("status.phase")] },
-        ("", "Node") => const { &[as_named("spec.unschedulable")] },
-        ("", "Secret") => const { &[as_named("type")] },
-        ("", "Service") => const { &[as_named("spec.clusterIP"), as_named("spec.type")] },
-        ("", "ReplicationController") | ("apps", "ReplicaSet") => {
-            const { &[as_named("status.replicas")] }
-        }
-        ("batch", "Job") => &[("status.successful", "status.succeeded")],
-        _ => &[],
     }
 }

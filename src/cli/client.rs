@@ -261,6 +261,7 @@ fn kind_from(group: &str, version: &str, resource: Resource) -> Kind {
         has_status: false,
         has_scale: false,
         has_generation: false,
+        kept_by_status: None,
         stored_as: None,
     }))
 }

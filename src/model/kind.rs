@@ -53,6 +53,8 @@ pub struct Identity {
     pub has_scale: bool,
     /// Whether `metadata.generation` counts changes of the spec.
     pub has_generation: bool,
+    /// The field of the metadata that a write of the status may not change, by the kind's status strategy in Kubernetes.
+    pub kept_by_status: Option<&'static str>,
     /// The kind whose objects it shows in another form; `None` for a kind with objects of its own.
     pub stored_as: Option<Kind>,
 }
@@ -85,15 +87,6 @@ impl Kind {
     pub fn is_native(&self) -> bool {
         let of_kubernetes = !self.group.contains('.') || self.group.ends_with(".k8s.io");
         matches!(self, Self::BuiltIn(_)) && of_kubernetes
-    }
-
-    /// The field of the metadata that a write of the status may not change, by the kind's status strategy in Kubernetes.
-    pub fn kept_by_status(&self) -> Option<&'static str> {
-        match (&*self.group, &*self.kind) {
-            ("", "Pod") => Some("ownerReferences"),
-            ("apps", "Deployment") => Some("labels"),
-            _ => None,
-        }
     }
 
     /// The kind that its objects have in the store.

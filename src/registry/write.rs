@@ -511,7 +511,7 @@ fn status_metadata(kind: &Kind, mut new: Value, old: &Value) -> Value {
         set_or_remove(&mut metadata, "managedFields", new.get("managedFields").cloned());
         return metadata;
     }
-    if let Some(kept) = kind.kept_by_status() {
+    if let Some(kept) = kind.kept_by_status {
         set_or_remove(&mut new, kept, old.get(kept).cloned());
     }
     new

@@ -1,37 +1,22 @@
 //! `meta.k8s.io/v1` Tables: what `kubectl get` prints. Pure functions from objects and a time.
 //!
-//! Enter at `Printer`. The columns and the rules of their
-//! cells are those of kube-apiserver's printers for 1.36; a kind's columns are in `columns.rs`, its cells in
-//! `cells.rs`, `pod.rs`, `batch.rs`, `extension.rs` and `stored.rs`, what these share in `row.rs`.
-
-mod age;
-mod batch;
-mod cells;
-mod columns;
-mod custom;
-mod extension;
-mod pod;
-mod row;
-mod storage;
-mod stored;
+//! Enter at `Printer`. This is the form of tables and rows; what the columns and cells of a kind are, its
+//! [`Descriptor`] says.
 
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     model::{Object, Status},
-    registry::Descriptor,
+    registry::{Column, Descriptor, SCALE, scale_cells},
 };
-
-use self::custom::CustomColumns;
-pub use columns::Column;
 
 /// What marks the bookmark after the first events of a watch; it is shown whatever a row shows else.
 pub(crate) const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
@@ -97,35 +82,21 @@ pub struct Rows {
 /// A table, ready to be serialised.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Table {
+pub(crate) struct Table<'a> {
     kind: &'static str,
     api_version: &'static str,
     metadata: Value,
     /// `null` in all events of a watch but the first.
-    column_definitions: Option<Columns>,
+    column_definitions: Option<Columns<'a>>,
     rows: Vec<Row>,
 }
 
-#[derive(Clone, Debug)]
-enum Columns {
-    BuiltIn(&'static [Column]),
-    Custom(Arc<CustomColumns>),
-}
-
-impl Serialize for Columns {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::BuiltIn(columns) => columns.serialize(serializer),
-            Self::Custom(columns) => columns.serialize(serializer),
-        }
-    }
-}
+type Columns<'a> = Cow<'a, [Column<'a>]>;
 
 /// Prints the objects of one kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Printer {
-    columns: Columns,
-    is_generic: bool,
+    descriptor: Arc<Descriptor>,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,27 +107,22 @@ struct Row {
     object: Option<Box<RawValue>>,
 }
 
-impl Table {
+impl Table<'_> {
     /// The JSON document.
-    pub fn to_bytes(&self) -> Bytes {
+    pub(crate) fn to_bytes(&self) -> Bytes {
         serde_json::to_vec(self).expect("a table has string keys only").into()
     }
 }
 
 impl Printer {
-    pub(crate) fn of(descriptor: &Descriptor) -> Self {
-        let kind = &descriptor.kind;
-        let columns = match descriptor.custom() {
-            Some(version) => Columns::Custom(Arc::new(CustomColumns::of(version))),
-            None => Columns::BuiltIn(columns::of(kind)),
-        };
-        Self { columns, is_generic: !kind.is_custom() && columns::is_generic(kind) }
+    pub(crate) fn of(descriptor: &Arc<Descriptor>) -> Self {
+        Self { descriptor: descriptor.clone() }
     }
 
     /// A table of many objects up to the list of its rows, which are then [`row_of`](Self::row_of) each. `metadata` is
     /// the list's own: `resourceVersion`, `continue`, `remainingItemCount`.
     pub(crate) fn head(&self, metadata: Value, version: Version) -> String {
-        let empty = table(version, Some(self.columns.clone()), Vec::new(), metadata);
+        let empty = table(version, Some(self.descriptor.columns()), Vec::new(), metadata);
         let mut text = serde_json::to_string(&empty).expect("a table has string keys only");
         text.truncate(text.len() - "[]}".len());
         text
@@ -164,7 +130,7 @@ impl Printer {
 
     /// Whether the table of no objects has no list of rows.
     pub(crate) fn is_generic(&self) -> bool {
-        self.is_generic
+        self.descriptor.is_generic()
     }
 
     /// The row of one object.
@@ -181,41 +147,37 @@ impl Printer {
         now: Timestamp,
         rows: Rows,
         with_columns: bool,
-    ) -> Table {
-        let columns = with_columns.then(|| self.columns.clone());
+    ) -> Table<'_> {
+        let columns = with_columns.then(|| self.descriptor.columns());
         let metadata = json!({"resourceVersion": object.revision.to_string()});
         table(rows.version, columns, vec![self.row(object, now, rows)], metadata)
     }
 
     fn row(&self, object: &Object, now: Timestamp, rows: Rows) -> Row {
-        let cells = match &self.columns {
-            Columns::Custom(columns) => columns.cells(object, now),
-            Columns::BuiltIn(columns) => cells::of(object, now).unwrap_or_else(|error| {
-                tracing::error!(%error, "stored object cannot be printed");
-                let rest = columns.len().saturating_sub(1);
-                let unknown = std::iter::repeat_n(Value::from("<unknown>"), rest);
-                std::iter::once(object.key.name.as_str().into()).chain(unknown).collect()
-            }),
-        };
-        Row { cells, conditions: pod::row_conditions(object), object: included(object, rows) }
+        let descriptor = &self.descriptor;
+        let cells = descriptor.cells(object, now).unwrap_or_else(|error| {
+            tracing::error!(%error, "stored object cannot be printed");
+            let rest = descriptor.columns().len().saturating_sub(1);
+            let unknown = std::iter::repeat_n(Value::from("<unknown>"), rest);
+            std::iter::once(object.key.name.as_str().into()).chain(unknown).collect()
+        });
+        let conditions = descriptor.row_conditions(object);
+        Row { cells, conditions, object: included(object, rows) }
     }
 }
 
 /// The table of a scale, which is nothing that is stored.
-pub(crate) fn of_scale(scale: &Value, now: Timestamp, rows: Rows) -> Table {
+pub(crate) fn of_scale(scale: &Value, now: Timestamp, rows: Rows) -> Table<'static> {
     let metadata = &scale["metadata"];
-    let replicas = |of: &str| scale[of]["replicas"].as_i64().unwrap_or_default().into();
-    let age = age::since_text(metadata["creationTimestamp"].as_str(), now);
-    let cells = vec![metadata["name"].clone(), replicas("spec"), replicas("status"), age.into()];
     let object = match rows.include {
         IncludeObject::None => None,
         IncludeObject::Object => Some(scale.clone()),
         IncludeObject::Metadata => Some(partial_of(metadata, rows.version)),
     };
     let object = object.and_then(|object| RawValue::from_string(object.to_string()).ok());
-    let row = Row { cells, conditions: Vec::new(), object };
+    let row = Row { cells: scale_cells(scale, now), conditions: Vec::new(), object };
     let metadata = json!({"resourceVersion": metadata["resourceVersion"]});
-    table(rows.version, Some(Columns::BuiltIn(columns::SCALE)), vec![row], metadata)
+    table(rows.version, Some(SCALE.into()), vec![row], metadata)
 }
 
 /// A document's metadata alone.
@@ -226,10 +188,10 @@ pub(crate) fn partial_of(metadata: &Value, version: Version) -> Value {
 
 fn table(
     version: Version,
-    column_definitions: Option<Columns>,
+    column_definitions: Option<Columns<'_>>,
     rows: Vec<Row>,
     metadata: Value,
-) -> Table {
+) -> Table<'_> {
     let api_version = version.api_version();
     Table { kind: "Table", api_version, metadata, column_definitions, rows }
 }

@@ -20,6 +20,7 @@ pub(crate) const STORED: Identity = Identity {
     has_status: false,
     has_scale: false,
     has_generation: false,
+    kept_by_status: None,
     stored_as: None,
 };
 const NETWORKING: Identity = Identity { group: Borrowed("networking.k8s.io"), ..STORED };
@@ -57,6 +58,7 @@ pub static POD: Kind = Kind::BuiltIn(&Identity {
     categories: ALL,
     has_status: true,
     has_generation: true,
+    kept_by_status: Some("ownerReferences"),
     ..STORED
 });
 /// Services.
@@ -145,6 +147,7 @@ pub static DEPLOYMENT: Kind = Kind::BuiltIn(&Identity {
     has_status: true,
     has_scale: true,
     has_generation: true,
+    kept_by_status: Some("labels"),
     ..STORED
 });
 /// ReplicaSets.

@@ -178,7 +178,7 @@ pub(super) fn in_reach(kind: &Kind, subresource: &str, paths: Paths) -> Paths {
         "" if kind.has_status => paths.filter_fields(|field| field != "status"),
         "status" if kind.is_native() => {
             let paths = paths.filter_fields(|field| field != "spec");
-            match kind.kept_by_status() {
+            match kind.kept_by_status {
                 Some(kept) => paths.without_metadata(kept),
                 None => paths,
             }

@@ -72,6 +72,7 @@ static PATCH_OPTIONS: Kind = Kind::BuiltIn(&Identity {
     has_status: false,
     has_scale: false,
     has_generation: false,
+    kept_by_status: None,
     stored_as: None,
 });
 

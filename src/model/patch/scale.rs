@@ -32,6 +32,7 @@ pub static SCALE: Kind = Kind::BuiltIn(&Identity {
     has_status: false,
     has_scale: false,
     has_generation: false,
+    kept_by_status: None,
     stored_as: None,
 });
 

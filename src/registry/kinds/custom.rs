@@ -13,8 +13,16 @@ use crate::{
         Kind, Object, Status,
         kind::{Identity, Text},
     },
+<<<<<<< HEAD
     registry::kinds::{Descriptor, Rulebook, scale::ScalePaths, versions::by_preference},
     schema::{Path, Schema, cel::Compiled, resource},
+=======
+    registry::{
+        kinds::{Descriptor, Details, scale::ScalePaths, versions::by_preference},
+        printing::PrinterColumns,
+    },
+    schema::{Path, Schema, cel::Compiled},
+>>>>>>> 3588315
 };
 
 /// The condition of a definition whose kinds are served.
@@ -84,7 +92,7 @@ pub(crate) struct Version {
     subresources: Subresources,
     #[serde(deserialize_with = "shared")]
     schema: Arc<VersionSchema>,
-    pub(crate) additional_printer_columns: Vec<PrinterColumn>,
+    pub(crate) additional_printer_columns: PrinterColumns,
     pub(crate) selectable_fields: Vec<SelectableField>,
 }
 
@@ -107,19 +115,6 @@ fn shared<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<VersionSchem
 pub(crate) struct ReadSchema {
     pub(crate) schema: Schema,
     pub(crate) rules: Compiled,
-}
-
-/// One column of a table.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub(crate) struct PrinterColumn {
-    pub(crate) name: String,
-    #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) format: String,
-    pub(crate) description: String,
-    pub(crate) priority: i32,
-    pub(crate) json_path: String,
 }
 
 /// A field by which clients may select.
@@ -237,6 +232,7 @@ pub(crate) fn descriptors(
             has_status: version.subresources.status.is_some(),
             has_scale: version.subresources.scale.is_some(),
             has_generation: true,
+            kept_by_status: None,
             stored_as,
         }))
     };
@@ -255,7 +251,7 @@ pub(crate) fn descriptors(
         Arc::new(Descriptor {
             kind,
             served: version.served,
-            rules: Rulebook::Custom(Box::new(version)),
+            details: Details::Custom(Box::new(version)),
         })
     };
     versions.into_iter().map(descriptor).collect()

@@ -9,7 +9,10 @@ mod versions;
 
 pub(crate) use versions::by_preference;
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use jiff::Timestamp;
+use serde_json::Value;
 
 use serde_json::Value;
 
@@ -17,7 +20,8 @@ use crate::{
     model::{Kind, Object, ObjectKey, Status, kind, object, patch::Resource},
     registry::{
         Event, EventKind,
-        strategy::{self, AnyRules},
+        printing::{Cells, Column},
+        strategy::{self, AnyRules, BuiltIn, Fields},
     },
 };
 
@@ -28,15 +32,64 @@ pub struct Descriptor {
     pub kind: Kind,
     /// Whether clients see it. Objects of a kind that is only stored are seen in another version.
     pub served: bool,
-    rules: Rulebook,
+    details: Details,
 }
 
 impl Descriptor {
     /// The version of a definition that made the kind.
     pub(crate) fn custom(&self) -> Option<&custom::Version> {
-        match &self.rules {
-            Rulebook::BuiltIn(_) => None,
-            Rulebook::Custom(version) => Some(version),
+        match &self.details {
+            Details::BuiltIn(_) => None,
+            Details::Custom(version) => Some(version),
+        }
+    }
+
+    /// What documents of the kind must be like.
+    pub(crate) fn rules(&self) -> &dyn AnyRules {
+        match &self.details {
+            Details::BuiltIn(built_in) => built_in.rules,
+            Details::Custom(version) => version.as_ref(),
+        }
+    }
+
+    /// The columns of its tables.
+    pub(crate) fn columns(&self) -> Cow<'_, [Column<'_>]> {
+        match &self.details {
+            Details::BuiltIn(built_in) => built_in.columns.into(),
+            Details::Custom(version) => version.additional_printer_columns.columns().into(),
+        }
+    }
+
+    /// The cells of an object's row, in the order of the columns.
+    ///
+    /// # Errors
+    /// The object is not of the kind's type.
+    pub(crate) fn cells(&self, object: &Object, now: Timestamp) -> Cells {
+        match &self.details {
+            Details::BuiltIn(built_in) => (built_in.cells)(object, now),
+            Details::Custom(version) => Ok(version.additional_printer_columns.cells(object, now)),
+        }
+    }
+
+    /// The `conditions` of an object's row.
+    pub(crate) fn row_conditions(&self, object: &Object) -> Vec<Value> {
+        self.built_in().map(|built_in| (built_in.row_conditions)(object)).unwrap_or_default()
+    }
+
+    /// Whether Kubernetes prints the kind as it prints any object.
+    pub(crate) fn is_generic(&self) -> bool {
+        self.built_in().is_some_and(|built_in| built_in.is_generic)
+    }
+
+    /// The fields of a built-in kind by which clients may select, besides name and namespace.
+    pub(crate) fn selectable_fields(&self) -> Fields {
+        self.built_in().map(|built_in| built_in.selectable_fields).unwrap_or_default()
+    }
+
+    fn built_in(&self) -> Option<&'static BuiltIn> {
+        match self.details {
+            Details::BuiltIn(built_in) => Some(built_in),
+            Details::Custom(_) => None,
         }
     }
 
@@ -79,9 +132,9 @@ impl Descriptor {
     }
 }
 
-/// What the documents of a kind must be like.
-enum Rulebook {
-    BuiltIn(&'static dyn AnyRules),
+/// Where all but the identity of a kind stands.
+enum Details {
+    BuiltIn(&'static BuiltIn),
     Custom(Box<custom::Version>),
 }
 
@@ -96,7 +149,7 @@ pub struct Kinds {
     groups: BTreeMap<String, Vec<usize>>,
 }
 
-impl fmt::Debug for Rulebook {
+impl fmt::Debug for Details {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::BuiltIn(_) => f.write_str("BuiltIn"),
@@ -108,12 +161,11 @@ impl fmt::Debug for Rulebook {
 impl Kinds {
     /// Those that every cluster has.
     pub fn built_in() -> Self {
-        let of = |kind: &&Kind| {
-            let kind = (*kind).clone();
-            let rules = Rulebook::BuiltIn(strategy::rules(&kind));
-            Arc::new(Descriptor { kind, served: true, rules })
+        let of = |built_in: &&'static BuiltIn| {
+            let (kind, details) = (built_in.kind.clone(), Details::BuiltIn(built_in));
+            Arc::new(Descriptor { kind, served: true, details })
         };
-        Self::of(kind::BUILT_IN.iter().map(of).collect(), BTreeMap::new())
+        Self::of(strategy::BUILT_IN.iter().map(of).collect(), BTreeMap::new())
     }
 
     /// With other kinds for a CustomResourceDefinition. One that names a built-in kind changes nothing.
@@ -257,11 +309,7 @@ impl Kinds {
     /// # Errors
     /// 404 if it is not served any more.
     pub(crate) fn rules(&self, kind: &Kind) -> Result<&dyn AnyRules, Status> {
-        let descriptor = self.descriptor(kind).ok_or_else(Status::no_such_path)?;
-        match &descriptor.rules {
-            Rulebook::BuiltIn(rules) => Ok(*rules),
-            Rulebook::Custom(version) => Ok(version.as_ref()),
-        }
+        Ok(self.descriptor(kind).ok_or_else(Status::no_such_path)?.rules())
     }
 
     /// All versions of a kind.

@@ -1,29 +1,61 @@
 //! Roles and their bindings: rules that say something, subjects that can exist, a role reference that stays.
 //! Nothing enforces them yet.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::rbac::v1::{
         ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
+use serde::Deserialize;
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Rules, checks,
-        fields::{fill_text, is_empty, items, text},
-        metadata::NameForm,
+    model::{Cause, Object, kind},
+    registry::{
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Rules, checks,
+            fields::{fill_text, is_empty, items, text},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static ROLE: Rules<Role> = Rules {
+pub(super) static ROLE: BuiltIn =
+    BuiltIn { kind: &kind::ROLE, rules: &ROLE_RULES, ..BuiltIn::GENERIC };
+
+pub(super) static CLUSTER_ROLE: BuiltIn =
+    BuiltIn { kind: &kind::CLUSTER_ROLE, rules: &CLUSTER_ROLE_RULES, ..BuiltIn::GENERIC };
+
+pub(super) static ROLE_BINDING: BuiltIn = BuiltIn {
+    kind: &kind::ROLE_BINDING,
+    rules: &ROLE_BINDING_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Role", "Role that is given."),
+        Column::AGE,
+        Column::text("Users", "Users that have it.").wide(),
+        Column::text("Groups", "Groups that have it.").wide(),
+        Column::text("ServiceAccounts", "ServiceAccounts that have it.").wide(),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+pub(super) static CLUSTER_ROLE_BINDING: BuiltIn = BuiltIn {
+    kind: &kind::CLUSTER_ROLE_BINDING,
+    rules: &CLUSTER_ROLE_BINDING_RULES,
+    ..ROLE_BINDING
+};
+
+static ROLE_RULES: Rules<Role> = Rules {
     validate: |new, _, _| policy_rules(items(&new.rules), true),
     name: NameForm::PathSegment,
     ..Rules::STORED
 };
 
-pub(super) static CLUSTER_ROLE: Rules<ClusterRole> = Rules {
+static CLUSTER_ROLE_RULES: Rules<ClusterRole> = Rules {
     validate: |new, _, _| {
         let mut causes = policy_rules(items(&new.rules), false);
         if let Some(aggregation) = &new.aggregation_rule {
@@ -35,7 +67,7 @@ pub(super) static CLUSTER_ROLE: Rules<ClusterRole> = Rules {
     ..Rules::STORED
 };
 
-pub(super) static ROLE_BINDING: Rules<RoleBinding> = Rules {
+static ROLE_BINDING_RULES: Rules<RoleBinding> = Rules {
     default: |new, _, _| default(&mut new.role_ref, new.subjects.as_mut()),
     validate: |new, old, _| {
         let old = old.map(|old| &old.role_ref);
@@ -45,7 +77,7 @@ pub(super) static ROLE_BINDING: Rules<RoleBinding> = Rules {
     ..Rules::STORED
 };
 
-pub(super) static CLUSTER_ROLE_BINDING: Rules<ClusterRoleBinding> = Rules {
+static CLUSTER_ROLE_BINDING_RULES: Rules<ClusterRoleBinding> = Rules {
     default: |new, _, _| default(&mut new.role_ref, new.subjects.as_mut()),
     validate: |new, old, _| {
         let old = old.map(|old| &old.role_ref);
@@ -173,6 +205,33 @@ fn validate_subject(causes: &mut Vec<Cause>, path: &str, subject: &Subject, name
     }
 }
 
+/// What both kinds of bindings have.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Binding {
+    #[serde(default)]
+    role_ref: RoleRef,
+    #[serde(default)]
+    subjects: Vec<Subject>,
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let Binding { role_ref, subjects } = object.parse()?;
+    let mut row = row::plain(object, now, [format!("{}/{}", role_ref.kind, role_ref.name)]);
+    for kind in ["User", "Group", "ServiceAccount"] {
+        let names = subjects.iter().filter(|subject| subject.kind == kind).map(|subject| {
+            match &subject.namespace {
+                Some(namespace) if kind == "ServiceAccount" => {
+                    format!("{namespace}/{}", subject.name)
+                }
+                _ => subject.name.clone(),
+            }
+        });
+        row.push(names.collect::<Vec<_>>().join(", ").into());
+    }
+    Ok(row)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -191,8 +250,8 @@ mod tests {
         let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
         let mut new: RoleBinding = object(document);
-        (ROLE_BINDING.default)(&mut new, old, &context);
-        (lines(&(ROLE_BINDING.validate)(&new, old, &context)), new)
+        (ROLE_BINDING_RULES.default)(&mut new, old, &context);
+        (lines(&(ROLE_BINDING_RULES.validate)(&new, old, &context)), new)
     }
 
     #[test]

@@ -1,14 +1,23 @@
 //! Admission policies and their bindings: expressions about requests, and where they hold. What the expressions say is not
 //! read yet.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::{Value, json};
 
 use crate::{
-    model::Cause,
+    model::{
+        Cause, Object,
+        kind::extension::{
+            MUTATING_ADMISSION_POLICY, MUTATING_ADMISSION_POLICY_BINDING,
+            VALIDATING_ADMISSION_POLICY, VALIDATING_ADMISSION_POLICY_BINDING,
+        },
+    },
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context,
+            BuiltIn, Context,
             admission_match::{
                 FAILURE_POLICIES, REINVOCATION_POLICIES, default_match, dns_1035_faults,
                 match_conditions, match_resources,
@@ -24,14 +33,56 @@ use crate::{
     },
 };
 
-pub(super) static POLICY: DocumentRules = DocumentRules {
+pub(super) static MUTATING_POLICY: BuiltIn = BuiltIn {
+    kind: &MUTATING_ADMISSION_POLICY,
+    rules: &POLICY_RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Mutations", "Number of mutations."),
+        PARAM_KIND,
+        Column::AGE,
+    ],
+    cells: |object, now| policy_cells(object, now, "mutations"),
+    ..BuiltIn::STORED
+};
+
+pub(super) static VALIDATING_POLICY: BuiltIn = BuiltIn {
+    kind: &VALIDATING_ADMISSION_POLICY,
+    rules: &POLICY_RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Validations", "Number of validations."),
+        PARAM_KIND,
+        Column::AGE,
+    ],
+    cells: |object, now| policy_cells(object, now, "validations"),
+    ..BuiltIn::STORED
+};
+
+pub(super) static MUTATING_BINDING: BuiltIn = BuiltIn {
+    kind: &MUTATING_ADMISSION_POLICY_BINDING,
+    rules: &BINDING_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("PolicyName", "Policy that holds."),
+        Column::text("ParamRef", "Object with the policy's parameters."),
+        Column::AGE,
+    ],
+    cells: binding_cells,
+    ..BuiltIn::STORED
+};
+
+pub(super) static VALIDATING_BINDING: BuiltIn =
+    BuiltIn { kind: &VALIDATING_ADMISSION_POLICY_BINDING, ..MUTATING_BINDING };
+
+static POLICY_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| default_policy(new),
     validate: validate_policy,
     warnings,
     ..DocumentRules::STORED
 };
 
-pub(super) static BINDING: DocumentRules = DocumentRules {
+static BINDING_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| {
         if let Some(resources) = new.pointer_mut("/spec/matchResources") {
             default_match(resources, &RULE_LISTS);
@@ -42,6 +93,8 @@ pub(super) static BINDING: DocumentRules = DocumentRules {
     ..DocumentRules::STORED
 };
 
+const PARAM_KIND: Column<'static> =
+    Column::text("ParamKind", "Kind of the objects that parameterize the policy.");
 const RULE_LISTS: [&str; 2] = ["resourceRules", "excludeResourceRules"];
 const REASONS: [&str; 4] = ["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"];
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
@@ -320,6 +373,33 @@ fn validation_actions(causes: &mut Vec<Cause>, actions: &[&str]) {
     }
 }
 
+fn policy_cells(object: &Object, now: Timestamp, expressions: &str) -> Cells {
+    let spec = object.parse::<Value>()?["spec"].take();
+    let kind = match &spec["paramKind"] {
+        Value::Null => row::UNSET.to_owned(),
+        kind => format!("{}/{}", text(kind, "apiVersion"), text(kind, "kind")),
+    };
+    Ok(row::plain(object, now, [Value::from(items(&spec, expressions).len()), kind.into()]))
+}
+
+fn binding_cells(object: &Object, now: Timestamp) -> Cells {
+    let spec = object.parse::<Value>()?["spec"].take();
+    let policy = text(&spec, "policyName").to_owned();
+    Ok(row::plain(object, now, [policy, printed_ref(&spec["paramRef"])]))
+}
+
+fn printed_ref(reference: &Value) -> String {
+    if reference.is_null() {
+        return row::UNSET.to_owned();
+    }
+    let name = text(reference, "name");
+    if name.is_empty() {
+        let chosen = serde_json::from_value::<LabelSelector>(reference["selector"].clone());
+        return chosen.map(|chosen| row::selector(&chosen)).unwrap_or_default();
+    }
+    format!("{}/{name}", row::or(text(reference, "namespace"), "*"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,7 +429,8 @@ mod tests {
                 "validations": [{"expression": "true", "reason": "Invalid"}],
                 "auditAnnotations": [{"key": "k", "valueExpression": "'v'"}]}),
         );
-        let (_, defaulted) = admitted(&POLICY, &VALIDATING_ADMISSION_POLICY, policy.clone(), None);
+        let (_, defaulted) =
+            admitted(&POLICY_RULES, &VALIDATING_ADMISSION_POLICY, policy.clone(), None);
         assert_eq!(defaulted["spec"]["failurePolicy"], "Fail");
         assert_eq!(defaulted["spec"]["matchConstraints"]["matchPolicy"], "Equivalent");
         assert_eq!(defaulted["spec"]["matchConstraints"]["resourceRules"][0]["scope"], "*");
@@ -387,7 +468,7 @@ mod tests {
                 ],
             ),
         ];
-        check_faults(&POLICY, &VALIDATING_ADMISSION_POLICY, &policy, cases);
+        check_faults(&POLICY_RULES, &VALIDATING_ADMISSION_POLICY, &policy, cases);
     }
 
     #[test]
@@ -422,7 +503,7 @@ mod tests {
             ),
             ("/spec/reinvocationPolicy", json!(""), &["spec.reinvocationPolicy: Required value"]),
         ];
-        check_faults(&POLICY, &MUTATING_ADMISSION_POLICY, &policy, cases);
+        check_faults(&POLICY_RULES, &MUTATING_ADMISSION_POLICY, &policy, cases);
     }
 
     #[test]
@@ -460,6 +541,6 @@ mod tests {
                 ],
             ),
         ];
-        check_faults(&BINDING, &VALIDATING_ADMISSION_POLICY_BINDING, &binding, cases);
+        check_faults(&BINDING_RULES, &VALIDATING_ADMISSION_POLICY_BINDING, &binding, cases);
     }
 }

@@ -4,21 +4,38 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Cause, time::time_text},
+    model::{Cause, kind::extension::API_SERVICE, time::time_text},
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context,
+            BuiltIn, Context,
             admission_match::dns_1035_faults,
             checks,
             document::DocumentRules,
-            json::{fill, is_set, items, number, stored_only, text},
+            json::{condition, fill, is_set, items, number, stored_only, text},
             metadata::NameForm,
         },
     },
 };
 
-pub(super) static RULES: DocumentRules = DocumentRules {
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &API_SERVICE,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Service", "Service that serves the group version."),
+        Column::text("Available", "Whether the group version is served."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed(&document["spec"], &document["status"])))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules {
     default,
     validate,
     warnings: |new, old| match is_set(&new["spec"], "service") {
@@ -116,6 +133,22 @@ fn service(causes: &mut Vec<Cause>, spec: &Value) {
     }
 }
 
+/// Service and availability.
+fn printed(spec: &Value, status: &Value) -> [String; 2] {
+    let service = &spec["service"];
+    let service = if service.is_null() {
+        "Local".to_owned()
+    } else {
+        format!("{}/{}", text(service, "namespace"), text(service, "name"))
+    };
+    let available = match condition(status, "Available") {
+        None => "Unknown".to_owned(),
+        Some(found) if found["status"] == "True" => "True".to_owned(),
+        Some(found) => format!("{} ({})", text(found, "status"), text(found, "reason")),
+    };
+    [service, available]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +201,14 @@ mod tests {
             ],
         )];
         check_faults(&RULES, &API_SERVICE, &remote, cases);
+    }
+
+    #[test]
+    fn rows() {
+        let unavailable =
+            json!({"conditions": [{"type": "Available", "status": "False", "reason": "Gone"}]});
+        let service = json!({"service": {"namespace": "n", "name": "s"}});
+        assert_eq!(printed(&service, &unavailable), ["n/s", "False (Gone)"]);
+        assert_eq!(printed(&json!({}), &json!({})), ["Local", "Unknown"]);
     }
 }

@@ -1,23 +1,42 @@
 //! CertificateSigningRequests: who asks which signer for what, and what became of it. Nothing signs them yet.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use x509_parser::{certification_request::X509CertificationRequest, prelude::FromDer};
 
 use crate::{
-    model::{Cause, time::time_text},
+    model::{Cause, Object, kind::extension::CERTIFICATE_SIGNING_REQUEST, time::time_text},
     registry::{
         Subresource,
+        printing::{Cells, Column, age::human, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             document::DocumentRules,
-            json::{fill, is_set, items, items_mut, number, stored_only, text, texts, unique},
+            json::{
+                condition, fill, is_set, items, items_mut, number, stored_only, text, texts, unique,
+            },
             metadata::{NameForm, validate_name},
         },
     },
 };
 
-pub(super) static RULES: DocumentRules = DocumentRules {
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &CERTIFICATE_SIGNING_REQUEST,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::AGE,
+        Column::text("SignerName", "Who is asked to sign."),
+        Column::text("Requestor", "Who asks."),
+        Column::text("RequestedDuration", "How long the certificate shall be valid."),
+        Column::text("Condition", "What became of the request."),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules {
     default,
     validate,
     warnings: |new, old| stored_only(new, old, "signs no certificates"),
@@ -221,13 +240,40 @@ fn changes(causes: &mut Vec<Cause>, new: &Value, old: &Value) {
     }
 }
 
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let document: Value = object.parse()?;
+    let (spec, status) = (&document["spec"], &document["status"]);
+    let seconds = number(spec, "expirationSeconds").map(SignedDuration::from_secs);
+    let has = |kind: &str| condition(status, kind).is_some();
+    let mut state = match (has(DENIED), has(APPROVED)) {
+        (true, _) => DENIED,
+        (_, true) => APPROVED,
+        _ => "Pending",
+    }
+    .to_owned();
+    if has(FAILED) {
+        state += ",Failed";
+    }
+    if !text(status, "certificate").is_empty() {
+        state += ",Issued";
+    }
+    Ok(vec![
+        object.key.name.as_str().into(),
+        row::age(object, now),
+        row::or(text(spec, "signerName"), row::NONE).into(),
+        text(spec, "username").into(),
+        seconds.map_or_else(|| row::NONE.to_owned(), human).into(),
+        state.into(),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
     use crate::{
-        model::kind::extension::CERTIFICATE_SIGNING_REQUEST,
+        model::{ObjectKey, object::to_stored},
         registry::{
             View,
             strategy::{
@@ -326,5 +372,35 @@ mod tests {
             change(&issued, Subresource::Status, json!({})).0,
             ["status.certificate: Forbidden: updates may not modify existing certificate content"]
         );
+    }
+
+    #[test]
+    fn rows() {
+        let requested = |status: Value| {
+            let conditions: Vec<_> = [DENIED, APPROVED, FAILED]
+                .into_iter()
+                .filter(|state| status[*state] == true)
+                .map(|state| json!({"type": state, "status": "True"}))
+                .collect();
+            json!({"conditions": conditions, "certificate": status["certificate"]})
+        };
+        for (status, expected) in [
+            (json!({}), "Pending"),
+            (json!({"Approved": true, "certificate": "eA=="}), "Approved,Issued"),
+            (json!({"Denied": true}), "Denied"),
+            (json!({"Approved": true, "Failed": true}), "Approved,Failed"),
+        ] {
+            let spec =
+                json!({"signerName": "example.com/a", "username": "me", "expirationSeconds": 3600});
+            let document =
+                json!({"metadata": {"name": "x"}, "spec": spec, "status": requested(status)});
+            let key = ObjectKey::cluster(&CERTIFICATE_SIGNING_REQUEST, "x");
+            let stored = to_stored(&key.kind, document);
+            let object = Object::from_stored(key, 1, stored).unwrap();
+            assert_eq!(
+                cells(&object, Timestamp::UNIX_EPOCH).unwrap(),
+                ["x", "<unknown>", "example.com/a", "me", "60m", expected]
+            );
+        }
     }
 }

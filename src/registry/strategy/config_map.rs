@@ -1,13 +1,30 @@
 //! ConfigMaps: keys, size, immutability.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ConfigMap;
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{Context, Rules, checks},
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{BuiltIn, Context, Rules, checks},
+    },
 };
 
-pub(super) static RULES: Rules<ConfigMap> = Rules { validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::CONFIG_MAP,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::text("Data", "Number of keys."), Column::AGE],
+    cells: |object, now| {
+        let Keys { data, binary_data, .. } = object.parse()?;
+        Ok(row::plain(object, now, [count(data.as_ref()) + count(binary_data.as_ref())]))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<ConfigMap> = Rules { validate, ..Rules::STORED };
 
 /// All values of one ConfigMap or Secret.
 pub(super) const DATA_MAX: usize = 1024 * 1024;
@@ -45,6 +62,20 @@ fn validate(new: &ConfigMap, old: Option<&ConfigMap>, _context: &Context<'_>) ->
         causes.push(Cause::too_long(checks::WHOLE_OBJECT, DATA_MAX));
     }
     causes
+}
+
+/// The keys of a ConfigMap or Secret, without decoding what they hold.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Keys {
+    pub(super) data: Option<BTreeMap<String, IgnoredAny>>,
+    binary_data: Option<BTreeMap<String, IgnoredAny>>,
+    #[serde(rename = "type", default)]
+    pub(super) kind: String,
+}
+
+pub(super) fn count(data: Option<&BTreeMap<String, IgnoredAny>>) -> usize {
+    data.map_or(0, BTreeMap::len)
 }
 
 #[cfg(test)]

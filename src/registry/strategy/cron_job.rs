@@ -1,20 +1,42 @@
 //! CronJobs: defaults, schedule and time zone.
 
+use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus};
+use serde_json::Value;
 
 use crate::{
-    model::{Cause, schedule},
+    model::{Cause, Object, kind, schedule},
     registry::{
         Subresource,
+        printing::{Cells, Column, age::since, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill, fill_text, text},
             job, job_policies, pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<CronJob> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::CRON_JOB,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Schedule", "When a job is made."),
+        Column::text("Timezone", "Time zone of the schedule."),
+        Column::boolean("Suspend", "Whether no more jobs are made."),
+        Column::number("Active", "Jobs that run."),
+        Column::text("Last Schedule", "Time since the last job was made."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+        Column::SELECTOR,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<CronJob> = Rules { default, validate, warnings, ..Rules::STORED };
 
 /// A job's name is this one's, a dash and ten digits, and at most 63 characters.
 const NAME_MAX: usize = 52;
@@ -94,6 +116,34 @@ fn warnings(new: &CronJob, old: Option<&CronJob>) -> Vec<String> {
         pod_warnings::of_template(&mut all, "spec.jobTemplate.spec.template.", &job.template);
     }
     all
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let job: CronJob = object.parse()?;
+    let (spec, status) = (job.spec, job.status.as_ref());
+    let last = status.and_then(|status| status.last_schedule_time.as_ref());
+    let active = status.and_then(|status| status.active.as_ref()).map_or(0, Vec::len);
+    let suspended = match spec.suspend {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => row::UNSET,
+    };
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            Value::from(spec.schedule),
+            row::or(spec.time_zone.unwrap_or_default(), row::NONE).into(),
+            suspended.into(),
+            active.into(),
+            last.map_or_else(|| row::NONE.to_owned(), |time| since(Some(time.0), now)).into(),
+        ],
+    );
+    let jobs = spec.job_template.spec.as_ref();
+    row.extend(row::containers(jobs.map(|spec| &spec.template)));
+    let selected = jobs.and_then(|spec| spec.selector.as_ref()).map(row::selector);
+    row.push(row::or(selected.unwrap_or_default(), row::NONE).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -5,19 +5,80 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Cause, quantity},
-    registry::strategy::{
-        Context, checks,
-        document::{DocumentRules, list, text},
-        metadata::NameForm,
+    model::{Cause, kind, quantity},
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context, checks,
+            document::DocumentRules,
+            json::{items, text, texts},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static DRIVER: DocumentRules =
+pub(super) static DRIVER: BuiltIn = BuiltIn {
+    kind: &kind::CSI_DRIVER,
+    rules: &DRIVER_RULES,
+    columns: &[
+        Column::NAME,
+        Column::boolean("AttachRequired", "Whether its volumes must be attached to nodes."),
+        Column::boolean("PodInfoOnMount", "Whether it wants to know the pod that mounts a volume."),
+        Column::boolean("StorageCapacity", "Whether pods go where it has room."),
+        Column::text("TokenRequests", "Audiences of the tokens that it wants."),
+        Column::boolean(
+            "RequiresRepublish",
+            "Whether it wants volumes to be published again and again.",
+        ),
+        Column::text("Modes", "Ways in which its volumes live."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed_driver(&document["spec"])))
+    },
+    ..BuiltIn::STORED
+};
+
+pub(super) static NODE: BuiltIn = BuiltIn {
+    kind: &kind::CSI_NODE,
+    rules: &NODE_RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Drivers", "Storage drivers of the node."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, [items(&document["spec"], "drivers").len()]))
+    },
+    ..BuiltIn::STORED
+};
+
+pub(super) static CAPACITY: BuiltIn = BuiltIn {
+    kind: &kind::CSI_STORAGE_CAPACITY,
+    rules: &CAPACITY_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("StorageClassName", "Class of storage that has the capacity."),
+        Column::text("Capacity", "Storage that is left."),
+    ],
+    cells: |object, _| {
+        let document: Value = object.parse()?;
+        Ok(vec![
+            object.key.name.as_str().into(),
+            text(&document, "storageClassName").into(),
+            row::or(text(&document, "capacity"), row::UNSET).into(),
+        ])
+    },
+    ..BuiltIn::STORED
+};
+
+static DRIVER_RULES: DocumentRules =
     DocumentRules { default: default_driver, validate: validate_driver, ..DocumentRules::STORED };
-pub(super) static NODE: DocumentRules =
+static NODE_RULES: DocumentRules =
     DocumentRules { validate: validate_node, ..DocumentRules::STORED };
-pub(super) static CAPACITY: DocumentRules =
+static CAPACITY_RULES: DocumentRules =
     DocumentRules { validate: validate_capacity, ..DocumentRules::STORED };
 
 const DRIVER_NAME_MAX: usize = 63;
@@ -52,11 +113,11 @@ fn validate_driver(new: &Value, old: Option<&Value>, _context: &Context<'_>) -> 
     let mut causes = Vec::new();
     let spec = &new["spec"];
     let policies = ["File", "None", "ReadWriteOnceWithFSType"];
-    checks::one_of(&mut causes, "spec.fsGroupPolicy", text(&spec["fsGroupPolicy"]), &policies);
-    token_requests(&mut causes, &spec["tokenRequests"]);
-    for mode in list(&spec["volumeLifecycleModes"]) {
+    checks::one_of(&mut causes, "spec.fsGroupPolicy", text(spec, "fsGroupPolicy"), &policies);
+    token_requests(&mut causes, items(spec, "tokenRequests"));
+    for mode in texts(spec, "volumeLifecycleModes") {
         let known = ["Ephemeral", "Persistent"];
-        checks::one_of(&mut causes, "spec.volumeLifecycleModes", text(mode), &known);
+        checks::one_of(&mut causes, "spec.volumeLifecycleModes", mode, &known);
     }
     let period = &spec["nodeAllocatableUpdatePeriodSeconds"];
     if let Some(seconds) = period.as_i64().filter(|seconds| *seconds < UPDATE_SECONDS_MIN) {
@@ -75,11 +136,11 @@ fn validate_driver(new: &Value, old: Option<&Value>, _context: &Context<'_>) -> 
     causes
 }
 
-fn token_requests(causes: &mut Vec<Cause>, requests: &Value) {
+fn token_requests(causes: &mut Vec<Cause>, requests: &[Value]) {
     let mut audiences = BTreeSet::new();
-    for (i, request) in list(requests).iter().enumerate() {
+    for (i, request) in requests.iter().enumerate() {
         let path = format!("spec.tokenRequests[{i}]");
-        let audience = text(&request["audience"]);
+        let audience = text(request, "audience");
         if !audiences.insert(audience) {
             causes.push(Cause::duplicate(format!("{path}.audience"), audience));
             continue;
@@ -108,18 +169,18 @@ pub(super) fn driver_name(causes: &mut Vec<Cause>, path: &str, name: &str) {
 
 fn validate_node(new: &Value, old: Option<&Value>, _context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let drivers = list(&new["spec"]["drivers"]);
+    let drivers = items(&new["spec"], "drivers");
     let mut names = BTreeSet::new();
     for (i, driver) in drivers.iter().enumerate() {
         let path = format!("spec.drivers[{i}]");
-        let name = text(&driver["name"]);
+        let name = text(driver, "name");
         driver_name(&mut causes, &format!("{path}.name"), name);
         if !names.insert(name) {
             causes.push(Cause::duplicate(format!("{path}.name"), name));
         }
         node_driver(&mut causes, &path, driver);
     }
-    let before = old.map(|old| list(&old["spec"]["drivers"])).unwrap_or_default();
+    let before = old.map(|old| items(&old["spec"], "drivers")).unwrap_or_default();
     let fixed = |driver: &Value| ["nodeID", "topologyKeys"].map(|field| driver[field].clone());
     let changed = drivers.iter().any(|driver| {
         let mut same = before.iter().filter(|before| before["name"] == driver["name"]);
@@ -133,7 +194,7 @@ fn validate_node(new: &Value, old: Option<&Value>, _context: &Context<'_>) -> Ve
 }
 
 fn node_driver(causes: &mut Vec<Cause>, path: &str, driver: &Value) {
-    let id = text(&driver["nodeID"]);
+    let id = text(driver, "nodeID");
     let field = format!("{path}.nodeID");
     match id.len() {
         0 => causes.push(Cause::required(field, "")),
@@ -143,7 +204,7 @@ fn node_driver(causes: &mut Vec<Cause>, path: &str, driver: &Value) {
     let count = driver["allocatable"]["count"].as_i64();
     checks::not_negative(causes, &format!("{path}.allocatable.count"), count);
     let mut keys = BTreeSet::new();
-    for key in list(&driver["topologyKeys"]).iter().map(text) {
+    for key in texts(driver, "topologyKeys") {
         if key.is_empty() {
             causes.push(Cause::required(path, ""));
         }
@@ -159,7 +220,7 @@ fn validate_capacity(new: &Value, old: Option<&Value>, _context: &Context<'_>) -
     if let Ok(selector) = serde_json::from_value(new["nodeTopology"].clone()) {
         checks::selector(&mut causes, "nodeTopology", &selector);
     }
-    let class = text(&new["storageClassName"]);
+    let class = text(new, "storageClassName");
     checks::name(&mut causes, "storageClassName", class, NameForm::Subdomain);
     if let Some(capacity) = new["capacity"].as_str()
         && quantity::nano(capacity).is_some_and(|amount| amount < 0)
@@ -174,16 +235,33 @@ fn validate_capacity(new: &Value, old: Option<&Value>, _context: &Context<'_>) -
     causes
 }
 
+fn printed_driver(spec: &Value) -> [Value; 6] {
+    let flag = |field: &str, default: bool| spec[field].as_bool().unwrap_or(default).into();
+    let requests = items(spec, "tokenRequests");
+    let audiences = requests.iter().map(|request| text(request, "audience"));
+    let audiences =
+        if requests.is_empty() { row::UNSET.to_owned() } else { row::joined(audiences) };
+    let modes = row::joined(texts(spec, "volumeLifecycleModes"));
+    [
+        flag("attachRequired", true),
+        flag("podInfoOnMount", false),
+        flag("storageCapacity", false),
+        audiences.into(),
+        flag("requiresRepublish", false),
+        row::or(modes, row::NONE).into(),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::strategy::document::testing::check;
+    use crate::registry::strategy::json::testing::admitted;
 
     #[test]
     fn drivers() {
         let driver =
             |spec: Value| json!({"metadata": {"name": "d", "generation": 1}, "spec": spec});
-        let (faults, old) = check(&DRIVER, driver(json!({})), None);
+        let (faults, old) = admitted(&DRIVER_RULES, &kind::CSI_DRIVER, driver(json!({})), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(old["metadata"]["generation"], Value::Null);
         assert_eq!(
@@ -197,7 +275,7 @@ mod tests {
                 {"audience": "a", "expirationSeconds": 1}, {"audience": "a"},
                 {"audience": "b", "expirationSeconds": 4_294_967_297_i64}]});
         assert_eq!(
-            check(&DRIVER, driver(spec), Some(&old)).0,
+            admitted(&DRIVER_RULES, &kind::CSI_DRIVER, driver(spec), Some(&old)).0,
             [
                 "spec.fsGroupPolicy: Unsupported value: \"All\": supported values: \"File\", \"None\", \
              \"ReadWriteOnceWithFSType\"",
@@ -217,13 +295,18 @@ mod tests {
     fn nodes() {
         let node =
             |drivers: Value| json!({"metadata": {"name": "n"}, "spec": {"drivers": drivers}});
-        let (faults, old) = check(&NODE, node(json!([{"name": "a", "nodeID": "1"}])), None);
+        let (faults, old) = admitted(
+            &NODE_RULES,
+            &kind::CSI_NODE,
+            node(json!([{"name": "a", "nodeID": "1"}])),
+            None,
+        );
         assert_eq!(faults, [""; 0]);
         let grown = node(json!([{"name": "a", "nodeID": "1", "allocatable": {"count": 2}}]));
-        assert_eq!(check(&NODE, grown, Some(&old)).0, [""; 0]);
+        assert_eq!(admitted(&NODE_RULES, &kind::CSI_NODE, grown, Some(&old)).0, [""; 0]);
         let drivers = json!([{"name": "a", "nodeID": ""},
             {"name": "a", "nodeID": "x", "topologyKeys": ["k", "k"], "allocatable": {"count": -1}}]);
-        let (faults, _) = check(&NODE, node(drivers), Some(&old));
+        let (faults, _) = admitted(&NODE_RULES, &kind::CSI_NODE, node(drivers), Some(&old));
         assert_eq!(
             faults[..4],
             [
@@ -239,10 +322,17 @@ mod tests {
     #[test]
     fn capacities() {
         let capacity = |class: &str, size: &str| json!({"metadata": {"name": "c"}, "storageClassName": class, "capacity": size});
-        let (faults, old) = check(&CAPACITY, capacity("fast", "1Gi"), None);
+        let (faults, old) =
+            admitted(&CAPACITY_RULES, &kind::CSI_STORAGE_CAPACITY, capacity("fast", "1Gi"), None);
         assert_eq!(faults, [""; 0]);
         assert_eq!(
-            check(&CAPACITY, capacity("slow", "-1"), Some(&old)).0,
+            admitted(
+                &CAPACITY_RULES,
+                &kind::CSI_STORAGE_CAPACITY,
+                capacity("slow", "-1"),
+                Some(&old)
+            )
+            .0,
             [
                 "capacity: Invalid value: \"-1\": must be greater than or equal to 0",
                 "storageClassName: Invalid value: \"slow\": field is immutable",

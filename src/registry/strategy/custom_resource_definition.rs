@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions: names, versions and schemas of kinds that users define. Enter at [`RULES`].
+//! CustomResourceDefinitions: names, versions and schemas of kinds that users define. Enter at [`DESCRIPTOR`].
 
 mod validation;
 
@@ -7,12 +7,18 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinitionStatus,
 };
 
-use crate::registry::{
-    Subresource,
-    strategy::{Context, Rules, fields::fill_text},
+use crate::{
+    model::kind,
+    registry::{
+        Subresource,
+        strategy::{BuiltIn, Context, Rules, fields::fill_text},
+    },
 };
 
-pub(super) static RULES: Rules<CustomResourceDefinition> =
+pub(super) static DESCRIPTOR: BuiltIn =
+    BuiltIn { kind: &kind::CUSTOM_RESOURCE_DEFINITION, rules: &RULES, ..BuiltIn::GENERIC };
+
+static RULES: Rules<CustomResourceDefinition> =
     Rules { default, validate: validation::validate, refuse: |_, _, _| None, ..Rules::STORED };
 
 const HTTPS_PORT: i32 = 443;

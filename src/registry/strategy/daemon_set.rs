@@ -1,23 +1,46 @@
 //! DaemonSets: defaults, update strategy, immutable selector.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::{DaemonSet, DaemonSetStatus, DaemonSetUpdateStrategy, RollingUpdateDaemonSet},
     apimachinery::pkg::util::intstr::IntOrString,
 };
+use serde_json::Value;
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill, fill_text, text},
             pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<DaemonSet> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::DAEMON_SET,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Desired", "Nodes that should run the pod."),
+        Column::number("Current", "Nodes that run the pod."),
+        Column::number("Ready", "Pods that are ready."),
+        Column::number("Up-to-date", "Pods made from the current template."),
+        Column::number("Available", "Pods that have been ready for minReadySeconds."),
+        Column::text("Node Selector", "Labels of the nodes that run the pod."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+        Column::SELECTOR,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<DaemonSet> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 /// Counts templates; `apps/v1` keeps the field of older versions in this annotation.
@@ -132,6 +155,29 @@ fn validate_rolling_update(causes: &mut Vec<Cause>, update: &RollingUpdateDaemon
 fn warnings(new: &DaemonSet, old: Option<&DaemonSet>) -> Vec<String> {
     let old = old.and_then(|old| old.spec.as_ref());
     pod_warnings::of_workload(None, new.spec.as_ref(), old, |spec| Some(&spec.template))
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let set: DaemonSet = object.parse()?;
+    let (spec, status) = (set.spec.as_ref(), set.status.clone().unwrap_or_default());
+    let template = spec.map(|spec| &spec.template);
+    let nodes = template.and_then(|t| t.spec.as_ref()).and_then(|pod| pod.node_selector.as_ref());
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            Value::from(status.desired_number_scheduled),
+            status.current_number_scheduled.into(),
+            status.number_ready.into(),
+            status.updated_number_scheduled.unwrap_or_default().into(),
+            status.number_available.unwrap_or_default().into(),
+            row::labels(nodes).into(),
+        ],
+    );
+    row.extend(row::containers(template));
+    let selected = spec.map(|spec| row::selector(&spec.selector)).unwrap_or_default();
+    row.push(row::or(selected, row::NONE).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,24 +1,43 @@
 //! Deployments: defaults, update strategy, immutable selector.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::apps::v1::{Deployment, DeploymentStrategy, RollingUpdateDeployment},
     apimachinery::pkg::util::intstr::IntOrString,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill, fill_text, text},
             pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<Deployment> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::DEPLOYMENT,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Ready", "Ready pods, of those that are wanted."),
+        Column::text("Up-to-date", "Pods made from the current template."),
+        Column::text("Available", "Pods that have been ready for minReadySeconds."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+        Column::SELECTOR,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Deployment> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 const PROGRESS_SECONDS: i32 = 600;
@@ -134,6 +153,25 @@ fn warnings(new: &Deployment, old: Option<&Deployment>) -> Vec<String> {
     pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
         Some(&spec.template)
     })
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let deployment: Deployment = object.parse()?;
+    let (spec, status) = (deployment.spec.as_ref(), deployment.status.clone().unwrap_or_default());
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = format!("{}/{wanted}", status.ready_replicas.unwrap_or_default());
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            Value::from(ready),
+            status.updated_replicas.unwrap_or_default().into(),
+            status.available_replicas.unwrap_or_default().into(),
+        ],
+    );
+    row.extend(row::containers(spec.map(|spec| &spec.template)));
+    row.push(spec.map(|spec| row::selector(&spec.selector)).unwrap_or_default().into());
+    Ok(row)
 }
 
 #[cfg(test)]

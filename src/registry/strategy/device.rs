@@ -4,11 +4,16 @@
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, time::time_text},
+    model::{
+        Cause,
+        kind::extension::{DEVICE_CLASS, RESOURCE_CLAIM, RESOURCE_CLAIM_TEMPLATE, RESOURCE_SLICE},
+        time::time_text,
+    },
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context,
+            BuiltIn, Context,
             checks::{self, IMMUTABLE},
             document::DocumentRules,
             json::{
@@ -20,7 +25,44 @@ use crate::{
     },
 };
 
-pub(super) static CLASS: DocumentRules = DocumentRules {
+pub(super) static CLASS: BuiltIn =
+    BuiltIn { kind: &DEVICE_CLASS, rules: &CLASS_RULES, ..BuiltIn::STORED };
+
+pub(super) static CLAIM: BuiltIn = BuiltIn {
+    kind: &RESOURCE_CLAIM,
+    rules: &CLAIM_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("State", "Whether devices are allocated and reserved."),
+        Column::AGE,
+    ],
+    cells: |object, now| Ok(row::plain(object, now, [claim_state(&object.parse()?)])),
+    ..BuiltIn::STORED
+};
+
+pub(super) static TEMPLATE: BuiltIn =
+    BuiltIn { kind: &RESOURCE_CLAIM_TEMPLATE, rules: &TEMPLATE_RULES, ..BuiltIn::STORED };
+
+pub(super) static SLICE: BuiltIn = BuiltIn {
+    kind: &RESOURCE_SLICE,
+    rules: &SLICE_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Node", "Node that has the devices."),
+        Column::text("Driver", "Driver that gives the devices."),
+        Column::text("Pool", "Pool that the devices belong to."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let spec = object.parse::<Value>()?["spec"].take();
+        let node = Some(&spec["nodeName"]).filter(|node| *node != "").cloned();
+        let (driver, pool) = (spec["driver"].clone(), spec["pool"]["name"].clone());
+        Ok(row::plain(object, now, [node.unwrap_or_default(), driver, pool]))
+    },
+    ..BuiltIn::STORED
+};
+
+static CLASS_RULES: DocumentRules = DocumentRules {
     validate: |new, _, _| {
         let mut causes = Vec::new();
         selectors(&mut causes, "spec", &new["spec"]);
@@ -30,7 +72,7 @@ pub(super) static CLASS: DocumentRules = DocumentRules {
     ..DocumentRules::STORED
 };
 
-pub(super) static CLAIM: DocumentRules = DocumentRules {
+static CLAIM_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| default_claim(&mut new["spec"]),
     validate: |new, old, context| match context.subresource {
         Subresource::Status => Vec::new(),
@@ -40,7 +82,7 @@ pub(super) static CLAIM: DocumentRules = DocumentRules {
     ..DocumentRules::STORED
 };
 
-pub(super) static TEMPLATE: DocumentRules = DocumentRules {
+static TEMPLATE_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| default_claim(&mut new["spec"]["spec"]),
     validate: |new, old, _| {
         let mut causes = claim(&new["spec"]["spec"], None, "spec.spec");
@@ -53,7 +95,7 @@ pub(super) static TEMPLATE: DocumentRules = DocumentRules {
     ..DocumentRules::STORED
 };
 
-pub(super) static SLICE: DocumentRules = DocumentRules {
+static SLICE_RULES: DocumentRules = DocumentRules {
     default: default_slice,
     validate: validate_slice,
     warnings,
@@ -241,6 +283,19 @@ fn validate_slice(new: &Value, old: Option<&Value>, _context: &Context<'_>) -> V
     causes
 }
 
+fn claim_state(claim: &Value) -> String {
+    let (is_deleted, status) =
+        (!claim["metadata"]["deletionTimestamp"].is_null(), &claim["status"]);
+    let is_allocated = is_set(status, "allocation");
+    let states = [
+        (is_deleted, "deleted"),
+        (!is_deleted && !is_allocated, "pending"),
+        (is_allocated, "allocated"),
+        (is_allocated && !items(status, "reservedFor").is_empty(), "reserved"),
+    ];
+    row::joined(states.into_iter().filter_map(|(holds, state)| holds.then_some(state)))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -256,7 +311,7 @@ mod tests {
         let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
             "metadata": {"name": "a", "namespace": "default"},
             "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}});
-        let (_, document) = admitted(&CLAIM, &RESOURCE_CLAIM, claim.clone(), None);
+        let (_, document) = admitted(&CLAIM_RULES, &RESOURCE_CLAIM, claim.clone(), None);
         let exactly = &document["spec"]["devices"]["requests"][0]["exactly"];
         assert_eq!(
             (&exactly["allocationMode"], &exactly["count"]),
@@ -280,10 +335,10 @@ mod tests {
                 ],
             ),
         ];
-        check_faults(&CLAIM, &RESOURCE_CLAIM, &claim, cases);
+        check_faults(&CLAIM_RULES, &RESOURCE_CLAIM, &claim, cases);
         let mut old = document.clone();
         old["spec"]["devices"]["requests"][0]["name"] = "other".into();
-        let (faults, _) = admitted(&CLAIM, &RESOURCE_CLAIM, claim, Some(&old));
+        let (faults, _) = admitted(&CLAIM_RULES, &RESOURCE_CLAIM, claim, Some(&old));
         assert!(faults[0].ends_with(IMMUTABLE), "{faults:?}");
     }
 
@@ -308,6 +363,15 @@ mod tests {
                 &["spec.pool.resourceSliceCount: Invalid value: 0: must be greater than zero"],
             ),
         ];
-        check_faults(&SLICE, &RESOURCE_SLICE, &slice, cases);
+        check_faults(&SLICE_RULES, &RESOURCE_SLICE, &slice, cases);
+    }
+
+    #[test]
+    fn states_of_claims() {
+        assert_eq!(claim_state(&json!({})), "pending");
+        assert_eq!(
+            claim_state(&json!({"status": {"allocation": {}, "reservedFor": [{}]}})),
+            "allocated,reserved"
+        );
     }
 }

@@ -69,21 +69,6 @@ pub(super) fn settle_document(
     Ok(())
 }
 
-/// A text of a document, empty when absent.
-pub(super) fn text(field: &Value) -> &str {
-    field.as_str().unwrap_or_default()
-}
-
-/// The items of a list of a document.
-pub(super) fn list(field: &Value) -> &[Value] {
-    field.as_array().map(Vec::as_slice).unwrap_or_default()
-}
-
-/// The warning about a kind that does nothing here yet: `but` says what one would expect ("calls no webhooks").
-pub(super) fn stored_only(kind: &str, but: &str) -> String {
-    format!("Snowglobe stores this {kind} but {but} yet")
-}
-
 /// What is wrong with the metadata.
 pub(super) fn metadata_causes(
     new: &Value,
@@ -108,28 +93,4 @@ pub(super) fn admitted(
     }
     let name = document["metadata"]["name"].as_str().unwrap_or_default();
     Err(Status::invalid(kind, name, causes))
-}
-
-#[cfg(test)]
-pub(super) mod testing {
-    use serde_json::Value;
-
-    use super::DocumentRules;
-    use crate::registry::{
-        Subresource, View,
-        strategy::checks::testing::{context, lines, options},
-    };
-
-    /// What the rules say in an empty cluster, and the document with its defaults.
-    pub(in crate::registry::strategy) fn check(
-        rules: &DocumentRules,
-        document: Value,
-        old: Option<&Value>,
-    ) -> (Vec<String>, Value) {
-        let (view, options) = (View::for_tests(), options());
-        let context = context(&view, &options, Subresource::None);
-        let mut new = document;
-        (rules.default)(&mut new, old, &context);
-        (lines(&(rules.validate)(&new, old, &context)), new)
-    }
 }

@@ -2,18 +2,36 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointHints, EndpointPort, EndpointSlice};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context, Rules, address, checks,
-        fields::{fill, fill_text, items, text},
-        metadata::NameForm,
+    model::{Cause, Object, kind},
+    registry::{
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, address, checks,
+            fields::{fill, fill_text, items, text},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static RULES: Rules<EndpointSlice> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::ENDPOINT_SLICE,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("AddressType", "Family of the addresses."),
+        Column::text("Ports", "Ports of each endpoint."),
+        Column::text("Endpoints", "Addresses."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<EndpointSlice> = Rules { default, validate, ..Rules::STORED };
 
 const ENDPOINTS_MAX: usize = 1000;
 const ADDRESSES_MAX: usize = 100;
@@ -162,6 +180,24 @@ fn validate_ports(causes: &mut Vec<Cause>, ports: &[EndpointPort]) {
             checks::qualified_name(causes, &format!("ports[{i}].appProtocol"), protocol);
         }
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let slice: EndpointSlice = object.parse()?;
+    let ports: Vec<String> = slice
+        .ports
+        .iter()
+        .flatten()
+        .map(|port| match (port.port, &port.name) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => "*".to_owned(),
+        })
+        .collect();
+    let addresses: Vec<String> =
+        slice.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.clone()).collect();
+    let listed = |all: &[String]| row::or(row::listed(all), row::UNSET);
+    Ok(row::plain(object, now, [slice.address_type, listed(&ports), listed(&addresses)]))
 }
 
 #[cfg(test)]

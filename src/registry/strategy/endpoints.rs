@@ -3,15 +3,30 @@
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, Endpoints};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context, Rules, address, checks,
-        fields::{fill_text, is_empty, items, text},
-        metadata::NameForm,
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, address, checks,
+            fields::{fill_text, is_empty, items, text},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static RULES: Rules<Endpoints> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::ENDPOINTS,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Endpoints", "Ready addresses and their ports."),
+        Column::AGE,
+    ],
+    cells: |object, now| Ok(row::plain(object, now, [addresses(&object.parse()?)])),
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Endpoints> = Rules { default, validate, ..Rules::STORED };
 
 fn default(new: &mut Endpoints, _old: Option<&Endpoints>, _context: &Context<'_>) {
     let subsets = new.subsets.iter_mut().flatten();
@@ -74,6 +89,30 @@ fn validate_port(causes: &mut Vec<Cause>, path: &str, port: &EndpointPort, name_
     if let Some(protocol) = &port.app_protocol {
         checks::qualified_name(causes, &format!("{path}.appProtocol"), protocol);
     }
+}
+
+/// Addresses, each with each port.
+fn addresses(endpoints: &Endpoints) -> String {
+    let Some(subsets) = endpoints.subsets.as_ref().filter(|subsets| !subsets.is_empty()) else {
+        return row::NONE.to_owned();
+    };
+    let mut all = Vec::new();
+    for subset in subsets {
+        let addresses = || subset.addresses.iter().flatten().map(|address| address.ip.as_str());
+        match subset.ports.as_deref().unwrap_or_default() {
+            [] => all.extend(addresses().map(str::to_owned)),
+            ports => {
+                for port in ports {
+                    all.extend(addresses().map(|ip| host_port(ip, port.port)));
+                }
+            }
+        }
+    }
+    row::listed(&all)
+}
+
+fn host_port(ip: &str, port: i32) -> String {
+    if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
 }
 
 #[cfg(test)]

@@ -1,16 +1,70 @@
 //! Events: when they happened, and that they stand in the namespace of what they are about.
 
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Time};
 
 use crate::{
-    model::{Cause, kind},
-    registry::strategy::{
-        Context, Rules, checks,
-        fields::{fill, text},
+    model::{Cause, Object, kind},
+    registry::{
+        printing::{Cells, Column, age::since, row},
+        strategy::{
+            BuiltIn, Context, Rules, as_named, checks,
+            fields::{fill, text},
+        },
     },
 };
 
-pub(super) static RULES: Rules<Event> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::EVENT,
+    rules: &RULES,
+    columns: &[
+        Column::text("Last Seen", "Time since it happened last."),
+        Column::text("Type", "Normal or Warning."),
+        Column::text("Reason", "Why, in one word."),
+        Column::text("Object", "What it is about."),
+        Column::text("Subobject", "Subresource of the object that it is about.").wide(),
+        Column::text("Source", "Who reports it.").wide(),
+        Column::text("Message", "What happened, for people."),
+        Column::text("First Seen", "Time since it happened first.").wide(),
+        Column::text("Count", "How often it happened.").wide(),
+        Column::NAME.wide(),
+    ],
+    cells,
+    selectable_fields: &[
+        as_named("involvedObject.kind"),
+        as_named("involvedObject.namespace"),
+        as_named("involvedObject.name"),
+        as_named("involvedObject.uid"),
+        as_named("involvedObject.apiVersion"),
+        as_named("involvedObject.resourceVersion"),
+        as_named("involvedObject.fieldPath"),
+        as_named("reason"),
+        as_named("reportingComponent"),
+        ("source", "source.component|reportingComponent"),
+        as_named("type"),
+    ],
+    ..BuiltIn::STORED
+};
+
+/// The form of `events.k8s.io`.
+pub(super) static NEW: BuiltIn = BuiltIn {
+    kind: &kind::NEW_EVENT,
+    selectable_fields: &[
+        ("regarding.kind", "involvedObject.kind"),
+        ("regarding.namespace", "involvedObject.namespace"),
+        ("regarding.name", "involvedObject.name"),
+        ("regarding.uid", "involvedObject.uid"),
+        ("regarding.apiVersion", "involvedObject.apiVersion"),
+        ("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        ("regarding.fieldPath", "involvedObject.fieldPath"),
+        as_named("reason"),
+        ("reportingController", "reportingComponent"),
+        as_named("type"),
+    ],
+    ..DESCRIPTOR
+};
+
+static RULES: Rules<Event> = Rules { default, validate, ..Rules::STORED };
 
 const TEXT_MAX: usize = 128;
 const MESSAGE_MAX: usize = 1024;
@@ -138,6 +192,52 @@ fn limit(causes: &mut Vec<Cause>, field: &str, value: &str, max: usize) {
         let rule = format!("can have at most {max} characters");
         causes.push(Cause::invalid(field, "", &rule));
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let event: Event = row::stored(object)?;
+    let happened = event.event_time.as_ref().map(|time| time.0);
+    let first = since(event.first_timestamp.as_ref().map(|time| time.0).or(happened), now);
+    let last = match &event.last_timestamp {
+        Some(time) => since(Some(time.0), now),
+        None => first.clone(),
+    };
+    let (last, count) = match &event.series {
+        Some(series) => {
+            let observed = series.last_observed_time.as_ref().map(|time| time.0);
+            (since(observed, now), series.count.unwrap_or_default())
+        }
+        None => (last, event.count.filter(|count| *count != 0).unwrap_or(1)),
+    };
+    let involved = &event.involved_object;
+    let target = involved.kind.as_deref().unwrap_or_default().to_lowercase();
+    let target = match involved.name.as_deref() {
+        None | Some("") => target,
+        Some(name) => format!("{target}/{name}"),
+    };
+    Ok(vec![
+        last.into(),
+        event.type_.clone().unwrap_or_default().into(),
+        event.reason.clone().unwrap_or_default().into(),
+        target.into(),
+        involved.field_path.clone().unwrap_or_default().into(),
+        source(&event).into(),
+        event.message.as_deref().unwrap_or_default().trim().into(),
+        first.into(),
+        count.into(),
+        object.key.name.as_str().into(),
+    ])
+}
+
+/// Component and host, from the old fields or else the new ones.
+fn source(event: &Event) -> String {
+    let source = event.source.clone().unwrap_or_default();
+    let first = |old: Option<String>, new: &Option<String>| {
+        old.filter(|text| !text.is_empty()).or_else(|| new.clone()).unwrap_or_default()
+    };
+    let component = first(source.component, &event.reporting_component);
+    let instance = first(source.host, &event.reporting_instance);
+    if instance.is_empty() { component } else { format!("{component}, {instance}") }
 }
 
 #[cfg(test)]

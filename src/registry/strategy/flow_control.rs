@@ -1,28 +1,72 @@
 //! FlowSchemas and PriorityLevelConfigurations: which requests are how important. This server serves all requests alike.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context, checks,
-        document::DocumentRules,
-        json::{
-            above_zero, fill, fill_number, is_set, items, items_mut, number, required_name,
-            stored_only, text, texts,
+    model::{
+        Cause, Object,
+        kind::extension::{FLOW_SCHEMA, PRIORITY_LEVEL_CONFIGURATION},
+    },
+    registry::{
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Context, checks,
+            document::DocumentRules,
+            json::{
+                above_zero, condition, fill, fill_number, is_set, items, items_mut, number,
+                required_name, stored_only, text, texts,
+            },
+            metadata::{NameForm, validate_name},
         },
-        metadata::{NameForm, validate_name},
     },
 };
 
-pub(super) static SCHEMA: DocumentRules = DocumentRules {
+pub(super) static SCHEMA: BuiltIn = BuiltIn {
+    kind: &FLOW_SCHEMA,
+    rules: &SCHEMA_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("PriorityLevel", "Priority of the requests that match."),
+        Column::text(
+            "MatchingPrecedence",
+            "Of the schemas that match, that with the smallest number wins.",
+        ),
+        Column::text("DistinguisherMethod", "How the requests are parted into flows."),
+        Column::AGE,
+        Column::text("MissingPL", "Whether the priority does not exist."),
+    ],
+    cells: schema_cells,
+    ..BuiltIn::STORED
+};
+
+pub(super) static LEVEL: BuiltIn = BuiltIn {
+    kind: &PRIORITY_LEVEL_CONFIGURATION,
+    rules: &LEVEL_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Type", "Whether the number of requests is limited."),
+        Column::text("NominalConcurrencyShares", "Share of the requests that are served at once."),
+        Column::text("Queues", "Number of queues."),
+        Column::text("HandSize", "Number of queues that one flow may use."),
+        Column::text("QueueLengthLimit", "Requests that wait in one queue at most."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed_level(&document["spec"])))
+    },
+    ..BuiltIn::STORED
+};
+
+static SCHEMA_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| fill_number(&mut new["spec"], "matchingPrecedence", PRECEDENCE),
     validate: validate_schema,
     warnings,
     name: NameForm::PathSegment,
 };
 
-pub(super) static LEVEL: DocumentRules = DocumentRules {
+static LEVEL_RULES: DocumentRules = DocumentRules {
     default: |new, _, _| default_level(&mut new["spec"]),
     validate: validate_level,
     warnings,
@@ -403,6 +447,34 @@ fn entropy_bits(queues: i64, hand: i64) -> u32 {
     u128::BITS - hands.saturating_sub(1).leading_zeros()
 }
 
+fn schema_cells(object: &Object, now: Timestamp) -> Cells {
+    let document: Value = object.parse()?;
+    let spec = &document["spec"];
+    let level = text(&spec["priorityLevelConfiguration"], "name");
+    let precedence = number(spec, "matchingPrecedence").unwrap_or_default();
+    let method = row::or(text(&spec["distinguisherMethod"], "type"), row::NONE);
+    let mut row = row::plain(object, now, [level.into(), precedence.into(), Value::from(method)]);
+    let dangling = condition(&document["status"], "Dangling").map(|found| text(found, "status"));
+    row.push(dangling.unwrap_or("?").into());
+    Ok(row)
+}
+
+fn printed_level(spec: &Value) -> [Value; 5] {
+    let limited = &spec["limited"];
+    let queuing = &limited["limitResponse"]["queuing"];
+    let shown = |of: &Value, field: &str| match &of[field] {
+        Value::Null => row::NONE.into(),
+        number => number.clone(),
+    };
+    [
+        text(spec, "type").into(),
+        shown(limited, "nominalConcurrencyShares"),
+        shown(queuing, "queues"),
+        shown(queuing, "handSize"),
+        shown(queuing, "queueLengthLimit"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -418,7 +490,7 @@ mod tests {
                 "rules": [{"subjects": [{"kind": "Group", "group": {"name": "g"}}],
                     "resourceRules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "namespaces": ["*"]}],
                     "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["/a/*"]}]}]}});
-        let (_, document) = admitted(&SCHEMA, &FLOW_SCHEMA, schema.clone(), None);
+        let (_, document) = admitted(&SCHEMA_RULES, &FLOW_SCHEMA, schema.clone(), None);
         assert_eq!(document["spec"]["matchingPrecedence"], 1000);
         let cases: &[(&str, Value, &[&str])] = &[
             (
@@ -454,14 +526,14 @@ mod tests {
                 ],
             ),
         ];
-        check_faults(&SCHEMA, &FLOW_SCHEMA, &schema, cases);
+        check_faults(&SCHEMA_RULES, &FLOW_SCHEMA, &schema, cases);
         for name in [EXEMPT, CATCH_ALL] {
             let mut fixed = schema.clone();
             fixed["metadata"]["name"] = name.into();
-            let (faults, _) = admitted(&SCHEMA, &FLOW_SCHEMA, fixed.clone(), None);
+            let (faults, _) = admitted(&SCHEMA_RULES, &FLOW_SCHEMA, fixed.clone(), None);
             assert!(faults[0].ends_with("must equal the fixed value"), "{faults:?}");
             fixed["spec"] = mandatory_schema(name).unwrap();
-            assert_eq!(admitted(&SCHEMA, &FLOW_SCHEMA, fixed, None).0, [""; 0]);
+            assert_eq!(admitted(&SCHEMA_RULES, &FLOW_SCHEMA, fixed, None).0, [""; 0]);
         }
     }
 
@@ -470,7 +542,8 @@ mod tests {
         let level = json!({"apiVersion": "flowcontrol.apiserver.k8s.io/v1", "kind": "PriorityLevelConfiguration",
             "metadata": {"name": "a"},
             "spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Queue", "queuing": {"queues": 64}}}}});
-        let (_, document) = admitted(&LEVEL, &PRIORITY_LEVEL_CONFIGURATION, level.clone(), None);
+        let (_, document) =
+            admitted(&LEVEL_RULES, &PRIORITY_LEVEL_CONFIGURATION, level.clone(), None);
         let limited = &document["spec"]["limited"];
         assert_eq!(limited["nominalConcurrencyShares"], 30);
         assert_eq!(
@@ -510,6 +583,6 @@ mod tests {
                 ],
             ),
         ];
-        check_faults(&LEVEL, &PRIORITY_LEVEL_CONFIGURATION, &level, cases);
+        check_faults(&LEVEL_RULES, &PRIORITY_LEVEL_CONFIGURATION, &level, cases);
     }
 }

@@ -1,13 +1,19 @@
 //! HorizontalPodAutoscalers: bounds that fit together, metrics with one source and one target, rules of scaling.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{
+        Cause, Object,
+        kind::extension::{HORIZONTAL_POD_AUTOSCALER, HORIZONTAL_POD_AUTOSCALER_V1},
+        quantity,
+    },
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             document::DocumentRules,
             json::{above_zero, fill, is_set, items, number, stored_only, text},
             metadata::NameForm,
@@ -15,7 +21,26 @@ use crate::{
     },
 };
 
-pub(super) static RULES: DocumentRules = DocumentRules {
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &HORIZONTAL_POD_AUTOSCALER,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Reference", "What is scaled."),
+        Column::text("Targets", "Metrics as they are measured, and as they are wanted."),
+        Column::text("MinPods", "Pods that there are at least."),
+        Column::text("MaxPods", "Pods that there are at most."),
+        Column::text("Replicas", "Pods that there were when the autoscaler looked last."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+/// The form of `autoscaling/v1`.
+pub(super) static V1: BuiltIn = BuiltIn { kind: &HORIZONTAL_POD_AUTOSCALER_V1, ..DESCRIPTOR };
+
+static RULES: DocumentRules = DocumentRules {
     default,
     validate,
     warnings: |new, old| stored_only(new, old, "scales nothing by it"),
@@ -32,6 +57,8 @@ const SOURCES: [(&str, &str); 5] = [
     ("Resource", "resource"),
     ("ContainerResource", "containerResource"),
 ];
+/// Metrics that are shown before `+ n more...`.
+const METRICS_MAX: usize = 2;
 const STABILIZATION_SECONDS_MAX: i64 = 3600;
 const PERIOD_SECONDS_MAX: i64 = 1800;
 
@@ -296,6 +323,66 @@ fn scaling_policy(causes: &mut Vec<Cause>, path: &str, policy: &Value) {
     }
 }
 
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let document: Value = row::stored(object)?;
+    let (spec, status) = (&document["spec"], &document["status"]);
+    let target = &spec["scaleTargetRef"];
+    let least = number(spec, "minReplicas").map(|least| least.to_string());
+    let cells: [Value; 5] = [
+        format!("{}/{}", text(target, "kind"), text(target, "name")).into(),
+        targets(&spec["metrics"], &status["currentMetrics"]).into(),
+        least.unwrap_or_else(|| row::UNSET.to_owned()).into(),
+        number(spec, "maxReplicas").unwrap_or_default().into(),
+        number(status, "currentReplicas").unwrap_or_default().into(),
+    ];
+    Ok(row::plain(object, now, cells))
+}
+
+fn targets(metrics: &Value, current: &Value) -> String {
+    let metrics = metrics.as_array().map(Vec::as_slice).unwrap_or_default();
+    if metrics.is_empty() {
+        return row::NONE.to_owned();
+    }
+    let shown = metrics.iter().take(METRICS_MAX).enumerate();
+    let shown: Vec<String> = shown.map(|(i, metric)| printed(metric, &current[i])).collect();
+    let listed = shown.join(", ");
+    match metrics.len().saturating_sub(METRICS_MAX) {
+        0 => listed,
+        more => format!("{listed} + {more} more..."),
+    }
+}
+
+/// What is measured, and what is wanted.
+fn printed(metric: &Value, current: &Value) -> String {
+    let kind = text(metric, "type");
+    let Some((_, source)) = SOURCES.into_iter().find(|(name, _)| *name == kind) else {
+        return "<unknown type>".to_owned();
+    };
+    let (wanted, measured) = (&metric[source]["target"], &current[source]["current"]);
+    let measured_as = |field: &str| row::or(text(measured, field), row::UNKNOWN);
+    let average = wanted["averageValue"].as_str();
+    if matches!(kind, "Resource" | "ContainerResource") {
+        let name = text(&metric[source], "name");
+        if let Some(average) = average {
+            return format!("{name}: {}/{average}", measured_as("averageValue"));
+        }
+        let percent = |of: &Value, instead: &str| {
+            let number = number(of, "averageUtilization");
+            number.map_or_else(|| instead.to_owned(), |number| format!("{number}%"))
+        };
+        return format!(
+            "{name}: {}/{}",
+            percent(measured, row::UNKNOWN),
+            percent(wanted, "<auto>")
+        );
+    }
+    match (average, kind) {
+        (Some(average), "Pods") => format!("{}/{average}", measured_as("averageValue")),
+        (Some(average), _) => format!("{}/{average} (avg)", measured_as("averageValue")),
+        (None, _) => format!("{}/{}", measured_as("value"), text(wanted, "value")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -394,5 +481,33 @@ mod tests {
             ),
         ];
         check_faults(&RULES, &KIND, &autoscaler(), cases);
+    }
+
+    #[test]
+    fn targets_of_autoscalers() {
+        let resource = |target: Value| json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
+        let cpu = resource(json!({"averageUtilization": 50}));
+        let measured =
+            json!({"resource": {"current": {"averageUtilization": 40, "averageValue": "3"}}});
+        for (metrics, current, expected) in [
+            (json!([]), json!([]), "<none>"),
+            (json!([cpu]), json!([]), "cpu: <unknown>/50%"),
+            (json!([cpu]), json!([measured]), "cpu: 40%/50%"),
+            (json!([resource(json!({}))]), json!([]), "cpu: <unknown>/<auto>"),
+            (json!([resource(json!({"averageValue": "5"}))]), json!([measured]), "cpu: 3/5"),
+            (
+                json!([{"type": "Pods", "pods": {"target": {"averageValue": "5"}}}, cpu, cpu]),
+                json!([]),
+                "<unknown>/5, cpu: <unknown>/50% + 1 more...",
+            ),
+            (
+                json!([{"type": "External", "external": {"target": {"averageValue": "5"}}},
+                       {"type": "Object", "object": {"target": {"value": "7"}}}]),
+                json!([{"external": {"current": {"averageValue": "4"}}}]),
+                "4/5 (avg), <unknown>/7",
+            ),
+        ] {
+            assert_eq!(targets(&metrics, &current), expected, "{metrics}");
+        }
     }
 }

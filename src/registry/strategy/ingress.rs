@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::TypedLocalObjectReference,
     networking::v1::{
@@ -10,18 +11,34 @@ use k8s_openapi::api::{
 };
 
 use crate::{
-    model::{Cause, kind},
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, address, checks,
+            BuiltIn, Context, Rules, address, checks,
             fields::{items, text},
             metadata::{NameForm, validate_name},
         },
     },
 };
 
-pub(super) static RULES: Rules<Ingress> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::INGRESS,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Class", "IngressClass that serves it."),
+        Column::text("Hosts", "Names that are routed."),
+        Column::text("Address", "Where clients connect to."),
+        Column::text("Ports", "Ports that clients connect to."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Ingress> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
@@ -220,6 +237,30 @@ fn validate_status(causes: &mut Vec<Cause>, ingress: &Ingress) {
             }
         }
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let ingress: Ingress = object.parse()?;
+    let spec = ingress.spec.unwrap_or_default();
+    let points = ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let mut addresses: Vec<&String> = points
+        .and_then(|status| status.ingress.as_ref())
+        .into_iter()
+        .flatten()
+        .filter_map(|point| point.ip.as_ref().or(point.hostname.as_ref()))
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    let ports = if spec.tls.is_some_and(|tls| !tls.is_empty()) { "80, 443" } else { "80" };
+    let rules = spec.rules.unwrap_or_default();
+    let hosts: Vec<&str> =
+        rules.iter().filter_map(|rule| rule.host.as_deref()).filter(|h| !h.is_empty()).collect();
+    let mut shown = row::or(row::joined(hosts.iter().take(row::LISTED_MAX)), "*");
+    if hosts.len() > row::LISTED_MAX {
+        shown += &format!(" + {} more...", rules.len() - row::LISTED_MAX);
+    }
+    let class = spec.ingress_class_name.unwrap_or_else(|| row::NONE.to_owned());
+    Ok(row::plain(object, now, [class, shown, row::joined(addresses), ports.to_owned()]))
 }
 
 #[cfg(test)]

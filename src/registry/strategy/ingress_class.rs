@@ -1,17 +1,34 @@
 //! IngressClasses: a controller that stays, and parameters that can be found.
 
+use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::{IngressClass, IngressClassParametersReference};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context, Rules, checks,
-        fields::{fill_text, text},
-        metadata::NameForm,
+    model::{Cause, Object, kind},
+    registry::{
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, checks,
+            fields::{fill_text, text},
+            metadata::NameForm,
+        },
     },
 };
 
-pub(super) static RULES: Rules<IngressClass> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::INGRESS_CLASS,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Controller", "Who serves Ingresses of this class."),
+        Column::text("Parameters", "Object with the controller's parameters."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<IngressClass> = Rules { default, validate, ..Rules::STORED };
 
 const CONTROLLER: &str = "spec.controller";
 const CONTROLLER_MAX: usize = 250;
@@ -87,6 +104,16 @@ fn validate_parameters(causes: &mut Vec<Cause>, parameters: &IngressClassParamet
             causes.push(Cause::not_supported(at("scope"), other, &[CLUSTER, NAMESPACE]));
         }
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let spec = object.parse::<IngressClass>()?.spec.unwrap_or_default();
+    let parameters = spec.parameters.map(|parameters| {
+        let group = parameters.api_group.map(|group| format!(".{group}")).unwrap_or_default();
+        format!("{}{group}/{}", parameters.kind, parameters.name)
+    });
+    let parameters = parameters.unwrap_or_else(|| row::NONE.to_owned());
+    Ok(row::plain(object, now, [spec.controller.unwrap_or_default(), parameters]))
 }
 
 #[cfg(test)]

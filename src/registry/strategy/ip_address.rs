@@ -5,12 +5,25 @@ use std::net::IpAddr;
 use k8s_openapi::api::networking::v1::IPAddress;
 
 use crate::{
-    model::Cause,
-    registry::strategy::{Context, Rules, checks, fields::text, metadata::NameForm},
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{BuiltIn, Context, Rules, checks, fields::text, metadata::NameForm},
+    },
 };
 
-pub(super) static RULES: Rules<IPAddress> =
-    Rules { validate, name: NameForm::PathSegment, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::IP_ADDRESS,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::text("ParentRef", "Object that the address belongs to.")],
+    cells: |object, _| {
+        let parent = parent(&object.parse()?);
+        Ok(vec![object.key.name.as_str().into(), parent.into()])
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<IPAddress> = Rules { validate, name: NameForm::PathSegment, ..Rules::STORED };
 
 fn validate(new: &IPAddress, old: Option<&IPAddress>, _context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
@@ -29,6 +42,22 @@ fn validate(new: &IPAddress, old: Option<&IPAddress>, _context: &Context<'_>) ->
         checks::immutable(&mut causes, "spec.parentRef", parent, &old.spec.parent_ref);
     }
     causes
+}
+
+fn parent(address: &IPAddress) -> String {
+    let parent = &address.spec.parent_ref;
+    if parent.name.is_empty() {
+        return row::NONE.to_owned();
+    }
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let mut text = parent.resource.to_lowercase();
+    if let Some(group) = given(&parent.group) {
+        text += &format!(".{}", group.to_lowercase());
+    }
+    if let Some(namespace) = given(&parent.namespace) {
+        text += &format!("/{namespace}");
+    }
+    format!("{text}/{}", parent.name)
 }
 
 #[cfg(test)]

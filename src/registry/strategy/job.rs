@@ -1,5 +1,6 @@
 //! Jobs: defaults, the generated selector, and which fields an update may change.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         batch::v1::{Job, JobSpec, JobStatus},
@@ -9,11 +10,18 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::{self, Cause, well_known::JOB_NAME_LABEL},
+    model::{
+        self, Cause, Object, kind,
+        well_known::{
+            JOB_COMPLETE, JOB_FAILED, JOB_FAILURE_TARGET, JOB_NAME_LABEL, JOB_SUCCESS_CRITERIA_MET,
+            JOB_SUSPENDED,
+        },
+    },
     registry::{
         Subresource,
+        printing::{Cells, Column, age::human, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             container_validation::Place,
             fields::{fill, fill_text, text},
             job_policies,
@@ -23,7 +31,25 @@ use crate::{
     },
 };
 
-pub(super) static RULES: Rules<Job> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::JOB,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "What the job is doing."),
+        Column::text("Completions", "Pods that succeeded, of those that are wanted."),
+        Column::text("Duration", "Time that the job took, or has taken."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+        Column::SELECTOR,
+    ],
+    cells,
+    selectable_fields: &[("status.successful", "status.succeeded")],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Job> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const BACKOFF_LIMIT: i32 = 6;
 /// Bounds of kube-apiserver's for indexed jobs.
@@ -292,6 +318,40 @@ fn warnings(new: &Job, old: Option<&Job>) -> Vec<String> {
     pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
         Some(&spec.template)
     })
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let job: Job = object.parse()?;
+    let (spec, status) = (job.spec.as_ref(), job.status.clone().unwrap_or_default());
+    let done = status.succeeded.unwrap_or_default();
+    let parallelism = spec.and_then(|spec| spec.parallelism).unwrap_or_default();
+    let completions = match spec.and_then(|spec| spec.completions) {
+        Some(wanted) => format!("{done}/{wanted}"),
+        None if parallelism > 1 => format!("{done}/1 of {parallelism}"),
+        None => format!("{done}/1"),
+    };
+    let end = status.completion_time.as_ref().map_or(now, |time| time.0);
+    let duration = status.start_time.as_ref().map(|start| human(end.duration_since(start.0)));
+    let state = state(object, &status).to_owned();
+    let mut row = row::plain(object, now, [state, completions, duration.unwrap_or_default()]);
+    row.extend(row::containers(spec.map(|spec| &spec.template)));
+    let selected = spec.and_then(|spec| spec.selector.as_ref()).map(row::selector);
+    row.push(row::or(selected.unwrap_or_default(), row::NONE).into());
+    Ok(row)
+}
+
+fn state(object: &Object, status: &JobStatus) -> &'static str {
+    let has = |name: &str| {
+        let mut all = status.conditions.iter().flatten();
+        all.any(|condition| condition.type_ == name && condition.status == "True")
+    };
+    let ended = [JOB_COMPLETE, JOB_FAILED].into_iter().find(|name| has(name));
+    let ending = || object.is_terminating().then_some("Terminating");
+    let others = || {
+        let names = [JOB_SUSPENDED, JOB_FAILURE_TARGET, JOB_SUCCESS_CRITERIA_MET];
+        names.into_iter().find(|name| has(name))
+    };
+    ended.or_else(ending).or_else(others).unwrap_or("Running")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Reads and fills fields of documents that have no Rust type here. Their types were checked by the table of fields, so
 //! that a value of another type can stand for an absent one.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     model::Cause,
@@ -23,6 +23,11 @@ pub(super) fn texts<'a>(document: &'a Value, field: &str) -> Vec<&'a str> {
     items(document, field).iter().map(|item| item.as_str().unwrap_or_default()).collect()
 }
 
+/// The size of a map of texts.
+pub(super) fn bytes(map: &Map<String, Value>) -> usize {
+    map.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum()
+}
+
 /// A number, if there is one.
 pub(super) fn number(document: &Value, field: &str) -> Option<i64> {
     document[field].as_i64()
@@ -31,6 +36,11 @@ pub(super) fn number(document: &Value, field: &str) -> Option<i64> {
 /// Whether a field is there.
 pub(super) fn is_set(document: &Value, field: &str) -> bool {
     !document[field].is_null()
+}
+
+/// The condition of a type, in a status.
+pub(super) fn condition<'a>(status: &'a Value, kind: &str) -> Option<&'a Value> {
+    items(status, "conditions").iter().find(|condition| condition["type"] == kind)
 }
 
 /// Sets a field that is absent or an empty text.

@@ -3,11 +3,25 @@
 use k8s_openapi::api::coordination::v1::Lease;
 
 use crate::{
-    model::Cause,
-    registry::strategy::{Context, Rules, checks},
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{BuiltIn, Context, Rules, checks},
+    },
 };
 
-pub(super) static RULES: Rules<Lease> = Rules { validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::LEASE,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::text("Holder", "Who holds the lease."), Column::AGE],
+    cells: |object, now| {
+        let holder = object.parse::<Lease>()?.spec.and_then(|spec| spec.holder_identity);
+        Ok(row::plain(object, now, [holder.unwrap_or_default()]))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Lease> = Rules { validate, ..Rules::STORED };
 
 fn validate(new: &Lease, _old: Option<&Lease>, _context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();

@@ -5,16 +5,19 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, kind, quantity},
     registry::strategy::{
-        Context, checks,
-        document::{DocumentRules, list, text},
+        BuiltIn, Context, checks,
+        document::DocumentRules,
+        json::{items, text},
         resource_validation::{container_name, known_name, may_overcommit},
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { default, validate, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn =
+    BuiltIn { kind: &kind::LIMIT_RANGE, rules: &RULES, ..BuiltIn::GENERIC };
+
+static RULES: DocumentRules = DocumentRules { default, validate, ..DocumentRules::STORED };
 
 const NANO: i128 = 1_000_000_000;
 const RATIO: &str = "maxLimitRequestRatio";
@@ -44,9 +47,9 @@ fn default(new: &mut Value, _old: Option<&Value>, _context: &Context<'_>) {
 fn validate(new: &Value, _old: Option<&Value>, _context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     let mut types = BTreeSet::new();
-    for (i, item) in list(&new["spec"]["limits"]).iter().enumerate() {
+    for (i, item) in items(&new["spec"], "limits").iter().enumerate() {
         let path = format!("spec.limits[{i}]");
-        let of = text(&item["type"]);
+        let of = text(item, "type");
         type_name(&mut causes, &format!("{path}.type"), of);
         if !types.insert(of) {
             causes.push(Cause::duplicate(format!("{path}.type"), of));
@@ -128,7 +131,7 @@ fn bounds(causes: &mut Vec<Cause>, path: &str, name: &str, item: &Value) {
         if low.0 > high.0 {
             let rule =
                 format!("{low_word} value {} is greater than {high_word} value {}", low.1, high.1);
-            let shown = text(&item[shown][name]);
+            let shown = text(&item[shown], name);
             causes.push(Cause::invalid(format!("{path}.{field}[{name}]"), shown, &rule));
         }
     }
@@ -171,7 +174,7 @@ pub(super) fn quotient(dividend: i128, divisor: i128) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::strategy::document::testing::check;
+    use crate::registry::strategy::json::testing::admitted;
 
     fn range(limits: &Value) -> Value {
         json!({"metadata": {"name": "l"}, "spec": {"limits": limits}})
@@ -181,7 +184,7 @@ mod tests {
     fn defaults() {
         let given = json!([{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"},
             "default": {"memory": "2Mi"}}, {"type": "Pod", "max": {"cpu": "2"}}]);
-        let (faults, range) = check(&RULES, range(&given), None);
+        let (faults, range) = admitted(&RULES, &kind::LIMIT_RANGE, range(&given), None);
         assert_eq!(faults, [""; 0]);
         let limits = &range["spec"]["limits"];
         assert_eq!(limits[0]["default"], json!({"cpu": "2", "memory": "2Mi"}));
@@ -229,7 +232,7 @@ mod tests {
                 ],
             ),
         ] {
-            assert_eq!(check(&RULES, range(&limits), None).0, expected);
+            assert_eq!(admitted(&RULES, &kind::LIMIT_RANGE, range(&limits), None).0, expected);
         }
     }
 }

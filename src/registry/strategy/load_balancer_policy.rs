@@ -1,21 +1,43 @@
 //! LoadBalancerPolicies, our own kind: where the module comes from, and what happens when it fails.
 
+use jiff::Timestamp;
+use serde_json::Value;
+
 use crate::{
     model::{
-        Cause,
+        Cause, Object, kind,
         policy::{LoadBalancerPolicy, PolicyModule},
+        well_known::POLICY_READY,
     },
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill_text, text},
+            json::condition,
             metadata::NameForm,
         },
     },
 };
 
-pub(super) static RULES: Rules<LoadBalancerPolicy> = Rules { default, validate, ..Rules::STORED };
+/// Its columns are those of a custom resource, where an age is a date.
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::LOAD_BALANCER_POLICY,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Module", "Where the module comes from."),
+        Column::text("Ready", "Whether the module is loaded."),
+        Column::DATE,
+        Column::text("Digest", "Digest of the loaded module.").wide(),
+        Column::text("Message", "What became of the module.").wide(),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<LoadBalancerPolicy> = Rules { default, validate, ..Rules::STORED };
 
 const MODULE: &str = "spec.module";
 const ON_FAILURE: [&str; 3] = ["Fallback", "Reject", "LastGood"];
@@ -97,6 +119,31 @@ fn validate_path(causes: &mut Vec<Cause>, path: &str) {
         return;
     };
     causes.push(Cause::invalid(format!("{MODULE}.path"), path, rule));
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let policy: Value = object.parse()?;
+    let text = |path: &str| policy.pointer(path).and_then(Value::as_str);
+    let module = if let Some(name) = text("/spec/module/builtin") {
+        name.to_owned()
+    } else if let Some(path) = text("/spec/module/path") {
+        path.to_owned()
+    } else if let Some(name) = text("/spec/module/configMap/name") {
+        let namespace = text("/spec/module/configMap/namespace").unwrap_or_default();
+        let key = text("/spec/module/configMap/key").unwrap_or_default();
+        format!("configmap/{namespace}/{name}:{key}")
+    } else if text("/spec/module/inline").is_some() {
+        "<inline>".to_owned()
+    } else {
+        row::NONE.to_owned()
+    };
+    let ready = condition(&policy["status"], POLICY_READY);
+    let said = |field: &str| ready.and_then(|condition| condition[field].as_str());
+    let state = said("status").unwrap_or("Unknown").to_owned();
+    let mut row = row::plain(object, now, [module, state]);
+    row.push(text("/status/digest").unwrap_or(row::NONE).into());
+    row.push(said("message").unwrap_or(row::NONE).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,13 +1,18 @@
-//! The rules of each kind: defaults, fields that the server owns, validation, addresses and ports.
-//! One file per kind that has rules; stored-only kinds are one line of [`rules`]. Messages are kube-apiserver's.
+//! All that is known of each built-in kind besides its identity: its rules (defaults, fields that the server owns,
+//! validation, addresses and ports) and what `kubectl get` prints of it.
+//!
+//! One file per kind says all of it in a [`BuiltIn`]; few small ones that belong together share a file. The list of them is
+//! [`BUILT_IN`]. Messages are kube-apiserver's.
 
 mod access;
 mod address;
 mod admission_match;
 mod admission_policy;
 mod api_service;
+mod built_in;
 mod certificate_signing_request;
 mod checks;
+mod component_status;
 mod config_map;
 mod container_validation;
 mod controller_revision;
@@ -60,6 +65,7 @@ mod runtime_class;
 mod secret;
 mod security_validation;
 mod service;
+mod service_account;
 mod service_allocation;
 mod service_cidr;
 mod service_validation;
@@ -70,6 +76,7 @@ mod volume_validation;
 mod webhook_configuration;
 mod workload;
 
+pub(crate) use built_in::BUILT_IN;
 pub(crate) use daemon_set::TEMPLATE_GENERATION;
 pub(crate) use metadata::{validate_label_value, validate_qualified_name};
 pub(crate) use persistent_volume::VOLUME_PROTECTION;
@@ -77,14 +84,70 @@ pub(crate) use persistent_volume_claim::{CLAIM_PROTECTION, CLASS_ANNOTATION};
 pub(crate) use storage_class::{DEFAULT_CLASS, default_class};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ServiceAccount;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
-    model::{Cause, Kind, ObjectKey, Status, canonical, conversion, patch::Wanted},
-    registry::{FieldValidation, Options, Subresource, View, alloc::Claim, decode},
+    model::{
+        Cause, Kind, Object, ObjectKey, Status, canonical, conversion, kind::extension,
+        patch::Wanted,
+    },
+    registry::{
+        FieldValidation, Options, Subresource, View,
+        alloc::Claim,
+        decode,
+        printing::{Cells, Column, Columns, row},
+    },
 };
+
+/// Fields of documents by the names by which clients know them, and their places: of several (`a|b`), the first one that is
+/// set counts.
+pub(crate) type Fields = &'static [(&'static str, &'static str)];
+
+/// All that is known of a built-in kind.
+#[derive(Clone, Copy)]
+pub(crate) struct BuiltIn {
+    /// What identifies it.
+    pub(crate) kind: &'static Kind,
+    /// What its documents must be like.
+    pub(crate) rules: &'static dyn AnyRules,
+    /// The columns of its tables.
+    pub(crate) columns: Columns,
+    /// The cells of an object's row, in the order of the columns.
+    pub(crate) cells: fn(object: &Object, now: Timestamp) -> Cells,
+    /// The `conditions` of an object's row.
+    pub(crate) row_conditions: fn(object: &Object) -> Vec<Value>,
+    /// Whether Kubernetes prints it as it prints any object, for want of columns of its own.
+    pub(crate) is_generic: bool,
+    /// The fields by which clients may select, besides name and namespace.
+    pub(crate) selectable_fields: Fields,
+}
+
+impl BuiltIn {
+    /// A kind of which nothing special is known. Each descriptor says its own kind; a test sees to that.
+    pub(crate) const STORED: Self = Self {
+        kind: &extension::COMPONENT_STATUS,
+        rules: &document::DocumentRules::STORED,
+        columns: &[Column::NAME, Column::AGE],
+        cells: |object, now| Ok(row::plain::<Value, 0>(object, now, [])),
+        row_conditions: |_| Vec::new(),
+        is_generic: false,
+        selectable_fields: &[],
+    };
+
+    /// One that Kubernetes prints as any object.
+    pub(crate) const GENERIC: Self = Self {
+        columns: &[Column::NAME, Column::CREATED],
+        cells: |object, _| Ok(row::created(object)),
+        is_generic: true,
+        ..Self::STORED
+    };
+}
+
+/// A field whose place in the document is its name.
+const fn as_named(name: &'static str) -> (&'static str, &'static str) {
+    (name, name)
+}
 
 /// What a rule may read besides the object.
 pub(crate) struct Context<'a> {
@@ -289,82 +352,6 @@ fn with_managers_of(mut first: Value, mut second: Value) -> Value {
         };
     }
     second
-}
-
-/// The rules of a kind.
-#[expect(clippy::too_many_lines, reason = "a table")]
-pub(crate) fn rules(kind: &Kind) -> &'static dyn AnyRules {
-    let kind = kind.stored();
-    match (&*kind.group, &*kind.kind) {
-        ("", "ConfigMap") => &config_map::RULES,
-        ("", "Endpoints") => &endpoints::RULES,
-        ("", "Event") => &event::RULES,
-        ("", "LimitRange") => &limit_range::RULES,
-        ("", "Namespace") => &namespace::RULES,
-        ("", "Node") => &node::RULES,
-        ("", "PersistentVolume") => &persistent_volume::RULES,
-        ("", "PersistentVolumeClaim") => &persistent_volume_claim::RULES,
-        ("", "Pod") => &pod::RULES,
-        ("", "PodTemplate") => &pod_template::RULES,
-        ("", "ReplicationController") => &replication_controller::RULES,
-        ("", "ResourceQuota") => &resource_quota::RULES,
-        ("", "Secret") => &secret::RULES,
-        ("", "Service") => &service::RULES,
-        ("", "ServiceAccount") => &Rules::<ServiceAccount>::STORED,
-        (
-            "admissionregistration.k8s.io",
-            "MutatingAdmissionPolicy" | "ValidatingAdmissionPolicy",
-        ) => &admission_policy::POLICY,
-        (
-            "admissionregistration.k8s.io",
-            "MutatingAdmissionPolicyBinding" | "ValidatingAdmissionPolicyBinding",
-        ) => &admission_policy::BINDING,
-        (
-            "admissionregistration.k8s.io",
-            "MutatingWebhookConfiguration" | "ValidatingWebhookConfiguration",
-        ) => &webhook_configuration::RULES,
-        ("apiextensions.k8s.io", "CustomResourceDefinition") => &custom_resource_definition::RULES,
-        ("apiregistration.k8s.io", "APIService") => &api_service::RULES,
-        ("apps", "ControllerRevision") => &controller_revision::RULES,
-        ("apps", "DaemonSet") => &daemon_set::RULES,
-        ("apps", "Deployment") => &deployment::RULES,
-        ("apps", "ReplicaSet") => &replica_set::RULES,
-        ("apps", "StatefulSet") => &stateful_set::RULES,
-        ("autoscaling", "HorizontalPodAutoscaler") => &horizontal_pod_autoscaler::RULES,
-        ("batch", "CronJob") => &cron_job::RULES,
-        ("batch", "Job") => &job::RULES,
-        ("certificates.k8s.io", "CertificateSigningRequest") => &certificate_signing_request::RULES,
-        ("coordination.k8s.io", "Lease") => &lease::RULES,
-        ("discovery.k8s.io", "EndpointSlice") => &endpoint_slice::RULES,
-        ("flowcontrol.apiserver.k8s.io", "FlowSchema") => &flow_control::SCHEMA,
-        ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration") => &flow_control::LEVEL,
-        ("multicluster.x-k8s.io", "ServiceExport") => &multicluster::EXPORT,
-        ("multicluster.x-k8s.io", "ServiceImport") => &multicluster::IMPORT,
-        ("networking.k8s.io", "IPAddress") => &ip_address::RULES,
-        ("networking.k8s.io", "Ingress") => &ingress::RULES,
-        ("networking.k8s.io", "IngressClass") => &ingress_class::RULES,
-        ("networking.k8s.io", "NetworkPolicy") => &network_policy::RULES,
-        ("networking.k8s.io", "ServiceCIDR") => &service_cidr::RULES,
-        ("node.k8s.io", "RuntimeClass") => &runtime_class::RULES,
-        ("policy", "PodDisruptionBudget") => &pod_disruption_budget::RULES,
-        ("rbac.authorization.k8s.io", "ClusterRole") => &access::CLUSTER_ROLE,
-        ("rbac.authorization.k8s.io", "ClusterRoleBinding") => &access::CLUSTER_ROLE_BINDING,
-        ("rbac.authorization.k8s.io", "Role") => &access::ROLE,
-        ("rbac.authorization.k8s.io", "RoleBinding") => &access::ROLE_BINDING,
-        ("resource.k8s.io", "DeviceClass") => &device::CLASS,
-        ("resource.k8s.io", "ResourceClaim") => &device::CLAIM,
-        ("resource.k8s.io", "ResourceClaimTemplate") => &device::TEMPLATE,
-        ("resource.k8s.io", "ResourceSlice") => &device::SLICE,
-        ("scheduling.k8s.io", "PriorityClass") => &priority_class::RULES,
-        ("snowglobe.dev", "LoadBalancerPolicy") => &load_balancer_policy::RULES,
-        ("storage.k8s.io", "CSIDriver") => &csi::DRIVER,
-        ("storage.k8s.io", "CSINode") => &csi::NODE,
-        ("storage.k8s.io", "CSIStorageCapacity") => &csi::CAPACITY,
-        ("storage.k8s.io", "StorageClass") => &storage_class::RULES,
-        ("storage.k8s.io", "VolumeAttachment") => &volume_attachment::RULES,
-        ("storage.k8s.io", "VolumeAttributesClass") => &storage_class::ATTRIBUTES,
-        _ => &document::DocumentRules::STORED,
-    }
 }
 
 #[cfg(test)]

@@ -1,20 +1,47 @@
 //! ServiceExports and ServiceImports of the multi-cluster API, by the schemas of its resource definitions.
 
+use serde_json::Value;
+
 use crate::{
     model::{
-        Cause,
+        Cause, kind,
         multicluster::{ServiceExport, ServiceImport, ServiceImportSpec},
     },
     registry::{
         Subresource,
-        strategy::{Rules, checks},
+        printing::{Column, row},
+        strategy::{BuiltIn, Rules, checks},
     },
 };
 
-/// Any ServiceExport is well formed.
-pub(super) static EXPORT: Rules<ServiceExport> = Rules::STORED;
+pub(super) static EXPORT: BuiltIn = BuiltIn {
+    kind: &kind::SERVICE_EXPORT,
+    rules: &EXPORT_RULES,
+    columns: &[Column::NAME, Column::DATE],
+    ..BuiltIn::STORED
+};
 
-pub(super) static IMPORT: Rules<ServiceImport> = Rules {
+pub(super) static EXPORT_ALPHA: BuiltIn = BuiltIn { kind: &kind::SERVICE_EXPORT_ALPHA, ..EXPORT };
+
+pub(super) static IMPORT: BuiltIn = BuiltIn {
+    kind: &kind::SERVICE_IMPORT,
+    rules: &IMPORT_RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Type", "The type of this ServiceImport"),
+        Column::text("IP", "The VIP for this ServiceImport"),
+        Column::DATE,
+    ],
+    cells: |object, now| Ok(row::plain(object, now, printed_import(&object.parse()?))),
+    ..BuiltIn::STORED
+};
+
+pub(super) static IMPORT_ALPHA: BuiltIn = BuiltIn { kind: &kind::SERVICE_IMPORT_ALPHA, ..IMPORT };
+
+/// Any ServiceExport is well formed.
+static EXPORT_RULES: Rules<ServiceExport> = Rules::STORED;
+
+static IMPORT_RULES: Rules<ServiceImport> = Rules {
     validate: |new, _, context| {
         if context.subresource == Subresource::Status {
             return Vec::new();
@@ -50,6 +77,15 @@ fn validate(spec: &ServiceImportSpec) -> Vec<Cause> {
     }
     checks::required_one_of(&mut causes, "spec.type", &spec.type_, &["ClusterSetIP", "Headless"]);
     causes
+}
+
+/// Type and addresses, as the columns of the resource definition give them.
+fn printed_import(import: &Value) -> [Value; 2] {
+    let field = |path: &str| import.pointer(path).cloned().unwrap_or_default();
+    let addresses = field("/spec/ips");
+    let addresses =
+        if addresses.is_null() { Value::from("") } else { addresses.to_string().into() };
+    [field("/spec/type"), addresses]
 }
 
 #[cfg(test)]

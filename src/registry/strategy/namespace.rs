@@ -4,20 +4,37 @@ use k8s_openapi::api::core::v1::{Namespace, NamespaceStatus};
 
 use crate::{
     model::{
-        Cause,
+        Cause, kind,
         well_known::{FOREGROUND_FINALIZER, ORPHAN_FINALIZER},
     },
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, as_named, checks,
             fields::{fill_text, items, text},
             metadata::NameForm,
         },
     },
 };
 
-pub(super) static RULES: Rules<Namespace> =
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::NAMESPACE,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "Whether the namespace is in use or going away."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let phase = object.parse::<Namespace>()?.status.and_then(|status| status.phase);
+        Ok(row::plain(object, now, [phase.unwrap_or_default()]))
+    },
+    selectable_fields: &[as_named("status.phase")],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Namespace> =
     Rules { default, validate, undeletable, name: NameForm::Label, ..Rules::STORED };
 
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";

@@ -7,14 +7,33 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context, Rules, address, checks,
-        fields::{fill_text, is_empty, items},
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, address, checks,
+            fields::{fill_text, is_empty, items},
+        },
     },
 };
 
-pub(super) static RULES: Rules<NetworkPolicy> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::NETWORK_POLICY,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Pod-Selector", "Labels of the pods that it is about."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let spec = object.parse::<NetworkPolicy>()?.spec.unwrap_or_default();
+        let chosen = spec.pod_selector.as_ref().map(row::selector).unwrap_or_default();
+        Ok(row::plain(object, now, [row::or(chosen, row::NONE)]))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<NetworkPolicy> = Rules { default, validate, ..Rules::STORED };
 
 const INGRESS: &str = "Ingress";
 const EGRESS: &str = "Egress";

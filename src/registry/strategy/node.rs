@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{Node, NodeSpec, Taint},
     apimachinery::pkg::apis::meta::v1::Time,
 };
+use serde_json::Value;
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind, well_known::NODE_READY},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, as_named, checks,
             fields::{is_empty, items, text},
             metadata::validate_label_value,
             pod_validation::TAINT_EFFECTS,
@@ -20,8 +23,30 @@ use crate::{
     },
 };
 
-pub(super) static RULES: Rules<Node> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::NODE,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "Whether the node is ready, and whether it takes new pods."),
+        Column::text("Roles", "Roles, from the node's labels."),
+        Column::AGE,
+        Column::text("Version", "Version that the node reports."),
+        Column::text("Internal-IP", "Address inside the cluster.").wide(),
+        Column::text("External-IP", "Address outside the cluster.").wide(),
+        Column::text("OS-Image", "Operating system.").wide(),
+        Column::text("Kernel-Version", "Kernel.").wide(),
+        Column::text("Container-Runtime", "What runs the containers.").wide(),
+    ],
+    cells,
+    selectable_fields: &[as_named("spec.unschedulable")],
+    ..BuiltIn::STORED
+};
 
+static RULES: Rules<Node> = Rules { default, validate, ..Rules::STORED };
+
+const ROLE_LABEL_PREFIX: &str = "node-role.kubernetes.io/";
+const ROLE_LABEL: &str = "kubernetes.io/role";
 const UPDATABLE: &str = "node updates may only change labels, taints, or capacity (or configSource, if the \
      DynamicKubeletConfig feature gate is enabled)";
 
@@ -98,6 +123,44 @@ fn validate_update(causes: &mut Vec<Cause>, new: &NodeSpec, old: &NodeSpec) {
     if allowed != *new {
         causes.push(Cause::forbidden("spec", UPDATABLE));
     }
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let node: Node = object.parse()?;
+    let status = node.status.unwrap_or_default();
+    let ready = status.conditions.iter().flatten().find(|condition| condition.type_ == NODE_READY);
+    let mut states = vec![match ready.map(|condition| condition.status.as_str()) {
+        Some("True") => "Ready",
+        Some(_) => "NotReady",
+        None => "Unknown",
+    }];
+    if node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+        states.push("SchedulingDisabled");
+    }
+    let info = status.node_info.unwrap_or_default();
+    let address = |kind: &str| {
+        let found = status.addresses.iter().flatten().find(|address| address.type_ == kind);
+        found.map_or_else(|| row::NONE.to_owned(), |address| address.address.clone())
+    };
+    let roles = row::or(row::joined(roles(object)), row::NONE);
+    let mut row = row::plain(object, now, [row::joined(states), roles]);
+    row.push(info.kubelet_version.into());
+    row.extend([address("InternalIP").into(), address("ExternalIP").into()]);
+    let software = [info.os_image, info.kernel_version, info.container_runtime_version];
+    row.extend(software.map(|text| Value::from(row::or(text, row::UNKNOWN))));
+    Ok(row)
+}
+
+/// From the labels of a node.
+fn roles(object: &Object) -> BTreeSet<&str> {
+    let roles = object.metadata.labels.iter().map(|(key, value)| {
+        match key.strip_prefix(ROLE_LABEL_PREFIX) {
+            Some(role) => role,
+            None if key == ROLE_LABEL => value,
+            None => "",
+        }
+    });
+    roles.filter(|role| !role.is_empty()).collect()
 }
 
 #[cfg(test)]

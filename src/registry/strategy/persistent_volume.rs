@@ -1,5 +1,6 @@
 //! PersistentVolumes: exactly one place where the data is. Nothing is mounted.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeSpec},
     apimachinery::pkg::apis::meta::v1::Time,
@@ -7,18 +8,42 @@ use k8s_openapi::{
 use serde_json::{Map, Value};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, Object, kind, quantity},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill_text, items, text},
-            persistent_volume_claim::{NO_QUANTITY, access_modes, class_and_mode, protect},
+            persistent_volume_claim::{
+                NO_QUANTITY, access_modes, class_and_mode, or_unset, printed_class, printed_modes,
+                printed_phase, protect,
+            },
         },
     },
 };
 
-pub(super) static RULES: Rules<PersistentVolume> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::PERSISTENT_VOLUME,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Capacity", "Size."),
+        Column::text("Access Modes", "Ways in which it can be mounted."),
+        Column::text("Reclaim Policy", "What happens when its claim goes."),
+        Column::text("Status", "Whether it is in use."),
+        Column::text("Claim", "Claim that has it."),
+        Column::text("StorageClass", "Class of storage."),
+        Column::text("VolumeAttributesClass", "Class of attributes."),
+        Column::text("Reason", "Why it is in this status."),
+        Column::AGE,
+        Column::text("VolumeMode", "File system or block device.").wide(),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<PersistentVolume> = Rules { default, validate, ..Rules::STORED };
 
 /// Holds a volume while a claim has it.
 pub(crate) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
@@ -115,6 +140,32 @@ fn sources(spec: &PersistentVolumeSpec) -> Map<String, Value> {
     let Value::Object(mut fields) = checks::shown(spec) else { return Map::new() };
     fields.retain(|name, _| !NOT_SOURCES.contains(&name.as_str()));
     fields
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let volume: PersistentVolume = object.parse()?;
+    let (spec, status) = (volume.spec.unwrap_or_default(), volume.status.unwrap_or_default());
+    let size = spec.capacity.as_ref().and_then(|capacity| capacity.get(STORAGE));
+    let claim = spec.claim_ref.as_ref().map(|claim| {
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        format!("{}/{}", part(&claim.namespace), part(&claim.name))
+    });
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            size.map_or_else(|| "0".to_owned(), |size| size.0.clone()),
+            printed_modes(spec.access_modes.as_ref()),
+            spec.persistent_volume_reclaim_policy.unwrap_or_default(),
+            printed_phase(object, status.phase),
+            claim.unwrap_or_default(),
+            printed_class(object, spec.storage_class_name),
+            or_unset(spec.volume_attributes_class_name),
+            status.reason.unwrap_or_default(),
+        ],
+    );
+    row.push(or_unset(spec.volume_mode).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec},
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, Object, kind, quantity},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill_text, items, text},
             limit_ranger,
             metadata::NameForm,
@@ -21,7 +23,25 @@ use crate::{
     },
 };
 
-pub(super) static RULES: Rules<PersistentVolumeClaim> =
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::PERSISTENT_VOLUME_CLAIM,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Status", "Whether it has a volume."),
+        Column::text("Volume", "Volume that it has."),
+        Column::text("Capacity", "Size of the volume."),
+        Column::text("Access Modes", "Ways in which the volume can be mounted."),
+        Column::text("StorageClass", "Class of storage."),
+        Column::text("VolumeAttributesClass", "Class of attributes."),
+        Column::AGE,
+        Column::text("VolumeMode", "File system or block device.").wide(),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<PersistentVolumeClaim> =
     Rules { default, admit: Some(admit), validate, refuse, ..Rules::STORED };
 
 /// Holds a claim while a pod uses it.
@@ -30,6 +50,13 @@ pub(crate) const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
 pub(crate) const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 const ACCESS_MODES: &[&str] =
     &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+/// Access modes in the order and by the letters in which they are shown.
+const MODE_LETTERS: [(&str, &str); 4] = [
+    ("ReadWriteOnce", "RWO"),
+    ("ReadOnlyMany", "ROX"),
+    ("ReadWriteMany", "RWX"),
+    ("ReadWriteOncePod", "RWOP"),
+];
 const ONE_POD: &str = "ReadWriteOncePod";
 const STORAGE: &str = "storage";
 const REQUEST: &str = "spec.resources[storage]";
@@ -201,6 +228,54 @@ fn validate_update(
     }
     // The path is Kubernetes' own.
     checks::immutable(causes, "volumeMode", &spec.volume_mode, &before.volume_mode);
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let claim: PersistentVolumeClaim = object.parse()?;
+    let (spec, status) = (claim.spec.unwrap_or_default(), claim.status.unwrap_or_default());
+    let volume = spec.volume_name.unwrap_or_default();
+    // What the claim asks for tells nothing about what it has.
+    let (mut size, mut modes) = (String::new(), String::new());
+    if !volume.is_empty() {
+        let capacity = status.capacity.as_ref().and_then(|capacity| capacity.get(STORAGE));
+        size = capacity.map_or_else(|| "0".to_owned(), |size| size.0.clone());
+        modes = printed_modes(status.access_modes.as_ref());
+    }
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            printed_phase(object, status.phase),
+            volume,
+            size,
+            modes,
+            printed_class(object, spec.storage_class_name),
+            or_unset(spec.volume_attributes_class_name),
+        ],
+    );
+    row.push(or_unset(spec.volume_mode).into());
+    Ok(row)
+}
+
+pub(super) fn printed_modes(modes: Option<&Vec<String>>) -> String {
+    let has = |mode: &str| modes.into_iter().flatten().any(|given| given == mode);
+    row::joined(MODE_LETTERS.iter().filter(|(mode, _)| has(mode)).map(|(_, letters)| letters))
+}
+
+pub(super) fn printed_phase(object: &Object, phase: Option<String>) -> String {
+    if object.is_terminating() {
+        return "Terminating".to_owned();
+    }
+    phase.unwrap_or_default()
+}
+
+/// The annotation of old, else the field.
+pub(super) fn printed_class(object: &Object, class: Option<String>) -> String {
+    object.metadata.annotations.get(CLASS_ANNOTATION).cloned().or(class).unwrap_or_default()
+}
+
+pub(super) fn or_unset(text: Option<String>) -> String {
+    text.unwrap_or_else(|| row::UNSET.to_owned())
 }
 
 #[cfg(test)]

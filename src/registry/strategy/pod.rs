@@ -1,5 +1,7 @@
 //! Pods: defaults that admission adds on real clusters, quality of service, and which fields an update may change.
 
+mod cells;
+
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodSpec, PodStatus, Toleration};
 
 use crate::{
@@ -11,8 +13,9 @@ use crate::{
     },
     registry::{
         Subresource,
+        printing::Column,
         strategy::{
-            Context, Rules, address, checks,
+            BuiltIn, Context, Rules, address, as_named, checks,
             container_validation::Place,
             ephemeral_containers,
             fields::{fill, fill_text, is_empty, items, text},
@@ -22,7 +25,40 @@ use crate::{
     },
 };
 
-pub(super) static RULES: Rules<Pod> = Rules {
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::POD,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Ready", "Containers that are ready, of all."),
+        Column::text("Status", "What the pod is doing, from its phase and its containers' states."),
+        Column::text("Restarts", "How often containers were restarted, and when the last one was."),
+        Column::AGE,
+        Column::text("IP", "First address of the pod.").wide(),
+        Column::text("Node", "Node that runs the pod.").wide(),
+        Column::text("Nominated Node", "Node on which others make room for the pod.").wide(),
+        Column::text(
+            "Readiness Gates",
+            "Extra conditions that hold, of those that readiness needs.",
+        )
+        .wide(),
+    ],
+    cells: cells::cells,
+    row_conditions: cells::row_conditions,
+    selectable_fields: &[
+        as_named("spec.nodeName"),
+        as_named("spec.restartPolicy"),
+        as_named("spec.schedulerName"),
+        as_named("spec.serviceAccountName"),
+        as_named("spec.hostNetwork"),
+        as_named("status.phase"),
+        as_named("status.podIP"),
+        as_named("status.nominatedNodeName"),
+    ],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Pod> = Rules {
     default,
     admit: Some(admit),
     validate,

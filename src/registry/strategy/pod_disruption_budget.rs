@@ -1,16 +1,36 @@
 //! PodDisruptionBudgets: one of two bounds, and when unhealthy pods may go.
 
-use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
+use serde_json::Value;
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
-        strategy::{Context, Rules, checks},
+        printing::{Cells, Column, row},
+        strategy::{BuiltIn, Context, Rules, checks},
     },
 };
 
-pub(super) static RULES: Rules<PodDisruptionBudget> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::POD_DISRUPTION_BUDGET,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Min Available", "Pods that must stay."),
+        Column::text("Max Unavailable", "Pods that may be away."),
+        Column::number("Allowed Disruptions", "Pods that may be evicted now."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<PodDisruptionBudget> = Rules { default, validate, ..Rules::STORED };
 
 fn default(
     new: &mut PodDisruptionBudget,
@@ -69,6 +89,19 @@ fn validate(
         checks::one_of(&mut causes, "spec.unhealthyPodEvictionPolicy", policy, &known);
     }
     causes
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let budget: PodDisruptionBudget = object.parse()?;
+    let spec = budget.spec.unwrap_or_default();
+    let shown = |value: Option<IntOrString>| match value {
+        Some(IntOrString::Int(number)) => number.to_string(),
+        Some(IntOrString::String(text)) => text,
+        None => "N/A".to_owned(),
+    };
+    let allowed = budget.status.and_then(|status| status.disruptions_allowed).unwrap_or_default();
+    let (least, most) = (shown(spec.min_available), shown(spec.max_unavailable));
+    Ok(row::plain(object, now, [Value::from(least), most.into(), allowed.into()]))
 }
 
 #[cfg(test)]

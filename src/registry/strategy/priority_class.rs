@@ -1,18 +1,36 @@
 //! PriorityClasses: a value that stays within its bounds and never changes, and at most one default.
 
+use jiff::Timestamp;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
-    model::{Cause, kind},
-    registry::strategy::{
-        Context, Rules, checks,
-        fields::{fill_text, text},
+    model::{Cause, Object, kind},
+    registry::{
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, checks,
+            fields::{fill_text, text},
+        },
     },
 };
 
-pub(super) static RULES: Rules<PriorityClass> =
-    Rules { default, validate, refuse, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::PRIORITY_CLASS,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Value", "Priority of its pods."),
+        Column::boolean("Global-Default", "Whether pods that name no class are of this one."),
+        Column::AGE,
+        Column::text("PreemptionPolicy", "Whether its pods make others go."),
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<PriorityClass> = Rules { default, validate, refuse, ..Rules::STORED };
 
 /// Names and values of the classes that only the cluster itself may have.
 pub(super) const SYSTEM: [(&str, i32); 2] =
@@ -95,6 +113,15 @@ fn refuse(
         "PriorityClass {} is already marked as default. Only one default can exist",
         other.key.name
     ))
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let class: PriorityClass = object.parse()?;
+    let value = class.value.unwrap_or_default();
+    let is_default = class.global_default.unwrap_or_default();
+    let mut row = row::plain(object, now, [Value::from(value), is_default.into()]);
+    row.push(class.preemption_policy.unwrap_or_default().into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,19 +1,41 @@
 //! ReplicaSets: defaults, immutable selector.
 
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ReplicaSet, ReplicaSetStatus},
     core::v1::PodTemplateSpec,
 };
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
-        strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
+        printing::{Cells, Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, as_named, checks, fields::fill, pod_warnings, workload,
+        },
     },
 };
 
-pub(super) static RULES: Rules<ReplicaSet> = Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::REPLICA_SET,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::number("Desired", "Pods that are wanted."),
+        Column::number("Current", "Pods that exist."),
+        Column::number("Ready", "Pods that are ready."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+        Column::SELECTOR,
+    ],
+    cells,
+    selectable_fields: &[as_named("status.replicas")],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<ReplicaSet> = Rules { default, validate, warnings, ..Rules::STORED };
 
 fn default(new: &mut ReplicaSet, old: Option<&ReplicaSet>, _context: &Context<'_>) {
     let spec = new.spec.get_or_insert_default();
@@ -51,6 +73,18 @@ fn warnings(new: &ReplicaSet, old: Option<&ReplicaSet>) -> Vec<String> {
     pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
         spec.template.as_ref()
     })
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let set: ReplicaSet = object.parse()?;
+    let (spec, status) = (set.spec.as_ref(), set.status.clone().unwrap_or_default());
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = status.ready_replicas.unwrap_or_default();
+    let mut row = row::plain(object, now, [wanted, status.replicas, ready]);
+    row.extend(row::containers(spec.and_then(|spec| spec.template.as_ref())));
+    let selected = spec.map(|spec| row::selector(&spec.selector)).unwrap_or_default();
+    row.push(row::or(selected, row::NONE).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,20 +1,33 @@
 //! ReplicationControllers: defaults from the pod template, and rules of selector and template.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{PodTemplateSpec, ReplicationController, ReplicationControllerStatus},
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
-        strategy::{Context, Rules, checks, fields::fill, pod_warnings, workload},
+        printing::{Cells, row},
+        strategy::{
+            BuiltIn, Context, Rules, as_named, checks, fields::fill, pod_warnings, replica_set,
+            workload,
+        },
     },
 };
 
-pub(super) static RULES: Rules<ReplicationController> =
-    Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::REPLICATION_CONTROLLER,
+    rules: &RULES,
+    columns: replica_set::DESCRIPTOR.columns,
+    cells,
+    selectable_fields: &[as_named("status.replicas")],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<ReplicationController> = Rules { default, validate, warnings, ..Rules::STORED };
 
 fn default(
     new: &mut ReplicationController,
@@ -68,6 +81,18 @@ fn warnings(new: &ReplicationController, old: Option<&ReplicationController>) ->
     pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
         spec.template.as_ref()
     })
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let controller: ReplicationController = object.parse()?;
+    let spec = controller.spec.as_ref();
+    let status = controller.status.clone().unwrap_or_default();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = status.ready_replicas.unwrap_or_default();
+    let mut row = row::plain(object, now, [wanted, status.replicas, ready]);
+    row.extend(row::containers(spec.and_then(|spec| spec.template.as_ref())));
+    row.push(row::labels(spec.and_then(|spec| spec.selector.as_ref())).into());
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,23 +1,40 @@
 //! ResourceQuotas: names, amounts and scopes. Nothing is counted here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
 use crate::{
-    model::{Cause, quantity},
+    model::{Cause, kind, quantity},
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context, checks,
-            document::{DocumentRules, list, stored_only, text},
+            BuiltIn, Context, checks,
+            document::DocumentRules,
+            json::{items, stored_only, text, texts},
             resource_validation::{HUGE_PAGES, is_whole_number},
         },
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { validate, warnings, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::RESOURCE_QUOTA,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Request", "What is used of what may be requested."),
+        Column::text("Limit", "What is used of the sum of limits."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, printed(&document["status"])))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules { validate, warnings, ..DocumentRules::STORED };
 
 const SCOPES: &str = "spec.scopes";
 const EXPRESSIONS: &str = "spec.scopeSelector.matchExpressions";
@@ -67,7 +84,7 @@ fn validate(new: &Value, old: Option<&Value>, context: &Context<'_>) -> Vec<Caus
     selector(&mut causes, spec);
     if let Some(old) = old {
         let set = |spec: &Value| -> BTreeSet<String> {
-            list(&spec["scopes"]).iter().map(|scope| text(scope).to_owned()).collect()
+            texts(spec, "scopes").into_iter().map(str::to_owned).collect()
         };
         if set(spec) != set(&old["spec"]) {
             causes.push(Cause::invalid(SCOPES, spec["scopes"].clone(), checks::IMMUTABLE));
@@ -84,14 +101,17 @@ fn amounts(causes: &mut Vec<Cause>, path: &str, amounts: &Value) {
             let rule = "must be a standard resource for quota";
             causes.push(Cause::invalid(field.as_str(), name.as_str(), rule));
         }
-        let Some(value) = amount.as_str().and_then(quantity::nano) else { continue };
+        let Some((amount, value)) = amount.as_str().and_then(|a| Some((a, quantity::nano(a)?)))
+        else {
+            continue;
+        };
         if value < 0 {
             let rule = "must be greater than or equal to 0";
-            causes.push(Cause::invalid(field.as_str(), text(amount), rule));
+            causes.push(Cause::invalid(field.as_str(), amount, rule));
         }
         let is_count = COUNTS.contains(&name.as_str()) || is_whole_number(name);
         if is_count && value % 1_000_000_000 != 0 {
-            causes.push(Cause::invalid(field, text(amount), "must be an integer"));
+            causes.push(Cause::invalid(field, amount, "must be an integer"));
         }
     }
 }
@@ -124,7 +144,7 @@ fn conflict(scopes: &[&str]) -> bool {
 
 fn scopes(causes: &mut Vec<Cause>, spec: &Value) {
     let given = &spec["scopes"];
-    let scopes: Vec<&str> = list(given).iter().map(text).collect();
+    let scopes = texts(spec, "scopes");
     for scope in &scopes {
         if !KNOWN_SCOPES.contains(scope) {
             causes.push(Cause::invalid(SCOPES, given.clone(), "unsupported scope"));
@@ -140,9 +160,9 @@ fn scopes(causes: &mut Vec<Cause>, spec: &Value) {
 
 fn selector(causes: &mut Vec<Cause>, spec: &Value) {
     let selector = &spec["scopeSelector"];
-    let expressions = list(&selector["matchExpressions"]);
+    let expressions = items(selector, "matchExpressions");
     for expression in expressions {
-        let scope = text(&expression["scopeName"]);
+        let scope = text(expression, "scopeName");
         if !KNOWN_SCOPES.contains(&scope) {
             let field = format!("{EXPRESSIONS}.scopeName");
             causes.push(Cause::invalid(field, scope, "unsupported scope"));
@@ -152,14 +172,14 @@ fn selector(causes: &mut Vec<Cause>, spec: &Value) {
         }
         operator(causes, scope, expression);
     }
-    let scopes: Vec<&str> = expressions.iter().map(|one| text(&one["scopeName"])).collect();
+    let scopes: Vec<&str> = expressions.iter().map(|one| text(one, "scopeName")).collect();
     if conflict(&scopes) {
         causes.push(Cause::invalid(EXPRESSIONS, spec["scopes"].clone(), "conflicting scopes"));
     }
 }
 
 fn operator(causes: &mut Vec<Cause>, scope: &str, expression: &Value) {
-    let (operator, values) = (text(&expression["operator"]), list(&expression["values"]));
+    let (operator, values) = (text(expression, "operator"), items(expression, "values"));
     let named = matches!(scope, "PriorityClass" | "VolumeAttributesClass");
     if KNOWN_SCOPES.contains(&scope) && !named && operator != "Exists" {
         let rule = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, \
@@ -188,10 +208,20 @@ fn operator(causes: &mut Vec<Cause>, scope: &str, expression: &Value) {
 }
 
 fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
-    if old.is_some_and(|old| old["spec"] == new["spec"]) {
-        return Vec::new();
+    stored_only(new, old, "enforces no quotas")
+}
+
+/// What is used of requests, and of limits: `pods: 1/10, requests.cpu: 2/4`.
+fn printed(status: &Value) -> [String; 2] {
+    let (mut requests, mut limits) = (Vec::new(), Vec::new());
+    let hard: BTreeMap<_, _> = status["hard"].as_object().into_iter().flatten().collect();
+    for (name, amount) in hard {
+        let (used, hard) = (text(&status["used"], name), amount.as_str().unwrap_or_default());
+        let cell = format!("{name}: {}/{}", row::or(used, "0"), row::or(hard, "0"));
+        let is_limit = name.split('.').next() == Some("limits");
+        if is_limit { limits.push(cell) } else { requests.push(cell) }
     }
-    vec![stored_only("ResourceQuota", "enforces no quotas")]
+    [requests.join(", "), limits.join(", ")]
 }
 
 #[cfg(test)]
@@ -199,11 +229,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::strategy::document::testing::check;
+    use crate::registry::strategy::json::testing::admitted;
 
     #[test]
     fn rules() {
-        let quota = |spec: Value| json!({"metadata": {"name": "q"}, "spec": spec});
+        let quota =
+            |spec: Value| json!({"kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": spec});
         for (spec, expected) in [
             (
                 json!({"hard": {"pods": "4", "requests.cpu": "1500m", "count/jobs.batch": "3"}}),
@@ -248,11 +279,11 @@ mod tests {
                 ],
             ),
         ] {
-            assert_eq!(check(&RULES, quota(spec), None).0, expected);
+            assert_eq!(admitted(&RULES, &kind::RESOURCE_QUOTA, quota(spec), None).0, expected);
         }
         let old = quota(json!({"scopes": ["Terminating"]}));
         assert_eq!(
-            check(&RULES, quota(json!({})), Some(&old)).0,
+            admitted(&RULES, &kind::RESOURCE_QUOTA, quota(json!({})), Some(&old)).0,
             ["spec.scopes: Invalid value: null: field is immutable",]
         );
         assert_eq!(

@@ -3,11 +3,22 @@
 use k8s_openapi::api::node::v1::RuntimeClass;
 
 use crate::{
-    model::Cause,
-    registry::strategy::{Context, Rules, checks},
+    model::{Cause, kind},
+    registry::{
+        printing::{Column, row},
+        strategy::{BuiltIn, Context, Rules, checks},
+    },
 };
 
-pub(super) static RULES: Rules<RuntimeClass> = Rules { validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::RUNTIME_CLASS,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::text("Handler", "Runtime that runs such pods."), Column::AGE],
+    cells: |object, now| Ok(row::plain(object, now, [object.parse::<RuntimeClass>()?.handler])),
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<RuntimeClass> = Rules { validate, ..Rules::STORED };
 
 fn validate(new: &RuntimeClass, old: Option<&RuntimeClass>, _context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();

@@ -5,17 +5,37 @@ use serde_json::{Map, Value};
 
 use crate::{
     model::{
-        Cause,
+        Cause, kind,
         well_known::{ACCOUNT_NAME_ANNOTATION, ACCOUNT_TOKEN_SECRET},
     },
-    registry::strategy::{
-        Context, Rules, checks,
-        config_map::{DATA_MAX, SEALED},
-        fields::{fill_text, text},
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context, Rules, as_named, checks,
+            config_map::{DATA_MAX, Keys, SEALED, count},
+            fields::{fill_text, text},
+        },
     },
 };
 
-pub(super) static RULES: Rules<Secret> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::SECRET,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Type", "What the data is for."),
+        Column::text("Data", "Number of keys."),
+        Column::AGE,
+    ],
+    cells: |object, now| {
+        let Keys { data, kind, .. } = object.parse()?;
+        Ok(row::plain(object, now, [Value::from(kind), count(data.as_ref()).into()]))
+    },
+    selectable_fields: &[as_named("type")],
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<Secret> = Rules { default, validate, ..Rules::STORED };
 
 fn default(new: &mut Secret, _old: Option<&Secret>, _context: &Context<'_>) {
     fill_text(&mut new.type_, "Opaque");

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::core::v1::{
         ClientIPConfig, LoadBalancerStatus, Service, ServicePort, ServiceSpec,
@@ -13,21 +14,42 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::service::{
-        CLUSTER_IP, LOAD_BALANCER, NODE_PORT, NONE, is_externally_accessible, is_headless, is_type,
-        needs_cluster_ip, needs_health_check, needs_node_ports, node_ports,
+    model::{
+        Object, kind,
+        service::{
+            CLUSTER_IP, LOAD_BALANCER, NODE_PORT, NONE, is_externally_accessible, is_headless,
+            is_type, needs_cluster_ip, needs_health_check, needs_node_ports, node_ports,
+        },
     },
     registry::{
         Subresource,
         alloc::Claim,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules,
+            BuiltIn, Context, Rules, as_named,
             fields::{fill, fill_text, is_empty, items, text},
             metadata::NameForm,
             service_allocation::{self, load_balancer_addresses},
             service_validation,
         },
     },
+};
+
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::SERVICE,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Type", "How the service is exposed."),
+        Column::text("Cluster-IP", "Virtual address inside the cluster."),
+        Column::text("External-IP", "Addresses or name outside the cluster."),
+        Column::text("Port(s)", "Ports, with the node port where there is one."),
+        Column::AGE,
+        Column::SELECTOR,
+    ],
+    cells,
+    selectable_fields: &[as_named("spec.clusterIP"), as_named("spec.type")],
+    ..BuiltIn::STORED
 };
 
 pub(super) static RULES: Rules<Service> = Rules {
@@ -242,3 +264,52 @@ fn ignored(field: &str) -> String {
 
 #[cfg(test)]
 pub(super) mod tests;
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let service: Service = object.parse()?;
+    let spec = service.spec.clone().unwrap_or_default();
+    let cluster_ip = spec.cluster_ips.as_ref().and_then(|ips| ips.first().cloned());
+    let ports: Vec<String> = spec.ports.iter().flatten().map(printed_port).collect();
+    let mut row = row::plain(
+        object,
+        now,
+        [
+            spec.type_.clone().unwrap_or_default(),
+            cluster_ip.unwrap_or_else(|| row::NONE.to_owned()),
+            external_ip(&service),
+            row::or(row::joined(ports), row::NONE),
+        ],
+    );
+    row.push(row::labels(spec.selector.as_ref()).into());
+    Ok(row)
+}
+
+fn printed_port(port: &ServicePort) -> String {
+    let protocol = port.protocol.as_deref().unwrap_or("TCP");
+    match port.node_port {
+        Some(node_port) if node_port > 0 => format!("{}:{node_port}/{protocol}", port.port),
+        _ => format!("{}/{protocol}", port.port),
+    }
+}
+
+fn external_ip(service: &Service) -> String {
+    let Some(spec) = &service.spec else { return row::UNKNOWN.to_owned() };
+    let external = spec.external_ips.iter().flatten().cloned();
+    match spec.type_.as_deref() {
+        Some("ClusterIP" | "NodePort") => row::or(row::joined(external), row::NONE),
+        Some("LoadBalancer") => {
+            let status = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+            let ingress = status.and_then(|status| status.ingress.as_ref());
+            let mut addresses: Vec<String> = ingress
+                .into_iter()
+                .flatten()
+                .filter_map(|ingress| ingress.ip.clone().or_else(|| ingress.hostname.clone()))
+                .collect();
+            addresses.sort();
+            addresses.dedup();
+            row::or(row::joined(addresses.into_iter().chain(external)), "<pending>")
+        }
+        Some("ExternalName") => spec.external_name.clone().unwrap_or_default(),
+        _ => row::UNKNOWN.to_owned(),
+    }
+}

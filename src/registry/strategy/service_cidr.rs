@@ -8,15 +8,27 @@ use crate::{
     model::{Cause, kind, well_known::SERVICE_CIDR_READY},
     registry::{
         Subresource,
+        printing::{Column, row},
         strategy::{
-            Context, Rules, address,
+            BuiltIn, Context, Rules, address,
             checks::{IMMUTABLE, shown},
             fields::items,
         },
     },
 };
 
-pub(super) static RULES: Rules<ServiceCIDR> = Rules { default, validate, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::SERVICE_CIDR,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::text("CIDRs", "Ranges, one a family."), Column::AGE],
+    cells: |object, now| {
+        let ranges = object.parse::<ServiceCIDR>()?.spec.and_then(|spec| spec.cidrs);
+        Ok(row::plain(object, now, [row::joined(ranges.into_iter().flatten())]))
+    },
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<ServiceCIDR> = Rules { default, validate, ..Rules::STORED };
 
 const RANGES: &str = "spec.cidrs";
 const RANGES_MAX: usize = 2;

@@ -1,5 +1,6 @@
 //! StatefulSets: defaults, and which fields an update may change.
 
+use jiff::Timestamp;
 use k8s_openapi::{
     api::{
         apps::v1::{
@@ -12,19 +13,33 @@ use k8s_openapi::{
 };
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, Rules, checks,
+            BuiltIn, Context, Rules, checks,
             fields::{fill, fill_text, text},
             pod_warnings, workload,
         },
     },
 };
 
-pub(super) static RULES: Rules<StatefulSet> =
-    Rules { default, validate, warnings, ..Rules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::STATEFUL_SET,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Ready", "Ready pods, of those that are wanted."),
+        Column::AGE,
+        Column::CONTAINERS,
+        Column::IMAGES,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: Rules<StatefulSet> = Rules { default, validate, warnings, ..Rules::STORED };
 
 const REVISIONS: i32 = 10;
 const UPDATABLE: &str = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
@@ -177,6 +192,16 @@ fn warnings(new: &StatefulSet, old: Option<&StatefulSet>) -> Vec<String> {
     pod_warnings::of_workload(new.metadata.name.as_ref(), new.spec.as_ref(), old, |spec| {
         Some(&spec.template)
     })
+}
+
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let set: StatefulSet = object.parse()?;
+    let spec = set.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let ready = set.status.as_ref().and_then(|status| status.ready_replicas).unwrap_or_default();
+    let mut row = row::plain(object, now, [format!("{ready}/{wanted}")]);
+    row.extend(row::containers(spec.map(|spec| &spec.template)));
+    Ok(row)
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+mod rows;
+
 use std::sync::Arc;
 
 use serde_json::json;
@@ -10,10 +12,20 @@ use crate::{
     store::Memory,
 };
 
+fn built_in(kind: &Kind) -> &'static BuiltIn {
+    BUILT_IN.iter().find(|built_in| built_in.kind == kind).unwrap()
+}
+
 fn admit(kind: &Kind, document: &Value) -> Result<Admitted, Status> {
     let (view, options) = (View::for_tests(), testing::options());
     let context = testing::context(&view, &options, Subresource::None);
-    rules(kind).admit(kind, document, None, &context)
+    built_in(kind).rules.admit(kind, document, None, &context)
+}
+
+#[test]
+fn every_kind_is_described_once() {
+    let described: Vec<_> = BUILT_IN.iter().map(|built_in| built_in.kind).collect();
+    assert_eq!(described, kind::BUILT_IN);
 }
 
 #[test]

@@ -1,22 +1,43 @@
 //! VolumeAttachments: which node wants which volume. Nothing is attached here.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    model::Cause,
+    model::{Cause, Object, kind},
     registry::{
         Subresource,
+        printing::{Cells, Column, row},
         strategy::{
-            Context, checks,
+            BuiltIn, Context, checks,
             csi::driver_name,
-            document::{DocumentRules, stored_only, text},
+            document::DocumentRules,
+            json::{bytes, stored_only, text},
             metadata::NameForm,
         },
     },
 };
 
-pub(super) static RULES: DocumentRules =
-    DocumentRules { validate, warnings, ..DocumentRules::STORED };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::VOLUME_ATTACHMENT,
+    rules: &RULES,
+    columns: &[
+        Column::NAME,
+        Column::text("Attacher", "Driver that attaches the volume.").named(),
+        Column::text("PV", "Volume."),
+        Column::text("Node", "Node that wants the volume."),
+        Column::boolean("Attached", "Whether the node has it."),
+        Column::AGE,
+    ],
+    cells,
+    ..BuiltIn::STORED
+};
+
+static RULES: DocumentRules = DocumentRules {
+    validate,
+    warnings: |new, old| stored_only(new, old, "attaches no volumes"),
+    ..DocumentRules::STORED
+};
 
 const METADATA_BYTES_MAX: usize = 256 * 1024;
 const MESSAGE_BYTES_MAX: usize = 1024;
@@ -28,9 +49,9 @@ fn validate(new: &Value, old: Option<&Value>, context: &Context<'_>) -> Vec<Caus
         return causes;
     }
     let spec = &new["spec"];
-    driver_name(&mut causes, "spec.attacher", text(&spec["attacher"]));
+    driver_name(&mut causes, "spec.attacher", text(spec, "attacher"));
     source(&mut causes, &spec["source"]);
-    checks::name(&mut causes, "spec.nodeName", text(&spec["nodeName"]), NameForm::Subdomain);
+    checks::name(&mut causes, "spec.nodeName", text(spec, "nodeName"), NameForm::Subdomain);
     if let Some(old) = old {
         checks::immutable(&mut causes, "spec", spec, &old["spec"]);
     }
@@ -61,14 +82,12 @@ fn source(causes: &mut Vec<Cause>, source: &Value) {
 }
 
 fn status(causes: &mut Vec<Cause>, status: &Value) {
-    let metadata = status["attachmentMetadata"].as_object().into_iter().flatten();
-    let bytes: usize = metadata.map(|(key, value)| key.len() + text(value).len()).sum();
-    if bytes > METADATA_BYTES_MAX {
+    if status["attachmentMetadata"].as_object().map_or(0, bytes) > METADATA_BYTES_MAX {
         causes.push(Cause::too_long("status.attachmentMetadata", METADATA_BYTES_MAX));
     }
     for field in ["attachError", "detachError"] {
         let error = &status[field];
-        if text(&error["message"]).len() > MESSAGE_BYTES_MAX {
+        if text(error, "message").len() > MESSAGE_BYTES_MAX {
             causes.push(Cause::too_long(format!("status.{field}.message"), MESSAGE_BYTES_MAX));
         }
         if let Some(code) = error["errorCode"].as_i64().filter(|code| *code < 0) {
@@ -78,11 +97,16 @@ fn status(causes: &mut Vec<Cause>, status: &Value) {
     }
 }
 
-fn warnings(_new: &Value, old: Option<&Value>) -> Vec<String> {
-    match old {
-        None => vec![stored_only("VolumeAttachment", "attaches no volumes")],
-        Some(_) => Vec::new(),
-    }
+fn cells(object: &Object, now: Timestamp) -> Cells {
+    let document: Value = object.parse()?;
+    let spec = &document["spec"];
+    let cells: [Value; 4] = [
+        text(spec, "attacher").into(),
+        text(&spec["source"], "persistentVolumeName").into(),
+        text(spec, "nodeName").into(),
+        document["status"]["attached"].as_bool().unwrap_or_default().into(),
+    ];
+    Ok(row::plain(object, now, cells))
 }
 
 #[cfg(test)]
@@ -90,7 +114,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::registry::strategy::document::testing::check;
+    use crate::registry::strategy::json::testing::admitted;
 
     #[test]
     fn rules() {
@@ -99,20 +123,20 @@ mod tests {
                 "spec": {"attacher": "d.example.com", "nodeName": "n", "source": source}})
         };
         let named = json!({"persistentVolumeName": "pv"});
-        let (faults, old) = check(&RULES, attachment(named), None);
+        let (faults, old) = admitted(&RULES, &kind::VOLUME_ATTACHMENT, attachment(named), None);
         assert_eq!(faults, [""; 0]);
         let rule = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         assert_eq!(
-            check(&RULES, attachment(json!({})), None).0,
+            admitted(&RULES, &kind::VOLUME_ATTACHMENT, attachment(json!({})), None).0,
             [format!("spec.source: Required value: {rule}")]
         );
         let both = json!({"persistentVolumeName": "pv", "inlineVolumeSpec": {}});
         assert_eq!(
-            check(&RULES, attachment(both), None).0,
+            admitted(&RULES, &kind::VOLUME_ATTACHMENT, attachment(both), None).0,
             [format!("spec.source: Forbidden: {rule}")]
         );
         let empty = json!({"persistentVolumeName": ""});
-        let (faults, _) = check(&RULES, attachment(empty), Some(&old));
+        let (faults, _) = admitted(&RULES, &kind::VOLUME_ATTACHMENT, attachment(empty), Some(&old));
         assert_eq!(
             faults[0],
             "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName"

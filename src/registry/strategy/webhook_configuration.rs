@@ -3,28 +3,47 @@
 use serde_json::{Value, json};
 
 use crate::{
-    model::Cause,
-    registry::strategy::{
-        Context,
-        admission_match::{
-            FAILURE_POLICIES, REINVOCATION_POLICIES, default_match, dns_1035_faults,
-            match_conditions, match_policy, qualified_domain, rule_of,
+    model::{
+        Cause,
+        kind::extension::{MUTATING_WEBHOOK_CONFIGURATION, VALIDATING_WEBHOOK_CONFIGURATION},
+    },
+    registry::{
+        printing::{Column, row},
+        strategy::{
+            BuiltIn, Context,
+            admission_match::{
+                FAILURE_POLICIES, REINVOCATION_POLICIES, default_match, dns_1035_faults,
+                match_conditions, match_policy, qualified_domain, rule_of,
+            },
+            checks,
+            document::DocumentRules,
+            json::{fill, is_set, items, items_mut, number, stored_only, text, texts, unique},
+            metadata::{NameForm, validate_name},
         },
-        checks,
-        document::DocumentRules,
-        json::{fill, is_set, items, items_mut, number, stored_only, text, texts, unique},
-        metadata::{NameForm, validate_name},
     },
 };
 
-pub(super) static RULES: DocumentRules = DocumentRules {
+pub(super) static MUTATING: BuiltIn = BuiltIn {
+    kind: &MUTATING_WEBHOOK_CONFIGURATION,
+    rules: &RULES,
+    columns: &[Column::NAME, Column::number("Webhooks", "Number of webhooks."), Column::AGE],
+    cells: |object, now| {
+        let document: Value = object.parse()?;
+        Ok(row::plain(object, now, [items(&document, "webhooks").len()]))
+    },
+    ..BuiltIn::STORED
+};
+
+pub(super) static VALIDATING: BuiltIn =
+    BuiltIn { kind: &VALIDATING_WEBHOOK_CONFIGURATION, ..MUTATING };
+
+static RULES: DocumentRules = DocumentRules {
     default,
     validate,
     warnings: |new, old| stored_only(new, old, "calls no webhooks"),
     ..DocumentRules::STORED
 };
 
-const MUTATING: &str = "MutatingWebhookConfiguration";
 const HTTPS_PORT: i64 = 443;
 const TIMEOUT_SECONDS: i64 = 10;
 const TIMEOUT_SECONDS_MAX: i64 = 30;
@@ -32,7 +51,7 @@ const SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 fn default(new: &mut Value, _old: Option<&Value>, _context: &Context<'_>) {
-    let mutates = new["kind"] == MUTATING;
+    let mutates = new["kind"] == *MUTATING_WEBHOOK_CONFIGURATION.kind;
     for webhook in items_mut(new, "webhooks") {
         fill(webhook, "failurePolicy", "Fail");
         default_match(webhook, &["rules"]);
@@ -52,7 +71,7 @@ fn validate(new: &Value, _old: Option<&Value>, _context: &Context<'_>) -> Vec<Ca
     for (i, hook) in webhooks.iter().enumerate() {
         let path = format!("webhooks[{i}]");
         webhook(&mut causes, &path, hook);
-        if new["kind"] == MUTATING {
+        if new["kind"] == *MUTATING_WEBHOOK_CONFIGURATION.kind {
             let (path, policy) =
                 (format!("{path}.reinvocationPolicy"), text(hook, "reinvocationPolicy"));
             checks::one_of(&mut causes, &path, policy, &REINVOCATION_POLICIES);

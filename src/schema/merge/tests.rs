@@ -88,6 +88,7 @@ fn kind(version: &'static str) -> Kind {
         has_status: true,
         has_scale: false,
         has_generation: true,
+        kept_by_status: None,
         stored_as: None,
     }))
 }

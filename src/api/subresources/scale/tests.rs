@@ -311,6 +311,7 @@ fn custom(spec: &Value, status: &Value, managers: &Value) -> Object {
         has_status: true,
         has_scale: true,
         has_generation: true,
+        kept_by_status: None,
         stored_as: None,
     }));
     let document = json!({"apiVersion": "example.com/v2", "kind": "Web", "metadata": {"name": "web", "namespace": "shop",

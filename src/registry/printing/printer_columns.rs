@@ -1,91 +1,94 @@
 //! The table of a custom resource: the printer columns of its definition, as apiextensions-apiserver's table convertor
 //! fills them.
 
+use std::sync::OnceLock;
+
 use jiff::Timestamp;
 use jsonpath_rust::{
     parser::{model::JpQuery, parse_json_path},
     query::js_path_process,
 };
-use serde::Serialize;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::table::age::since_text,
     model::Object,
-    registry::{CustomVersion, PrinterColumn},
+    registry::printing::{Column, age::since_text},
 };
 
-/// The columns of a kind, with the paths of their cells.
-#[derive(Debug)]
-pub(super) struct CustomColumns {
-    definitions: Vec<Definition>,
-    /// Of each column but the name; `None` for a path that cannot be read, whose cells are empty.
-    paths: Vec<Option<JpQuery>>,
+/// The columns that a version of a definition gives its objects.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Vec<PrinterColumn>")]
+pub(crate) struct PrinterColumns {
+    given: Vec<PrinterColumn>,
+    /// Where the cells of each are, read when they are first asked for; `None` for a path that cannot be read, whose cells
+    /// are empty.
+    paths: OnceLock<Vec<Option<JpQuery>>>,
 }
 
-/// A column definition, as clients see it.
-#[derive(Debug, Serialize)]
-struct Definition {
+/// One column as a definition has it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PrinterColumn {
     name: String,
     #[serde(rename = "type")]
     kind: String,
     format: String,
     description: String,
     priority: i32,
+    json_path: String,
 }
 
-const NAME: &str = "Name must be unique within a namespace. Is required when creating resources, although some \
-    resources may allow a client to request the generation of an appropriate name automatically.";
+const NAME: Column<'static> = Column::text(
+    "Name",
+    "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a \
+     client to request the generation of an appropriate name automatically.",
+)
+.named();
 const AGE: &str =
     "CreationTimestamp is a timestamp representing the server time when this object was created.";
 const CREATED: &str = ".metadata.creationTimestamp";
 
-impl CustomColumns {
-    pub(super) fn of(version: &CustomVersion) -> Self {
-        let name = PrinterColumn {
-            name: "Name".to_owned(),
-            kind: "string".to_owned(),
-            format: "name".to_owned(),
-            description: NAME.to_owned(),
-            ..PrinterColumn::default()
-        };
-        let age = PrinterColumn {
-            name: "Age".to_owned(),
-            kind: "date".to_owned(),
-            description: AGE.to_owned(),
-            json_path: CREATED.to_owned(),
-            ..PrinterColumn::default()
-        };
-        let given = &version.additional_printer_columns;
-        let columns = if given.is_empty() { std::slice::from_ref(&age) } else { given.as_slice() };
-        let paths = columns.iter().map(|column| path(&column.json_path)).collect();
-        let definitions = std::iter::once(&name).chain(columns).map(Definition::of).collect();
-        Self { definitions, paths }
+impl From<Vec<PrinterColumn>> for PrinterColumns {
+    fn from(given: Vec<PrinterColumn>) -> Self {
+        Self { given, paths: OnceLock::new() }
+    }
+}
+
+impl PrinterColumns {
+    /// The name, and what the definition gives, or else the age.
+    pub(crate) fn columns(&self) -> Vec<Column<'_>> {
+        let age = Column { kind: "date", ..Column::text("Age", AGE) };
+        let given = self.given.iter().map(PrinterColumn::column);
+        let age = self.given.is_empty().then_some(age);
+        std::iter::once(NAME).chain(given).chain(age).collect()
     }
 
     /// The cells of a row.
-    pub(super) fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
+    pub(crate) fn cells(&self, object: &Object, now: Timestamp) -> Vec<Value> {
         let document: Value = object.parse().unwrap_or_default();
-        let columns = self.definitions.iter().skip(1).zip(&self.paths);
-        let cells = columns.map(|(definition, path)| {
+        let columns = self.columns();
+        let cells = columns.iter().skip(1).zip(self.paths()).map(|(column, path)| {
             let found = path.as_ref().and_then(|path| js_path_process(path, &document).ok());
             let first = found.and_then(|found| found.into_iter().next());
-            first.map_or(Value::Null, |found| cell(&definition.kind, found.val, now))
+            first.map_or(Value::Null, |found| cell(column.kind, found.val, now))
         });
         std::iter::once(object.key.name.as_str().into()).chain(cells).collect()
     }
-}
 
-impl Definition {
-    fn of(column: &PrinterColumn) -> Self {
-        let PrinterColumn { name, kind, format, description, priority, .. } = column.clone();
-        Self { name, kind, format, description, priority }
+    /// Those of the columns but the name.
+    fn paths(&self) -> &[Option<JpQuery>] {
+        self.paths.get_or_init(|| match self.given.as_slice() {
+            [] => vec![path(CREATED)],
+            given => given.iter().map(|column| path(&column.json_path)).collect(),
+        })
     }
 }
 
-impl Serialize for CustomColumns {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.definitions.serialize(serializer)
+impl PrinterColumn {
+    fn column(&self) -> Column<'_> {
+        let Self { name, kind, format, description, priority, .. } = self;
+        Column { name, kind, format, description, priority: *priority }
     }
 }
 

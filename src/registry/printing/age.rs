@@ -8,17 +8,17 @@ const DAY: i64 = 24;
 const YEAR: i64 = 365;
 
 /// Time that has passed since then.
-pub(super) fn since(time: Option<Timestamp>, now: Timestamp) -> String {
+pub(crate) fn since(time: Option<Timestamp>, now: Timestamp) -> String {
     time.map_or_else(|| "<unknown>".to_owned(), |time| human(now.duration_since(time)))
 }
 
 /// Time since an RFC 3339 text.
-pub(super) fn since_text(time: Option<&str>, now: Timestamp) -> String {
+pub(crate) fn since_text(time: Option<&str>, now: Timestamp) -> String {
     since(time.and_then(|text| text.parse().ok()), now)
 }
 
 /// `duration.HumanDuration` of Kubernetes. Clocks that differ by a second are forgiven.
-pub(super) fn human(duration: SignedDuration) -> String {
+pub(crate) fn human(duration: SignedDuration) -> String {
     let seconds = duration.as_secs();
     let (minutes, hours) = (seconds / MINUTE, seconds / HOUR);
     let days = hours / DAY;

@@ -8,14 +8,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::table::{
-        age::since,
-        row::{NONE, age},
-    },
     model::{
         Object,
         pod::{is_phase_terminal, is_sidecar},
         well_known::{POD_INITIALIZED, POD_READY, POD_SCHEDULED},
+    },
+    registry::printing::{
+        Cells,
+        age::since,
+        row::{NONE, age},
     },
 };
 
@@ -32,9 +33,9 @@ struct Summary {
 }
 
 /// All cells of a pod's row.
-pub(super) fn cells(object: &Object, pod: &Pod, now: Timestamp) -> Vec<Value> {
-    let (spec, status) =
-        (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
+pub(super) fn cells(object: &Object, now: Timestamp) -> Cells {
+    let Pod { spec, status, .. } = object.parse()?;
+    let (spec, status) = (spec.unwrap_or_default(), status.unwrap_or_default());
     let mut summary = summary(&spec, &status);
     if object.is_terminating() {
         let is_over = status.phase.as_deref().is_some_and(is_phase_terminal);
@@ -54,7 +55,7 @@ pub(super) fn cells(object: &Object, pod: &Pod, now: Timestamp) -> Vec<Value> {
     let or_none = |text: Option<String>| {
         Value::from(text.filter(|t| !t.is_empty()).unwrap_or_else(|| NONE.to_owned()))
     };
-    vec![
+    Ok(vec![
         object.key.name.as_str().into(),
         format!("{}/{}", summary.ready, summary.total).into(),
         summary.reason.into(),
@@ -64,7 +65,7 @@ pub(super) fn cells(object: &Object, pod: &Pod, now: Timestamp) -> Vec<Value> {
         or_none(spec.node_name.clone()),
         or_none(status.nominated_node_name.clone()),
         readiness_gates(&spec, &status).into(),
-    ]
+    ])
 }
 
 fn conditions(status: &PodStatus) -> impl Iterator<Item = &PodCondition> {
@@ -189,9 +190,6 @@ struct PhaseStatus {
 
 /// Rows of pods that are over say so, and kubectl can leave them out.
 pub(super) fn row_conditions(object: &Object) -> Vec<Value> {
-    if object.key.kind.kind != "Pod" {
-        return Vec::new();
-    }
     let phase = object.parse::<Phase>().ok().and_then(|pod| pod.status?.phase);
     let message = match phase.as_deref() {
         Some("Succeeded") => "The pod has completed successfully.",
