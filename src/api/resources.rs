@@ -24,10 +24,7 @@ use crate::{
         kind::{self, extension::CERTIFICATE_SIGNING_REQUEST},
         patch::{PatchType, Wanted},
     },
-    registry::{
-        Descriptor, ROUTED, Subresource, check_identity, check_revision_is_named,
-        may_be_created_by_put,
-    },
+    registry::{Descriptor, ROUTED, Subresource, check_identity},
 };
 
 /// How often a server-side apply starts again because another client created or deleted the object meanwhile.
@@ -125,13 +122,13 @@ pub(crate) async fn replace(
         wanted.with_duplicates(duplicates.clone())
     };
     let replaced = api.registry.modify(&key, subresource, &options, |_| {
-        check_revision_is_named(&key, &document)?;
+        request.target.descriptor.check_replacement(&key.name, &document)?;
         Ok(wanted())
     });
     let (written, code) = match replaced.await {
         Err(status) if status.reason == "NotFound" && subresource == Subresource::None => {
             if api.registry.view().get(&key).is_some()
-                || !may_be_created_by_put(&key.kind, &document)
+                || !request.target.descriptor.may_be_created_by_put(&document)
             {
                 return Err(status);
             }

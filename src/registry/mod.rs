@@ -44,7 +44,7 @@ pub(crate) use kinds::by_preference;
 pub(crate) use kinds::scale::{ScalePaths, names as field_names};
 pub use kinds::{Descriptor, Kinds};
 pub use past::History;
-pub use preconditions::{Preconditions, check_revision_is_named, may_be_created_by_put};
+pub use preconditions::Preconditions;
 pub(crate) use printing::{Column, SCALE, scale_cells};
 pub use record::Note;
 pub use retry::until_written;

@@ -517,6 +517,7 @@ pub static BUILT_IN: &[&Kind] = &[
     &CRON_JOB,
     &JOB,
     &extension::CERTIFICATE_SIGNING_REQUEST,
+    &extension::CLUSTER_TRUST_BUNDLE,
     &LEASE,
     &ENDPOINT_SLICE,
     &NEW_EVENT,

@@ -125,6 +125,15 @@ pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind::BuiltIn(&Identity {
     has_status: true,
     ..CLUSTER
 });
+/// Certificates of authorities.
+pub static CLUSTER_TRUST_BUNDLE: Kind = Kind::BuiltIn(&Identity {
+    group: Borrowed("certificates.k8s.io"),
+    version: Borrowed("v1beta1"),
+    kind: Borrowed("ClusterTrustBundle"),
+    plural: Borrowed("clustertrustbundles"),
+    singular: Borrowed("clustertrustbundle"),
+    ..CLUSTER
+});
 /// Classes of devices.
 pub static DEVICE_CLASS: Kind = Kind::BuiltIn(&Identity {
     kind: Borrowed("DeviceClass"),

@@ -13,16 +13,11 @@ use crate::{
         Kind, Object, Status,
         kind::{Identity, Text},
     },
-<<<<<<< HEAD
-    registry::kinds::{Descriptor, Rulebook, scale::ScalePaths, versions::by_preference},
-    schema::{Path, Schema, cel::Compiled, resource},
-=======
     registry::{
         kinds::{Descriptor, Details, scale::ScalePaths, versions::by_preference},
         printing::PrinterColumns,
     },
-    schema::{Path, Schema, cel::Compiled},
->>>>>>> 3588315
+    schema::{Path, Schema, cel::Compiled, resource},
 };
 
 /// The condition of a definition whose kinds are served.

@@ -14,10 +14,8 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use serde_json::Value;
-
 use crate::{
-    model::{Kind, Object, ObjectKey, Status, kind, object, patch::Resource},
+    model::{Cause, Kind, Object, ObjectKey, Status, kind, object, patch::Resource},
     registry::{
         Event, EventKind,
         printing::{Cells, Column},
@@ -86,6 +84,30 @@ impl Descriptor {
         self.built_in().map(|built_in| built_in.selectable_fields).unwrap_or_default()
     }
 
+    /// Checks that a document that replaces an object names a revision, where the kind wants that.
+    ///
+    /// # Errors
+    /// 422 in the words of kube-apiserver's storage.
+    pub(crate) fn check_replacement(&self, name: &str, document: &Value) -> Result<(), Status> {
+        let wants = self.built_in().is_none_or(|built_in| built_in.replaced_by_revision);
+        if !wants || names_revision(document) {
+            return Ok(());
+        }
+        let cause = Cause {
+            reason: "FieldValueInvalid",
+            field: "metadata.resourceVersion".to_owned(),
+            // So does Go show the number 0 here.
+            message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+        };
+        Err(Status::invalid(&self.kind, name, vec![cause]))
+    }
+
+    /// Whether a document that would replace an object may create it.
+    pub(crate) fn may_be_created_by_put(&self, document: &Value) -> bool {
+        let may = self.built_in().is_some_and(|built_in| built_in.created_by_put);
+        may && !names_revision(document)
+    }
+
     fn built_in(&self) -> Option<&'static BuiltIn> {
         match self.details {
             Details::BuiltIn(built_in) => Some(built_in),
@@ -136,6 +158,11 @@ impl Descriptor {
 enum Details {
     BuiltIn(&'static BuiltIn),
     Custom(Box<custom::Version>),
+}
+
+fn names_revision(document: &Value) -> bool {
+    let version = document["metadata"]["resourceVersion"].as_str();
+    version.is_some_and(|version| !matches!(version, "" | "0"))
 }
 
 /// The kinds that are served. Immutable: a change of definitions makes another one.

@@ -23,10 +23,14 @@ use crate::{
 };
 
 pub(super) static ROLE: BuiltIn =
-    BuiltIn { kind: &kind::ROLE, rules: &ROLE_RULES, ..BuiltIn::GENERIC };
+    BuiltIn { kind: &kind::ROLE, rules: &ROLE_RULES, created_by_put: true, ..BuiltIn::GENERIC };
 
-pub(super) static CLUSTER_ROLE: BuiltIn =
-    BuiltIn { kind: &kind::CLUSTER_ROLE, rules: &CLUSTER_ROLE_RULES, ..BuiltIn::GENERIC };
+pub(super) static CLUSTER_ROLE: BuiltIn = BuiltIn {
+    kind: &kind::CLUSTER_ROLE,
+    rules: &CLUSTER_ROLE_RULES,
+    created_by_put: true,
+    ..BuiltIn::GENERIC
+};
 
 pub(super) static ROLE_BINDING: BuiltIn = BuiltIn {
     kind: &kind::ROLE_BINDING,
@@ -40,6 +44,7 @@ pub(super) static ROLE_BINDING: BuiltIn = BuiltIn {
         Column::text("ServiceAccounts", "ServiceAccounts that have it.").wide(),
     ],
     cells,
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

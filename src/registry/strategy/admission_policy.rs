@@ -43,6 +43,7 @@ pub(super) static MUTATING_POLICY: BuiltIn = BuiltIn {
         Column::AGE,
     ],
     cells: |object, now| policy_cells(object, now, "mutations"),
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 
@@ -56,6 +57,7 @@ pub(super) static VALIDATING_POLICY: BuiltIn = BuiltIn {
         Column::AGE,
     ],
     cells: |object, now| policy_cells(object, now, "validations"),
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 
@@ -69,6 +71,7 @@ pub(super) static MUTATING_BINDING: BuiltIn = BuiltIn {
         Column::AGE,
     ],
     cells: binding_cells,
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 

@@ -32,6 +32,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         let document: Value = object.parse()?;
         Ok(row::plain(object, now, printed(&document["spec"], &document["status"])))
     },
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 

@@ -1,14 +1,15 @@
 //! The list of built-in kinds.
 
 use crate::registry::strategy::{
-    BuiltIn, access, admission_policy, api_service, certificate_signing_request, component_status,
-    config_map, controller_revision, cron_job, csi, custom_resource_definition, daemon_set,
-    deployment, device, endpoint_slice, endpoints, event, flow_control, horizontal_pod_autoscaler,
-    ingress, ingress_class, ip_address, job, lease, limit_range, load_balancer_policy,
-    multicluster, namespace, network_policy, node, persistent_volume, persistent_volume_claim, pod,
-    pod_disruption_budget, pod_template, priority_class, replica_set, replication_controller,
-    resource_quota, runtime_class, secret, service, service_account, service_cidr, stateful_set,
-    storage_class, volume_attachment, webhook_configuration,
+    BuiltIn, access, admission_policy, api_service, certificate_signing_request,
+    cluster_trust_bundle, component_status, config_map, controller_revision, cron_job, csi,
+    custom_resource_definition, daemon_set, deployment, device, endpoint_slice, endpoints, event,
+    flow_control, horizontal_pod_autoscaler, ingress, ingress_class, ip_address, job, lease,
+    limit_range, load_balancer_policy, multicluster, namespace, network_policy, node,
+    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template,
+    priority_class, replica_set, replication_controller, resource_quota, runtime_class, secret,
+    service, service_account, service_cidr, stateful_set, storage_class, volume_attachment,
+    webhook_configuration,
 };
 
 /// Every built-in kind, in the order of [`crate::model::kind::BUILT_IN`].
@@ -39,6 +40,7 @@ pub(crate) static BUILT_IN: &[&BuiltIn] = &[
     &cron_job::DESCRIPTOR,
     &job::DESCRIPTOR,
     &certificate_signing_request::DESCRIPTOR,
+    &cluster_trust_bundle::DESCRIPTOR,
     &lease::DESCRIPTOR,
     &endpoint_slice::DESCRIPTOR,
     &event::NEW,

@@ -159,7 +159,7 @@ fn request(encoded: &str) -> Result<(), String> {
 }
 
 /// `example.com/signer-name`.
-fn signer_name(causes: &mut Vec<Cause>, path: &str, name: &str) {
+pub(super) fn signer_name(causes: &mut Vec<Cause>, path: &str, name: &str) {
     if name.is_empty() {
         causes.push(Cause::required(path, ""));
         return;

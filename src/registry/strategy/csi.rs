@@ -37,6 +37,7 @@ pub(super) static DRIVER: BuiltIn = BuiltIn {
         let document: Value = object.parse()?;
         Ok(row::plain(object, now, printed_driver(&document["spec"])))
     },
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 
@@ -52,6 +53,7 @@ pub(super) static NODE: BuiltIn = BuiltIn {
         let document: Value = object.parse()?;
         Ok(row::plain(object, now, [items(&document["spec"], "drivers").len()]))
     },
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 
@@ -71,6 +73,7 @@ pub(super) static CAPACITY: BuiltIn = BuiltIn {
             row::or(text(&document, "capacity"), row::UNSET).into(),
         ])
     },
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 

@@ -15,8 +15,12 @@ use crate::{
     },
 };
 
-pub(super) static DESCRIPTOR: BuiltIn =
-    BuiltIn { kind: &kind::CUSTOM_RESOURCE_DEFINITION, rules: &RULES, ..BuiltIn::GENERIC };
+pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+    kind: &kind::CUSTOM_RESOURCE_DEFINITION,
+    rules: &RULES,
+    replaced_by_revision: true,
+    ..BuiltIn::GENERIC
+};
 
 static RULES: Rules<CustomResourceDefinition> =
     Rules { default, validate: validation::validate, refuse: |_, _, _| None, ..Rules::STORED };

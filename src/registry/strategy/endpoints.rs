@@ -23,6 +23,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         Column::AGE,
     ],
     cells: |object, now| Ok(row::plain(object, now, [addresses(&object.parse()?)])),
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

@@ -43,6 +43,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         ("source", "source.component|reportingComponent"),
         as_named("type"),
     ],
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

@@ -18,6 +18,8 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         let holder = object.parse::<Lease>()?.spec.and_then(|spec| spec.holder_identity);
         Ok(row::plain(object, now, [holder.unwrap_or_default()]))
     },
+    replaced_by_revision: true,
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

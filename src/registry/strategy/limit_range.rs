@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub(super) static DESCRIPTOR: BuiltIn =
-    BuiltIn { kind: &kind::LIMIT_RANGE, rules: &RULES, ..BuiltIn::GENERIC };
+    BuiltIn { kind: &kind::LIMIT_RANGE, rules: &RULES, created_by_put: true, ..BuiltIn::GENERIC };
 
 static RULES: DocumentRules = DocumentRules { default, validate, ..DocumentRules::STORED };
 

@@ -12,6 +12,7 @@ mod api_service;
 mod built_in;
 mod certificate_signing_request;
 mod checks;
+mod cluster_trust_bundle;
 mod component_status;
 mod config_map;
 mod container_validation;
@@ -121,6 +122,11 @@ pub(crate) struct BuiltIn {
     pub(crate) is_generic: bool,
     /// The fields by which clients may select, besides name and namespace.
     pub(crate) selectable_fields: Fields,
+    /// Whether it is only replaced by who names the revision that he knows (the strategy's `AllowUnconditionalUpdate` in
+    /// Kubernetes, turned around).
+    pub(crate) replaced_by_revision: bool,
+    /// Whether PUT may create it (`AllowCreateOnUpdate`).
+    pub(crate) created_by_put: bool,
 }
 
 impl BuiltIn {
@@ -133,6 +139,8 @@ impl BuiltIn {
         row_conditions: |_| Vec::new(),
         is_generic: false,
         selectable_fields: &[],
+        replaced_by_revision: false,
+        created_by_put: false,
     };
 
     /// One that Kubernetes prints as any object.

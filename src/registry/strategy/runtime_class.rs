@@ -15,6 +15,8 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
     rules: &RULES,
     columns: &[Column::NAME, Column::text("Handler", "Runtime that runs such pods."), Column::AGE],
     cells: |object, now| Ok(row::plain(object, now, [object.parse::<RuntimeClass>()?.handler])),
+    replaced_by_revision: true,
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

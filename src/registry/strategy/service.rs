@@ -49,6 +49,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
     ],
     cells,
     selectable_fields: &[as_named("spec.clusterIP"), as_named("spec.type")],
+    created_by_put: true,
     ..BuiltIn::STORED
 };
 

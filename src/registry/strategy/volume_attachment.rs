@@ -30,6 +30,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         Column::AGE,
     ],
     cells,
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 

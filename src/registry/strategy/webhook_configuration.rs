@@ -31,6 +31,7 @@ pub(super) static MUTATING: BuiltIn = BuiltIn {
         let document: Value = object.parse()?;
         Ok(row::plain(object, now, [items(&document, "webhooks").len()]))
     },
+    replaced_by_revision: true,
     ..BuiltIn::STORED
 };
 
