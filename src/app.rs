@@ -20,7 +20,6 @@ mod traffic;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use futures::FutureExt;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +32,8 @@ use crate::{
     descriptors::Budget,
     node::{self, Nodes},
     pki::{certificates::Authority, jwt::SigningKey},
-    policy::library::{InstanceKey, Library},
-    proxy::{self, Proxy, Question, dataplane::loopback::Loopback},
+    policy::library::Library,
+    proxy::{self, Proxy, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
     runtime::{Runtimes, simulated::Simulated},
@@ -332,13 +331,7 @@ impl Cluster {
             drain: DRAIN,
             descriptors: self.descriptors.clone(),
         };
-        let (picking, forgetting) = (self.library.clone(), self.library.clone());
-        let proxy = Proxy::new(
-            options,
-            Arc::new(move |question| picked(picking.clone(), question).boxed()),
-            Arc::new(move |route| forgetting.forget(route)),
-            notices,
-        );
+        let proxy = Proxy::new(options, self.library.clone(), notices);
         self.metrics.register(|registry| proxy.metrics().register(registry));
         self.metrics.register(|registry| self.descriptors.register(registry));
         self.tasks.begin_stage();
@@ -404,13 +397,6 @@ async fn tell_of_stop(mut stopped: watch::Receiver<Option<store::Error>>) {
         }
         tokio::time::sleep(STOP_TOLD).await;
     }
-}
-
-/// Asks the policies which endpoint gets one connection.
-async fn picked(library: Arc<Library>, question: Question<'_>) -> Option<usize> {
-    let Question { route, view, policy, generation, candidates, flow } = question;
-    let place = InstanceKey { route: route.clone(), view: view.clone() };
-    library.pick(&place, policy, generation, candidates, flow).await
 }
 
 fn registry_options(options: &Options) -> registry::Options {

@@ -1,9 +1,9 @@
 //! [`Instance`]: a scheduler instance. It starts its guest (the WASM module), asks it, and starts another after a failure.
 //!
-//! A guest that is ready picks on the task of the connection, which takes nanoseconds. A start, a `configure`, and the
-//! picks of a guest that was slow before may take longer: [`Guests`] runs them on blocking threads. Meanwhile the guest is
-//! away. A connection that needs it waits for [`Guests::patience`], then another picks. No lock is held while a guest
-//! runs.
+//! A guest that is ready and was quick so far picks where the connection is, under the instance's lock: that takes
+//! nanoseconds. A start, a `configure`, and the picks of a guest that was slow before may take longer: [`Guests`] runs them
+//! on blocking threads, without the lock. Meanwhile the guest is away. A connection that needs it waits for
+//! [`Guests::patience`], then another picks.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
+use crate::policy::{Candidates, Failure, Flow, PickRequest, Picker, Policy, wasm::WasmPolicy};
 
 /// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A component
 /// takes longer to start, and clients do not wait for that.
@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// After a pick that took longer, the next one runs on a blocking thread, so that it does not delay other services.
 const SLOW: Duration = Duration::from_millis(1);
+/// One in so many quick picks is timed: reading the clock twice takes longer than a pick.
+const TIMED_EVERY: u32 = 64;
+
 /// After so many quick picks a slow guest is trusted again. One slow pick among so many costs each less than a connect.
 const TRUSTED_AFTER: u32 = 256;
 
@@ -38,20 +41,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// A failure so long after the last one counts as the first. Longer than the longest pause.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
-/// The question of one connection.
-#[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    /// Changes whenever the candidates do.
-    pub(super) generation: u64,
-    pub(super) candidates: &'a Candidates,
-    pub(super) flow: &'a Flow,
-}
-
 /// The answer of a guest.
 pub(super) struct Answer {
     /// `None` for no opinion.
     pub(super) index: Option<usize>,
-    pub(super) took: Duration,
+    /// Of one in so many picks.
+    pub(super) took: Option<Duration>,
 }
 
 /// Why a guest did not answer.
@@ -92,6 +87,8 @@ struct State {
     untold: Option<Failure>,
     /// How many quick picks are left until the guest is trusted; 0 if it is.
     distrust: u32,
+    /// Counts quick picks, to time some.
+    picks: u32,
 }
 
 #[derive(Default)]
@@ -186,10 +183,40 @@ impl Instance {
         matches!(self.state.lock().guest, Guest::Here(_))
     }
 
+    /// Lets the guest pick if it is ready and trusted.
+    pub(super) fn pick_now(&self, request: PickRequest<'_>) -> Option<Result<Answer, Failure>> {
+        let mut state = self.state.lock();
+        if !state.is_ready(request.generation) || state.distrust > 0 {
+            return None;
+        }
+        state.picks = state.picks.wrapping_add(1);
+        let timed = state.picks.is_multiple_of(TIMED_EVERY);
+        let Guest::Here(guest) = &mut state.guest else { return None };
+        let (tick, started) = (self.policy.ticks(), timed.then(Instant::now));
+        let picked = guest.pick(request.flow);
+        let took = started.map(|started| started.elapsed());
+        match picked {
+            Ok(index) => {
+                // The clock of the guests has moved: few picks meet a tick that are not long.
+                if self.policy.ticks() != tick || took > Some(SLOW) {
+                    state.distrust = TRUSTED_AFTER;
+                }
+                Some(Ok(Answer { index, took }))
+            }
+            Err(failure) => {
+                let gone = std::mem::take(&mut state.guest);
+                state.failed();
+                drop(state);
+                drop(gone);
+                Some(Err(failure))
+            }
+        }
+    }
+
     /// Lets the guest pick, after starting and configuring it if needed. If that takes too long, later connections use it.
     pub(super) async fn pick(
         self: &Arc<Self>,
-        request: Request<'_>,
+        request: PickRequest<'_>,
         guests: &Guests,
     ) -> Result<Answer, Miss> {
         let mut first_since = None;
@@ -219,7 +246,7 @@ impl Instance {
     /// Lets the guest pick if it is ready.
     pub(super) async fn pick_if_ready(
         self: &Arc<Self>,
-        request: Request<'_>,
+        request: PickRequest<'_>,
         guests: &Guests,
     ) -> Option<usize> {
         let (checkout, is_trusted) = {
@@ -322,7 +349,7 @@ impl Checkout {
                 None => state.failed(),
             }
         });
-        picked.map(|index| Answer { index, took }).map_err(Miss::Failed)
+        picked.map(|index| Answer { index, took: Some(took) }).map_err(Miss::Failed)
     }
 
     fn end(&mut self, change: impl FnOnce(&mut State)) {

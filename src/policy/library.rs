@@ -1,5 +1,5 @@
 //! [`Library`]: which policy has which name. It compiles modules, swaps them under traffic, keeps the last good
-//! one, and says in notices and counters what failed. Enter at [`Library::pick`] for traffic and
+//! one, and says in notices and counters what failed. Enter at its [`Scheduler`] for traffic and at
 //! [`Library::compile`] for configuration.
 
 use std::{
@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
-use parking_lot::{Mutex, RwLock};
+use futures::FutureExt;
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tokio::time::Instant;
 
 use crate::{
     policy::{
-        Candidates, Failure, Flow, ModuleError, Policy,
-        instance::{Guests, Request},
-        place::{Counters, PLACES_MAX, Places, Version},
+        By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
+        instance::Guests,
+        place::{Counters, PLACES_MAX, Picked, Places, Quick, Version},
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -27,7 +28,7 @@ use crate::{
     },
 };
 
-pub use crate::policy::place::{InstanceKey, OnFailure};
+pub use crate::policy::place::OnFailure;
 
 /// The default policy until [`Library::set_default`] says otherwise, as in kube-proxy's IPVS mode.
 const DEFAULT: &str = "rr";
@@ -50,6 +51,8 @@ pub struct Library {
     engine: Arc<Engine>,
     notices: notice::Sender,
     names: RwLock<Names>,
+    /// How often the names have changed.
+    changes: AtomicU64,
     next_version: AtomicU64,
     places: Places,
     guests: Guests,
@@ -132,6 +135,7 @@ impl Library {
                 rejected: BTreeSet::new(),
                 default: Arc::from(DEFAULT),
             }),
+            changes: AtomicU64::default(),
             next_version: AtomicU64::default(),
             places,
             guests,
@@ -184,7 +188,7 @@ impl Library {
 
     /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
     pub fn refuse(&self, name: &str, on_failure: OnFailure) {
-        let mut names = self.names.write();
+        let mut names = self.change_names();
         if on_failure == OnFailure::Reject && !names.versions.contains_key(name) {
             names.rejected.insert(Arc::from(name));
         } else {
@@ -195,7 +199,7 @@ impl Library {
     /// Unloads a policy; routes that name it get the fallback. The name of a built-in policy gets that back.
     pub fn remove(&self, name: &str) {
         let removed = {
-            let mut names = self.names.write();
+            let mut names = self.change_names();
             names.rejected.remove(name);
             names.versions.remove(name)
         };
@@ -210,7 +214,7 @@ impl Library {
 
     /// Which policy serves routes that name none. It need not be loaded (yet): until it is, the fallback serves.
     pub fn set_default(&self, name: &str) {
-        self.names.write().default = Arc::from(name);
+        self.change_names().default = Arc::from(name);
     }
 
     /// Whether a policy of that name is loaded.
@@ -237,59 +241,48 @@ impl Library {
         Some(Arc::new(version.policy.in_environment(environment, Arc::new(|_, _| ()))))
     }
 
-    /// Picks an endpoint for one connection. `policy` is the route's, `None` for the default; `generation` must
-    /// change whenever `candidates` do. `None` means that the connection is to be reset.
-    ///
-    /// Guests are started and configured away from the caller's thread. The connection waits for that a tenth of a
-    /// second at most, counted from its begin; then the version before picks, as long as the candidates are the same,
-    /// else the fallback. A tokio runtime must be there.
-    pub async fn pick(
-        &self,
-        place: &InstanceKey,
-        policy: Option<&str>,
-        generation: u64,
-        candidates: &Candidates,
-        flow: &Flow,
-    ) -> Option<usize> {
-        if candidates.is_empty() {
-            return None;
-        }
-        let version = {
+    async fn pick_later(&self, request: PickRequest<'_>, failed: Option<Failure>) -> Decision {
+        let route = &request.seat.key().route;
+        let (version, names) = {
             let names = self.names.read();
-            let name = policy.unwrap_or(&names.default);
+            let name = request.policy.unwrap_or(&names.default);
             if names.rejected.contains(name) {
-                return None;
+                return Decision::new(None, By::Policy);
             }
-            names.versions.get(name).cloned()
+            (names.versions.get(name).cloned(), self.changes.load(Ordering::Acquire))
         };
-        if let (None, Some(policy)) = (&version, policy) {
-            self.missed(policy, &place.route);
+        if let (None, Some(policy)) = (&version, request.policy) {
+            self.missed(policy, route);
         }
-        let at = self.places.find_or_make(place, &self.guests);
-        let request = Request { generation, candidates, flow };
-        let picked = at.pick(version.as_ref(), request, &self.guests).await;
-        let Some(version) = version else { return picked.index };
-        let counters = &version.counters;
-        counters.picks.fetch_add(1, Ordering::Relaxed);
-        if let Some(took) = picked.took {
-            counters.timed(took);
+        let place = self.places.find_or_make(request.seat, &self.guests);
+        let picked = place.pick(version.as_ref(), request, names, &self.guests, failed).await;
+        match version {
+            Some(version) => self.decided(request, version, picked),
+            None => Decision::new(picked.index, By::Fallback),
         }
-        if picked.fell_back {
-            counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(failure) = picked.failure {
-            self.failed(&version, &place.route, failure);
-        }
-        picked.index
     }
 
-    /// Drops the instances of a route that is gone. A tokio runtime must be there.
-    pub fn forget(&self, route: &RouteName) {
-        let gone = self.places.forget(route);
-        if !gone.is_empty() {
-            self.guests.discard(gone);
+    fn decided(&self, request: PickRequest<'_>, version: Arc<Version>, picked: Picked) -> Decision {
+        let Picked { index, fell_back, failure, took } = picked;
+        let counters = &version.counters;
+        counters.picks.fetch_add(1, Ordering::Relaxed);
+        if let Some(took) = took {
+            counters.timed(took);
         }
-        self.noticed.lock().retain(|(_, noticed), _| noticed != route);
+        if fell_back {
+            counters.fallbacks.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(failure) = failure {
+            self.failed(&version, &request.seat.key().route, failure);
+        }
+        Decision::of(version, index, if fell_back { By::Fallback } else { By::Policy })
+    }
+
+    /// What was looked up before is looked up anew.
+    fn change_names(&self) -> RwLockWriteGuard<'_, Names> {
+        let names = self.names.write();
+        self.changes.fetch_add(1, Ordering::Release);
+        names
     }
 
     fn load_builtin(&self, name: &str) {
@@ -325,7 +318,7 @@ impl Library {
 
     /// Makes a version the active one of its name. A place changes over at its next pick.
     fn publish(&self, name: &Arc<str>, number: u64, policy: WasmPolicy, on_failure: OnFailure) {
-        let mut names = self.names.write();
+        let mut names = self.change_names();
         let before = names.versions.get(name);
         if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
             return;
@@ -405,6 +398,38 @@ impl Library {
                 notices.try_send(notice).ok();
             }
         })
+    }
+}
+
+impl Scheduler for Library {
+    /// Guests are started and configured away from the caller's thread. The connection waits for that a tenth of a
+    /// second at most, counted from its begin; then the version before picks, as long as the candidates are the same,
+    /// else the fallback. A tokio runtime must be there.
+    fn pick<'a>(&'a self, request: PickRequest<'a>) -> Picking<'a> {
+        if request.candidates.is_empty() {
+            return Picking::Now(Decision::new(None, By::Policy));
+        }
+        let names = self.changes.load(Ordering::Acquire);
+        let quick =
+            self.places.found(request.seat).and_then(|place| place.pick_now(request, names));
+        match quick {
+            Some(Quick::Picked(version, picked)) => {
+                Picking::Now(self.decided(request, version, picked))
+            }
+            Some(Quick::Failed(failure)) => {
+                Picking::Later(self.pick_later(request, Some(failure)).boxed())
+            }
+            None => Picking::Later(self.pick_later(request, None).boxed()),
+        }
+    }
+
+    /// Drops the instances. A tokio runtime must be there.
+    fn forget(&self, route: &RouteName) {
+        let gone = self.places.forget(route);
+        if !gone.is_empty() {
+            self.guests.discard(gone.iter().map(|place| place.clear()).collect::<Vec<_>>());
+        }
+        self.noticed.lock().retain(|(_, noticed), _| noticed != route);
     }
 }
 

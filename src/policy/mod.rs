@@ -1,14 +1,15 @@
 //! Schedulers: which endpoint gets a connection. Every built-in one is a WASM module like the user's own; the only
 //! native one is the [`fallback`].
 //!
-//! Enter at [`Policy`] and [`Picker`]; [`library::Library`] maps names to policies, reloads them under traffic and
-//! owns the instances. The specification of the guest's side is `policies/policy.wit`. Nothing here knows
+//! Enter at [`Scheduler`], which the proxy asks, or at [`Policy`] and [`Picker`], of which a policy consists;
+//! [`library::Library`] maps names to policies, reloads them under traffic and owns the instances. The specification of the guest's side is `policies/policy.wit`. Nothing here knows
 //! Kubernetes or a socket.
 
 pub mod fallback;
 mod instance;
 pub mod library;
 mod place;
+mod scheduler;
 pub mod wasm;
 
 use std::{
@@ -23,6 +24,8 @@ use std::{
 use siphasher::sip::SipHasher13;
 
 use crate::route::Protocol;
+
+pub use scheduler::{By, Decision, InstanceKey, PickRequest, Picking, Scheduler, Seat};
 
 /// An id that is unknown to the guest: an endpoint without zone or node.
 pub const UNKNOWN: u32 = u32::MAX;

@@ -1,6 +1,6 @@
-//! Where picks happen: one [`Place`] per service port and view, with the scheduler instances that serve it, and
+//! Where picks happen: one [`Place`] per service port and scope, with the scheduler instances that serve it, and
 //! [`Places`], the bounded set of them. Decides who picks when a scheduler cannot; reports, but tells nobody.
-//! Enter at [`Places::find_or_make`], then [`Place::pick`].
+//! Enter at [`Places::find_or_make`], then [`Place::pick_now`] and, where that has no answer, [`Place::pick`].
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +15,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     policy::{
-        Failure, Picker,
+        Failure, PickRequest, Picker, Seat,
         fallback::RoundRobin,
-        instance::{Guests, Instance, Miss, Request},
+        instance::{Answer, Guests, Instance, Miss},
+        scheduler::InstanceKey,
         wasm::WasmPolicy,
     },
     route::RouteName,
@@ -26,15 +27,6 @@ use crate::{
 /// Places with instances at one time. A process can map about 32,000 guest memories (4 GiB of address space
 /// each); a place has at most three instances with two memories each.
 pub(super) const PLACES_MAX: usize = 4096;
-
-/// Which scheduler instance: each service port has one per view.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InstanceKey {
-    /// The service port.
-    pub route: RouteName,
-    /// The node whose view it is; empty when all nodes share one.
-    pub view: Arc<str>,
-}
 
 /// What a service port does when its policy fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +78,14 @@ pub(super) struct Picked {
     pub(super) took: Option<Duration>,
 }
 
+/// A pick that needed no waiting.
+pub(super) enum Quick {
+    /// The version that was asked, and what came of it.
+    Picked(Arc<Version>, Picked),
+    /// The guest failed just now; [`Place::pick`] tells what becomes of that.
+    Failed(Failure),
+}
+
 /// All places in use.
 pub(super) struct Places {
     places_max: usize,
@@ -94,7 +94,8 @@ pub(super) struct Places {
     by_key: RwLock<BTreeMap<InstanceKey, Arc<Place>>>,
 }
 
-/// One service port in one view.
+/// One service port in one scope.
+#[derive(Default)]
 pub(super) struct Place {
     used: AtomicU64,
     state: Mutex<State>,
@@ -103,6 +104,8 @@ pub(super) struct Place {
 /// What serves a place now.
 #[derive(Default)]
 struct State {
+    /// For which request `version` is right: the policy that it named, and how often the names had changed until then.
+    found_for: Option<(Option<Arc<str>>, u64)>,
     version: Option<Arc<Version>>,
     current: Option<Arc<Instance>>,
     /// The guest of the version before picks until the current one has started.
@@ -124,31 +127,41 @@ impl Places {
         Self { places_max, clock: AtomicU64::default(), by_key: RwLock::default() }
     }
 
-    /// The place of that name. A new one may push out the one that was used least recently.
-    pub(super) fn find_or_make(&self, key: &InstanceKey, guests: &Guests) -> Arc<Place> {
+    /// The place of a seat that was found before, if it has not been pushed out.
+    pub(super) fn found<'a>(&self, seat: &'a Seat) -> Option<&'a Place> {
+        let place = seat.place.get()?;
+        place.used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(place)
+    }
+
+    /// The place of a seat. A new one may push out the one that was used least recently.
+    pub(super) fn find_or_make(&self, seat: &Seat, guests: &Guests) -> Arc<Place> {
         let now = self.clock.load(Ordering::Relaxed);
-        if let Some(place) = self.by_key.read().get(key) {
+        let is_same =
+            |place: &Arc<Place>| seat.place.get().is_some_and(|own| Arc::ptr_eq(own, place));
+        if let Some(place) = self.by_key.read().get(seat.key()).filter(|place| is_same(place)) {
             place.used.store(now, Ordering::Relaxed);
             return Arc::clone(place);
         }
         let mut by_key = self.by_key.write();
-        if let Some(place) = by_key.get(key) {
-            return Arc::clone(place);
+        let known = by_key.get(seat.key()).cloned();
+        let place = Arc::clone(seat.place.get_or_init(|| known.clone().unwrap_or_default()));
+        let mut gone = known.filter(|known| !Arc::ptr_eq(known, &place));
+        if gone.is_none() && !by_key.contains_key(seat.key()) && by_key.len() >= self.places_max {
+            gone = evict(&mut by_key);
         }
-        let evicted = if by_key.len() < self.places_max { None } else { evict(&mut by_key) };
-        let used = AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed) + 1);
-        let place = Arc::new(Place { used, state: Mutex::default() });
-        by_key.insert(key.clone(), Arc::clone(&place));
+        place.used.store(self.clock.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        by_key.insert(seat.key().clone(), Arc::clone(&place));
         drop(by_key);
-        if let Some(evicted) = evicted {
-            guests.discard(evicted);
+        if let Some(gone) = gone {
+            guests.discard(gone.clear());
         }
         place
     }
 
-    /// Takes the places of a route out; the caller drops them.
+    /// Takes the places of a route out; the caller drops what is in them.
     pub(super) fn forget(&self, route: &RouteName) -> Vec<Arc<Place>> {
-        let first = InstanceKey { route: route.clone(), view: Arc::from("") };
+        let first = InstanceKey { route: route.clone(), scope: Arc::from("") };
         let mut by_key = self.by_key.write();
         let keys = by_key.range(first..).map(|(key, _)| key);
         let keys = keys.take_while(|key| key.route == *route).cloned().collect::<Vec<_>>();
@@ -177,24 +190,49 @@ fn evict(by_key: &mut BTreeMap<InstanceKey, Arc<Place>>) -> Option<Arc<Place>> {
 }
 
 impl Place {
+    /// Picks if the guest of the version that serves now is ready and was quick so far. `names` counts the changes of the
+    /// library's names: as long as it stays, a policy's name stands for the same version.
+    pub(super) fn pick_now(&self, request: PickRequest<'_>, names: u64) -> Option<Quick> {
+        let mut state = self.state.lock();
+        if !state.is_for(request.policy, names) || state.before.is_some() {
+            return None;
+        }
+        let version = Arc::clone(state.version.as_ref()?);
+        let picked = match state.current.as_ref()?.pick_now(request)? {
+            Ok(Answer { index: index @ Some(_), took }) => {
+                Picked { index, took, ..Picked::default() }
+            }
+            Ok(Answer { index: None, took }) => Picked { took, ..state.fall_back(request) },
+            Err(failure) => return Some(Quick::Failed(failure)),
+        };
+        Some(Quick::Picked(version, picked))
+    }
+
+    /// Takes all instances out; the caller drops them.
+    pub(super) fn clear(&self) -> impl Send + use<> {
+        std::mem::take(&mut *self.state.lock())
+    }
+
     /// Picks with `version`; without one (an unknown policy), with the fallback.
     pub(super) async fn pick(
         &self,
         version: Option<&Arc<Version>>,
-        request: Request<'_>,
+        request: PickRequest<'_>,
+        names: u64,
         guests: &Guests,
+        failed: Option<Failure>,
     ) -> Picked {
         let Some(version) = version else { return self.fall_back(request) };
-        let (version, current) = self.adopt(version, guests);
-        let failure = match current.pick(request, guests).await {
+        let (version, current) = self.adopt(version, request.policy, names, guests);
+        let answer = match failed {
+            Some(failure) => Err(Miss::Failed(failure)),
+            None => current.pick(request, guests).await,
+        };
+        let failure = match answer {
             Ok(answer) if answer.index.is_some() => {
-                return Picked {
-                    index: answer.index,
-                    took: Some(answer.took),
-                    ..Picked::default()
-                };
+                return Picked { index: answer.index, took: answer.took, ..Picked::default() };
             }
-            Ok(answer) => return Picked { took: Some(answer.took), ..self.fall_back(request) },
+            Ok(answer) => return Picked { took: answer.took, ..self.fall_back(request) },
             Err(Miss::Away) => {
                 let before = self.state.lock().before.clone();
                 let index = match before {
@@ -220,7 +258,7 @@ impl Place {
     async fn pick_last_good(
         &self,
         version: &Version,
-        request: Request<'_>,
+        request: PickRequest<'_>,
         guests: &Guests,
     ) -> Picked {
         let instance = version.last_good.as_ref().map(|policy| {
@@ -237,15 +275,23 @@ impl Place {
         }
     }
 
-    fn fall_back(&self, request: Request<'_>) -> Picked {
-        let index = self.state.lock().fallback.pick(request);
-        Picked { index, fell_back: true, ..Picked::default() }
+    fn fall_back(&self, request: PickRequest<'_>) -> Picked {
+        self.state.lock().fall_back(request)
     }
 
     /// Changes over to `version` and returns what now serves. A connection that still brings an older version of the
     /// same policy does not change back.
-    fn adopt(&self, version: &Arc<Version>, guests: &Guests) -> (Arc<Version>, Arc<Instance>) {
+    fn adopt(
+        &self,
+        version: &Arc<Version>,
+        policy: Option<&str>,
+        names: u64,
+        guests: &Guests,
+    ) -> (Arc<Version>, Arc<Instance>) {
         let mut state = self.state.lock();
+        if !state.is_for(policy, names) {
+            state.found_for = Some((policy.map(Arc::from), names));
+        }
         let is_adopted = |now: &Version| now.name == version.name && now.number >= version.number;
         let (now, gone) = match (&state.version, &state.current) {
             (Some(now), Some(current)) if is_adopted(now) => {
@@ -270,6 +316,17 @@ impl Place {
 }
 
 impl State {
+    fn is_for(&self, policy: Option<&str>, names: u64) -> bool {
+        self.found_for
+            .as_ref()
+            .is_some_and(|(found, at)| *at == names && found.as_deref() == policy)
+    }
+
+    fn fall_back(&mut self, request: PickRequest<'_>) -> Picked {
+        let index = self.fallback.pick(request);
+        Picked { index, fell_back: true, ..Picked::default() }
+    }
+
     /// Puts a new version in place; the caller drops the instances that are of no use any more.
     fn change_to(
         &mut self,
@@ -301,7 +358,7 @@ impl State {
 }
 
 impl Native {
-    fn pick(&mut self, request: Request<'_>) -> Option<usize> {
+    fn pick(&mut self, request: PickRequest<'_>) -> Option<usize> {
         if self.generation != Some(request.generation) {
             self.picker.configure(request.generation, request.candidates).ok();
             self.generation = Some(request.generation);

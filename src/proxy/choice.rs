@@ -2,40 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use futures::future::BoxFuture;
-
 use crate::{
-    policy::{Candidates, Flow},
+    policy::{By, Decision, Flow, PickRequest, Picking, Scheduler},
     proxy::{
         live::{Active, Live},
         views::View,
     },
-    route::RouteName,
 };
 
-/// Picks the index of a candidate for a connection; `None` refuses it.
-pub type Pick = Arc<dyn for<'a> Fn(Question<'a>) -> BoxFuture<'a, Option<usize>> + Send + Sync>;
-
-/// The question of one connection to the scheduler.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The service port.
-    pub route: &'a RouteName,
-    /// The view of the client's node.
-    pub view: &'a Arc<str>,
-    /// The policy that the service names; `None` for the default.
-    pub policy: Option<&'a str>,
-    /// Changes whenever the candidates do.
-    pub generation: u64,
-    /// The endpoints that may be picked.
-    pub candidates: &'a Candidates,
-    /// The connection.
-    pub flow: &'a Flow,
-}
-
-/// Chooses through a policy.
+/// Chooses through a scheduler.
 pub(crate) struct Chooser {
-    pick: Pick,
+    pub(crate) scheduler: Arc<dyn Scheduler>,
 }
 
 /// An endpoint that was given a connection.
@@ -49,10 +26,6 @@ pub(crate) struct Chosen {
 }
 
 impl Chooser {
-    pub(crate) fn new(pick: Pick) -> Self {
-        Self { pick }
-    }
-
     /// An endpoint that is not among `tried`; `None` when the policy refuses or all were tried. The policy may need a
     /// moment, when it was just loaded or the endpoints have just changed.
     pub(crate) async fn choose(
@@ -61,24 +34,32 @@ impl Chooser {
         flow: &Flow,
         tried: &[SocketAddr],
     ) -> Option<Chosen> {
-        let remembered = if tried.is_empty() { remembered(view, flow) } else { None };
-        let index = match remembered {
-            Some(index) => index,
-            None => self.untried(view, flow, tried).await?,
-        };
-        let (target, live) = view.targets.get(index)?;
+        let decision = self.decide(view, flow, tried).await;
+        let (target, live) = view.targets.get(decision.index?)?;
         Some(Chosen { target: *target, live: Arc::clone(live), active: live.picked() })
     }
 
-    async fn untried(&self, view: &View, flow: &Flow, tried: &[SocketAddr]) -> Option<usize> {
-        let policy = view.route.policy.as_deref();
-        let View { route, label, generation, candidates, .. } = view;
-        let (route, view, generation) = (&route.name, label, *generation);
-        let question = Question { route, view, policy, generation, candidates, flow };
-        let picked = (self.pick)(question).await?;
+    /// The decision about a connection.
+    async fn decide(&self, view: &View, flow: &Flow, tried: &[SocketAddr]) -> Decision {
+        if tried.is_empty()
+            && let Some(index) = remembered(view, flow)
+        {
+            return Decision::new(Some(index), By::Affinity);
+        }
+        let View { route, seat, generation, candidates, .. } = view;
+        let (policy, generation) = (route.policy.as_deref(), *generation);
+        let request = PickRequest { seat, policy, generation, candidates, flow };
+        let mut decision = match self.scheduler.pick(request) {
+            Picking::Now(decision) => decision,
+            Picking::Later(decision) => decision.await,
+        };
         let count = candidates.len();
-        let untried = |index: &usize| !tried.contains(&candidates[*index].address);
-        (0..count).map(|step| (picked + step) % count).find(untried)
+        let is_untried = |index: &usize| !tried.contains(&candidates[*index].address);
+        if let Some(picked) = decision.index.filter(|index| !is_untried(index)) {
+            decision.index = (0..count).map(|step| (picked + step) % count).find(is_untried);
+            decision.by = By::Retry;
+        }
+        decision
     }
 }
 

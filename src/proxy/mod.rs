@@ -1,7 +1,7 @@
 //! The proxy: carries connections to service addresses to the endpoints that policies pick.
 //!
 //! A [`dataplane::DataPlane`] listens and hands over connections and datagrams, `views` knows which endpoints the client may
-//! use, a [`Pick`] chooses one, `tcp` and `udp` carry the bytes to an `upstream`. Enter at [`Proxy`]. Nothing here knows
+//! use, a [`Scheduler`] chooses one, `tcp` and `udp` carry the bytes to an `upstream`. Enter at [`Proxy`]. Nothing here knows
 //! Kubernetes: the proxy follows a [`RouteTable`].
 //!
 //! Where this proxy does more than kube-proxy can: a connect that an endpoint refuses is tried on another endpoint
@@ -31,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     descriptors::Budget,
+    policy::Scheduler,
     proxy::{
         choice::Chooser,
         connections::{Bounds, Connections},
@@ -43,7 +44,6 @@ use crate::{
     route::{Notice, Protocol, Route, RouteName, RouteTable, notice},
 };
 
-pub use choice::{Pick, Question};
 pub use metrics::{Metrics, Totals};
 pub use options::{Options, ProxyView, Timeouts};
 pub use stats::{EndpointStats, RouteStats};
@@ -52,9 +52,6 @@ pub use stats::{EndpointStats, RouteStats};
 const SESSIONS_MAX: usize = 8192;
 /// The bound is reported at most once in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
-
-/// Called when a service port is gone, so that its scheduler instances are dropped.
-pub type Forget = Arc<dyn Fn(&RouteName) + Send + Sync>;
 
 /// The proxy of all nodes of this process.
 pub struct Proxy {
@@ -65,7 +62,6 @@ pub struct Proxy {
     timeouts: Mutex<Timeouts>,
     drain: Duration,
     descriptors: Budget,
-    forget: Forget,
     notices: notice::Sender,
     served: watch::Sender<u64>,
     connections: Arc<Connections>,
@@ -77,28 +73,30 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy that carries nothing yet.
-    pub fn new(options: Options, pick: Pick, forget: Forget, notices: notice::Sender) -> Arc<Self> {
+    pub fn new(
+        options: Options,
+        scheduler: Arc<dyn Scheduler>,
+        notices: notice::Sender,
+    ) -> Arc<Self> {
         let bounds = Bounds::within(&options.descriptors);
-        Self::bounded(options, pick, forget, notices, (bounds, SESSIONS_MAX))
+        Self::bounded(options, scheduler, notices, (bounds, SESSIONS_MAX))
     }
 
     fn bounded(
         options: Options,
-        pick: Pick,
-        forget: Forget,
+        scheduler: Arc<dyn Scheduler>,
         notices: notice::Sender,
         (connections, sessions): (Bounds, usize),
     ) -> Arc<Self> {
         let metrics = Metrics::default();
         Arc::new(Self {
-            chooser: Chooser::new(pick),
+            chooser: Chooser { scheduler },
             views: Views::new(options.client_node, options.view, metrics.clone()),
             sessions: Sessions::new(metrics.sessions.clone(), sessions),
             metrics,
             timeouts: Mutex::new(options.timeouts),
             drain: options.drain,
             descriptors: options.descriptors.clone(),
-            forget,
             notices,
             served: watch::Sender::new(0),
             connections: Connections::new(connections, options.descriptors),
@@ -198,7 +196,7 @@ impl Proxy {
         for route in &removed {
             self.sessions.end_orphans(route, None);
             self.metrics.forget(&route.name);
-            (self.forget)(&route.name);
+            self.chooser.scheduler.forget(&route.name);
         }
         for (before, now) in &updated {
             self.sessions.end_orphans(before, Some(now));

@@ -59,5 +59,9 @@ pub(crate) fn of(view: &View) -> RouteStats {
         })
     });
     let endpoints = endpoints.collect();
-    RouteStats { route: view.route.name.clone(), view: Arc::clone(&view.label), endpoints }
+    RouteStats {
+        route: view.route.name.clone(),
+        view: Arc::clone(&view.seat.key().scope),
+        endpoints,
+    }
 }

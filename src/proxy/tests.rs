@@ -3,7 +3,6 @@ mod tables;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use futures::FutureExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket},
@@ -14,6 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    policy::{By, Decision, PickRequest, Picking},
     proxy::dataplane::loopback::Loopback,
     route::{Endpoint, Frontend, FrontendKind, NamespacedName, Node},
 };
@@ -27,7 +27,25 @@ struct Fixture {
     notices: mpsc::Receiver<Notice>,
     token: CancellationToken,
     tasks: JoinSet<()>,
-    forgotten: Arc<Mutex<Vec<RouteName>>>,
+    scheduler: Arc<InTurn>,
+}
+
+/// Stands for the policies: round robin over all calls.
+#[derive(Default)]
+struct InTurn {
+    calls: AtomicUsize,
+    forgotten: Mutex<Vec<RouteName>>,
+}
+
+impl Scheduler for InTurn {
+    fn pick<'a>(&'a self, request: PickRequest<'a>) -> Picking<'a> {
+        let index = self.calls.fetch_add(1, Relaxed) % request.candidates.len();
+        Picking::Now(Decision::new(Some(index), By::Policy))
+    }
+
+    fn forget(&self, route: &RouteName) {
+        self.forgotten.lock().push(route.clone());
+    }
 }
 
 impl Fixture {
@@ -37,19 +55,15 @@ impl Fixture {
 
     fn bounded(connections: Bounds, sessions: usize) -> Self {
         let (sender, notices) = mpsc::channel(64);
-        let forgotten = Arc::<Mutex<Vec<RouteName>>>::default();
-        let forget: Forget = {
-            let forgotten = Arc::clone(&forgotten);
-            Arc::new(move |route| forgotten.lock().push(route.clone()))
-        };
-        let proxy = Proxy::bounded(options(), in_turn(), forget, sender, (connections, sessions));
+        let scheduler = Arc::<InTurn>::default();
+        let proxy = Proxy::bounded(options(), scheduler.clone(), sender, (connections, sessions));
         let table = watch::Sender::new(Arc::default());
         let token = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let (running, receiver) = (Arc::clone(&proxy), table.subscribe());
         let cancelled = token.clone();
         tasks.spawn(async move { running.run(&Loopback, receiver, cancelled).await });
-        Self { proxy, table, notices, token, tasks, forgotten }
+        Self { proxy, table, notices, token, tasks, scheduler }
     }
 
     /// Hands over a table with these routes, and waits until its listeners are in place.
@@ -80,15 +94,6 @@ fn options() -> Options {
         drain: Duration::from_millis(300),
         descriptors: Budget::of_this_process(),
     }
-}
-
-/// The closure that stands for the policies: round robin over all calls.
-fn in_turn() -> Pick {
-    let calls = AtomicUsize::new(0);
-    Arc::new(move |question| {
-        let index = calls.fetch_add(1, Relaxed) % question.candidates.len();
-        futures::future::ready(Some(index)).boxed()
-    })
 }
 
 /// Three nodes in two zones; node i owns 127.252.i.0/24 with pods .1 to .9 and its own address .254.

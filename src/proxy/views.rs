@@ -14,7 +14,7 @@ use imbl::ordmap::DiffItem;
 use parking_lot::Mutex;
 
 use crate::{
-    policy::{Candidate, Candidates, Flow, UNKNOWN},
+    policy::{Candidate, Candidates, Flow, InstanceKey, Seat, UNKNOWN},
     proxy::{
         affinity::Affinity,
         live::Live,
@@ -33,8 +33,9 @@ const ROUTES_READ_AT_ONCE: usize = 64;
 pub(crate) struct View {
     /// The service port.
     pub(crate) route: Arc<Route>,
-    /// The node's name; empty when all share one view; `NODE/local` for a view of that node's own endpoints only.
-    pub(crate) label: Arc<str>,
+    /// Where its scheduler instance sits. The scope is the node's name; empty when all share one view; `NODE/local` for a
+    /// view of that node's own endpoints only.
+    pub(crate) seat: Arc<Seat>,
     /// The generation of the candidates. It changes with each change of them, and is unique among all views, so that
     /// candidates that were kept by their generation are never confused with those of a later view.
     pub(crate) generation: u64,
@@ -248,14 +249,15 @@ impl Views {
 
 impl View {
     fn empty(route: &Arc<Route>, name: &ViewName, counters: RouteCounters) -> Self {
-        let label = if name.local {
+        let scope = if name.local {
             Arc::from(format!("{}/local", name.node))
         } else {
             Arc::clone(&name.node)
         };
+        let seat = Arc::new(Seat::new(InstanceKey { route: route.name.clone(), scope }));
         Self {
             route: Arc::clone(route),
-            label,
+            seat,
             generation: 0,
             candidates: Arc::new([]),
             targets: Vec::new(),
@@ -301,7 +303,7 @@ impl View {
             if route.affinity.is_some() { Arc::clone(&self.affinity) } else { Arc::default() };
         Self {
             route,
-            label: Arc::clone(&self.label),
+            seat: Arc::clone(&self.seat),
             generation: if unchanged { self.generation } else { numbers.generation },
             candidates: if unchanged { Arc::clone(&self.candidates) } else { candidates.into() },
             targets,

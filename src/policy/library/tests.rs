@@ -1,6 +1,7 @@
 //! Schedulers under traffic: what they pick, what happens when they fail, and changing them meanwhile.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -10,16 +11,17 @@ use std::{
 };
 
 use futures::FutureExt;
+use parking_lot::Mutex;
 use tokio::{
     runtime::{Builder, Runtime},
     sync::mpsc::{self, Receiver},
     time::advance,
 };
 
-use super::{Guests, Info, InstanceKey, Library, OnFailure, PLACES_MAX, Places, Source};
+use super::{Guests, Info, Library, OnFailure, PLACES_MAX, Places, Source};
 use crate::{
     policy::{
-        Candidates, ModuleError,
+        Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, Scheduler, Seat,
         wasm::{trial_candidates, trial_flow},
     },
     route::{NamespacedName, Notice, Protocol, RouteName, notice::NOTICES_MAX},
@@ -98,7 +100,7 @@ fn key(service: &str, view: &str) -> InstanceKey {
     let service = NamespacedName { namespace: "default".into(), name: service.into() };
     InstanceKey {
         route: RouteName { service, port: 80, protocol: Protocol::Tcp },
-        view: view.into(),
+        scope: view.into(),
     }
 }
 
@@ -109,6 +111,7 @@ struct Traffic {
     notices: Receiver<Notice>,
     candidates: Candidates,
     generation: u64,
+    seats: Mutex<BTreeMap<InstanceKey, Arc<Seat>>>,
 }
 
 impl Traffic {
@@ -139,7 +142,8 @@ impl Traffic {
             let _time = runtime.enter();
             library.load_builtins();
         }
-        Self { runtime, library, notices, candidates: trial_candidates(count), generation: 1 }
+        let (candidates, seats) = (trial_candidates(count), Mutex::default());
+        Self { runtime, library, notices, candidates, generation: 1, seats }
     }
 
     fn load(&self, name: &str, source: Source, on_failure: OnFailure) -> Result<(), ModuleError> {
@@ -159,8 +163,22 @@ impl Traffic {
     }
 
     async fn picking(&self, place: &InstanceKey, policy: Option<&str>) -> Option<usize> {
-        let flow = trial_flow(40_000);
-        self.library.pick(place, policy, self.generation, &self.candidates, &flow).await
+        self.deciding(place, policy).await.index
+    }
+
+    async fn deciding(&self, place: &InstanceKey, policy: Option<&str>) -> Decision {
+        let seat = {
+            let mut seats = self.seats.lock();
+            let seat = seats.entry(place.clone());
+            seat.or_insert_with(|| Arc::new(Seat::new(place.clone()))).clone()
+        };
+        let (generation, flow) = (self.generation, trial_flow(40_000));
+        let candidates = &self.candidates;
+        let request = PickRequest { seat: &seat, policy, generation, candidates, flow: &flow };
+        match self.library.pick(request) {
+            Picking::Now(decision) => decision,
+            Picking::Later(decision) => decision.await,
+        }
     }
 
     fn advance(&self, time: Duration) {

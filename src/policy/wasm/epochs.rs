@@ -5,7 +5,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
@@ -35,6 +35,7 @@ pub(super) struct Epochs {
 struct Shared {
     /// A guest was called since the last tick.
     called: AtomicBool,
+    ticks: AtomicU64,
     stopped: Mutex<bool>,
     wake: Condvar,
 }
@@ -47,6 +48,11 @@ impl Epochs {
             .name("policy-epochs".to_owned())
             .spawn(move || run.tick(&engine))?;
         Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Ticks so far. It stands still while the clock sleeps.
+    pub(super) fn ticks(&self) -> u64 {
+        self.shared.ticks.load(Ordering::Relaxed)
     }
 
     /// Must come before every entry into a guest. Costs one load while the clock runs.
@@ -82,6 +88,7 @@ impl Shared {
             }
             self.wake.wait_while_for(&mut stopped, |stopped| !*stopped, TICK);
             engine.increment_epoch();
+            self.ticks.fetch_add(1, Ordering::Relaxed);
             let called = self.called.swap(false, Ordering::SeqCst);
             quiet_ticks = if called { 0 } else { quiet_ticks + 1 };
         }

@@ -202,6 +202,11 @@ impl WasmPolicy {
         &self.config
     }
 
+    /// How often the clock that bounds guests has ticked.
+    pub fn ticks(&self) -> u64 {
+        self.engine.epochs.ticks()
+    }
+
     /// Runs a throw-away instance through a little life, so that a module that cannot work is refused before it
     /// sees traffic.
     pub fn try_out(&self) -> Result<(), ModuleError> {

@@ -79,7 +79,7 @@ async fn refuses_at_once_without_a_ready_endpoint() {
         let answered = who_answers(CLIENT, vip).await.map_err(|error| error.kind());
         assert_eq!(answered, expected, "{routes:?}");
     }
-    assert_eq!(fixture.forgotten.lock().len(), 1);
+    assert_eq!(fixture.scheduler.forgotten.lock().len(), 1);
 }
 
 #[tokio::test]

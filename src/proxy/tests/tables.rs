@@ -57,7 +57,8 @@ fn check(mode: ProxyView, route: &Route, cases: &[Case<'_>]) {
     views.follow(Arc::new(table(1, std::slice::from_ref(route))));
     for (source, frontend, expected) in cases {
         let resolved = resolve(&views, route, source, route.frontends[*frontend]);
-        let found = resolved.map(|(view, _)| (String::from(&*view.label), view.candidates.len()));
+        let found = resolved
+            .map(|(view, _)| (String::from(&*view.seat.key().scope), view.candidates.len()));
         let expected = expected.map(|(label, count)| (label.to_owned(), count));
         assert_eq!(found.ok(), expected, "{source} to {frontend}");
     }
