@@ -1,8 +1,9 @@
 //! How endpoints are spread over EndpointSlices: full slices, few changed ones. Pure; Services and mirrored Endpoints
 //! both end here.
 //!
-//! Enter at [`reconcile`]. The rules are those of Kubernetes' endpoint slice reconciler: endpoints stay where they are;
-//! changed slices are filled up first, then one that has room for all the rest, then new ones.
+//! Enter at [`pack`], whose result may still be given hints before [`Packing::steps`] makes it writes. The rules are those
+//! of Kubernetes' endpoint slice reconciler: endpoints stay where they are; changed slices are filled up first, then one
+//! that has room for all the rest, then new ones.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,9 +17,12 @@ use crate::{
     controllers::{Step, document, service::Port, to_value},
     model::{
         Object, kind,
-        well_known::{HEADLESS_LABEL, MANAGED_BY_LABEL, SERVICE_NAME_LABEL},
+        well_known::{HEADLESS_LABEL, HINTS_ANNOTATION, MANAGED_BY_LABEL, SERVICE_NAME_LABEL},
     },
 };
+
+/// The value of the annotation that tells where hints come from.
+const AUTO: &str = "Auto";
 
 /// What makes an endpoint the same endpoint: addresses, hostname, and the pod behind it, a line for each.
 pub(crate) type Identity = String;
@@ -38,6 +42,9 @@ pub(crate) struct Template {
     pub(crate) owner: Value,
     /// Whether one empty slice stands for no endpoints at all.
     pub(crate) placeholder: bool,
+    /// Whether endpoints that stay keep their hints, and a slice counts as unchanged whatever its hints are: they are
+    /// decided later, for all slices together.
+    pub(crate) keep_hints: bool,
 }
 
 struct Slice<'a> {
@@ -51,13 +58,29 @@ impl Slice<'_> {
     fn endpoints(&self) -> &[Endpoint] {
         self.parsed.endpoints.as_deref().unwrap_or_default()
     }
+
+    /// It stands for no endpoints, as a new placeholder would.
+    fn is_placeholder(&self) -> bool {
+        self.ports.is_empty() && self.endpoints().is_empty() && !self.outdated
+    }
 }
 
-/// What becomes of slices; new ones have no object.
-struct Written<'a> {
-    object: Option<&'a Arc<Object>>,
-    ports: Vec<Port>,
-    endpoints: Vec<Endpoint>,
+/// A slice as it shall be.
+pub(crate) struct Packed<'a> {
+    /// What it is now; new ones have none.
+    pub(crate) object: Option<&'a Arc<Object>>,
+    pub(crate) ports: Arc<[Port]>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// It is to be written.
+    pub(crate) changed: bool,
+}
+
+/// All slices of one owner and address family as they shall be.
+pub(crate) struct Packing<'a> {
+    pub(crate) slices: Vec<Packed<'a>>,
+    /// Their hints are those of topology mode `Auto`, which their annotation tells.
+    pub(crate) auto_hints: bool,
+    deleted: Vec<&'a Arc<Object>>,
 }
 
 pub(crate) fn identity(endpoint: &Endpoint) -> Identity {
@@ -73,52 +96,58 @@ pub(crate) fn identity(endpoint: &Endpoint) -> Identity {
     identity
 }
 
-/// The writes that turn the owner's slices of one address family into what is desired.
-pub(crate) fn reconcile(
-    existing: &[&Arc<Object>],
+/// How the endpoints that are desired go into the owner's slices of one address family.
+pub(crate) fn pack<'a>(
+    existing: &[&'a Arc<Object>],
     desired: BTreeMap<Vec<Port>, Endpoints>,
     template: &Template,
     per_slice: usize,
-) -> Vec<Step> {
+) -> Packing<'a> {
     let mut groups: BTreeMap<Vec<Port>, Vec<Slice<'_>>> = BTreeMap::new();
     for object in existing {
         let slice = parse(object, template);
         groups.entry(slice.ports.clone()).or_default().push(slice);
     }
-    let (mut written, mut deleted) = (Vec::new(), Vec::new());
+    let (mut slices, mut deleted) = (Vec::new(), Vec::new());
     for (ports, endpoints) in desired {
-        let slices = groups.remove(&ports).unwrap_or_default();
-        let packed = pack(slices, endpoints, &ports, per_slice.max(1));
-        written.extend(packed.0);
-        deleted.extend(packed.1);
+        let group = groups.remove(&ports).unwrap_or_default();
+        let (packed, emptied) = pack_group(group, endpoints, template, per_slice.max(1), &ports);
+        slices.extend(packed);
+        deleted.extend(emptied);
     }
-    let undesired = groups.into_values().flatten();
-    let (kept, surplus): (Vec<_>, Vec<_>) = undesired.partition(|slice| {
-        // The one placeholder, with nothing to take its place.
-        template.placeholder
-            && existing.len() == 1
-            && written.is_empty()
-            && slice.ports.is_empty()
-            && slice.endpoints().is_empty()
-            && !slice.outdated
-    });
-    deleted.extend(surplus.into_iter().map(|slice| slice.object));
-    let nothing_left =
-        deleted.len() + kept.len() == existing.len() && written.iter().all(is_update);
-    if template.placeholder && kept.is_empty() && nothing_left && written.is_empty() {
-        written.push(Written { object: None, ports: Vec::new(), endpoints: Vec::new() });
+    let mut undesired: Vec<_> = groups.into_values().flatten().collect();
+    if template.placeholder && slices.is_empty() {
+        // No endpoints at all: the one placeholder stays, or takes the place of what is deleted.
+        let kept = undesired.pop_if(|last| existing.len() == 1 && last.is_placeholder());
+        let changed = kept.is_none();
+        let object = kept.map(|slice| slice.object);
+        slices.push(Packed { object, ports: Arc::default(), endpoints: Vec::new(), changed });
     }
-    // Rather rewrite a slice than delete one and create another.
-    for new in written.iter_mut().filter(|slice| slice.object.is_none()) {
-        new.object = deleted.pop();
-    }
-    let mut steps: Vec<_> = written.into_iter().map(|slice| write(&slice, template)).collect();
-    steps.extend(deleted.into_iter().map(|object| Step::delete(object)));
-    steps
+    deleted.extend(undesired.into_iter().map(|slice| slice.object));
+    Packing { slices, auto_hints: false, deleted }
 }
 
-fn is_update(slice: &Written<'_>) -> bool {
-    slice.object.is_some()
+impl<'a> Packing<'a> {
+    /// The writes that make it so.
+    pub(crate) fn steps(self, template: &Template) -> Vec<Step> {
+        let Self { mut slices, auto_hints, mut deleted } = self;
+        // Rather rewrite a slice than delete one and create another.
+        for new in slices.iter_mut().filter(|slice| slice.object.is_none()) {
+            new.object = deleted.pop();
+        }
+        let outdated = |slice: &&Packed<'_>| {
+            slice.changed || slice.object.is_some_and(|old| has_auto_hints(old) != auto_hints)
+        };
+        let written = slices.iter().filter(outdated);
+        let mut steps: Vec<_> = written.map(|slice| write(slice, auto_hints, template)).collect();
+        steps.extend(deleted.into_iter().map(|object| Step::delete(object)));
+        steps
+    }
+}
+
+/// Whether the hints of a slice are those of topology mode `Auto`.
+pub(crate) fn has_auto_hints(slice: &Object) -> bool {
+    slice.metadata.annotations.contains_key(HINTS_ANNOTATION)
 }
 
 fn parse<'a>(object: &'a Arc<Object>, template: &Template) -> Slice<'a> {
@@ -135,69 +164,76 @@ fn parse<'a>(object: &'a Arc<Object>, template: &Template) -> Slice<'a> {
     Slice { object, parsed, ports, outdated }
 }
 
-/// Packs the endpoints of one set of ports; gives what to write and what to delete.
-fn pack<'a>(
+/// Packs the endpoints of one set of ports; gives the slices, changed ones first, and what to delete.
+fn pack_group<'a>(
     slices: Vec<Slice<'a>>,
     mut desired: Endpoints,
-    ports: &[Port],
+    template: &Template,
     per_slice: usize,
-) -> (Vec<Written<'a>>, Vec<&'a Arc<Object>>) {
+    ports: &[Port],
+) -> (Vec<Packed<'a>>, Vec<&'a Arc<Object>>) {
+    let ports: Arc<[Port]> = ports.into();
     let (mut written, mut unchanged, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
-    let make = |object, endpoints| Written { object, ports: ports.to_vec(), endpoints };
     for slice in slices {
         let before = slice.endpoints().len();
         let mut changed = slice.outdated;
-        let mut kept = Vec::with_capacity(before);
+        let mut endpoints = Vec::with_capacity(before);
         for old in slice.endpoints() {
-            if let Some(new) = desired.remove(&identity(old)) {
+            if let Some(mut new) = desired.remove(&identity(old)) {
+                if template.keep_hints {
+                    new.hints.clone_from(&old.hints);
+                }
                 changed |= new != *old;
-                kept.push(new);
+                endpoints.push(new);
             }
         }
-        changed |= kept.len() != before;
-        if kept.is_empty() && before > 0 {
+        changed |= endpoints.len() != before;
+        if endpoints.is_empty() && before > 0 {
             deleted.push(slice.object);
-        } else if changed {
-            written.push(make(Some(slice.object), kept));
-        } else {
-            unchanged.push((slice.object, kept));
+            continue;
         }
+        let (object, ports) = (Some(slice.object), ports.clone());
+        let packed = Packed { object, ports, endpoints, changed };
+        if changed { written.push(packed) } else { unchanged.push(packed) }
     }
-    written.sort_by_key(|slice: &Written<'_>| std::cmp::Reverse(slice.endpoints.len()));
+    written.sort_by_key(|slice| std::cmp::Reverse(slice.endpoints.len()));
     for slice in &mut written {
         fill(slice, &mut desired, per_slice);
     }
     while !desired.is_empty() {
-        let mut slice = match take_roomy(&mut unchanged, desired.len(), per_slice) {
-            Some((object, endpoints)) => make(Some(object), endpoints),
-            None => make(None, Vec::new()),
-        };
+        let mut slice = take_roomy(&mut unchanged, desired.len(), per_slice).unwrap_or_else(|| {
+            let ports = ports.clone();
+            Packed { object: None, ports, endpoints: Vec::new(), changed: true }
+        });
         fill(&mut slice, &mut desired, per_slice);
         written.push(slice);
     }
+    written.append(&mut unchanged);
     (written, deleted)
 }
 
-fn fill(slice: &mut Written<'_>, desired: &mut Endpoints, per_slice: usize) {
+fn fill(slice: &mut Packed<'_>, desired: &mut Endpoints, per_slice: usize) {
     while slice.endpoints.len() < per_slice
         && let Some((_, endpoint)) = desired.pop_first()
     {
         slice.endpoints.push(endpoint);
+        slice.changed = true;
     }
 }
 
 /// The fullest slice that has room for `count` more.
 fn take_roomy<'a>(
-    slices: &mut Vec<(&'a Arc<Object>, Vec<Endpoint>)>,
+    slices: &mut Vec<Packed<'a>>,
     count: usize,
     per_slice: usize,
-) -> Option<(&'a Arc<Object>, Vec<Endpoint>)> {
-    let roomy = slices.iter().enumerate().filter(|(_, (_, e))| e.len() + count <= per_slice);
-    let (index, _) = roomy.max_by_key(|(_, (_, endpoints))| endpoints.len())?;
-    Some(slices.swap_remove(index))
+) -> Option<Packed<'a>> {
+    let roomy = |slice: &Packed<'_>| slice.endpoints.len() + count <= per_slice;
+    let roomy = slices.iter().enumerate().filter(|(_, slice)| roomy(slice));
+    let (index, _) = roomy.max_by_key(|(_, slice)| slice.endpoints.len())?;
+    Some(slices.remove(index))
 }
 
-fn write(slice: &Written<'_>, template: &Template) -> Step {
+fn write(slice: &Packed<'_>, auto_hints: bool, template: &Template) -> Step {
     let mut document = match slice.object {
         Some(object) => document(object),
         None => json!({
@@ -210,6 +246,11 @@ fn write(slice: &Written<'_>, template: &Template) -> Step {
     document["metadata"]["labels"] = to_value(&template.labels);
     for (name, value) in &template.annotations {
         document["metadata"]["annotations"][name.as_str()] = value.as_str().into();
+    }
+    if auto_hints {
+        document["metadata"]["annotations"][HINTS_ANNOTATION] = AUTO.into();
+    } else if let Some(Value::Object(annotations)) = document.pointer_mut("/metadata/annotations") {
+        annotations.remove(HINTS_ANNOTATION);
     }
     document["endpoints"] = to_value(&slice.endpoints);
     document["ports"] = slice.ports.iter().map(port_value).collect();
@@ -259,6 +300,7 @@ mod tests {
             annotations: BTreeMap::new(),
             owner: json!({"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "u"}),
             placeholder: true,
+            keep_hints: false,
         }
     }
 
@@ -281,7 +323,7 @@ mod tests {
     ) -> (usize, Vec<usize>) {
         let view = cluster.view.clone();
         let existing: Vec<_> = view.list(&kind::ENDPOINT_SLICE, None).collect();
-        let steps = reconcile(&existing, desired, &template(), 100);
+        let steps = pack(&existing, desired, &template(), 100).steps(&template());
         let count = steps.len();
         steps.into_iter().for_each(|step| cluster.apply(step));
         let slices = cluster.list(&kind::ENDPOINT_SLICE);

@@ -75,7 +75,8 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
         let existing: Vec<_> = own.iter().copied().filter(|slice| is_of(slice, family)).collect();
         let desired = desired(&endpoints, family);
         let template = template(object, family);
-        steps.extend(endpoint_packing::reconcile(&existing, desired, &template, ADDRESSES_MAX));
+        let packing = endpoint_packing::pack(&existing, desired, &template, ADDRESSES_MAX);
+        steps.extend(packing.steps(&template));
     }
     Plan::all(steps)
 }
@@ -150,6 +151,7 @@ fn template(endpoints: &Object, family: &'static str) -> Template {
         annotations,
         owner: ownership::reference(endpoints),
         placeholder: false,
+        keep_hints: false,
     }
 }
 

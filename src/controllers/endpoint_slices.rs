@@ -1,18 +1,22 @@
 //! EndpointSlices of Services with a selector: one endpoint per selected pod and address family.
 //!
-//! Slices of a deleted Service go with it (`garbage`); slices that others made are left alone.
+//! Slices of a deleted Service go with it (`garbage`); slices that others made are left alone. Which clients an endpoint
+//! is meant for: [`hints`].
+
+mod hints;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use k8s_openapi::api::{
     core::v1::{ObjectReference, Service, ServiceSpec},
-    discovery::v1::{Endpoint, EndpointConditions, EndpointHints, EndpointSlice, ForNode, ForZone},
+    discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
 };
 
 use crate::{
     controllers::{
         Controller, Plan, Step, Trigger, WORKERS, World,
-        endpoint_packing::{self, Endpoints, Template},
+        endpoint_packing::{self, Endpoints, Packing, Template, has_auto_hints},
+        endpoint_slices::hints::{Request, auto, capacity, distribution},
         itself, ownership,
         pod::Pod,
         service::{self, Port},
@@ -29,6 +33,9 @@ use crate::{
 };
 
 const NAME: &str = "endpointslice-controller.k8s.io";
+/// The reasons of Events about hints.
+const ENABLED: &str = "TopologyAwareHintsEnabled";
+const DISABLED: &str = "TopologyAwareHintsDisabled";
 /// How soon to look again when a pod's node is not known (yet).
 const MISSING_NODE_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -39,6 +46,7 @@ pub(crate) static CONTROLLER: Controller = Controller {
         Trigger { kind: Some(&kind::SERVICE), keys: itself },
         Trigger { kind: Some(&kind::POD), keys: service::selecting },
         Trigger { kind: Some(&kind::NODE), keys: service::selecting_on_node },
+        Trigger { kind: Some(&kind::NODE), keys: capacity::services_in_mode_auto },
         Trigger { kind: Some(&kind::ENDPOINT_SLICE), keys: service_of_slice },
     ],
     plan,
@@ -66,22 +74,73 @@ fn plan(world: &World<'_>, key: &ObjectKey) -> Plan {
     }
     let pods = service::pods(world.view, key, &spec);
     let families = service::families(&spec);
+    let asked = Request::of(&object.metadata.annotations, spec.traffic_distribution.as_deref());
+    let mut auto_hints = AutoHints::new(asked, world.view, &own);
     let (mut steps, mut requeue) = (Vec::new(), None);
     let family_of = |slice: &Object| slice.digest::<EndpointSlice>().address_type.clone();
     for family in &families {
         let existing: Vec<_> =
             own.iter().copied().filter(|slice| family_of(slice) == *family).collect();
-        let (desired, complete) = desired(world.view, key, &spec, &pods, family);
+        let (desired, complete) = desired(world.view, key, &spec, &pods, family, asked);
         if !complete {
             requeue = Some(MISSING_NODE_WAIT);
         }
-        let template = template(object, &service, &spec, &pods, family);
+        let template = template(object, &service, &spec, &pods, family, asked);
         let per_slice = world.options.endpoints_per_slice_max;
-        steps.extend(endpoint_packing::reconcile(&existing, desired, &template, per_slice));
+        let mut packing = endpoint_packing::pack(&existing, desired, &template, per_slice);
+        auto_hints.give(object, family, &mut packing);
+        steps.extend(packing.steps(&template));
     }
     let other = own.iter().filter(|slice| !families.contains(&family_of(slice).as_str()));
     steps.extend(other.map(|slice| Step::delete(slice)));
-    Plan { requeue, ..Plan::all(steps) }
+    let mut plan = Plan { requeue, ..Plan::all(steps) };
+    plan.steps.extend(auto_hints.events);
+    plan
+}
+
+/// The hints of topology mode `Auto` of one Service, one family of addresses after the other.
+struct AutoHints {
+    /// When they are asked for.
+    shares: Option<capacity::Shares>,
+    /// The Service has such hints.
+    given: bool,
+    /// What became of them.
+    events: Vec<Step>,
+}
+
+impl AutoHints {
+    fn new(asked: Request, view: &View, slices: &[&Arc<Object>]) -> Self {
+        let shares = (asked == Request::Auto).then(|| capacity::shares(view));
+        let given = slices.iter().any(|slice| has_auto_hints(slice));
+        Self { shares, given, events: Vec::new() }
+    }
+
+    /// Gives hints to the endpoints of a family of addresses; as in Kubernetes, one Event tells of the first that gets
+    /// them, one of the first that loses them, and one of each that cannot have them, each time.
+    fn give(&mut self, service: &Object, family: &str, packing: &mut Packing<'_>) {
+        let told = |what: &str| format!("{what}, addressType: {family}");
+        let event = match self.shares.as_ref() {
+            None if !self.given => return,
+            None => {
+                self.given = false;
+                let message = told("Topology Aware Hints has been disabled");
+                Step::warning(service, DISABLED, message)
+            }
+            Some(shares) => match auto::assign(&mut packing.slices, shares) {
+                Err(refusal) => Step::warning(service, DISABLED, told(&refusal.to_string())),
+                Ok(()) => {
+                    packing.auto_hints = true;
+                    if self.given {
+                        return;
+                    }
+                    self.given = true;
+                    let message = told("Topology Aware Hints has been enabled");
+                    Step::note(service, ENABLED, message)
+                }
+            },
+        };
+        self.events.push(event);
+    }
 }
 
 fn own_slices<'a>(
@@ -106,6 +165,7 @@ fn desired(
     spec: &ServiceSpec,
     pods: &[Pod<'_>],
     family: &str,
+    asked: Request,
 ) -> (BTreeMap<Vec<Port>, Endpoints>, bool) {
     let mut desired: BTreeMap<Vec<Port>, Endpoints> = BTreeMap::new();
     let mut complete = true;
@@ -123,7 +183,7 @@ fn desired(
         if addresses.is_empty() {
             continue;
         }
-        let endpoint = endpoint(key, spec, pod, node, addresses);
+        let endpoint = endpoint(key, spec, pod, node, addresses, asked);
         let ports = service::ports(spec, pod);
         desired.entry(ports).or_default().insert(endpoint_packing::identity(&endpoint), endpoint);
     }
@@ -136,19 +196,23 @@ fn endpoint(
     pod: &Pod<'_>,
     node: Option<&Arc<Object>>,
     addresses: Vec<String>,
+    asked: Request,
 ) -> Endpoint {
     let (serving, terminating) = (pod.is_ready(), pod.object.is_terminating());
     let published = spec.publish_not_ready_addresses == Some(true);
     let node_name = Some(pod.facts.spec.node_name.clone()).filter(|name| !name.is_empty());
     let zone = node.and_then(|node| node.metadata.labels.get(ZONE_LABEL)).cloned();
+    let zone = zone.filter(|zone| !zone.is_empty());
+    let ready = published || (serving && !terminating);
+    let hints = || distribution::hints(asked, zone.as_deref(), node_name.as_deref());
     Endpoint {
         addresses,
         conditions: Some(EndpointConditions {
-            ready: Some(published || (serving && !terminating)),
+            ready: Some(ready),
             serving: Some(serving),
             terminating: Some(terminating),
         }),
-        hints: hints(spec, zone.as_deref(), node_name.as_deref()),
+        hints: ready.then(hints).flatten(),
         hostname: service::hostname(key, pod),
         node_name,
         target_ref: Some(target(pod.object)),
@@ -167,24 +231,13 @@ pub(crate) fn target(pod: &Object) -> ObjectReference {
     }
 }
 
-/// What `spec.trafficDistribution` says about an endpoint: it serves its own zone, or node and zone.
-fn hints(spec: &ServiceSpec, zone: Option<&str>, node: Option<&str>) -> Option<EndpointHints> {
-    let zones = zone.map(|name| vec![ForZone { name: name.to_owned() }]);
-    let nodes = node.map(|name| vec![ForNode { name: name.to_owned() }]);
-    let hints = match spec.traffic_distribution.as_deref()? {
-        "PreferClose" | "PreferSameZone" => EndpointHints { for_zones: zones, for_nodes: None },
-        "PreferSameNode" => EndpointHints { for_zones: zones, for_nodes: nodes },
-        _ => return None,
-    };
-    (hints.for_zones.is_some() || hints.for_nodes.is_some()).then_some(hints)
-}
-
 fn template(
     object: &Object,
     service: &Service,
     spec: &ServiceSpec,
     pods: &[Pod<'_>],
     family: &'static str,
+    asked: Request,
 ) -> Template {
     let mut labels = endpoint_packing::inherited_labels(&object.metadata.labels);
     labels.insert(SERVICE_NAME_LABEL.to_owned(), object.key.name.clone());
@@ -204,6 +257,7 @@ fn template(
             .collect(),
         owner: ownership::reference(object),
         placeholder: true,
+        keep_hints: asked == Request::Auto,
     }
 }
 

@@ -30,6 +30,13 @@ pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
 pub const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// When the change happened that an EndpointSlice or Endpoints shows.
 pub const TRIGGER_TIME_ANNOTATION: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+/// On EndpointSlices whose hints come from topology mode `Auto`, which is its value: nothing else tells them from those
+/// of `trafficDistribution`.
+pub const HINTS_ANNOTATION: &str = "snowglobe.dev/hints";
+/// Asks for hints in proportion to the CPU of each zone: `Auto`.
+pub const TOPOLOGY_MODE_ANNOTATION: &str = "service.kubernetes.io/topology-mode";
+/// The former name of [`TOPOLOGY_MODE_ANNOTATION`], which goes before it.
+pub const TOPOLOGY_HINTS_ANNOTATION: &str = "service.kubernetes.io/topology-aware-hints";
 /// The ServiceAccount of a token's Secret.
 pub const ACCOUNT_NAME_ANNOTATION: &str = "kubernetes.io/service-account.name";
 /// On pods that stand for a part of this process, which is its value. They are not collected, evicted or preempted: they

@@ -147,6 +147,7 @@ fn endpoint(address: SocketAddr) -> Endpoint {
         terminating: false,
         weight: 1,
         pod: None,
+        hints: None,
     }
 }
 

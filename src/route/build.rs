@@ -396,6 +396,7 @@ impl Builder {
             terminating: endpoint.terminating,
             weight: pod.map_or(1, |pod| pod.weight),
             pod: named.map(|name| name.name.clone()),
+            hints: endpoint.hints.clone(),
         }
     }
 

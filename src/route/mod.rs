@@ -8,6 +8,7 @@
 pub mod build;
 pub mod names;
 pub mod notice;
+pub mod topology;
 
 use std::{
     fmt,
@@ -157,6 +158,17 @@ pub struct Endpoint {
     pub weight: u32,
     /// The pod's name, for people.
     pub pod: Option<Arc<str>>,
+    /// Which clients it is meant for; `None` for all. What follows from it: [`topology`].
+    pub hints: Option<Arc<Hints>>,
+}
+
+/// The clients that an endpoint is meant for. Endpoints of one slice that say the same share it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hints {
+    /// Zones of clients.
+    pub zones: Vec<Arc<str>>,
+    /// Nodes of clients.
+    pub nodes: Vec<Arc<str>>,
 }
 
 /// A virtual node as the data half sees it.

@@ -3,6 +3,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::controllers::testing::Cluster;
 
+mod hints;
+
 const BASE: &str = "
 apiVersion: v1
 kind: Node
@@ -158,22 +160,4 @@ fn a_node_that_changes_its_zone_is_noticed() {
     assert!(service::selecting_on_node(&cluster.view, &now).is_empty());
     cluster.settle(&[&CONTROLLER], |_| {});
     assert_eq!(cluster.list(&kind::ENDPOINT_SLICE)[0]["endpoints"][0]["zone"], "b");
-}
-
-#[test]
-fn distribution_becomes_hints() {
-    for (distribution, expected) in [
-        ("PreferClose", json!({"forZones": [{"name": "a"}]})),
-        ("PreferSameNode", json!({"forZones": [{"name": "a"}], "forNodes": [{"name": "n1"}]})),
-    ] {
-        let mut cluster = settled(&[pod("a", 80, true)]);
-        cluster.edit(&service(), |s| s["spec"]["trafficDistribution"] = distribution.into());
-        cluster.settle(&[&CONTROLLER], |_| {});
-        let slices = cluster.list(&kind::ENDPOINT_SLICE);
-        let hints = &slices[0]["endpoints"][0]["hints"];
-        assert_eq!(
-            (&hints["forZones"], &hints["forNodes"]),
-            (&expected["forZones"], &expected["forNodes"])
-        );
-    }
 }

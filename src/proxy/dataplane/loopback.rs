@@ -427,6 +427,7 @@ mod tests {
             terminating: false,
             weight: 1,
             pod: None,
+            hints: None,
         };
         let name = Arc::from(format!("service-{number}"));
         let service = NamespacedName { namespace: Arc::from("default"), name };

@@ -12,6 +12,7 @@ use crate::{
             CLUSTER_IP, EXTERNAL_NAME, LOAD_BALANCER, NODE_PORT, NONE, is_externally_accessible,
             is_headless, is_type, needs_cluster_ip, needs_health_check,
         },
+        well_known::{TOPOLOGY_HINTS_ANNOTATION, TOPOLOGY_MODE_ANNOTATION},
     },
     registry::{
         Subresource,
@@ -25,8 +26,6 @@ use crate::{
 
 const AFFINITY_SECONDS_MAX: i32 = 86_400;
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
-const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const ONLY_LOAD_BALANCER: &str = "may only be used when `type` is 'LoadBalancer'";
 const NOT_EXTERNAL_NAME: &str = "may not be set for ExternalName services";
 const SET_ONCE: &str = "may not change once set";
@@ -146,11 +145,13 @@ fn other_changes(causes: &mut Vec<Cause>, new: &ServiceSpec, old: &ServiceSpec) 
 
 fn topology_annotations(causes: &mut Vec<Cause>, service: &Service) {
     let annotation = |name| service.metadata.annotations.as_ref().and_then(|all| all.get(name));
-    if let (Some(mode), Some(hints)) = (annotation(TOPOLOGY_MODE), annotation(TOPOLOGY_HINTS))
+    let mode = annotation(TOPOLOGY_MODE_ANNOTATION);
+    if let (Some(mode), Some(hints)) = (mode, annotation(TOPOLOGY_HINTS_ANNOTATION))
         && mode != hints
     {
-        let rule = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
-        let field = format!("metadata.annotations[{TOPOLOGY_MODE}]");
+        let rule =
+            format!("must match annotations[{TOPOLOGY_HINTS_ANNOTATION}] when both are specified");
+        let field = format!("metadata.annotations[{TOPOLOGY_MODE_ANNOTATION}]");
         causes.push(Cause::invalid(field, mode.as_str(), &rule));
     }
 }

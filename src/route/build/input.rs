@@ -1,7 +1,12 @@
 //! The parts of Kubernetes objects that routes and names are made of. The builder keeps these, not documents: an
 //! update that changes none of them changes nothing.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
@@ -13,7 +18,7 @@ use crate::{
         well_known::{BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, ZONE_LABEL},
     },
     route::{
-        NamespacedName, Node, Protocol,
+        Hints, NamespacedName, Node, Protocol,
         names::{self, ServiceKind},
     },
 };
@@ -115,6 +120,7 @@ pub(super) struct SliceEndpoint {
     pub(super) zone: Option<Arc<str>>,
     /// The pod that `targetRef` names.
     pub(super) pod: Option<NamespacedName>,
+    pub(super) hints: Option<Arc<Hints>>,
 }
 
 impl Slice {
@@ -126,16 +132,19 @@ impl Slice {
                 number: number(port.port?)?,
             })
         });
-        let endpoints = slice.endpoints.iter().flatten();
-        Self {
-            ports: ports.collect(),
-            endpoints: endpoints.filter_map(|e| SliceEndpoint::new(e, namespace)).collect(),
-        }
+        let mut known = BTreeSet::new();
+        let endpoints = slice.endpoints.iter().flatten().filter_map(|endpoint| {
+            let hints =
+                endpoint.hints.as_ref().and_then(hints).map(|hints| shared(hints, &mut known));
+            Some(SliceEndpoint { hints, ..SliceEndpoint::new(endpoint, namespace)? })
+        });
+        Self { ports: ports.collect(), endpoints: endpoints.collect() }
     }
 }
 
 impl SliceEndpoint {
-    /// Absent conditions mean what the field documentation says: ready, as serving as ready, not terminating.
+    /// Without its hints. Absent conditions mean what the field documentation says: ready, as serving as ready, not
+    /// terminating.
     fn new(endpoint: &discovery::Endpoint, namespace: &Arc<str>) -> Option<Self> {
         let conditions = endpoint.conditions.clone().unwrap_or_default();
         let ready = conditions.ready.unwrap_or(true);
@@ -155,8 +164,27 @@ impl SliceEndpoint {
                 let namespace = of_target.unwrap_or_else(|| namespace.clone());
                 Some(NamespacedName { namespace, name: target.name.as_deref()?.into() })
             }),
+            hints: None,
         })
     }
+}
+
+/// `None` when they name no zone and no node.
+fn hints(hints: &discovery::EndpointHints) -> Option<Hints> {
+    let zones = hints.for_zones.iter().flatten().map(|zone| zone.name.as_str().into()).collect();
+    let nodes = hints.for_nodes.iter().flatten().map(|node| node.name.as_str().into()).collect();
+    let hints = Hints { zones, nodes };
+    (hints != Hints::default()).then_some(hints)
+}
+
+/// The one of the known values that says the same.
+fn shared(hints: Hints, known: &mut BTreeSet<Arc<Hints>>) -> Arc<Hints> {
+    if let Some(hints) = known.get(&hints) {
+        return hints.clone();
+    }
+    let hints = Arc::new(hints);
+    known.insert(hints.clone());
+    hints
 }
 
 /// A Pod that holds its addresses: not one that is over.

@@ -1,7 +1,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::route::{
-    FrontendKind, NamespacedName, Protocol, Route, RouteName, RouteTable,
+    FrontendKind, Hints, NamespacedName, Protocol, Route, RouteName, RouteTable,
     build::{
         Builder, Options,
         fixture::{SERIAL, now, objects, table},
@@ -186,6 +186,30 @@ ports: [{port: 53, protocol: UDP}, {port: 90}]
     assert_eq!(endpoints(&route), ["127.244.0.5:90>127.244.0.5:41234 -/- rs- 3 p1"]);
 }
 
+#[test]
+fn hints_of_slices_are_kept() {
+    let slice = "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s, labels: {kubernetes.io/service-name: other}}
+addressType: IPv4
+endpoints:
+- {addresses: [127.244.0.5], hints: {forZones: [{name: a}, {name: b}], forNodes: [{name: n1}]}}
+- {addresses: [127.244.0.6], hints: {forZones: [{name: a}, {name: b}], forNodes: [{name: n1}]}}
+- {addresses: [127.244.0.7], hints: {forZones: []}}
+- {addresses: [127.244.0.8]}
+ports: [{port: 90}]
+---
+";
+    let table = table(&[OTHER, slice].concat());
+    let route = route(&table, "other", 81, Protocol::Tcp);
+    let hints: Vec<_> = route.endpoints.iter().map(|endpoint| endpoint.hints.as_ref()).collect();
+    let [Some(first), Some(second), None, None] = hints.as_slice() else { panic!("{hints:?}") };
+    let expected = Hints { zones: vec!["a".into(), "b".into()], nodes: vec!["n1".into()] };
+    assert_eq!(***first, expected);
+    assert!(Arc::ptr_eq(first, second), "equal ones are shared");
+}
+
 /// What one change to a built cluster leads to: rebuilt routes, by identity.
 #[test]
 fn a_change_costs_what_changed() {
@@ -224,6 +248,9 @@ fn a_change_costs_what_changed() {
     let slices = &WEB[WEB.find("---").unwrap()..];
     step("a slice of another service", &slices.replace(": web}", ": other}"), true, true, false);
     step("and back", slices, true, true, false);
+    let hinted = slices.replace("nodeName: n1,", "nodeName: n1, hints: {forZones: [{name: a}]},");
+    step("a hint", &hinted, true, true, false);
+    step("the same hint", &hinted, true, false, false);
     let table = step("no slices", slices, false, true, false);
     assert!(route(&table, "web", 80, Protocol::Tcp).endpoints.is_empty());
     let table = apply(&mut builder, &[WEB, OTHER].concat(), false);
