@@ -1,4 +1,8 @@
-//! Views: the endpoints that a client may use, which depend on its node.
+//! Views: the endpoints that a client may use, which depend on its place.
+//!
+//! A client's place (its node, and the zone of that) says which endpoints are its candidates. Who shares the view, and with
+//! it the scheduler instance, the figures and the affinity, is its [`Scope`]: the clients of one node, or, with
+//! [`ProxyView::Global`], all clients that have the same candidates.
 //!
 //! [`Views`] is the one cell that holds the current table and everything derived from it. A [`View`] is an immutable
 //! snapshot; the next one inherits the figures of the endpoints that stay, and the affinity.
@@ -21,7 +25,10 @@ use crate::{
         metrics::{Metrics, ResetReason, RouteCounters},
         options::ProxyView,
     },
-    route::{Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable},
+    route::{
+        Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable,
+        topology::{self, Place, Topology},
+    },
 };
 
 /// Refused sources remembered per service port, so that each is reported once. Past it none is reported.
@@ -98,17 +105,25 @@ struct Numbers {
 
 #[derive(Default)]
 struct RouteViews {
-    views: BTreeMap<ViewName, Arc<View>>,
+    views: BTreeMap<Scope, Arc<View>>,
+    /// The scopes of clients of a node when views are global, until the route or the nodes change.
+    scopes: BTreeMap<Arc<str>, Scope>,
     /// The next one of the nodes with local endpoints.
     turn: usize,
     refused: BTreeSet<IpAddr>,
 }
 
+/// The clients that share a view.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct ViewName {
-    node: Arc<str>,
-    /// Only that node's endpoints.
-    local: bool,
+enum Scope {
+    /// All for whom hints do not matter.
+    All,
+    /// Those of a zone, which hints tell apart.
+    Zone(Arc<str>),
+    /// Those of a node.
+    Node(Arc<str>),
+    /// Those who may only use the endpoints of a node.
+    Local(Arc<str>),
 }
 
 /// Names to small numbers, for good.
@@ -133,22 +148,28 @@ impl Views {
                     changes.removed.push(Arc::clone(route));
                 }
                 DiffItem::Update { old: (name, old), new: (_, new) } => {
-                    for (view, known) in
-                        routes.get_mut(name).into_iter().flat_map(|r| r.views.iter_mut())
-                    {
-                        *known = Arc::new(known.next(Arc::clone(new), view, numbers));
+                    if let Some(known) = routes.get_mut(name) {
+                        known.follow(new, &table, numbers);
                     }
                     changes.updated.push((Arc::clone(old), Arc::clone(new)));
                 }
             }
         }
         if !current.nodes.ptr_eq(&table.nodes) {
-            let stays = |view: &ViewName| {
-                view.node.is_empty()
-                    || view.node == self.client_node
-                    || table.nodes.contains_key(&view.node)
+            let stays = |scope: &Scope| match scope {
+                Scope::All | Scope::Zone(_) => true,
+                Scope::Node(node) | Scope::Local(node) => {
+                    *node == self.client_node || table.nodes.contains_key(node)
+                }
             };
-            routes.values_mut().for_each(|route| route.views.retain(|view, _| stays(view)));
+            for (name, known) in routes.iter_mut() {
+                known.views.retain(|scope, _| stays(scope));
+                known.scopes.clear();
+                let route = table.routes.get(name).filter(|route| has_hints(route));
+                if let Some(route) = route.filter(|_| zones_differ(current, &table)) {
+                    known.follow(route, &table, numbers);
+                }
+            }
         }
         *current = table;
         changes
@@ -175,15 +196,18 @@ impl Views {
             client_zone: numbers.zones.id(zone),
             client_node: numbers.nodes.id(Some(&node)),
         };
-        let shared = !local && self.mode == ProxyView::Global;
-        let name = ViewName { node: if shared { Arc::from("") } else { node }, local };
-        let view = match known.views.get(&name) {
+        let scope = match self.mode {
+            _ if local => Scope::Local(node),
+            ProxyView::PerNode => Scope::Node(node),
+            ProxyView::Global => known.shared_scope(route, table, node),
+        };
+        let view = match known.views.get(&scope) {
             Some(view) => Arc::clone(view),
             None => {
                 let counters = self.metrics.route(&route.name);
-                let view = Arc::new(View::empty(route, &name, counters));
-                let view = Arc::new(view.next(Arc::clone(route), &name, numbers));
-                known.views.insert(name, Arc::clone(&view));
+                let view = Arc::new(View::empty(route, &scope, counters));
+                let view = Arc::new(view.next(Arc::clone(route), &scope, table, numbers));
+                known.views.insert(scope, Arc::clone(&view));
                 view
             }
         };
@@ -247,14 +271,70 @@ impl Views {
     }
 }
 
-impl View {
-    fn empty(route: &Arc<Route>, name: &ViewName, counters: RouteCounters) -> Self {
-        let scope = if name.local {
-            Arc::from(format!("{}/local", name.node))
-        } else {
-            Arc::clone(&name.node)
+impl RouteViews {
+    /// Every view of the changed service port.
+    fn follow(&mut self, route: &Arc<Route>, table: &RouteTable, numbers: &mut Numbers) {
+        self.scopes.clear();
+        for (scope, view) in &mut self.views {
+            *view = Arc::new(view.next(Arc::clone(route), scope, table, numbers));
+        }
+    }
+
+    /// Whose view is shared with the clients of a node that have the same candidates.
+    fn shared_scope(&mut self, route: &Route, table: &RouteTable, node: Arc<str>) -> Scope {
+        if !has_hints(route) {
+            return Scope::All;
+        }
+        if let Some(scope) = self.scopes.get(&node) {
+            return scope.clone();
+        }
+        let own = Scope::Node(Arc::clone(&node));
+        let zone = table.nodes.get(&node).and_then(|node| node.zone.clone());
+        let scope = match (topology::of(&route.endpoints, own.place(table)), zone) {
+            (Topology::SameNode, _) => own,
+            (Topology::SameZone, Some(zone)) => Scope::Zone(zone),
+            _ => Scope::All,
         };
-        let seat = Arc::new(Seat::new(InstanceKey { route: route.name.clone(), scope }));
+        self.scopes.insert(node, scope.clone());
+        scope
+    }
+}
+
+impl Scope {
+    /// As users and metrics know it.
+    fn label(&self) -> Arc<str> {
+        match self {
+            Self::All => Arc::from(""),
+            Self::Zone(zone) => Arc::from(format!("zone/{zone}")),
+            Self::Node(node) => Arc::clone(node),
+            Self::Local(node) => Arc::from(format!("{node}/local")),
+        }
+    }
+
+    fn policy(&self) -> topology::Policy {
+        match self {
+            Self::Local(_) => topology::Policy::Local,
+            _ => topology::Policy::Cluster,
+        }
+    }
+
+    /// Where its clients are.
+    fn place<'a>(&'a self, table: &'a RouteTable) -> Place<'a> {
+        match self {
+            Self::All => Place::default(),
+            Self::Zone(zone) => Place { node: "", zone },
+            Self::Node(node) | Self::Local(node) => {
+                let zone = table.nodes.get(node).and_then(|node| node.zone.as_deref());
+                Place { node, zone: zone.unwrap_or_default() }
+            }
+        }
+    }
+}
+
+impl View {
+    fn empty(route: &Arc<Route>, scope: &Scope, counters: RouteCounters) -> Self {
+        let key = InstanceKey { route: route.name.clone(), scope: scope.label() };
+        let seat = Arc::new(Seat::new(key));
         Self {
             route: Arc::clone(route),
             seat,
@@ -268,10 +348,19 @@ impl View {
     }
 
     /// This view of the changed service port.
-    fn next(&self, route: Arc<Route>, name: &ViewName, numbers: &mut Numbers) -> Self {
-        let node = name.local.then_some(&*name.node);
+    fn next(
+        &self,
+        route: Arc<Route>,
+        scope: &Scope,
+        table: &RouteTable,
+        numbers: &mut Numbers,
+    ) -> Self {
+        let is_possible = |endpoint: &&Endpoint| match scope {
+            Scope::Local(node) => endpoint.node.as_ref() == Some(node),
+            _ => true,
+        };
         let mut endpoints = BTreeMap::new();
-        for endpoint in route.endpoints.iter().filter(|endpoint| is_on(endpoint, node)) {
+        for endpoint in route.endpoints.iter().filter(is_possible) {
             endpoints.entry(endpoint.address).or_insert_with(|| {
                 let known = self.endpoints.get(&endpoint.address);
                 known.map_or_else(|| Arc::new(Live::new(endpoint.address)), Arc::clone)
@@ -280,7 +369,7 @@ impl View {
         let mut seen = BTreeSet::new();
         let mut candidates = Vec::new();
         let mut targets = Vec::new();
-        for endpoint in usable(&route.endpoints, node) {
+        for endpoint in topology::usable(&route.endpoints, scope.policy(), scope.place(table)) {
             let Some(live) =
                 endpoints.get(&endpoint.address).filter(|_| seen.insert(endpoint.address))
             else {
@@ -337,21 +426,15 @@ pub(crate) fn is_served(route: &Route, kind: FrontendKind) -> bool {
     route.endpoints.iter().any(|e| may_serve(e) && (!local || e.node.is_some()))
 }
 
-fn is_on(endpoint: &Endpoint, node: Option<&str>) -> bool {
-    node.is_none_or(|node| endpoint.node.as_deref() == Some(node))
+/// Whether hints could tell clients apart: all endpoints that are ready have some.
+fn has_hints(route: &Route) -> bool {
+    route.endpoints.iter().find(|endpoint| endpoint.ready).is_some_and(|e| e.hints.is_some())
 }
 
-/// Ready endpoints; if there is none, those that still serve while they terminate (KEP-1669).
-fn usable<'a>(
-    endpoints: &'a [Endpoint],
-    node: Option<&'a str>,
-) -> impl Iterator<Item = &'a Endpoint> {
-    let any_ready = endpoints.iter().any(|endpoint| endpoint.ready && is_on(endpoint, node));
-    endpoints.iter().filter(move |endpoint| {
-        let usable =
-            if any_ready { endpoint.ready } else { endpoint.serving && endpoint.terminating };
-        usable && is_on(endpoint, node)
-    })
+fn zones_differ(before: &RouteTable, now: &RouteTable) -> bool {
+    now.nodes
+        .iter()
+        .any(|(name, node)| before.nodes.get(name).is_some_and(|before| before.zone != node.zone))
 }
 
 /// A load balancer sends to the nodes that have endpoints of their own, in turn; after failures to those that have
@@ -362,7 +445,9 @@ fn next_local_node(route: &Route, turn: &mut usize, tried: &[SocketAddr]) -> Opt
         route.endpoints.iter().filter(may_serve).filter_map(|e| e.node.as_ref()).collect();
     if !tried.is_empty() {
         let untried = |node: &str| {
-            usable(&route.endpoints, Some(node)).any(|endpoint| !tried.contains(&endpoint.address))
+            let place = Place { node, zone: "" };
+            topology::usable(&route.endpoints, topology::Policy::Local, place)
+                .any(|endpoint| !tried.contains(&endpoint.address))
         };
         nodes.retain(|node| untried(node));
     }
