@@ -92,12 +92,8 @@ pub async fn run(
     directory: PathBuf,
     token: CancellationToken,
 ) {
-    // First, so that their LoadBalancerPolicies find them compiled.
-    let builtins = tokio::task::spawn_blocking({
-        let library = Arc::clone(&library);
-        move || library.load_builtins()
-    });
-    builtins.await.expect("the built-in policies compile");
+    // First, since a LoadBalancerPolicy may take the place of one of them.
+    library.load_builtins();
     let mut policies = Policies::new(registry, library, directory);
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
     let mut ticks = interval(FILE_INTERVAL);

@@ -36,8 +36,9 @@ const DEFAULT: &str = "rr";
 /// Bytes of `spec.config`: more than any sensible text, and guests read it byte by byte.
 const CONFIG_BYTES_MAX: usize = 1 << 20;
 
-/// Programs kept although no policy uses them now, so that going back to an earlier module is instant.
-const PROGRAMS_MAX: usize = 16;
+/// Programs kept although no policy uses them now, so that going back to an earlier module is instant. About half are
+/// the built-in ones.
+const PROGRAMS_MAX: usize = 32;
 
 /// One notice about failures per policy and route, and some about logs per policy, in so long.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(10);
@@ -144,8 +145,7 @@ impl Library {
         }))
     }
 
-    /// Loads the built-in policies under their own names. Compiles them, which takes some milliseconds: not for an
-    /// async task.
+    /// Loads the built-in policies under their own names. Compiles none; see [`Engine::builtin_program`].
     pub fn load_builtins(&self) {
         for name in Engine::builtins() {
             self.load_builtin(name);
@@ -171,6 +171,7 @@ impl Library {
         }
         let started = Instant::now();
         let program = self.program(source, number)?;
+        program.finish(&self.engine)?;
         let compile_ms = started.elapsed().as_secs_f64() * 1000.0;
         let report = Report {
             digest: program.digest().to_owned(),
@@ -179,8 +180,7 @@ impl Library {
             compile_ms,
         };
         let name = Arc::from(name);
-        let log = self.log(&name);
-        let policy = WasmPolicy::new(&self.engine, program, Arc::from(config), log);
+        let policy = self.policy(&name, program, config);
         policy.try_out()?;
         self.publish(&name, number, policy, on_failure);
         Ok(report)
@@ -286,25 +286,39 @@ impl Library {
     }
 
     fn load_builtin(&self, name: &str) {
-        let source = Source::Builtin(name.to_owned());
-        if let Err(ModuleError(reason)) =
-            self.compile(name, source, String::new(), OnFailure::Fallback)
-        {
-            tracing::error!(policy = name, reason, "built-in policy does not load");
+        let number = self.next_version.fetch_add(1, Ordering::Relaxed);
+        match self.program(Source::Builtin(name.to_owned()), number) {
+            Ok(program) => {
+                let name = Arc::from(name);
+                let policy = self.policy(&name, program, String::new());
+                self.publish(&name, number, policy, OnFailure::Fallback);
+            }
+            Err(ModuleError(reason)) => {
+                tracing::error!(policy = name, reason, "built-in policy does not load");
+            }
         }
     }
 
+    fn policy(&self, name: &Arc<str>, program: Arc<Program>, config: String) -> WasmPolicy {
+        WasmPolicy::new(&self.engine, program, Arc::from(config), self.log(name))
+    }
+
     fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, ModuleError> {
-        let bytes = match source {
-            Source::Builtin(name) => Engine::builtin(&name)?.to_vec(),
-            Source::Module(bytes) => bytes,
+        let program = match source {
+            Source::Builtin(name) => Engine::builtin_program(&name)?,
+            Source::Module(bytes) => {
+                let key = wasm::digest(&bytes);
+                match self.kept_program(&key, number) {
+                    Some(program) => return Ok(program),
+                    None => self.engine.compile(&bytes)?,
+                }
+            }
         };
-        let key = wasm::digest(&bytes);
-        if let Some((used, program)) = self.programs.lock().get_mut(&key) {
-            *used = number;
-            return Ok(Arc::clone(program));
+        let key = program.digest().to_owned();
+        if let Some(program) = self.kept_program(&key, number) {
+            return Ok(program);
         }
-        let program = Arc::new(self.engine.compile(&bytes)?);
+        let program = Arc::new(program);
         let mut programs = self.programs.lock();
         programs.insert(key, (number, Arc::clone(&program)));
         if programs.len() > PROGRAMS_MAX {
@@ -314,6 +328,13 @@ impl Library {
             }
         }
         Ok(program)
+    }
+
+    fn kept_program(&self, digest: &str, number: u64) -> Option<Arc<Program>> {
+        let mut programs = self.programs.lock();
+        let (used, program) = programs.get_mut(digest)?;
+        *used = number;
+        Some(Arc::clone(program))
     }
 
     /// Makes a version the active one of its name. A place changes over at its next pick.

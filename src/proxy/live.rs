@@ -12,7 +12,7 @@ use std::{
 use crate::policy::{self, Load};
 
 /// A sample below the average moves it by this fraction; one above replaces it at once, so that a slow endpoint is
-/// noticed by the next pick and forgiven slowly.
+/// noticed by the next pick and forgiven slowly. `policies/latency.h` works out from it what the sample was.
 const DECAY: u64 = 8;
 
 /// An endpoint as long as it stays in the set, whatever its readiness.

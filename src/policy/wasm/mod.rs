@@ -16,7 +16,7 @@ mod world;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -56,10 +56,12 @@ pub struct Engine {
     started: Instant,
 }
 
-/// A checked and compiled module.
+/// A checked and compiled module, or a built-in one that will be.
 pub struct Program {
     digest: String,
-    code: Code,
+    code: OnceLock<Code>,
+    /// What the code of a built-in one is made from.
+    builtin: &'static [u8],
 }
 
 /// A program with its configuration and surroundings: a policy.
@@ -99,6 +101,13 @@ impl Engine {
         })
     }
 
+    /// A built-in policy. Most are used by nobody, and compiling all would take a tenth of a second of every start: one
+    /// is compiled when its first instance starts.
+    pub fn builtin_program(name: &str) -> Result<Program, ModuleError> {
+        let source = Self::builtin(name)?;
+        Ok(Program { digest: digest(source), code: OnceLock::new(), builtin: source })
+    }
+
     /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to
     /// seconds: not for an async task. Runs nothing of it; see [`WasmPolicy::try_out`].
     pub fn compile(&self, source: &[u8]) -> Result<Program, ModuleError> {
@@ -109,14 +118,18 @@ impl Engine {
             let size = source.len();
             return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
-        let code = if is_component(source) {
+        let code = OnceLock::from(self.code(source)?);
+        Ok(Program { digest: digest(source), code, builtin: &[] })
+    }
+
+    fn code(&self, source: &[u8]) -> Result<Code, ModuleError> {
+        if is_component(source) {
             let component = Component::new(&self.engine, source)?;
-            Code::Component(component::link(&self.component, &component)?)
+            Ok(Code::Component(component::link(&self.component, &component)?))
         } else {
             let module = Module::new(&self.engine, source)?;
-            Code::Core(guest::link_core(&self.core, &module)?)
-        };
-        Ok(Program { digest: digest(source), code })
+            Ok(Code::Core(guest::link_core(&self.core, &module)?))
+        }
     }
 
     fn wasmtime(&self) -> &wasmtime::Engine {
@@ -168,7 +181,21 @@ impl Program {
 
     /// Whether it is a component, else a core module.
     pub fn is_component(&self) -> bool {
-        matches!(self.code, Code::Component(_))
+        matches!(self.code.get(), Some(Code::Component(_)))
+    }
+
+    /// Compiles it if it is a built-in one that nobody has used yet. Takes milliseconds: not for an async task.
+    pub fn finish(&self, engine: &Engine) -> Result<(), ModuleError> {
+        self.code(engine).map(drop)
+    }
+
+    /// Of two that compile it at a time, one does so in vain.
+    fn code(&self, engine: &Engine) -> Result<&Code, ModuleError> {
+        if let Some(code) = self.code.get() {
+            return Ok(code);
+        }
+        let code = engine.code(self.builtin)?;
+        Ok(self.code.get_or_init(|| code))
     }
 }
 
@@ -263,12 +290,14 @@ impl Policy for WasmPolicy {
             }
             live @ Environment::Live(_) => live.clone(),
         };
-        let limits = match self.program.code {
+        let code = self.program.code(&self.engine);
+        let code = code.map_err(|ModuleError(reason)| Failure(format!("start: {reason}")))?;
+        let limits = match code {
             Code::Core(_) => Limits::CORE,
             Code::Component(_) => Limits::COMPONENT,
         };
         let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), limits);
-        Ok(Box::new(Guest::start(&self.engine, &self.program.code, host)?))
+        Ok(Box::new(Guest::start(&self.engine, code, host)?))
     }
 }
 

@@ -1,0 +1,45 @@
+/* lc: the endpoint with the fewest open connections, as IPVS's `lc`. Weights do not matter, except that 0 gets
+   nothing.
+
+   IPVS takes the first of several that have equally few, and so sends all traffic of a quiet service to one. Here
+   they take turns: the search begins behind the endpoint that was picked last. */
+#include "policy.h"
+
+static uint32_t endpoint_count;
+/* Where the next search begins. */
+static uint32_t start;
+
+void configure(uint64_t generation, uint32_t count)
+{
+    endpoint_count = count;
+    start %= count;
+}
+
+/* `careful`: without those whose last connects failed. */
+static uint32_t find_least(int careful)
+{
+    uint32_t best = NO_OPINION, fewest = 0;
+    for (uint32_t step = 0; step < endpoint_count; step++) {
+        uint32_t i = (start + step) % endpoint_count;
+        uint32_t open = active(i);
+        if (best != NO_OPINION && open >= fewest)
+            continue;
+        if (weight(i) == 0 || (careful && is_passed_over(i)))
+            continue;
+        best = i;
+        fewest = open;
+        if (fewest == 0)
+            break;
+    }
+    return best;
+}
+
+uint32_t pick(uint64_t source_hash, uint32_t client_zone, uint32_t client_node)
+{
+    uint32_t chosen = find_least(1);
+    if (chosen == NO_OPINION)
+        chosen = find_least(0);
+    if (chosen != NO_OPINION)
+        start = (chosen + 1) % endpoint_count;
+    return chosen;
+}

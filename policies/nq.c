@@ -1,0 +1,49 @@
+/* nq: never queue, as IPVS's `nq`: an idle endpoint if there is one, whatever its weight; else the shortest expected
+   delay, (active + 1) / weight. Weight 0 gets nothing.
+
+   Where IPVS takes the first of several equals, they take turns here: the search begins behind the last pick. */
+#include "policy.h"
+
+static uint32_t endpoint_count;
+/* Where the next search begins. */
+static uint32_t start;
+
+void configure(uint64_t generation, uint32_t count)
+{
+    endpoint_count = count;
+    start %= count;
+}
+
+/* `careful`: without those whose last connects failed. */
+static uint32_t find_idle_or_shortest(int careful)
+{
+    uint32_t best = NO_OPINION;
+    uint64_t best_open = 0, best_weight = 0;
+    for (uint32_t step = 0; step < endpoint_count; step++) {
+        uint32_t i = (start + step) % endpoint_count;
+        uint64_t open = (uint64_t)active(i) + 1, heavy = weight(i);
+        int idle = open == 1;
+        /* open / heavy >= best_open / best_weight */
+        int longer = best != NO_OPINION && open * best_weight >= best_open * heavy;
+        if (heavy == 0 || (longer && !idle))
+            continue;
+        if (careful && is_passed_over(i))
+            continue;
+        if (idle)
+            return i;
+        best = i;
+        best_open = open;
+        best_weight = heavy;
+    }
+    return best;
+}
+
+uint32_t pick(uint64_t source_hash, uint32_t client_zone, uint32_t client_node)
+{
+    uint32_t chosen = find_idle_or_shortest(1);
+    if (chosen == NO_OPINION)
+        chosen = find_idle_or_shortest(0);
+    if (chosen != NO_OPINION)
+        start = (chosen + 1) % endpoint_count;
+    return chosen;
+}
