@@ -119,7 +119,7 @@ impl Encoder {
         match (self.form.syntax, made) {
             (Syntax::Json, Some(made)) => self.pieces.share(made),
             (Syntax::Json, None) if !self.descriptor.kind.is_native() => {
-                self.pieces.document(&object)
+                self.pieces.document(&object);
             }
             (Syntax::Json, None) => self.pieces.item(&object),
             (Syntax::Yaml, made) => {

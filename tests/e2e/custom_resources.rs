@@ -392,7 +392,7 @@ fn hostile_definitions_do_no_harm() {
         (bulbs, &nested(2_000), "recursion limit exceeded"),
     ] {
         let told = cluster.try_apply(&LAMPS.replace(from, to)).failed();
-        assert!(told.contains(expected), "{:.80}: {told:.500}", to);
+        assert!(told.contains(expected), "{to:.80}: {told:.500}");
     }
     // Exponential for engines that try and go back; here the time is linear in the text.
     let slow = "{type: string, pattern: '^(a+)+$'}";

@@ -82,6 +82,7 @@ mod store_disk;
 mod store_failures;
 #[cfg(test)]
 mod tools;
+mod topology;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]

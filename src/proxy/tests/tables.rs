@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     policy::{Candidates, Flow},
     proxy::views::View,
+    route::Hints,
 };
 
 const VIP: &str = "127.253.1.1:80";
@@ -79,6 +80,64 @@ fn the_view_is_the_clients_node() {
     ];
     check(ProxyView::PerNode, &route, &cases);
     check(ProxyView::Global, &route, &cases.map(|(s, f, _)| (s, f, Some(("", 3)))));
+}
+
+#[test]
+fn hints_tell_clients_of_zones_and_nodes_apart() {
+    let hints = |zones: &[&str], nodes: &[&str]| {
+        let names = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect();
+        Some(Arc::new(Hints { zones: names(zones), nodes: names(nodes) }))
+    };
+    let hinted = |hints: [Option<Arc<Hints>>; 3]| {
+        let mut route = three_nodes();
+        let endpoints = route.endpoints.iter().cloned().zip(hints);
+        route.endpoints =
+            endpoints.map(|(endpoint, hints)| Endpoint { hints, ..endpoint }).collect();
+        route
+    };
+    // Node 1 is in zone a, nodes 2 and 3 are in zone b.
+    let zones = hinted([hints(&["a"], &[]), hints(&["b"], &[]), hints(&["b"], &[])]);
+    let (first, second, third) = ("127.252.1.5", "127.252.2.5", "127.252.3.5");
+    let per_node = [
+        (first, 0, Some(("node-1", 1))),
+        (second, 0, Some(("node-2", 2))),
+        (third, 0, Some(("node-3", 2))),
+    ];
+    check(ProxyView::PerNode, &zones, &per_node);
+    let shared = [
+        (first, 0, Some(("zone/a", 1))),
+        (second, 0, Some(("zone/b", 2))),
+        (third, 0, Some(("zone/b", 2))),
+    ];
+    check(ProxyView::Global, &zones, &shared);
+    let nodes = hinted([
+        hints(&["a"], &["node-1"]),
+        hints(&["b"], &["node-2"]),
+        hints(&["b"], &["node-2"]),
+    ]);
+    let shared = [
+        (first, 0, Some(("node-1", 1))),
+        (second, 0, Some(("node-2", 2))),
+        // No endpoint is hinted for the node.
+        (third, 0, Some(("zone/b", 2))),
+    ];
+    check(ProxyView::Global, &nodes, &shared);
+    let incomplete = hinted([hints(&["a"], &[]), None, hints(&["b"], &[])]);
+    check(ProxyView::Global, &incomplete, &[(first, 0, Some(("", 3))), (third, 0, Some(("", 3)))]);
+
+    // A zone that changes changes the views of its clients.
+    let views = views(ProxyView::PerNode);
+    let mut table = table(1, std::slice::from_ref(&zones));
+    views.follow(Arc::new(table.clone()));
+    let count = || {
+        let (view, _) = resolve(&views, &zones, first, zones.frontends[0]).ok().unwrap();
+        view.candidates.len()
+    };
+    assert_eq!(count(), 1);
+    let node = Node { zone: Some(Arc::from("b")), ..Node::clone(&table.nodes["node-1"]) };
+    table.nodes.insert(Arc::from("node-1"), Arc::new(node));
+    views.follow(Arc::new(table));
+    assert_eq!(count(), 2);
 }
 
 #[test]

@@ -210,7 +210,7 @@ impl Pod {
         Some(Self {
             addresses: addresses(ips.iter()),
             node: pod.spec.and_then(|spec| spec.node_name).map(Into::into),
-            weight: weight.filter(|weight| *weight > 0).unwrap_or(1),
+            weight: weight.unwrap_or(1),
             bound_ports: ports.and_then(|p| serde_json::from_str(p).ok()).unwrap_or_default(),
         })
     }
