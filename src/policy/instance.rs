@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::policy::{Candidates, Failure, Flow, PickRequest, Picker, Policy, wasm::WasmPolicy};
+use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
 
 /// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A component
 /// takes longer to start, and clients do not wait for that.
@@ -40,6 +40,15 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A failure so long after the last one counts as the first. Longer than the longest pause.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+
+/// The question of one connection to a guest.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    /// Changes whenever the candidates do.
+    pub(super) generation: u64,
+    pub(super) candidates: &'a Candidates,
+    pub(super) flow: &'a Flow,
+}
 
 /// The answer of a guest.
 pub(super) struct Answer {
@@ -184,7 +193,7 @@ impl Instance {
     }
 
     /// Lets the guest pick if it is ready and trusted.
-    pub(super) fn pick_now(&self, request: PickRequest<'_>) -> Option<Result<Answer, Failure>> {
+    pub(super) fn pick_now(&self, request: Request<'_>) -> Option<Result<Answer, Failure>> {
         let mut state = self.state.lock();
         if !state.is_ready(request.generation) || state.distrust > 0 {
             return None;
@@ -216,7 +225,7 @@ impl Instance {
     /// Lets the guest pick, after starting and configuring it if needed. If that takes too long, later connections use it.
     pub(super) async fn pick(
         self: &Arc<Self>,
-        request: PickRequest<'_>,
+        request: Request<'_>,
         guests: &Guests,
     ) -> Result<Answer, Miss> {
         let mut first_since = None;
@@ -246,7 +255,7 @@ impl Instance {
     /// Lets the guest pick if it is ready.
     pub(super) async fn pick_if_ready(
         self: &Arc<Self>,
-        request: PickRequest<'_>,
+        request: Request<'_>,
         guests: &Guests,
     ) -> Option<usize> {
         let (checkout, is_trusted) = {

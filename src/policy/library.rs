@@ -19,7 +19,8 @@ use crate::{
     policy::{
         By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
         instance::Guests,
-        place::{Counters, PLACES_MAX, Picked, Places, Quick, Version},
+        place::{Asked, PLACES_MAX, Picked, Places, Quick},
+        version::{Counters, Version},
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -28,7 +29,7 @@ use crate::{
     },
 };
 
-pub use crate::policy::place::OnFailure;
+pub use crate::policy::version::OnFailure;
 
 /// The default policy until [`Library::set_default`] says otherwise, as in kube-proxy's IPVS mode.
 const DEFAULT: &str = "rr";
@@ -255,7 +256,9 @@ impl Library {
             self.missed(policy, route);
         }
         let place = self.places.find_or_make(request.seat, &self.guests);
-        let picked = place.pick(version.as_ref(), request, names, &self.guests, failed).await;
+        let asked = Asked { policy: request.policy, names };
+        let guests = &self.guests;
+        let picked = place.pick(version.as_ref(), request.for_guest(), asked, guests, failed).await;
         match version {
             Some(version) => self.decided(request, version, picked),
             None => Decision::new(picked.index, By::Fallback),
@@ -431,8 +434,9 @@ impl Scheduler for Library {
             return Picking::Now(Decision::new(None, By::Policy));
         }
         let names = self.changes.load(Ordering::Acquire);
-        let quick =
-            self.places.found(request.seat).and_then(|place| place.pick_now(request, names));
+        let asked = Asked { policy: request.policy, names };
+        let place = self.places.found(request.seat);
+        let quick = place.and_then(|place| place.pick_now(request.for_guest(), asked));
         match quick {
             Some(Quick::Picked(version, picked)) => {
                 Picking::Now(self.decided(request, version, picked))

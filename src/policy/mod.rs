@@ -10,6 +10,7 @@ mod instance;
 pub mod library;
 mod place;
 mod scheduler;
+mod version;
 pub mod wasm;
 
 use std::{
@@ -25,7 +26,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::route::Protocol;
 
-pub use scheduler::{By, Decision, InstanceKey, PickRequest, Picking, Scheduler, Seat};
+pub use place::{InstanceKey, Seat};
+pub use scheduler::{By, Decision, PickRequest, Picking, Scheduler};
 
 /// An id that is unknown to the guest: an endpoint without zone or node.
 pub const UNKNOWN: u32 = u32::MAX;

@@ -4,9 +4,10 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,11 +16,10 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     policy::{
-        Failure, PickRequest, Picker, Seat,
+        Failure, Picker,
         fallback::RoundRobin,
-        instance::{Answer, Guests, Instance, Miss},
-        scheduler::InstanceKey,
-        wasm::WasmPolicy,
+        instance::{Answer, Guests, Instance, Miss, Request},
+        version::{OnFailure, Version},
     },
     route::RouteName,
 };
@@ -28,41 +28,46 @@ use crate::{
 /// each); a place has at most three instances with two memories each.
 pub(super) const PLACES_MAX: usize = 4096;
 
-/// What a service port does when its policy fails.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// The native round robin picks.
-    #[default]
-    Fallback,
-    /// Nothing is picked: the connection is reset.
-    Reject,
-    /// The last module before this one that worked picks; without one, or if that fails too, the fallback.
-    LastGood,
+/// Which scheduler instance: each service port has one in each scope.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InstanceKey {
+    /// The service port.
+    pub route: RouteName,
+    /// The clients that share it: those of a node, or all (empty).
+    pub scope: Arc<str>,
 }
 
-/// One loaded module under a name. A reload makes a new version.
-pub(super) struct Version {
-    pub(super) name: Arc<str>,
-    /// Rises with every compilation.
-    pub(super) number: u64,
-    pub(super) policy: Arc<WasmPolicy>,
-    pub(super) on_failure: OnFailure,
-    pub(super) last_good: Option<Arc<WasmPolicy>>,
-    /// It failed at least once under traffic.
-    pub(super) failed: AtomicBool,
-    /// Shared by all versions of the name.
-    pub(super) counters: Arc<Counters>,
+/// Where a scheduler instance sits. Whoever asks it often keeps this, and finds it at once.
+pub struct Seat {
+    key: InstanceKey,
+    place: OnceLock<Arc<Place>>,
 }
 
-/// What a policy did so far.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) picks: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) fallbacks: AtomicU64,
-    pub(super) timed_picks: AtomicU64,
-    pub(super) timed_nanoseconds: AtomicU64,
-    pub(super) last_failure: Mutex<Option<String>>,
+impl Seat {
+    /// The seat of an instance that need not exist yet.
+    pub fn new(key: InstanceKey) -> Self {
+        Self { key, place: OnceLock::new() }
+    }
+
+    /// Whose it is.
+    pub fn key(&self) -> &InstanceKey {
+        &self.key
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Seat").field(&self.key).finish()
+    }
+}
+
+/// Which version a request wants.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The policy that it names; `None` for the default.
+    pub(super) policy: Option<&'a str>,
+    /// How often the library's names have changed until now: as long as that stays, a name stands for the same version.
+    pub(super) names: u64,
 }
 
 /// The result of one pick.
@@ -104,7 +109,7 @@ pub(super) struct Place {
 /// What serves a place now.
 #[derive(Default)]
 struct State {
-    /// For which request `version` is right: the policy that it named, and how often the names had changed until then.
+    /// For what `version` is right, as in [`Asked`].
     found_for: Option<(Option<Arc<str>>, u64)>,
     version: Option<Arc<Version>>,
     current: Option<Arc<Instance>>,
@@ -190,11 +195,10 @@ fn evict(by_key: &mut BTreeMap<InstanceKey, Arc<Place>>) -> Option<Arc<Place>> {
 }
 
 impl Place {
-    /// Picks if the guest of the version that serves now is ready and was quick so far. `names` counts the changes of the
-    /// library's names: as long as it stays, a policy's name stands for the same version.
-    pub(super) fn pick_now(&self, request: PickRequest<'_>, names: u64) -> Option<Quick> {
+    /// Picks if the guest of the version that serves now is ready and was quick so far.
+    pub(super) fn pick_now(&self, request: Request<'_>, asked: Asked<'_>) -> Option<Quick> {
         let mut state = self.state.lock();
-        if !state.is_for(request.policy, names) || state.before.is_some() {
+        if !state.is_for(asked) || state.before.is_some() {
             return None;
         }
         let version = Arc::clone(state.version.as_ref()?);
@@ -217,13 +221,13 @@ impl Place {
     pub(super) async fn pick(
         &self,
         version: Option<&Arc<Version>>,
-        request: PickRequest<'_>,
-        names: u64,
+        request: Request<'_>,
+        asked: Asked<'_>,
         guests: &Guests,
         failed: Option<Failure>,
     ) -> Picked {
         let Some(version) = version else { return self.fall_back(request) };
-        let (version, current) = self.adopt(version, request.policy, names, guests);
+        let (version, current) = self.adopt(version, asked, guests);
         let answer = match failed {
             Some(failure) => Err(Miss::Failed(failure)),
             None => current.pick(request, guests).await,
@@ -258,7 +262,7 @@ impl Place {
     async fn pick_last_good(
         &self,
         version: &Version,
-        request: PickRequest<'_>,
+        request: Request<'_>,
         guests: &Guests,
     ) -> Picked {
         let instance = version.last_good.as_ref().map(|policy| {
@@ -275,7 +279,7 @@ impl Place {
         }
     }
 
-    fn fall_back(&self, request: PickRequest<'_>) -> Picked {
+    fn fall_back(&self, request: Request<'_>) -> Picked {
         self.state.lock().fall_back(request)
     }
 
@@ -284,12 +288,11 @@ impl Place {
     fn adopt(
         &self,
         version: &Arc<Version>,
-        policy: Option<&str>,
-        names: u64,
+        Asked { policy, names }: Asked<'_>,
         guests: &Guests,
     ) -> (Arc<Version>, Arc<Instance>) {
         let mut state = self.state.lock();
-        if !state.is_for(policy, names) {
+        if !state.is_for(Asked { policy, names }) {
             state.found_for = Some((policy.map(Arc::from), names));
         }
         let is_adopted = |now: &Version| now.name == version.name && now.number >= version.number;
@@ -316,13 +319,12 @@ impl Place {
 }
 
 impl State {
-    fn is_for(&self, policy: Option<&str>, names: u64) -> bool {
-        self.found_for
-            .as_ref()
-            .is_some_and(|(found, at)| *at == names && found.as_deref() == policy)
+    fn is_for(&self, Asked { policy, names }: Asked<'_>) -> bool {
+        let found = self.found_for.as_ref();
+        found.is_some_and(|(found, at)| *at == names && found.as_deref() == policy)
     }
 
-    fn fall_back(&mut self, request: PickRequest<'_>) -> Picked {
+    fn fall_back(&mut self, request: Request<'_>) -> Picked {
         let index = self.fallback.pick(request);
         Picked { index, fell_back: true, ..Picked::default() }
     }
@@ -358,7 +360,7 @@ impl State {
 }
 
 impl Native {
-    fn pick(&mut self, request: PickRequest<'_>) -> Option<usize> {
+    fn pick(&mut self, request: Request<'_>) -> Option<usize> {
         if self.generation != Some(request.generation) {
             self.picker.configure(request.generation, request.candidates).ok();
             self.generation = Some(request.generation);

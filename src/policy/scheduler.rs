@@ -1,18 +1,12 @@
 //! The border to whoever needs endpoints for connections: a [`Scheduler`] answers a [`PickRequest`] with a [`Decision`],
 //! at once where it can. The proxy asks the [`Library`](super::library::Library); tests have schedulers of their own.
 
-use std::{
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{fmt, sync::Arc};
 
 use futures::future::BoxFuture;
 
 use crate::{
-    policy::{
-        Candidates, Flow,
-        place::{Place, Version},
-    },
+    policy::{Candidates, Flow, instance::Request, place::Seat, version::Version},
     route::RouteName,
 };
 
@@ -38,6 +32,13 @@ pub struct PickRequest<'a> {
     pub candidates: &'a Candidates,
     /// The connection.
     pub flow: &'a Flow,
+}
+
+impl<'a> PickRequest<'a> {
+    pub(super) fn for_guest(self) -> Request<'a> {
+        let Self { generation, candidates, flow, .. } = self;
+        Request { generation, candidates, flow }
+    }
 }
 
 /// An answer: most are there at once, without an allocation.
@@ -97,38 +98,5 @@ impl fmt::Debug for Decision {
         let Self { index, by, .. } = self;
         let mut debug = f.debug_struct("Decision");
         debug.field("index", index).field("by", by).field("policy", &self.policy()).finish()
-    }
-}
-
-/// Which scheduler instance: each service port has one in each scope.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct InstanceKey {
-    /// The service port.
-    pub route: RouteName,
-    /// The clients that share it: those of a node, or all (empty).
-    pub scope: Arc<str>,
-}
-
-/// Where a scheduler instance sits. Whoever asks it often keeps this, and finds it at once.
-pub struct Seat {
-    key: InstanceKey,
-    pub(super) place: OnceLock<Arc<Place>>,
-}
-
-impl Seat {
-    /// The seat of an instance that need not exist yet.
-    pub fn new(key: InstanceKey) -> Self {
-        Self { key, place: OnceLock::new() }
-    }
-
-    /// Whose it is.
-    pub fn key(&self) -> &InstanceKey {
-        &self.key
-    }
-}
-
-impl fmt::Debug for Seat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Seat").field(&self.key).finish()
     }
 }
