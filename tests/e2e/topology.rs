@@ -37,7 +37,7 @@ fn answering(cluster: &Cluster) -> Vec<(String, BTreeSet<String>)> {
     };
     let pods: std::collections::BTreeMap<_, _> = items(&pods).map(place).collect();
     let of_client = |(node, ip): &(String, String)| {
-        let answers = (0..12).map(|_| ask(&format!("--interface {ip} http://{address}:8000/")));
+        let answers = (0..6).map(|_| ask(&format!("--interface {ip} http://{address}:8000/")));
         let nodes = answers.map(|answer| {
             let pod = answer["pod"].as_str().expect("the pod's name");
             pods[pod].0.clone()
