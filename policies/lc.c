@@ -3,20 +3,9 @@
 
    IPVS takes the first of several that have equally few, and so sends all traffic of a quiet service to one. Here
    they take turns: the search begins behind the endpoint that was picked last. */
-#include "policy.h"
+#include "search.h"
 
-static uint32_t endpoint_count;
-/* Where the next search begins. */
-static uint32_t start;
-
-void configure(uint64_t generation, uint32_t count)
-{
-    endpoint_count = count;
-    start %= count;
-}
-
-/* `careful`: without those whose last connects failed. */
-static uint32_t find_least(int careful)
+static uint32_t find(int careful)
 {
     uint32_t best = NO_OPINION, fewest = 0;
     for (uint32_t step = 0; step < endpoint_count; step++) {
@@ -32,14 +21,4 @@ static uint32_t find_least(int careful)
             break;
     }
     return best;
-}
-
-uint32_t pick(uint64_t source_hash, uint32_t client_zone, uint32_t client_node)
-{
-    uint32_t chosen = find_least(1);
-    if (chosen == NO_OPINION)
-        chosen = find_least(0);
-    if (chosen != NO_OPINION)
-        start = (chosen + 1) % endpoint_count;
-    return chosen;
 }

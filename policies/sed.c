@@ -3,20 +3,9 @@
    idle one does; `nq` is for those who mind.
 
    Where IPVS takes the first of several equals, they take turns here: the search begins behind the last pick. */
-#include "policy.h"
+#include "search.h"
 
-static uint32_t endpoint_count;
-/* Where the next search begins. */
-static uint32_t start;
-
-void configure(uint64_t generation, uint32_t count)
-{
-    endpoint_count = count;
-    start %= count;
-}
-
-/* `careful`: without those whose last connects failed. */
-static uint32_t find_shortest(int careful)
+static uint32_t find(int careful)
 {
     uint32_t best = NO_OPINION;
     uint64_t best_open = 0, best_weight = 0;
@@ -33,14 +22,4 @@ static uint32_t find_shortest(int careful)
         best_weight = heavy;
     }
     return best;
-}
-
-uint32_t pick(uint64_t source_hash, uint32_t client_zone, uint32_t client_node)
-{
-    uint32_t chosen = find_shortest(1);
-    if (chosen == NO_OPINION)
-        chosen = find_shortest(0);
-    if (chosen != NO_OPINION)
-        start = (chosen + 1) % endpoint_count;
-    return chosen;
 }

@@ -132,7 +132,7 @@ impl Places {
         Self { places_max, clock: AtomicU64::default(), by_key: RwLock::default() }
     }
 
-    /// The place of a seat that was found before, if it has not been pushed out.
+    /// The place that a seat has found before. One that was pushed out since is empty.
     pub(super) fn found<'a>(&self, seat: &'a Seat) -> Option<&'a Place> {
         let place = seat.place.get()?;
         place.used.store(self.clock.load(Ordering::Relaxed), Ordering::Relaxed);

@@ -162,11 +162,12 @@ impl Views {
                     *node == self.client_node || table.nodes.contains_key(node)
                 }
             };
+            let zones_differ = zones_differ(current, &table);
             for (name, known) in routes.iter_mut() {
                 known.views.retain(|scope, _| stays(scope));
                 known.scopes.clear();
                 let route = table.routes.get(name).filter(|route| has_hints(route));
-                if let Some(route) = route.filter(|_| zones_differ(current, &table)) {
+                if let Some(route) = route.filter(|_| zones_differ) {
                     known.follow(route, &table, numbers);
                 }
             }

@@ -194,13 +194,13 @@ impl Cache {
                 None => state.view.unreadable.remove(&key),
             };
         }
-        let before = state.view.kinds.clone();
-        if let Some(kinds) = before.defined_by(&events) {
-            state.serve(kinds);
-        }
+        let defined = state.view.kinds.defined_by(&events);
+        let before = defined.map(|kinds| state.serve(kinds));
         state.forget();
         drop(state);
-        self.refresh(&before);
+        if let Some(before) = before {
+            self.refresh(&before);
+        }
         self.revision.send_replace(revision);
     }
 
@@ -327,9 +327,9 @@ impl Cache {
 }
 
 impl State {
-    /// Serves other kinds from now on. What is stored of a kind that is gone stays as it is, and is served again once the
-    /// kind is back.
-    fn serve(&mut self, kinds: Kinds) {
+    /// Serves other kinds from now on, and gives those of before. What is stored of a kind that is gone stays as it is, and
+    /// is served again once the kind is back.
+    fn serve(&mut self, kinds: Kinds) -> Arc<Kinds> {
         let revision = self.view.revision;
         let old = std::mem::replace(&mut self.view.kinds, Arc::new(kinds));
         let new = self.view.kinds.clone();
@@ -346,6 +346,7 @@ impl State {
                 self.remember(&Arc::new(event));
             }
         }
+        old
     }
 
     fn remember(&mut self, event: &Arc<Event>) {
