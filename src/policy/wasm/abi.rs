@@ -8,13 +8,12 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
     Candidate, Candidates, Failure, Flow, ModuleError,
-    wasm::{epochs::TICK, world::host::Host as Functions},
+    wasm::{epochs::Budget, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.
@@ -43,10 +42,6 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "log",
 ];
 
-/// CPU time that a call may still use once its deadline has passed. A thread that the system did not let run would
-/// otherwise be taken for a loop.
-const GRACE_MICROSECONDS: i64 = 2_000;
-
 /// Characters of a reason that are kept: a guest chooses the names in it.
 const REASON_CHARACTERS_MAX: usize = 300;
 
@@ -73,10 +68,8 @@ pub(super) struct Host {
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
     pub(super) flow: Option<Flow>,
-    /// Ticks that the current call may take.
-    ticks: u64,
-    /// This thread's CPU time in microseconds when those had passed.
-    deadline_passed: Option<i64>,
+    /// What the current call may still use.
+    budget: Budget,
     config: Arc<str>,
     environment: Environment,
     random: u64,
@@ -96,29 +89,25 @@ impl Host {
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        let (flow, ticks, deadline_passed) = (None, 0, None);
-        Self { candidates, flow, ticks, deadline_passed, config, environment, random, log, limits }
+        let (flow, budget) = (None, Budget::default());
+        Self { candidates, flow, budget, config, environment, random, log, limits }
     }
 
     /// Opens the time of one call.
-    pub(super) fn enter(&mut self, ticks: u64) {
-        self.ticks = ticks;
-        self.deadline_passed = None;
+    pub(super) fn enter(&mut self, ticks: u32) {
+        self.budget = Budget::of(ticks);
     }
 
     pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.limits
     }
 
-    /// The deadline of the current call is over: goes on only as long as the thread hardly ran since.
-    pub(super) fn deadline(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
-        let passed = *self.deadline_passed.get_or_insert(used);
-        if used - passed >= GRACE_MICROSECONDS {
-            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
+    /// The clock has ticked during the current call.
+    pub(super) fn ticked(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        match self.budget.ticked() {
+            Some(why) => bail!("{why}"),
+            None => Ok(UpdateDeadline::Continue(1)),
         }
-        Ok(UpdateDeadline::Continue(1))
     }
 
     /// Since 1970; in a simulation, since its begin.
@@ -241,8 +230,8 @@ pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it, and
-/// `wasi` what of WASI may be imported besides.
+/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it,
+/// and `wasi` what of WASI may be imported besides.
 pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<(), ModuleError> {
     let supported = VERSIONS.join(", ");
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
