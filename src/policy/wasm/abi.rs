@@ -7,13 +7,13 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
     Candidate, Candidates, Failure, Flow, ModuleError,
-    wasm::{epochs::TICK, world::host::Host as Functions},
+    wasm::{epochs::Budget, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.
@@ -42,10 +42,6 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "log",
 ];
 
-/// CPU time that a call may still use once its deadline has passed. A thread that the system did not let run would
-/// otherwise be taken for a loop.
-const GRACE_MICROSECONDS: i64 = 2_000;
-
 /// Characters of a reason that are kept: a guest chooses the names in it.
 const REASON_CHARACTERS_MAX: usize = 300;
 
@@ -72,10 +68,8 @@ pub(super) struct Host {
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
     pub(super) flow: Option<Flow>,
-    /// Ticks that the current call may take.
-    ticks: u64,
-    /// This thread's CPU time in microseconds when those had passed.
-    deadline_passed: Option<i64>,
+    /// What the current call may still use.
+    budget: Budget,
     config: Arc<str>,
     environment: Environment,
     random: u64,
@@ -95,29 +89,35 @@ impl Host {
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        let (flow, ticks, deadline_passed) = (None, 0, None);
-        Self { candidates, flow, ticks, deadline_passed, config, environment, random, log, limits }
+        let (flow, budget) = (None, Budget::default());
+        Self { candidates, flow, budget, config, environment, random, log, limits }
     }
 
     /// Opens the time of one call.
-    pub(super) fn enter(&mut self, ticks: u64) {
-        self.ticks = ticks;
-        self.deadline_passed = None;
+    pub(super) fn enter(&mut self, ticks: u32) {
+        self.budget = Budget::of(ticks);
     }
 
     pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
         &mut self.limits
     }
 
-    /// The deadline of the current call is over: goes on only as long as the thread hardly ran since.
-    pub(super) fn deadline(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
-        let passed = *self.deadline_passed.get_or_insert(used);
-        if used - passed >= GRACE_MICROSECONDS {
-            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
+    /// The clock has ticked during the current call.
+    pub(super) fn ticked(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        match self.budget.ticked() {
+            Some(why) => bail!("{why}"),
+            None => Ok(UpdateDeadline::Continue(1)),
         }
-        Ok(UpdateDeadline::Continue(1))
+    }
+
+    /// Since 1970; in a simulation, since its begin.
+    pub(super) fn unix_microseconds(&self) -> u64 {
+        match &self.environment {
+            Environment::Live(_) => {
+                u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
+            }
+            Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
+        }
     }
 
     fn candidate(&self, i: u32) -> wasmtime::Result<&Candidate> {
@@ -201,11 +201,10 @@ impl Functions for Host {
     }
 }
 
-/// A linker with the host's functions for core modules.
-pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
+/// Adds the host's functions to a linker for core modules.
+pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type Guest<'a> = Caller<'a, Host>;
     let module = &format!("{INTERFACE}@{}", VERSIONS[0]);
-    let mut linker = Linker::new(engine);
     linker
         .func_wrap(module, "zone", |mut guest: Guest<'_>, i: u32| guest.data_mut().zone(i))?
         .func_wrap(module, "node", |mut guest: Guest<'_>, i: u32| guest.data_mut().node(i))?
@@ -228,15 +227,17 @@ pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<
         .func_wrap(module, "log", |mut guest: Guest<'_>, code: u32, value: u64| {
             guest.data_mut().log(code, value)
         })?;
-    Ok(linker)
+    Ok(())
 }
 
-/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks.
-pub(super) fn check_interface(name: &str) -> Result<(), ModuleError> {
+/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it,
+/// and `wasi` what of WASI may be imported besides.
+pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<(), ModuleError> {
     let supported = VERSIONS.join(", ");
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     if interface != INTERFACE {
-        let text = format!("imports `{name}`; there is only `{INTERFACE}@{}`", VERSIONS[0]);
+        let only = format!("`{INTERFACE}@{}` and `{wasi}`", VERSIONS[0]);
+        let text = format!("imports {import}; build it to import from {only} only");
         return Err(ModuleError(shortened(&text)));
     }
     if VERSIONS.contains(&version) {
@@ -296,9 +297,9 @@ impl Limits {
         memories: 1,
         tables: 4,
     };
-    /// A component, which may bring a language's runtime: 64 MiB. Of memories, each of which reserves 4 GiB of
-    /// address space, only as many as thousands of instances can have.
-    pub(super) const COMPONENT: Self = Self {
+    /// A component, or a core module that uses WASI, either of which may bring a language's runtime: 64 MiB. Of
+    /// memories, each of which reserves 4 GiB of address space, only as many as thousands of instances can have.
+    pub(super) const WITH_RUNTIME: Self = Self {
         memory_bytes: 64 << 20,
         table_elements: 100_000,
         instances: 256,

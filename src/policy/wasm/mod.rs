@@ -1,8 +1,8 @@
 //! Policies that are WASM modules. Knows wasmtime; everything else in the house sees [`Policy`] only.
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
-//! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
-//! runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
+//! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi` (and `wasi`),
+//! what runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
 //! `builtin` has those that are part of the program.
 
 mod abi;
@@ -11,6 +11,7 @@ mod component;
 mod epochs;
 mod guest;
 mod settings;
+mod wasi;
 mod world;
 
 use std::{
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use wasmtime::{Module, Store, component::Component};
 
 use self::{
-    abi::{Host, Limits},
+    abi::Host,
     builtin::BUILTINS,
     epochs::Epochs,
     guest::{Code, Guest},
@@ -79,7 +80,9 @@ impl Engine {
     /// An engine with its clock, a thread that sleeps while nothing is called.
     pub fn new() -> Result<Arc<Self>, ModuleError> {
         let engine = wasmtime::Engine::new(&settings::config())?;
-        let core = abi::core_linker(&engine)?;
+        let mut core = wasmtime::Linker::new(&engine);
+        abi::add_to(&mut core)?;
+        wasi::add_to(&mut core)?;
         let component = component::linker(&engine)?;
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
             ModuleError(format!("the clock of the policies does not start: {error}"))
@@ -141,10 +144,12 @@ impl Engine {
     }
 
     /// Opens the time of one call.
-    fn enter(&self, store: &mut Store<Host>, ticks: u64) {
+    fn enter(&self, store: &mut Store<Host>, ticks: u32) {
         self.epochs.guest_called();
         store.data_mut().enter(ticks);
-        store.set_epoch_deadline(ticks);
+        // At each tick the guest's budget is looked at, and never before the first: reading a clock costs as much as a
+        // pick.
+        store.set_epoch_deadline(1);
     }
 }
 
@@ -182,6 +187,11 @@ impl Program {
     /// Whether it is a component, else a core module.
     pub fn is_component(&self) -> bool {
         matches!(self.code.get(), Some(Code::Component(_)))
+    }
+
+    /// Whether an instance may take seconds to start.
+    pub fn starts_slowly(&self) -> bool {
+        self.code.get().is_some_and(Code::has_runtime)
     }
 
     /// Compiles it if it is a built-in one that nobody has used yet. Takes milliseconds: not for an async task.
@@ -292,11 +302,8 @@ impl Policy for WasmPolicy {
         };
         let code = self.program.code(&self.engine);
         let code = code.map_err(|ModuleError(reason)| Failure(format!("start: {reason}")))?;
-        let limits = match code {
-            Code::Core(_) => Limits::CORE,
-            Code::Component(_) => Limits::COMPONENT,
-        };
-        let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), limits);
+        let (config, log) = (Arc::clone(&self.config), Arc::clone(&self.log));
+        let host = Host::new(config, environment, log, code.limits());
         Ok(Box::new(Guest::start(&self.engine, code, host)?))
     }
 }

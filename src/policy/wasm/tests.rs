@@ -1,10 +1,12 @@
 //! The ABI as guests see it, and guests that mean no good.
 
+mod wasi;
+
 use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -297,13 +299,27 @@ fn modules_that_do_not_fit_are_refused() {
         (&import(host, "shutdown", "(func)"), "imports `shutdown`, but"),
         (&import(host, "now", "(func (result i32))"), "incompatible import type"),
         (&import(host, "now", "(memory 1)"), "incompatible import type"),
+        (&import("wasi_snapshot_preview1", "fd_write", "(func)"), "incompatible import type"),
         (
-            &import("wasi_snapshot_preview1", "fd_write", "(func)"),
-            "imports `wasi_snapshot_preview1`",
+            &import("wasi_snapshot_preview1", "fd_paint", "(func)"),
+            "imports `fd_paint` from `wasi_snapshot_preview1`, which has no such function",
+        ),
+        (
+            &import("wasi_unstable", "fd_write", "(func)"),
+            "imports `fd_write` from `wasi_unstable`; build it to import from `snowglobe:policy/host@0.1.0` \
+             and `wasi_snapshot_preview1` only",
+        ),
+        (
+            r#"(module (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))
+                 (func (export "_start")))"#,
+            "exports `_start` and no `_initialize`: a program that runs once. Build a library",
         ),
         (missing_export, "no export `pick` found"),
         (&new_component, "imports version 9.9.9 of `snowglobe:policy/host`; supported are 0.1.0"),
-        (&unknown_component, "imports `evil:net/tcp`"),
+        (
+            &unknown_component,
+            "imports `evil:net/tcp`; build it to import from `snowglobe:policy/host@0.1.0`",
+        ),
     ];
     for (source, expected) in rows {
         let Err(ModuleError(reason)) = policy(source, silent()) else {
@@ -377,6 +393,31 @@ fn a_component_has_two_seconds_to_start() {
         panic!("it started")
     };
     assert_eq!(reason, "start: ran longer than 2000 ms");
+}
+
+#[test]
+fn a_busy_machine_makes_no_guest_look_like_a_loop() {
+    // A millisecond or some.
+    let pick = pick(
+        "(local $step i32)
+         (loop $again
+           (local.set $step (i32.add (local.get $step) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $step) (i32.const 4000000))))
+         (i32.const 1)",
+    );
+    let policy = policy(&pick, silent()).unwrap();
+    let done = AtomicBool::new(false);
+    let spinners = 8 * std::thread::available_parallelism().unwrap().get();
+    std::thread::scope(|scope| {
+        for _ in 0..spinners {
+            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+        }
+        let mut guest = policy.instance().unwrap();
+        guest.configure(1, &candidates()).unwrap();
+        let picks = (0..50).map(|_| guest.pick(&trial_flow(40_000))).collect::<Vec<_>>();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(picks, vec![Ok(Some(1)); 50]);
+    });
 }
 
 #[test]
