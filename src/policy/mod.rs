@@ -8,6 +8,7 @@
 pub mod fallback;
 mod instance;
 pub mod library;
+mod load;
 mod place;
 mod scheduler;
 mod version;
@@ -16,16 +17,14 @@ pub mod wasm;
 use std::{
     hash::Hasher,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64},
-    },
+    sync::Arc,
 };
 
 use siphasher::sip::SipHasher13;
 
 use crate::route::Protocol;
 
+pub use load::Load;
 pub use place::{InstanceKey, Seat};
 pub use scheduler::{By, Decision, PickRequest, Picking, Scheduler};
 
@@ -47,19 +46,6 @@ pub struct Candidate {
     pub identity: u64,
     /// Live figures, shared with the proxy that counts them.
     pub load: Arc<Load>,
-}
-
-/// Live figures of one endpoint in one view. The host counts; guests only read.
-#[derive(Debug, Default)]
-pub struct Load {
-    /// Connections open now.
-    pub active: AtomicU32,
-    /// Consecutive failed connects.
-    pub failures: AtomicU32,
-    /// First bytes sent up to first byte back, peak-sensitive EWMA, microseconds; 0 = none yet.
-    pub latency: AtomicU64,
-    /// Connections ever given to it, for people.
-    pub picks: AtomicU64,
 }
 
 /// The endpoints that one view may use now. Shared, never empty.
