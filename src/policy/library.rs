@@ -196,7 +196,10 @@ impl Library {
 
     /// Which policy serves routes that name none. It need not be loaded (yet): until it is, the fallback serves.
     pub fn set_default(&self, name: &str) {
-        self.change_names().default = Arc::from(name);
+        // What was looked up before stays.
+        if *self.names.read().default != *name {
+            self.change_names().default = Arc::from(name);
+        }
     }
 
     /// Whether a policy of that name is loaded.

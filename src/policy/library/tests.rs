@@ -1,5 +1,6 @@
 //! Schedulers under traffic: what they pick, what happens when they fail, and changing them meanwhile.
 
+mod counts;
 mod slow;
 
 use std::{

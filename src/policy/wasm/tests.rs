@@ -11,7 +11,9 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
-use crate::policy::{Candidates, Failure, ModuleError, Policy, UNKNOWN, flow_hash, identity};
+use crate::policy::{
+    Candidates, Failure, FailureKind, ModuleError, Policy, UNKNOWN, flow_hash, identity,
+};
 
 const CONFIG: &str = "ab";
 const NOW: u64 = 1_234;
@@ -371,12 +373,11 @@ fn a_component_has_two_seconds_to_start() {
     let core = r#"(start $s) (func $s (loop $forever (br $forever)))
         (func (export "configure") (param i64 i32))
         (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
-    let Err(Failure { reason, .. }) =
-        policy(&component("", "", core), silent()).unwrap().instance().map(drop)
+    let Err(failure) = policy(&component("", "", core), silent()).unwrap().instance().map(drop)
     else {
         panic!("it started")
     };
-    assert_eq!(reason, "start: ran longer than 2000 ms");
+    assert_eq!(failure, Failure::new(FailureKind::Deadline, "start: ran longer than 2000 ms"));
 }
 
 #[test]
