@@ -28,11 +28,11 @@ use crate::{
     api::authentication::{account_tokens::secret_token, static_tokens::StaticTokens},
     app::{bind::Sockets, data::SpawnedPods, kubeconfig::Entry, tasks::Tasks},
     config::{Options, Store as StoreChoice},
-    controllers::{self, notices, policies, routes, runner},
+    controllers::{self, kube_proxy, notices, policies, routes, runner},
     descriptors::Budget,
     node::{self, Nodes},
     pki::{certificates::Authority, jwt::SigningKey},
-    policy::library::Library,
+    policy::{self, library::Library},
     proxy::{self, Proxy, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
@@ -333,11 +333,18 @@ impl Cluster {
         };
         let proxy = Proxy::new(options, self.library.clone(), notices);
         self.metrics.register(|registry| proxy.metrics().register(registry));
+        let library = self.library.clone();
+        self.metrics.register(|registry| policy::metrics::register(&library, registry));
         self.metrics.register(|registry| self.descriptors.register(registry));
         self.tasks.begin_stage();
         let running = proxy.clone();
         self.tasks.spawn_on(self.data.handle(), "proxy", |token| async move {
             running.run(&Loopback, table, token).await;
+            Ok(())
+        });
+        let (registry, configured) = (self.registry.clone(), proxy.clone());
+        self.tasks.spawn("kube-proxy configuration", |token| async move {
+            kube_proxy::run(registry, library, configured, token).await;
             Ok(())
         });
         let (registry, mut served) = (self.registry.clone(), proxy.served_revision());

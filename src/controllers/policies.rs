@@ -1,5 +1,5 @@
 //! Loads what LoadBalancerPolicies name into the policy library, follows files and ConfigMaps, and has what became of it
-//! written into their `status`. Also takes the cluster's default scheduler from the kube-proxy configuration.
+//! written into their `status`.
 //!
 //! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
 //! has one load at a time, and none waits for another's status.
@@ -32,7 +32,7 @@ use crate::{
         policy::{LoadBalancerPolicy, OnFailure as Wanted},
     },
     policy::library::{Library, OnFailure, Report, Source},
-    registry::{Note, Registry, View},
+    registry::{Registry, View},
 };
 
 /// How often files of `path` modules are looked at; nothing is while there are none.
@@ -40,8 +40,6 @@ const FILE_INTERVAL: Duration = Duration::from_millis(500);
 /// Modules loaded at one time: a slow one delays no other, and compilers do not take the machine over.
 const LOADS_MAX: usize = 4;
 const COMPONENT: &str = "policy-controller";
-/// The scheduler when nothing says otherwise, as kube-proxy's IPVS mode has it.
-const DEFAULT: &str = "rr";
 
 struct Policies {
     registry: Arc<Registry>,
@@ -59,8 +57,6 @@ struct Policies {
     looking: bool,
     work: JoinSet<Done>,
     permits: Arc<Semaphore>,
-    /// The scheduler of the kube-proxy configuration that was said not to exist.
-    unknown: Option<String>,
 }
 
 /// Everything that a load depends on.
@@ -136,7 +132,6 @@ impl Policies {
             looking: false,
             work: JoinSet::new(),
             permits: Arc::new(Semaphore::new(LOADS_MAX)),
-            unknown: None,
         }
     }
 
@@ -163,7 +158,6 @@ impl Policies {
         for name in gone {
             self.remove(name);
         }
-        self.set_default(view);
     }
 
     fn load(
@@ -260,39 +254,6 @@ impl Policies {
             }
             Done::Said => self.saying.retain(|_, saying| !saying.is_finished()),
         }
-    }
-
-    /// `mode: ipvs` names its scheduler, `iptables` and `nftables` pick at random, no mode is round robin.
-    fn set_default(&mut self, view: &View) {
-        let key = ObjectKey::new(&kind::CONFIG_MAP, "kube-system", "kube-proxy");
-        let map: Option<ConfigMap> = view.parse(&key);
-        let text = map.and_then(|map| map.data?.remove("config.conf")).unwrap_or_default();
-        let config: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
-        let word = |value: &serde_yaml::Value| value.as_str().unwrap_or_default().to_owned();
-        let wanted = match word(&config["mode"]).as_str() {
-            "ipvs" => word(&config["ipvs"]["scheduler"]),
-            "iptables" | "nftables" => "random".to_owned(),
-            _ => String::new(),
-        };
-        let wanted = if wanted.is_empty() { DEFAULT } else { wanted.as_str() };
-        if self.library.is_loaded(wanted) {
-            self.library.set_default(wanted);
-            self.unknown = None;
-            return;
-        }
-        self.library.set_default(DEFAULT);
-        if self.unknown.as_deref() == Some(wanted) {
-            return;
-        }
-        self.unknown = Some(wanted.to_owned());
-        let uid = view.get(&key).map(|object| object.metadata.uid.clone()).unwrap_or_default();
-        let message = format!("there is no scheduler {wanted:?}; {DEFAULT} is used");
-        let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
-        let registry = Arc::clone(&self.registry);
-        self.work.spawn(async move {
-            registry.record(COMPONENT, &note).await;
-            Done::Said
-        });
     }
 }
 

@@ -18,9 +18,10 @@ use tokio::time::Instant;
 use crate::{
     policy::{
         By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
+        counters::{Counters, Outcome},
         instance::Guests,
         place::{Asked, PLACES_MAX, Picked, Places, Quick},
-        version::{Counters, Version},
+        version::Version,
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -29,7 +30,7 @@ use crate::{
     },
 };
 
-pub use crate::policy::version::OnFailure;
+pub use crate::policy::version::{Info, OnFailure};
 
 /// The default policy until [`Library::set_default`] says otherwise, as in kube-proxy's IPVS mode.
 const DEFAULT: &str = "rr";
@@ -66,6 +67,8 @@ pub struct Library {
 
 struct Names {
     versions: BTreeMap<Arc<str>, Arc<Version>>,
+    /// Of names that are loaded or were tried.
+    counters: BTreeMap<Arc<str>, Arc<Counters>>,
     /// Names without a version whose connections are reset.
     rejected: BTreeSet<Arc<str>>,
     default: Arc<str>,
@@ -93,31 +96,6 @@ pub struct Report {
     pub compile_ms: f64,
 }
 
-/// One policy, for status and metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Info {
-    /// Its name.
-    pub name: String,
-    /// `sha256:` of the module.
-    pub digest: String,
-    /// The ABI that it uses.
-    pub abi: String,
-    /// A component, else a core module.
-    pub component: bool,
-    /// What happens when it fails.
-    pub on_failure: OnFailure,
-    /// Picks asked of it, whoever made them in the end. As the other counters, over all reloads.
-    pub picks: u64,
-    /// Failures: traps, too long, out of range. The pauses after them are not counted again.
-    pub failures: u64,
-    /// Picks that it did not make: no opinion, failed, pausing after failures, or not started yet.
-    pub fallbacks: u64,
-    /// The last failure in words.
-    pub last_failure: Option<String>,
-    /// Mean time of a pick; `None` until there is one.
-    pub mean_pick_ns: Option<f64>,
-}
-
 impl Library {
     /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
     pub fn new(notices: notice::Sender) -> Result<Arc<Self>, ModuleError> {
@@ -134,6 +112,7 @@ impl Library {
             notices,
             names: RwLock::new(Names {
                 versions: BTreeMap::new(),
+                counters: BTreeMap::new(),
                 rejected: BTreeSet::new(),
                 default: Arc::from(DEFAULT),
             }),
@@ -189,6 +168,7 @@ impl Library {
 
     /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
     pub fn refuse(&self, name: &str, on_failure: OnFailure) {
+        self.counters(&Arc::from(name)).refusals.fetch_add(1, Ordering::Relaxed);
         let mut names = self.change_names();
         if on_failure == OnFailure::Reject && !names.versions.contains_key(name) {
             names.rejected.insert(Arc::from(name));
@@ -202,6 +182,7 @@ impl Library {
         let removed = {
             let mut names = self.change_names();
             names.rejected.remove(name);
+            names.counters.remove(name);
             names.versions.remove(name)
         };
         if removed.is_none() {
@@ -215,7 +196,10 @@ impl Library {
 
     /// Which policy serves routes that name none. It need not be loaded (yet): until it is, the fallback serves.
     pub fn set_default(&self, name: &str) {
-        self.change_names().default = Arc::from(name);
+        // What was looked up before stays.
+        if *self.names.read().default != *name {
+            self.change_names().default = Arc::from(name);
+        }
     }
 
     /// Whether a policy of that name is loaded.
@@ -259,26 +243,16 @@ impl Library {
         let asked = Asked { policy: request.policy, names };
         let guests = &self.guests;
         let picked = place.pick(version.as_ref(), request.for_guest(), asked, guests, failed).await;
-        match version {
-            Some(version) => self.decided(request, version, picked),
-            None => Decision::new(picked.index, By::Fallback),
+        let Some(version) = version else { return Decision::new(picked.index, By::Fallback) };
+        version.counters.picked_later(match &picked {
+            Picked { abstained: true, .. } => Outcome::Abstained,
+            Picked { fell_back: true, .. } => Outcome::FellBack,
+            _ => Outcome::Chosen,
+        });
+        if let Some(failure) = &picked.failure {
+            self.failed(&version, route, failure);
         }
-    }
-
-    fn decided(&self, request: PickRequest<'_>, version: Arc<Version>, picked: Picked) -> Decision {
-        let Picked { index, fell_back, failure, took } = picked;
-        let counters = &version.counters;
-        counters.picks.fetch_add(1, Ordering::Relaxed);
-        if let Some(took) = took {
-            counters.timed(took);
-        }
-        if fell_back {
-            counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(failure) = failure {
-            self.failed(&version, &request.seat.key().route, failure);
-        }
-        Decision::of(version, index, if fell_back { By::Fallback } else { By::Policy })
+        decided(version, &picked)
     }
 
     /// What was looked up before is looked up anew.
@@ -303,7 +277,12 @@ impl Library {
     }
 
     fn policy(&self, name: &Arc<str>, program: Arc<Program>, config: String) -> WasmPolicy {
-        WasmPolicy::new(&self.engine, program, Arc::from(config), self.log(name))
+        let policy = WasmPolicy::new(&self.engine, program, Arc::from(config), self.log(name));
+        policy.counted_in(Arc::clone(&self.counters(name).usage))
+    }
+
+    fn counters(&self, name: &Arc<str>) -> Arc<Counters> {
+        Arc::clone(self.names.write().counters.entry(Arc::clone(name)).or_default())
     }
 
     fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, ModuleError> {
@@ -343,15 +322,19 @@ impl Library {
     /// Makes a version the active one of its name. A place changes over at its next pick.
     fn publish(&self, name: &Arc<str>, number: u64, policy: WasmPolicy, on_failure: OnFailure) {
         let mut names = self.change_names();
+        let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
         if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
             return;
+        }
+        if before.is_some() {
+            counters.reloads.fetch_add(1, Ordering::Relaxed);
         }
         let version = Version {
             name: Arc::clone(name),
             number,
             last_good: before.and_then(|before| before.good_besides(&policy)),
-            counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
+            counters,
             policy: Arc::new(policy),
             on_failure,
             failed: AtomicBool::new(false),
@@ -360,14 +343,13 @@ impl Library {
         names.rejected.remove(name);
     }
 
-    fn failed(&self, version: &Version, route: &RouteName, Failure(reason): Failure) {
+    fn failed(&self, version: &Version, route: &RouteName, failure: &Failure) {
         version.failed.store(true, Ordering::Relaxed);
-        version.counters.failures.fetch_add(1, Ordering::Relaxed);
-        *version.counters.last_failure.lock() = Some(reason.clone());
+        version.counters.failed(failure);
         if !self.is_news(&version.name, route) {
             return;
         }
-        let policy = version.name.to_string();
+        let (policy, reason) = (version.name.to_string(), failure.reason.clone());
         let notice = Notice::PolicyFailed { policy, route: route.clone(), reason };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy = &*version.name, "a notice of a failed policy is dropped");
@@ -438,9 +420,7 @@ impl Scheduler for Library {
         let place = self.places.found(request.seat);
         let quick = place.and_then(|place| place.pick_now(request.for_guest(), asked));
         match quick {
-            Some(Quick::Picked(version, picked)) => {
-                Picking::Now(self.decided(request, version, picked))
-            }
+            Some(Quick::Picked(version, picked)) => Picking::Now(decided(version, &picked)),
             Some(Quick::Failed(failure)) => {
                 Picking::Later(self.pick_later(request, Some(failure)).boxed())
             }
@@ -458,49 +438,12 @@ impl Scheduler for Library {
     }
 }
 
-impl Version {
-    fn is(&self, policy: &WasmPolicy, on_failure: OnFailure) -> bool {
-        self.policy.program().digest() == policy.program().digest()
-            && self.policy.config() == policy.config()
-            && self.on_failure == on_failure
+fn decided(version: Arc<Version>, picked: &Picked) -> Decision {
+    if let Some(took) = picked.took {
+        version.counters.pick_times.observe(took);
     }
-
-    /// What to go back to if a new `policy` fails: the last one with another digest that did not fail.
-    fn good_besides(&self, policy: &WasmPolicy) -> Option<Arc<WasmPolicy>> {
-        let same = self.policy.program().digest() == policy.program().digest();
-        if same || self.failed.load(Ordering::Relaxed) {
-            return self.last_good.clone();
-        }
-        Some(Arc::clone(&self.policy))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-    fn info(&self) -> Info {
-        let counters = &self.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let timed = count(&counters.timed_picks);
-        Info {
-            name: self.name.to_string(),
-            digest: self.policy.program().digest().to_owned(),
-            abi: ABI.to_owned(),
-            component: self.policy.program().is_component(),
-            on_failure: self.on_failure,
-            picks: count(&counters.picks),
-            failures: count(&counters.failures),
-            fallbacks: count(&counters.fallbacks),
-            last_failure: counters.last_failure.lock().clone(),
-            mean_pick_ns: (timed > 0)
-                .then(|| count(&counters.timed_nanoseconds) as f64 / timed as f64),
-        }
-    }
-}
-
-impl Counters {
-    fn timed(&self, time: Duration) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.timed_picks.fetch_add(1, Ordering::Relaxed);
-        self.timed_nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
+    let by = if picked.fell_back { By::Fallback } else { By::Policy };
+    Decision::of(version, picked.index, by)
 }
 
 #[cfg(test)]

@@ -5,10 +5,13 @@
 //! [`library::Library`] maps names to policies, reloads them under traffic and owns the instances. The specification of the guest's side is `policies/policy.wit`. Nothing here knows
 //! Kubernetes or a socket.
 
+mod counters;
 pub mod fallback;
 mod instance;
 pub mod library;
 mod load;
+pub mod metrics;
+mod pick_times;
 mod place;
 mod scheduler;
 mod version;
@@ -25,6 +28,7 @@ use siphasher::sip::SipHasher13;
 use crate::route::Protocol;
 
 pub use load::Load;
+pub use pick_times::PickTime;
 pub use place::{InstanceKey, Seat};
 pub use scheduler::{By, Decision, PickRequest, Picking, Scheduler};
 
@@ -82,10 +86,53 @@ pub trait Picker: Send {
     fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure>;
 }
 
-/// A policy did not do its work: a trap, too long, an index out of range. The instance is thrown away.
+/// A policy did not do its work. The instance is thrown away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(pub String);
+#[error("{reason}")]
+pub struct Failure {
+    /// What sort of failure, for counters.
+    pub kind: FailureKind,
+    /// What happened, in words.
+    pub reason: String,
+}
+
+/// The sorts of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// The guest trapped, or a host function refused its question.
+    Trap,
+    /// It took longer than a call may.
+    Deadline,
+    /// It asked for more memory than it may have, and could not do without.
+    Memory,
+    /// It chose an endpoint that there is not.
+    Range,
+    /// It did not start, for another reason than those.
+    Start,
+}
+
+impl Failure {
+    /// A failure of a sort, with its reason in words.
+    pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Trap, Self::Deadline, Self::Memory, Self::Range, Self::Start];
+
+    /// The word for it in metrics and in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::Range => "range",
+            Self::Start => "start",
+        }
+    }
+}
 
 /// Why a module is not accepted. A policy that was active under its name stays so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

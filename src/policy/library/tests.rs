@@ -1,5 +1,6 @@
 //! Schedulers under traffic: what they pick, what happens when they fail, and changing them meanwhile.
 
+mod counts;
 mod slow;
 
 use std::{
@@ -295,7 +296,7 @@ fn loading_reports_and_listing_shows() {
     assert_eq!((info.picks, info.failures, info.digest), (1, 0, first.digest));
     assert_eq!(info.on_failure, OnFailure::Reject);
     traffic.picks("mine", 200);
-    assert!(traffic.info("mine").mean_pick_ns.unwrap() > 0.0);
+    assert!(traffic.info("mine").pick_time.unwrap().mean_ns > 0.0);
 }
 
 #[test]

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
-    Candidate, Candidates, Failure, Flow, ModuleError,
-    wasm::{epochs::TICK, world::host::Host as Functions},
+    Candidate, Candidates, Failure, FailureKind, Flow, ModuleError,
+    wasm::{epochs::TICK, meter::Meter, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.
@@ -80,33 +80,58 @@ pub(super) struct Host {
     environment: Environment,
     random: u64,
     log: Log,
-    limits: Limits,
+    meter: Meter,
+    /// The current call is being ended because it took too long.
+    is_late: bool,
 }
 
 impl Host {
-    pub(super) fn new(
-        config: Arc<str>,
-        environment: Environment,
-        log: Log,
-        limits: Limits,
-    ) -> Self {
+    pub(super) fn new(config: Arc<str>, environment: Environment, log: Log, meter: Meter) -> Self {
         let random = match &environment {
             Environment::Live(_) => rand::random(),
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        let (flow, ticks, deadline_passed) = (None, 0, None);
-        Self { candidates, flow, ticks, deadline_passed, config, environment, random, log, limits }
+        Self {
+            candidates,
+            flow: None,
+            ticks: 0,
+            deadline_passed: None,
+            config,
+            environment,
+            random,
+            log,
+            meter,
+            is_late: false,
+        }
     }
 
     /// Opens the time of one call.
     pub(super) fn enter(&mut self, ticks: u64) {
         self.ticks = ticks;
         self.deadline_passed = None;
+        self.is_late = false;
+        self.meter.enter();
     }
 
     pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
-        &mut self.limits
+        &mut self.meter
+    }
+
+    /// Why a call failed, in the engine's or the host function's words. `kind` is what it is unless time or memory was
+    /// the cause.
+    pub(super) fn failure(
+        &self,
+        doing: &str,
+        kind: FailureKind,
+        error: &wasmtime::Error,
+    ) -> Failure {
+        let kind = match (self.is_late, self.meter.has_refused()) {
+            (true, _) => FailureKind::Deadline,
+            (false, true) => FailureKind::Memory,
+            (false, false) => kind,
+        };
+        Failure::new(kind, shortened(&format!("{doing}: {}", error.root_cause())))
     }
 
     /// The deadline of the current call is over: goes on only as long as the thread hardly ran since.
@@ -115,6 +140,7 @@ impl Host {
         let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
         let passed = *self.deadline_passed.get_or_insert(used);
         if used - passed >= GRACE_MICROSECONDS {
+            self.is_late = true;
             bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
         }
         Ok(UpdateDeadline::Continue(1))
@@ -263,11 +289,6 @@ impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> Self {
         Self(shortened(&format!("{error:#}")))
     }
-}
-
-/// Why a call failed, in the engine's or the host function's words.
-pub(super) fn failure(doing: &str, error: &wasmtime::Error) -> Failure {
-    Failure(shortened(&format!("{doing}: {}", error.root_cause())))
 }
 
 fn shortened(text: &str) -> String {

@@ -8,7 +8,7 @@ use wasmtime::{
 };
 
 use crate::policy::{
-    Candidates, Failure, Flow, ModuleError, Picker, flow_hash,
+    Candidates, Failure, FailureKind, Flow, ModuleError, Picker, flow_hash,
     wasm::{
         Engine,
         abi::{self, Host},
@@ -94,7 +94,8 @@ impl Guest {
                 pre.instantiate(&mut store).map(Exports::Component)
             }
         };
-        let exports = exports.map_err(|error| abi::failure("start", &error))?;
+        let exports =
+            exports.map_err(|error| store.data().failure("start", FailureKind::Start, &error))?;
         Ok(Self { store, exports, engine: Arc::clone(engine) })
     }
 }
@@ -117,8 +118,9 @@ fn start_core(
 
 impl Picker for Guest {
     fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure> {
-        let count = u32::try_from(candidates.len())
-            .map_err(|error| Failure(format!("{} endpoints: {error}", candidates.len())))?;
+        let count = u32::try_from(candidates.len()).map_err(|error| {
+            Failure::new(FailureKind::Range, format!("{} endpoints: {error}", candidates.len()))
+        })?;
         let host = self.store.data_mut();
         host.candidates = Arc::clone(candidates);
         host.flow = None;
@@ -130,7 +132,7 @@ impl Picker for Guest {
             }
             Exports::Component(guest) => guest.call_configure(&mut self.store, generation, count),
         }
-        .map_err(|error| abi::failure("configure", &error))
+        .map_err(|error| self.store.data().failure("configure", FailureKind::Trap, &error))
     }
 
     fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure> {
@@ -142,14 +144,18 @@ impl Picker for Guest {
             Exports::Core { pick, .. } => pick.call(&mut self.store, (hash, zone, node)),
             Exports::Component(guest) => guest.call_pick(&mut self.store, hash, zone, node),
         };
-        let index = picked.map_err(|error| abi::failure("pick", &error))?;
+        let index =
+            picked.map_err(|error| self.store.data().failure("pick", FailureKind::Trap, &error))?;
         if index == NO_OPINION {
             return Ok(None);
         }
         let count = self.store.data().candidates.len();
         match usize::try_from(index) {
             Ok(index) if index < count => Ok(Some(index)),
-            _ => Err(Failure(format!("pick: chose endpoint {index} of {count}"))),
+            _ => {
+                let reason = format!("pick: chose endpoint {index} of {count}");
+                Err(Failure::new(FailureKind::Range, reason))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
-//! runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
+//! runs them in `guest` and `component`, what they take is in `meter` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
 //! `builtin` has those that are part of the program.
 
 mod abi;
@@ -10,6 +10,7 @@ mod builtin;
 mod component;
 mod epochs;
 mod guest;
+mod meter;
 mod settings;
 mod world;
 
@@ -19,6 +20,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -30,15 +32,20 @@ use self::{
     builtin::BUILTINS,
     epochs::Epochs,
     guest::{Code, Guest},
+    meter::Meter,
 };
 use crate::{
     policy::{
-        Candidate, Candidates, Failure, Flow, Load, ModuleError, Picker, Policy, UNKNOWN, identity,
+        Candidate, Candidates, Failure, FailureKind, Flow, Load, ModuleError, Picker, Policy,
+        UNKNOWN, identity,
     },
     route::Protocol,
 };
 
-pub use self::abi::{ABI, Environment, Log};
+pub use self::{
+    abi::{ABI, Environment, Log},
+    meter::Usage,
+};
 
 /// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB.
 const MODULE_BYTES_MAX: usize = 64 << 20;
@@ -60,6 +67,8 @@ pub struct Engine {
 pub struct Program {
     digest: String,
     code: OnceLock<Code>,
+    /// How long that took to compile.
+    compile_time: OnceLock<Duration>,
     /// What the code of a built-in one is made from.
     builtin: &'static [u8],
 }
@@ -71,6 +80,7 @@ pub struct WasmPolicy {
     config: Arc<str>,
     environment: Environment,
     log: Log,
+    usage: Arc<Usage>,
     /// Instances made, so that each has random numbers of its own in a simulation.
     instances: AtomicU64,
 }
@@ -105,7 +115,8 @@ impl Engine {
     /// is compiled when its first instance starts.
     pub fn builtin_program(name: &str) -> Result<Program, ModuleError> {
         let source = Self::builtin(name)?;
-        Ok(Program { digest: digest(source), code: OnceLock::new(), builtin: source })
+        let (code, compile_time) = (OnceLock::new(), OnceLock::new());
+        Ok(Program { digest: digest(source), code, compile_time, builtin: source })
     }
 
     /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to
@@ -118,8 +129,10 @@ impl Engine {
             let size = source.len();
             return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
+        let started = Instant::now();
         let code = OnceLock::from(self.code(source)?);
-        Ok(Program { digest: digest(source), code, builtin: &[] })
+        let compile_time = OnceLock::from(started.elapsed());
+        Ok(Program { digest: digest(source), code, compile_time, builtin: &[] })
     }
 
     fn code(&self, source: &[u8]) -> Result<Code, ModuleError> {
@@ -179,6 +192,11 @@ impl Program {
         &self.digest
     }
 
+    /// How long it took to compile; `None` until then.
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.compile_time.get().copied()
+    }
+
     /// Whether it is a component, else a core module.
     pub fn is_component(&self) -> bool {
         matches!(self.code.get(), Some(Code::Component(_)))
@@ -194,7 +212,9 @@ impl Program {
         if let Some(code) = self.code.get() {
             return Ok(code);
         }
+        let started = Instant::now();
         let code = engine.code(self.builtin)?;
+        self.compile_time.set(started.elapsed()).ok();
         Ok(self.code.get_or_init(|| code))
     }
 }
@@ -203,8 +223,14 @@ impl WasmPolicy {
     /// A policy for live traffic.
     pub fn new(engine: &Arc<Engine>, program: Arc<Program>, config: Arc<str>, log: Log) -> Self {
         let environment = Environment::Live(engine.started);
-        let instances = AtomicU64::new(0);
-        Self { engine: Arc::clone(engine), program, config, environment, log, instances }
+        let (usage, instances) = (Arc::default(), AtomicU64::new(0));
+        Self { engine: Arc::clone(engine), program, config, environment, log, usage, instances }
+    }
+
+    /// The same policy, whose guests count in `usage`.
+    #[must_use]
+    pub fn counted_in(self, usage: Arc<Usage>) -> Self {
+        Self { usage, ..self }
     }
 
     /// The same policy elsewhere, for example in a simulation.
@@ -215,6 +241,7 @@ impl WasmPolicy {
             config: Arc::clone(&self.config),
             environment,
             log,
+            usage: Arc::default(),
             instances: AtomicU64::new(0),
         }
     }
@@ -249,7 +276,8 @@ impl WasmPolicy {
             }
             Ok(())
         };
-        trial().map_err(|Failure(reason)| ModuleError(format!("failed when tried: {reason}")))
+        trial()
+            .map_err(|Failure { reason, .. }| ModuleError(format!("failed when tried: {reason}")))
     }
 }
 
@@ -291,12 +319,15 @@ impl Policy for WasmPolicy {
             live @ Environment::Live(_) => live.clone(),
         };
         let code = self.program.code(&self.engine);
-        let code = code.map_err(|ModuleError(reason)| Failure(format!("start: {reason}")))?;
+        let code = code.map_err(|ModuleError(reason)| {
+            Failure::new(FailureKind::Start, format!("start: {reason}"))
+        })?;
         let limits = match code {
             Code::Core(_) => Limits::CORE,
             Code::Component(_) => Limits::COMPONENT,
         };
-        let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), limits);
+        let meter = Meter::new(limits, &self.usage);
+        let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), meter);
         Ok(Box::new(Guest::start(&self.engine, code, host)?))
     }
 }

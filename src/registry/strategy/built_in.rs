@@ -7,9 +7,9 @@ use crate::registry::strategy::{
     flow_control, horizontal_pod_autoscaler, ingress, ingress_class, ip_address, job, lease,
     limit_range, load_balancer_policy, multicluster, namespace, network_policy, node,
     persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template,
-    priority_class, replica_set, replication_controller, resource_quota, runtime_class, secret,
-    service, service_account, service_cidr, stateful_set, storage_class, volume_attachment,
-    webhook_configuration,
+    policy_stats, priority_class, replica_set, replication_controller, resource_quota,
+    runtime_class, secret, service, service_account, service_cidr, stateful_set, storage_class,
+    volume_attachment, webhook_configuration,
 };
 
 /// Every built-in kind, in the order of [`crate::model::kind::BUILT_IN`].
@@ -67,6 +67,7 @@ pub(crate) static BUILT_IN: &[&BuiltIn] = &[
     &multicluster::EXPORT_ALPHA,
     &multicluster::IMPORT_ALPHA,
     &load_balancer_policy::DESCRIPTOR,
+    &policy_stats::DESCRIPTOR,
     &custom_resource_definition::DESCRIPTOR,
     &admission_policy::MUTATING_BINDING,
     &admission_policy::MUTATING_POLICY,

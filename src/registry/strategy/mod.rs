@@ -57,6 +57,7 @@ mod pod_disruption_budget;
 mod pod_template;
 mod pod_validation;
 mod pod_warnings;
+mod policy_stats;
 mod priority_class;
 mod replica_set;
 mod replication_controller;
