@@ -21,8 +21,8 @@ use crate::policy::{
     wasm::WasmPolicy,
 };
 
-/// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A component
-/// takes longer to start, and clients do not wait for that.
+/// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A guest
+/// with a language's runtime takes longer to start, and clients do not wait for that.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// After a pick that took longer, the next one runs on a blocking thread, so that it does not delay other services.
@@ -35,7 +35,7 @@ const TRUSTED_AFTER: u32 = 256;
 
 /// How many guests may run `configure` or a slow pick at a time. Each has 20 ms.
 const CALLS_MAX: usize = 4;
-/// How many components may start at a time. Each takes up to 2 s, and the traffic needs the CPU too.
+/// How many guests with a language's runtime may start at a time. Each takes up to 2 s, and the traffic needs the CPU too.
 const STARTS_MAX: usize = 2;
 
 /// The pause after the second failure in a row. It doubles with each further failure. After the first there is none.
@@ -154,7 +154,7 @@ impl Guests {
     }
 
     fn prepare(&self, checkout: Checkout, generation: u64, candidates: Candidates) {
-        let starts = checkout.guest.is_none() && checkout.instance.policy.program().is_component();
+        let starts = checkout.guest.is_none() && checkout.instance.policy.program().starts_slowly();
         let permits = Arc::clone(if starts { &self.starts } else { &self.calls });
         self.tasks.spawn(async move {
             let permit = permits.acquire_owned().await;

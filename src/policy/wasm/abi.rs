@@ -7,6 +7,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
@@ -146,6 +147,16 @@ impl Host {
         Ok(UpdateDeadline::Continue(1))
     }
 
+    /// Since 1970; in a simulation, since its begin.
+    pub(super) fn unix_microseconds(&self) -> u64 {
+        match &self.environment {
+            Environment::Live(_) => {
+                u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
+            }
+            Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
+        }
+    }
+
     fn candidate(&self, i: u32) -> wasmtime::Result<&Candidate> {
         let count = self.candidates.len();
         match usize::try_from(i).ok().and_then(|i| self.candidates.get(i)) {
@@ -227,11 +238,10 @@ impl Functions for Host {
     }
 }
 
-/// A linker with the host's functions for core modules.
-pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<Host>> {
+/// Adds the host's functions to a linker for core modules.
+pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     type Guest<'a> = Caller<'a, Host>;
     let module = &format!("{INTERFACE}@{}", VERSIONS[0]);
-    let mut linker = Linker::new(engine);
     linker
         .func_wrap(module, "zone", |mut guest: Guest<'_>, i: u32| guest.data_mut().zone(i))?
         .func_wrap(module, "node", |mut guest: Guest<'_>, i: u32| guest.data_mut().node(i))?
@@ -254,15 +264,17 @@ pub(super) fn core_linker(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<
         .func_wrap(module, "log", |mut guest: Guest<'_>, code: u32, value: u64| {
             guest.data_mut().log(code, value)
         })?;
-    Ok(linker)
+    Ok(())
 }
 
-/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks.
-pub(super) fn check_interface(name: &str) -> Result<(), ModuleError> {
+/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it, and
+/// `wasi` what of WASI may be imported besides.
+pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<(), ModuleError> {
     let supported = VERSIONS.join(", ");
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     if interface != INTERFACE {
-        let text = format!("imports `{name}`; there is only `{INTERFACE}@{}`", VERSIONS[0]);
+        let only = format!("`{INTERFACE}@{}` and `{wasi}`", VERSIONS[0]);
+        let text = format!("imports {import}; build it to import from {only} only");
         return Err(ModuleError(shortened(&text)));
     }
     if VERSIONS.contains(&version) {
@@ -317,9 +329,9 @@ impl Limits {
         memories: 1,
         tables: 4,
     };
-    /// A component, which may bring a language's runtime: 64 MiB. Of memories, each of which reserves 4 GiB of
-    /// address space, only as many as thousands of instances can have.
-    pub(super) const COMPONENT: Self = Self {
+    /// A component, or a core module that uses WASI, either of which may bring a language's runtime: 64 MiB. Of
+    /// memories, each of which reserves 4 GiB of address space, only as many as thousands of instances can have.
+    pub(super) const WITH_RUNTIME: Self = Self {
         memory_bytes: 64 << 20,
         table_elements: 100_000,
         instances: 256,

@@ -30,7 +30,7 @@ pub(super) fn link(
         if name.starts_with(DENIED) {
             continue;
         }
-        abi::check_interface(name)?;
+        abi::check_interface(name, &format!("`{name}`"), DENIED)?;
         let ComponentItem::ComponentInstance(interface) = import.ty else {
             return Err(ModuleError(format!("imports `{name}`, which is no interface")));
         };

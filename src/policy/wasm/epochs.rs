@@ -19,11 +19,11 @@ pub(super) const TICK: Duration = Duration::from_millis(10);
 /// Ticks of one call: between 10 and 20 ms.
 pub(super) const CALL_TICKS: u64 = 2;
 
-/// Ticks to instantiate a component, whose start may run a language's runtime: 2 s.
-pub(super) const INSTANTIATE_COMPONENT_TICKS: u64 = 200;
+/// Ticks for the start of a guest with a language's runtime: 2 s.
+pub(super) const RUNTIME_START_TICKS: u64 = 200;
 
 /// Quiet ticks before the thread goes to sleep. More than the longest deadline, so that no call outlives the clock.
-const LINGER_TICKS: u64 = INSTANTIATE_COMPONENT_TICKS + 50;
+const LINGER_TICKS: u64 = RUNTIME_START_TICKS + 50;
 
 /// The clock. Stops and joins its thread when dropped.
 pub(super) struct Epochs {

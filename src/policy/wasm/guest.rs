@@ -11,8 +11,9 @@ use crate::policy::{
     Candidates, Failure, FailureKind, Flow, ModuleError, Picker, flow_hash,
     wasm::{
         Engine,
-        abi::{self, Host},
-        epochs::{CALL_TICKS, INSTANTIATE_COMPONENT_TICKS},
+        abi::{self, Host, Limits},
+        epochs::{CALL_TICKS, RUNTIME_START_TICKS},
+        wasi,
         world::{LoadBalancer, LoadBalancerPre},
     },
 };
@@ -22,6 +23,9 @@ const NO_OPINION: u32 = u32::MAX;
 
 /// What languages with a runtime export to be set up (Go, C++): run once, before anything else.
 const INITIALIZE: &str = "_initialize";
+
+/// What a program exports that runs once and ends. Nobody would run it here.
+const COMMAND: &str = "_start";
 
 /// Checked and linked code, ready to make guests.
 pub(super) enum Code {
@@ -51,8 +55,13 @@ pub(super) fn link_core(
     module: &Module,
 ) -> Result<InstancePre<Host>, ModuleError> {
     for import in module.imports() {
-        abi::check_interface(import.module())?;
-        abi::check_function(import.name())?;
+        let (from, function) = (import.module(), import.name());
+        if from == wasi::MODULE {
+            wasi::check_function(function)?;
+        } else {
+            abi::check_interface(from, &format!("`{function}` from `{from}`"), wasi::MODULE)?;
+            abi::check_function(function)?;
+        }
     }
     let engine = linker.engine();
     let export = |name: &str, params: &[wasmtime::ValType], results: &[wasmtime::ValType]| {
@@ -73,8 +82,33 @@ pub(super) fn link_core(
         }));
     }
     export("configure", &[I64, I32], &[])?;
-    export(INITIALIZE, &[], &[])?;
+    if !export(INITIALIZE, &[], &[])? && module.get_export(COMMAND).is_some() {
+        return Err(ModuleError(format!(
+            "exports `{COMMAND}` and no `{INITIALIZE}`: a program that runs once. Build a library (Go: \
+             -buildmode=c-shared, Rust: crate-type cdylib, C: -mexec-model=reactor)"
+        )));
+    }
     Ok(linker.instantiate_pre(module)?)
+}
+
+impl Code {
+    /// Whether it most likely has a language's runtime in it, which needs time and memory.
+    pub(super) fn has_runtime(&self) -> bool {
+        match self {
+            Self::Core(pre) => wasi::is_used_by(pre.module()),
+            Self::Component(_) => true,
+        }
+    }
+
+    /// What an instance of it may allocate.
+    pub(super) fn limits(&self) -> Limits {
+        if self.has_runtime() { Limits::WITH_RUNTIME } else { Limits::CORE }
+    }
+
+    /// The ticks that its start may take.
+    fn start_ticks(&self) -> u64 {
+        if self.has_runtime() { RUNTIME_START_TICKS } else { CALL_TICKS }
+    }
 }
 
 impl Guest {
@@ -87,12 +121,10 @@ impl Guest {
             clock.guest_called();
             store.data_mut().deadline()
         });
+        engine.enter(&mut store, code.start_ticks());
         let exports = match code {
-            Code::Core(pre) => start_core(engine, &mut store, pre),
-            Code::Component(pre) => {
-                engine.enter(&mut store, INSTANTIATE_COMPONENT_TICKS);
-                pre.instantiate(&mut store).map(Exports::Component)
-            }
+            Code::Core(pre) => start_core(&mut store, pre),
+            Code::Component(pre) => pre.instantiate(&mut store).map(Exports::Component),
         };
         let exports =
             exports.map_err(|error| store.data().failure("start", FailureKind::Start, &error))?;
@@ -100,12 +132,7 @@ impl Guest {
     }
 }
 
-fn start_core(
-    engine: &Engine,
-    store: &mut Store<Host>,
-    pre: &InstancePre<Host>,
-) -> wasmtime::Result<Exports> {
-    engine.enter(store, CALL_TICKS);
+fn start_core(store: &mut Store<Host>, pre: &InstancePre<Host>) -> wasmtime::Result<Exports> {
     let instance = pre.instantiate(store.as_context_mut())?;
     if let Ok(initialize) = instance.get_typed_func::<(), ()>(store.as_context_mut(), INITIALIZE) {
         initialize.call(store.as_context_mut(), ())?;

@@ -1,9 +1,9 @@
 //! Policies that are WASM modules. Knows wasmtime; everything else in the house sees [`Policy`] only.
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
-//! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi`, what
-//! runs them in `guest` and `component`, what they take is in `meter` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
-//! `builtin` has those that are part of the program.
+//! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi` (and `wasi`),
+//! what runs them in `guest` and `component`, what they take is in `meter` (`world` is what wasmtime makes of the WIT file);
+//! `epochs` bounds them in time, `builtin` has those that are part of the program.
 
 mod abi;
 mod builtin;
@@ -12,6 +12,7 @@ mod epochs;
 mod guest;
 mod meter;
 mod settings;
+mod wasi;
 mod world;
 
 use std::{
@@ -28,7 +29,7 @@ use tokio::time::Instant;
 use wasmtime::{Module, Store, component::Component};
 
 use self::{
-    abi::{Host, Limits},
+    abi::Host,
     builtin::BUILTINS,
     epochs::Epochs,
     guest::{Code, Guest},
@@ -89,7 +90,9 @@ impl Engine {
     /// An engine with its clock, a thread that sleeps while nothing is called.
     pub fn new() -> Result<Arc<Self>, ModuleError> {
         let engine = wasmtime::Engine::new(&settings::config())?;
-        let core = abi::core_linker(&engine)?;
+        let mut core = wasmtime::Linker::new(&engine);
+        abi::add_to(&mut core)?;
+        wasi::add_to(&mut core)?;
         let component = component::linker(&engine)?;
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
             ModuleError(format!("the clock of the policies does not start: {error}"))
@@ -200,6 +203,11 @@ impl Program {
     /// Whether it is a component, else a core module.
     pub fn is_component(&self) -> bool {
         matches!(self.code.get(), Some(Code::Component(_)))
+    }
+
+    /// Whether an instance may take seconds to start.
+    pub fn starts_slowly(&self) -> bool {
+        self.code.get().is_some_and(Code::has_runtime)
     }
 
     /// Compiles it if it is a built-in one that nobody has used yet. Takes milliseconds: not for an async task.
@@ -322,12 +330,9 @@ impl Policy for WasmPolicy {
         let code = code.map_err(|ModuleError(reason)| {
             Failure::new(FailureKind::Start, format!("start: {reason}"))
         })?;
-        let limits = match code {
-            Code::Core(_) => Limits::CORE,
-            Code::Component(_) => Limits::COMPONENT,
-        };
-        let meter = Meter::new(limits, &self.usage);
-        let host = Host::new(Arc::clone(&self.config), environment, Arc::clone(&self.log), meter);
+        let (config, log) = (Arc::clone(&self.config), Arc::clone(&self.log));
+        let meter = Meter::new(code.limits(), &self.usage);
+        let host = Host::new(config, environment, log, meter);
         Ok(Box::new(Guest::start(&self.engine, code, host)?))
     }
 }

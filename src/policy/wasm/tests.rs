@@ -1,5 +1,7 @@
 //! The ABI as guests see it, and guests that mean no good.
 
+mod wasi;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -299,13 +301,27 @@ fn modules_that_do_not_fit_are_refused() {
         (&import(host, "shutdown", "(func)"), "imports `shutdown`, but"),
         (&import(host, "now", "(func (result i32))"), "incompatible import type"),
         (&import(host, "now", "(memory 1)"), "incompatible import type"),
+        (&import("wasi_snapshot_preview1", "fd_write", "(func)"), "incompatible import type"),
         (
-            &import("wasi_snapshot_preview1", "fd_write", "(func)"),
-            "imports `wasi_snapshot_preview1`",
+            &import("wasi_snapshot_preview1", "fd_paint", "(func)"),
+            "imports `fd_paint` from `wasi_snapshot_preview1`, which has no such function",
+        ),
+        (
+            &import("wasi_unstable", "fd_write", "(func)"),
+            "imports `fd_write` from `wasi_unstable`; build it to import from `snowglobe:policy/host@0.1.0` \
+             and `wasi_snapshot_preview1` only",
+        ),
+        (
+            r#"(module (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))
+                 (func (export "_start")))"#,
+            "exports `_start` and no `_initialize`: a program that runs once. Build a library",
         ),
         (missing_export, "no export `pick` found"),
         (&new_component, "imports version 9.9.9 of `snowglobe:policy/host`; supported are 0.1.0"),
-        (&unknown_component, "imports `evil:net/tcp`"),
+        (
+            &unknown_component,
+            "imports `evil:net/tcp`; build it to import from `snowglobe:policy/host@0.1.0`",
+        ),
     ];
     for (source, expected) in rows {
         let Err(ModuleError(reason)) = policy(source, silent()) else {
