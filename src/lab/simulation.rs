@@ -218,3 +218,57 @@ impl Times {
         Self { median: at(50), p99: at(99) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{
+        Policy,
+        wasm::{Engine, Environment, WasmPolicy},
+    };
+
+    fn run_builtin(name: &str, workload: &Workload) -> Outcome {
+        let engine = Engine::new().unwrap();
+        let program = Arc::new(Engine::builtin_program(name).unwrap());
+        let clock = Arc::new(AtomicU64::new(0));
+        let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };
+        let policy = WasmPolicy::new(&engine, program, Arc::from(""), Arc::new(|_, _| ()));
+        let policy = policy.in_environment(environment, Arc::new(|_, _| ()));
+        run(workload, &mut *policy.instance().unwrap(), &clock).unwrap()
+    }
+
+    fn picks(outcome: &Outcome) -> Vec<usize> {
+        outcome.endpoints.iter().map(|endpoint| endpoint.picks).collect()
+    }
+
+    #[test]
+    fn every_connection_is_served() {
+        let workload = Workload::standard(1);
+        let mut round_robin = RoundRobin::default();
+        let outcome = run(&workload, &mut round_robin, &AtomicU64::new(0)).unwrap();
+        assert_eq!(picks(&outcome), [workload.connections / 10; 10], "in turn");
+        assert!(outcome.endpoints.iter().all(|endpoint| endpoint.most_active > 0));
+        assert!(outcome.times.p99 > outcome.times.median);
+    }
+
+    #[test]
+    fn a_scheduler_that_looks_beats_one_that_does_not() {
+        let workload = Workload::standard(1);
+        let round_robin = run_builtin("rr", &workload);
+        for name in ["wlc", "ewma"] {
+            let outcome = run_builtin(name, &workload);
+            let (p99, turns) = (outcome.times.p99, round_robin.times.p99);
+            assert!(p99 < turns / 4, "{name}: {p99:?}, round robin {turns:?}");
+            let share = |range: std::ops::Range<usize>| picks(&outcome)[range].iter().sum::<usize>();
+            assert!(share(7..9) > share(0..4), "{name}: the large get more: {:?}", picks(&outcome));
+            assert!(share(9..10) < share(0..1), "{name}: the slow gets less: {:?}", picks(&outcome));
+        }
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_outcome() {
+        let run = |seed| picks(&run_builtin("random", &Workload::standard(seed)));
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+}

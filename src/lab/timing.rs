@@ -1,4 +1,4 @@
-//! How long a scheduler takes, in real time: the one thing here that another run does not repeat exactly.
+//! How long a policy takes, in real time: the one thing here that another run does not repeat exactly.
 
 use std::{
     sync::{Arc, atomic::AtomicU64},
@@ -15,10 +15,11 @@ use crate::{
     },
 };
 
-/// Picks that are not counted: the first ones find cold caches.
+const ZONES: u32 = 3;
+/// Calls that are not counted: the first ones find cold caches.
 const WARM_UP: u32 = 50;
-/// Picks that are counted, if they take no longer than [`TIME_MAX`].
-const PICKS: u32 = 20_000;
+/// Calls that are counted, if all take no longer than [`TIME_MAX`].
+const CALLS: u32 = 20_000;
 const TIME_MAX: Duration = Duration::from_millis(400);
 
 /// Times of an instance.
@@ -30,37 +31,68 @@ pub struct Timing {
     pub start: Duration,
     /// To tell it its endpoints.
     pub configure: Duration,
-    /// Half of the picks took less.
+    /// Half of the picks, or scores, took less.
     pub median: Duration,
-    /// One pick in a hundred took longer.
+    /// One in a hundred took longer.
     pub p99: Duration,
 }
 
 /// Times a scheduler with so many endpoints.
 pub fn of_scheduler(policy: &WasmPolicy, endpoints: usize) -> Result<Timing, Failure> {
-    let environment = Environment::Simulated { clock: Arc::new(AtomicU64::new(1)), seed: 1 };
-    let policy = policy.in_environment(environment, Arc::new(|_, _| ()));
-    let candidates = candidates(&vec![1; endpoints], 3);
+    let policy = in_simulation(policy);
+    let candidates = candidates(&vec![1; endpoints], ZONES);
     let started = Instant::now();
     let mut guest = policy.instance()?;
     let start = started.elapsed();
     let started = Instant::now();
     guest.configure(1, &candidates)?;
     let configure = started.elapsed();
-    for client in 0..WARM_UP {
-        guest.pick(&flow(client, 40_000, 3))?;
-    }
-    let (begin, mut times) = (Instant::now(), Vec::new());
-    for client in 0..PICKS {
-        let flow = flow(client, 40_000, 3);
+    let (median, p99) = of_calls(|call| {
+        let flow = flow(call, 40_000, ZONES);
         let started = Instant::now();
         guest.pick(&flow)?;
-        times.push(started.elapsed());
+        Ok(started.elapsed())
+    })?;
+    Ok(Timing { endpoints, start, configure, median, p99 })
+}
+
+/// Times a topology policy with so many endpoints, of which one is scored at a time.
+pub fn of_topology(policy: &WasmPolicy, endpoints: u32) -> Result<Timing, Failure> {
+    let policy = in_simulation(policy);
+    let candidates = candidates(&vec![1; endpoints as usize], ZONES);
+    let started = Instant::now();
+    let mut guest = policy.scorer()?;
+    let start = started.elapsed();
+    let started = Instant::now();
+    guest.configure(1, &candidates)?;
+    let configure = started.elapsed();
+    let (median, p99) = of_calls(|call| {
+        let started = Instant::now();
+        guest.score(call % ZONES, call % ZONES, call % endpoints)?;
+        Ok(started.elapsed())
+    })?;
+    Ok(Timing { endpoints: endpoints as usize, start, configure, median, p99 })
+}
+
+fn in_simulation(policy: &WasmPolicy) -> WasmPolicy {
+    let environment = Environment::Simulated { clock: Arc::new(AtomicU64::new(1)), seed: 1 };
+    policy.in_environment(environment, Arc::new(|_, _| ()))
+}
+
+/// Median and 99th percentile of calls, which are numbered.
+fn of_calls(
+    mut call: impl FnMut(u32) -> Result<Duration, Failure>,
+) -> Result<(Duration, Duration), Failure> {
+    for number in 0..WARM_UP {
+        call(number)?;
+    }
+    let (begin, mut times) = (Instant::now(), Vec::new());
+    for number in 0..CALLS {
+        times.push(call(number)?);
         if begin.elapsed() > TIME_MAX {
             break;
         }
     }
     times.sort_unstable();
-    let (median, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-    Ok(Timing { endpoints, start, configure, median, p99 })
+    Ok((times[times.len() / 2], times[times.len() * 99 / 100]))
 }

@@ -17,7 +17,10 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::Value;
 
-use crate::model::{Kind, kind};
+use crate::{
+    model::{Kind, kind},
+    policy::PolicyKind,
+};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -69,6 +72,13 @@ impl World {
         match self {
             Self::LoadBalancer => "load-balancer",
             Self::Topology => "topology",
+        }
+    }
+
+    fn policy_kind(self) -> PolicyKind {
+        match self {
+            Self::LoadBalancer => PolicyKind::LoadBalancer,
+            Self::Topology => PolicyKind::Topology,
         }
     }
 

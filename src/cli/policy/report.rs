@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::policy::grouped,
     lab::{
-        conformance::{Check, Verdict},
+        conformance::{Check, Verdict, topologies::Place},
         simulation::{Outcome, Times},
         timing::Timing,
         workload::Workload,
@@ -37,14 +37,6 @@ pub(super) struct Traffic {
     pub(super) round_robin: Option<Times>,
 }
 
-/// Which endpoints the clients of a zone may see.
-pub(super) struct Place {
-    pub(super) clients: String,
-    /// By endpoint.
-    pub(super) scores: Vec<u32>,
-    pub(super) seen: Vec<usize>,
-}
-
 /// Characters of the longest bar.
 const BAR: usize = 30;
 /// What a call may take; `policies/policy.wit` says more.
@@ -61,7 +53,7 @@ impl Report {
                 "p99Ns": nanoseconds(timing.p99)})
         });
         let places = self.places.iter().map(
-            |place| json!({"clients": place.clients, "scores": place.scores, "endpoints": place.seen}),
+            |place| json!({"clients": place.name, "scores": place.scores, "endpoints": place.seen}),
         );
         let mut all = json!({"file": self.file, "world": self.world, "form": self.form(),
             "bytes": self.bytes, "digest": self.digest, "seed": self.seed,
@@ -122,7 +114,8 @@ impl Report {
         if self.timings.is_empty() {
             return;
         }
-        put(text, "\nendpoints       start  configure  pick: median       p99".to_owned());
+        let call = if self.traffic.is_some() { " pick" } else { "score" };
+        put(text, format!("\nendpoints       start  configure  {call}: median       p99"));
         for timing in &self.timings {
             let line = format!(
                 "{:>9}  {:>10} {:>10}  {:>12} {:>9}",
@@ -139,11 +132,14 @@ impl Report {
     }
 
     fn write_places(&self, text: &mut String) {
+        if !self.places.is_empty() {
+            put(text, "\nTen endpoints, in the zones 0, 1 and 2 in turn".to_owned());
+        }
         for place in &self.places {
             let count = place.scores.len();
             let seen: Vec<String> = place.seen.iter().map(usize::to_string).collect();
             let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(" ") };
-            put(text, format!("clients {:<18} see {seen} of {count}", place.clients));
+            put(text, format!("clients {:38}  see {seen} of {count}", place.name));
         }
     }
 }

@@ -21,13 +21,13 @@ use crate::{
         print,
     },
     lab::{
-        conformance::{self, Check, Verdict},
+        conformance::{Check, Verdict, schedulers, topologies},
         simulation::{self, Outcome},
         timing,
         workload::Workload,
     },
     policy::{
-        Failure, ModuleError, Picker, Policy,
+        Failure, ModuleError, Policy, PolicyKind,
         fallback::RoundRobin,
         wasm::{Engine, Environment, Program, Usage, WasmPolicy},
     },
@@ -52,7 +52,7 @@ pub(super) struct Arguments {
 }
 
 /// How many endpoints picks are timed with.
-const TIMED: [usize; 2] = [10, 1_000];
+const TIMED: [u32; 2] = [10, 1_000];
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { file, world, config, seed, output } = arguments;
@@ -92,15 +92,61 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
 }
 
+/// Compiles a module and checks its imports and exports. Which world it is for, its exports say.
+pub(super) fn compile(
+    engine: &Engine,
+    bytes: &[u8],
+    world: Option<World>,
+) -> Result<(World, Program), ModuleError> {
+    let program = match world {
+        Some(world) => engine.compile_for(world.policy_kind(), bytes)?,
+        None => engine.compile_as_exported(bytes)?,
+    };
+    let world = match program.kind() {
+        PolicyKind::LoadBalancer => World::LoadBalancer,
+        PolicyKind::Topology => World::Topology,
+    };
+    Ok((world, program))
+}
+
+/// Why a module cannot be used, and what to do about that.
+pub(super) fn refused(file: &Path, ModuleError(reason): &ModuleError) -> anyhow::Error {
+    let advice = advice(reason).map(|advice| format!("\n{advice}")).unwrap_or_default();
+    anyhow!("{} cannot be used: {reason}{advice}", file.display())
+}
+
+/// What mends the usual mistakes.
+fn advice(reason: &str) -> Option<&'static str> {
+    const EXPORT: &str = "  Rust            #[unsafe(no_mangle)] extern \"C\" fn NAME(...), in a crate with crate-type = [\"cdylib\"]\n  \
+        C               __attribute__((export_name(\"NAME\"))), as policy.h has it\n  \
+        Zig             export fn NAME(...), built with -rdynamic\n  \
+        Go              //go:wasmexport NAME, built with -buildmode=c-shared\n  \
+        AssemblyScript  export function NAME(...)\n  \
+        WAT             (func (export \"NAME\") ...)\n\
+        `snowglobe policy new NAME --lang LANGUAGE` writes a project that does so";
+    const TYPES: &str = "The types are in policy.wit: there, u32 is i32 in a module, and u64 is i64";
+    const IMPORT: &str = "Host functions are imported from the module `snowglobe:policy/host@0.1.0` under their names in policy.wit. \
+        An import from `env` is a function that is declared and defined nowhere";
+    if reason.contains("does not export") || reason.contains("exports neither") {
+        Some(EXPORT)
+    } else if reason.contains(", must be ") {
+        Some(TYPES)
+    } else if reason.starts_with("imports ") {
+        Some(IMPORT)
+    } else {
+        None
+    }
+}
+
 fn scheduler(subject: &WasmPolicy, report: &mut Report) {
-    report.checks = conformance::of_scheduler(subject, report.seed);
+    report.checks = schedulers::check_all(subject, report.seed);
     for endpoints in TIMED {
-        match timing::of_scheduler(subject, endpoints) {
+        match timing::of_scheduler(subject, endpoints as usize) {
             Ok(timing) => report.timings.push(timing),
             Err(failure) => report.checks.push(failed("time of a pick", &failure)),
         }
     }
-    report.checks.push(conformance::slowness(&report.timings));
+    report.checks.push(schedulers::check_times(&report.timings));
     let workload = Workload::standard(report.seed);
     match simulated(subject, &workload) {
         Ok((outcome, memory_bytes)) => {
@@ -111,6 +157,18 @@ fn scheduler(subject: &WasmPolicy, report: &mut Report) {
         }
         Err(failure) => report.checks.push(failed("standard workload", &failure)),
     }
+}
+
+fn topology(subject: &WasmPolicy, report: &mut Report) {
+    report.checks = topologies::check_all(subject, report.seed);
+    for endpoints in TIMED {
+        match timing::of_topology(subject, endpoints) {
+            Ok(timing) => report.timings.push(timing),
+            Err(failure) => report.checks.push(failed("time of a score", &failure)),
+        }
+    }
+    // A failure is among the checks.
+    report.places = topologies::places(subject, report.seed).unwrap_or_default();
 }
 
 fn failed(name: &'static str, failure: &Failure) -> Check {

@@ -3,7 +3,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What the host tells. There is more: `zone`, `node`, `weight`, `failures`, `latency`, `random`, ...; see policy.wit.
+// What the host tells. There is more: `zone`, `node`, `weight`, `failures`, `latency`, `random`, ...; see policy.wit.
 #[link(wasm_import_module = "snowglobe:policy/host@0.1.0")]
 unsafe extern "C" {
     /// Connections to endpoint `i` that are open now.

@@ -1,7 +1,7 @@
 //! The client's zone: clients see the endpoints in their own zone; all endpoints if there are none.
 #![no_std]
 
-/// What the host tells. There is more: `node`, `weight`, `identity`, `config-byte`, ...; see policy.wit.
+// What the host tells. There is more: `node`, `weight`, `identity`, `config-byte`, ...; see policy.wit.
 #[link(wasm_import_module = "snowglobe:policy/host@0.1.0")]
 unsafe extern "C" {
     /// The zone of endpoint `i`, as a number.
