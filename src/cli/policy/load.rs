@@ -69,8 +69,9 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bytes = policy::read(&file)?;
     let config = policy::read_config(config.as_deref())?;
     // What cannot be loaded must not replace what is.
-    let (world, _) =
-        test::compile(&Engine::new()?, &bytes, None).map_err(|error| test::refused(&file, &error))?;
+    let engine = Engine::new()?;
+    let compiled = test::compile(&engine, &bytes, None);
+    let (world, _) = compiled.map_err(|error| test::refused(&file, &error))?;
     let cluster = flags.connect().await?;
     let (module, kept) = module(&flags, &name, &bytes)?;
     let mut spec = json!({"module": module, "onFailure": on_failure.word()});
@@ -199,8 +200,7 @@ async fn write(cluster: &Cluster, world: World, name: &str, spec: Value) -> anyh
         None => {
             let (api_version, kind) = (kind.api_version(), &kind.kind);
             let metadata = json!({"name": name});
-            let document =
-                json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec});
+            let document = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec});
             (Method::POST, client::path(world.kind(), None, None), document)
         }
         Some(mut present) => {

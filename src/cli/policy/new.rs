@@ -77,7 +77,9 @@ fn refuse_used(directory: &Path) -> anyhow::Result<()> {
     let used = match fs::read_dir(directory) {
         Ok(mut entries) => entries.next().is_some(),
         Err(error) if error.kind() == ErrorKind::NotFound => false,
-        Err(error) => return Err(error).with_context(|| format!("cannot use {}", directory.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot use {}", directory.display()));
+        }
     };
     if used {
         bail!(

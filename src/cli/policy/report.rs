@@ -128,7 +128,12 @@ impl Report {
             put(text, line);
         }
         let memory = grouped(self.memory_bytes.div_ceil(1024));
-        put(text, format!("A call is stopped after {DEADLINE_MS} ms. Memory of an instance: {memory} KiB."));
+        put(
+            text,
+            format!(
+                "A call is stopped after {DEADLINE_MS} ms. Memory of an instance: {memory} KiB."
+            ),
+        );
     }
 
     fn write_places(&self, text: &mut String) {
@@ -154,9 +159,7 @@ impl Traffic {
                 "mostActive": outcome.most_active, "medianUs": microseconds(outcome.times.median),
                 "p99Us": microseconds(outcome.times.p99)})
         });
-        let times = |times: &Times| {
-            json!({"medianUs": microseconds(times.median), "p99Us": microseconds(times.p99)})
-        };
+        let times = |times: &Times| json!({"medianUs": microseconds(times.median), "p99Us": microseconds(times.p99)});
         json!({"connections": connections, "clients": self.workload.clients, "load": self.workload.load,
             "abstentions": self.outcome.abstentions, "endpoints": endpoints.collect::<Value>(),
             "times": times(&self.outcome.times), "roundRobin": self.round_robin.as_ref().map(times)})
@@ -171,7 +174,13 @@ impl Traffic {
             grouped(workload.clients.into())
         );
         put(text, title);
-        put(text, format!("endpoint  weight  serves       {:BAR$}   share  most open  p99", "connections"));
+        put(
+            text,
+            format!(
+                "endpoint  weight  serves       {:BAR$}   share  most open  p99",
+                "connections"
+            ),
+        );
         let most = outcome.endpoints.iter().map(|endpoint| endpoint.picks).max().unwrap_or(0);
         for (index, (backend, endpoint)) in
             workload.backends.iter().zip(&outcome.endpoints).enumerate()
@@ -250,7 +259,8 @@ mod tests {
 
     #[test]
     fn bars_and_durations() {
-        for (value, most, expected) in [(0, 0, ""), (1, 240, "▏"), (5, 80, "█▉"), (8, 80, "███")] {
+        for (value, most, expected) in [(0, 0, ""), (1, 240, "▏"), (5, 80, "█▉"), (8, 80, "███")]
+        {
             assert_eq!(bar(value, most), expected);
         }
         assert_eq!(bar(7, 7).chars().count(), BAR);

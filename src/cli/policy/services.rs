@@ -26,7 +26,8 @@ pub(super) async fn namings(cluster: &Cluster, world: World) -> anyhow::Result<V
     let items = list["items"].as_array().cloned().unwrap_or_default();
     let naming = |service: &Value| {
         let policy = service["metadata"]["annotations"][world.annotation()].as_str()?.to_owned();
-        let (namespace, name) = (text(service, "/metadata/namespace"), text(service, "/metadata/name"));
+        let (namespace, name) =
+            (text(service, "/metadata/namespace"), text(service, "/metadata/name"));
         Some(Naming { service: format!("{namespace}/{name}"), policy })
     };
     Ok(items.iter().filter_map(naming).collect())

@@ -2,10 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::AtomicU64},
 };
 
 use anyhow::{anyhow, bail};
@@ -59,9 +56,11 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let bytes = policy::read(file)?;
     let config = policy::read_config(config.as_deref())?.unwrap_or_default();
     let engine = Engine::new()?;
-    let (world, program) = compile(&engine, &bytes, *world).map_err(|error| refused(file, &error))?;
+    let (world, program) =
+        compile(&engine, &bytes, *world).map_err(|error| refused(file, &error))?;
     let program = Arc::new(program);
-    let subject = WasmPolicy::new(&engine, Arc::clone(&program), config.into(), Arc::new(|_, _| ()));
+    let subject =
+        WasmPolicy::new(&engine, Arc::clone(&program), config.into(), Arc::new(|_, _| ()));
     let mut report = Report {
         file: file.display().to_string(),
         world: world.name(),
@@ -124,7 +123,8 @@ fn advice(reason: &str) -> Option<&'static str> {
         AssemblyScript  export function NAME(...)\n  \
         WAT             (func (export \"NAME\") ...)\n\
         `snowglobe policy new NAME --lang LANGUAGE` writes a project that does so";
-    const TYPES: &str = "The types are in policy.wit: there, u32 is i32 in a module, and u64 is i64";
+    const TYPES: &str =
+        "The types are in policy.wit: there, u32 is i32 in a module, and u64 is i64";
     const IMPORT: &str = "Host functions are imported from the module `snowglobe:policy/host@0.1.0` under their names in policy.wit. \
         An import from `env` is a function that is declared and defined nowhere";
     if reason.contains("does not export") || reason.contains("exports neither") {
@@ -151,7 +151,8 @@ fn scheduler(subject: &WasmPolicy, report: &mut Report) {
     match simulated(subject, &workload) {
         Ok((outcome, memory_bytes)) => {
             report.memory_bytes = memory_bytes;
-            let round_robin = simulation::run(&workload, &mut RoundRobin::default(), &AtomicU64::new(0));
+            let round_robin =
+                simulation::run(&workload, &mut RoundRobin::default(), &AtomicU64::new(0));
             let round_robin = round_robin.ok().map(|outcome| outcome.times);
             report.traffic = Some(Traffic { workload, outcome, round_robin });
         }

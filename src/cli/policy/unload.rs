@@ -36,13 +36,16 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
         let path = client::path(world.kind(), None, Some(&name));
         match cluster.request(Method::GET, &path, &[], Vec::new()).await {
             Ok(_) => found.push((world, path)),
-            Err(error) if error.downcast_ref().is_some_and(|ApiError { code, .. }| *code == 404) => {}
+            Err(error)
+                if error.downcast_ref().is_some_and(|ApiError { code, .. }| *code == 404) => {}
             Err(error) => return Err(error),
         }
     }
     let (world, path) = match found.as_slice() {
         [one] => one,
-        [] => bail!("there is no policy {name:?}: `snowglobe policy list` shows those that there are"),
+        [] => {
+            bail!("there is no policy {name:?}: `snowglobe policy list` shows those that there are")
+        }
         _ => bail!("there is a load balancer and a topology policy {name:?}: choose with --world"),
     };
     cluster.request(Method::DELETE, path, &[], Vec::new()).await?;

@@ -75,7 +75,9 @@ fn what_breaks_the_contract_is_found() {
             "has no room for many",
             scheduler(
                 "(memory 1)",
-                &format!("{COUNT} (i32.store (i32.mul (local.get $n) (i32.const 100)) (i32.const 1))"),
+                &format!(
+                    "{COUNT} (i32.store (i32.mul (local.get $n) (i32.const 100)) (i32.const 1))"
+                ),
                 "(i32.const 0)",
             ),
             "1,000 endpoints",
@@ -128,5 +130,9 @@ fn topology_policies_are_checked() {
         "(global.set $calls (i32.add (global.get $calls) (i32.const 1))) (global.get $calls)",
     );
     let found = complaints(topologies::check_all(&counts, 1));
-    assert_eq!((found[0].0, found[0].1), ("same question, same score", Verdict::Failed), "{found:?}");
+    assert_eq!(
+        (found[0].0, found[0].1),
+        ("same question, same score", Verdict::Failed),
+        "{found:?}"
+    );
 }
