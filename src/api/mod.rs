@@ -73,7 +73,7 @@ use crate::{
             extension::{COMPONENT_STATUS, POLICY_STATS},
         },
     },
-    policy::library::Library,
+    policy::library::{Info, Library},
     registry::{Kinds, Registry},
 };
 
@@ -109,7 +109,7 @@ pub struct Options {
     /// The text of `/metrics`.
     pub metrics: MetricsText,
     /// The policies that are loaded.
-    pub policies: Arc<Library>,
+    pub policies: [Arc<Library>; 2],
     /// Where connections to pods come from.
     pub descriptors: Budget,
 }
@@ -134,7 +134,7 @@ pub struct Api {
     bodies: Bodies,
     snapshots: Arc<Semaphore>,
     metrics: MetricsText,
-    policies: Arc<Library>,
+    policies: [Arc<Library>; 2],
     backends: Backends,
 }
 
@@ -247,7 +247,8 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
         Some(subresource) => subresources::serve(&api, &request, subresource).await?,
         None if *request.target.kind() == COMPONENT_STATUS => component_statuses::serve(&request)?,
         None if *request.target.kind() == POLICY_STATS => {
-            policy_stats::serve(&request, &api.policies.list())?
+            let all: Vec<Info> = api.policies.iter().flat_map(|library| library.list()).collect();
+            policy_stats::serve(&request, &all)?
         }
         None => resources::serve(&api, &request).await?,
     };

@@ -13,7 +13,7 @@ use crate::{
         service::ip_family,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
-    policy::wasm::Engine,
+    policy::{PolicyKind, wasm::Engine},
     registry::{DEFAULT_CLASS, DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
@@ -76,6 +76,10 @@ pub(crate) async fn objects(
     for name in Engine::builtins() {
         let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
         create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
+    }
+    for name in Engine::builtins_of(PolicyKind::Topology) {
+        let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
+        create(registry, &kind::TOPOLOGY_POLICY, "", policy).await?;
     }
     Ok(kept)
 }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::{
     policy::{
-        By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
+        By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, PolicyKind, Scheduler,
         counters::{Counters, Outcome},
         instance::Guests,
         place::{Asked, PLACES_MAX, Picked, Places, Quick},
@@ -49,8 +49,9 @@ const LOGS_PER_INTERVAL: u64 = 10;
 /// Policy and route pairs whose last failure notice is remembered.
 const NOTICED_MAX: usize = 4096;
 
-/// The policies of a process and their instances.
+/// The policies of one kind in a process, and the instances of schedulers.
 pub struct Library {
+    kind: PolicyKind,
     engine: Arc<Engine>,
     notices: notice::Sender,
     names: RwLock<Names>,
@@ -72,6 +73,15 @@ struct Names {
     /// Names without a version whose connections are reset.
     rejected: BTreeSet<Arc<str>>,
     default: Arc<str>,
+}
+
+/// What a name stands for.
+pub(super) enum Found {
+    Loaded(Arc<Version>),
+    /// None is loaded, and connections are reset.
+    Rejected,
+    /// None is loaded.
+    Missing,
 }
 
 /// Where a policy's code comes from.
@@ -102,13 +112,32 @@ impl Library {
         Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
     }
 
+    /// An empty library of topology policies beside one of schedulers.
+    pub fn for_topologies(&self) -> Arc<Self> {
+        let (places, guests) = (Places::new(PLACES_MAX), Guests::default());
+        let engine = Arc::clone(&self.engine);
+        Arc::new(Self::with(PolicyKind::Topology, engine, self.notices.clone(), places, guests))
+    }
+
     fn bounded(
         notices: notice::Sender,
         places: Places,
         guests: Guests,
     ) -> Result<Arc<Self>, ModuleError> {
-        Ok(Arc::new(Self {
-            engine: Engine::new()?,
+        let engine = Engine::new()?;
+        Ok(Arc::new(Self::with(PolicyKind::LoadBalancer, engine, notices, places, guests)))
+    }
+
+    fn with(
+        kind: PolicyKind,
+        engine: Arc<Engine>,
+        notices: notice::Sender,
+        places: Places,
+        guests: Guests,
+    ) -> Self {
+        Self {
+            kind,
+            engine,
             notices,
             names: RwLock::new(Names {
                 versions: BTreeMap::new(),
@@ -122,12 +151,17 @@ impl Library {
             guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
-        }))
+        }
+    }
+
+    /// The kind of its policies.
+    pub fn kind(&self) -> PolicyKind {
+        self.kind
     }
 
     /// Loads the built-in policies under their own names. Compiles none; see [`Engine::builtin_program`].
     pub fn load_builtins(&self) {
-        for name in Engine::builtins() {
+        for name in Engine::builtins_of(self.kind) {
             self.load_builtin(name);
         }
     }
@@ -189,7 +223,7 @@ impl Library {
             return;
         }
         self.places.release(|version| &*version.name == name);
-        if Engine::builtins().any(|builtin| builtin == name) {
+        if self.is_builtin(name) {
             self.load_builtin(name);
         }
     }
@@ -224,6 +258,27 @@ impl Library {
         let version = self.names.read().versions.get(name).cloned()?;
         let environment = Environment::Simulated { clock, seed };
         Some(Arc::new(version.policy.in_environment(environment, Arc::new(|_, _| ()))))
+    }
+
+    /// What a name stands for now.
+    pub(super) fn find(&self, name: &str) -> Found {
+        let names = self.names.read();
+        match names.versions.get(name) {
+            Some(version) => Found::Loaded(Arc::clone(version)),
+            None if names.rejected.contains(name) => Found::Rejected,
+            None => Found::Missing,
+        }
+    }
+
+    /// How often names have changed: as long as that stays, each stands for the same.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts that a topology policy was asked for the scores of a place.
+    pub(super) fn scored(&self, version: &Version, fell_back: bool) {
+        let outcome = if fell_back { Outcome::FellBack } else { Outcome::Chosen };
+        version.counters.picked_later(outcome);
     }
 
     async fn pick_later(&self, request: PickRequest<'_>, failed: Option<Failure>) -> Decision {
@@ -287,12 +342,12 @@ impl Library {
 
     fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, ModuleError> {
         let program = match source {
-            Source::Builtin(name) => Engine::builtin_program(&name)?,
+            Source::Builtin(name) => Engine::builtin_program_of(self.kind, &name)?,
             Source::Module(bytes) => {
                 let key = wasm::digest(&bytes);
                 match self.kept_program(&key, number) {
                     Some(program) => return Ok(program),
-                    None => self.engine.compile(&bytes)?,
+                    None => self.engine.compile_for(self.kind, &bytes)?,
                 }
             }
         };
@@ -343,30 +398,35 @@ impl Library {
         names.rejected.remove(name);
     }
 
-    fn failed(&self, version: &Version, route: &RouteName, failure: &Failure) {
+    /// Counts and tells that a policy failed.
+    pub(super) fn failed(&self, version: &Version, route: &RouteName, failure: &Failure) {
         version.failed.store(true, Ordering::Relaxed);
         version.counters.failed(failure);
         if !self.is_news(&version.name, route) {
             return;
         }
         let (policy, reason) = (version.name.to_string(), failure.reason.clone());
-        let notice = Notice::PolicyFailed { policy, route: route.clone(), reason };
+        let notice = Notice::PolicyFailed { kind: self.kind, policy, route: route.clone(), reason };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy = &*version.name, "a notice of a failed policy is dropped");
         }
     }
 
-    fn missed(&self, policy: &str, route: &RouteName) {
+    /// Tells that a route names a policy that is not loaded.
+    pub(super) fn missed(&self, policy: &str, route: &RouteName) {
         // A built-in one is about to be there.
-        if Engine::builtins().any(|builtin| builtin == policy)
-            || !self.is_news(&Arc::from(policy), route)
-        {
+        if self.is_builtin(policy) || !self.is_news(&Arc::from(policy), route) {
             return;
         }
-        let notice = Notice::PolicyMissing { policy: policy.to_owned(), route: route.clone() };
+        let (kind, route) = (self.kind, route.clone());
+        let notice = Notice::PolicyMissing { kind, policy: policy.to_owned(), route };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy, "a notice of a missing policy is dropped");
         }
+    }
+
+    fn is_builtin(&self, name: &str) -> bool {
+        Engine::builtins_of(self.kind).any(|builtin| builtin == name)
     }
 
     /// Whether nothing was told of this policy and route for a while.
@@ -390,7 +450,7 @@ impl Library {
     /// Turns `log` calls of a policy's guests into notices, a few per interval. Lock-free, since guests call it.
     fn log(&self, name: &Arc<str>) -> Log {
         let notices = self.notices.clone();
-        let policy = Arc::clone(name);
+        let (kind, policy) = (self.kind, Arc::clone(name));
         let start = Instant::now();
         let (interval, sent) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(move |code, value| {
@@ -399,7 +459,7 @@ impl Library {
                 sent.store(0, Ordering::Relaxed);
             }
             if sent.fetch_add(1, Ordering::Relaxed) < LOGS_PER_INTERVAL {
-                let notice = Notice::PolicyLog { policy: policy.to_string(), code, value };
+                let notice = Notice::PolicyLog { kind, policy: policy.to_string(), code, value };
                 // A full channel drops it: it is advice.
                 notices.try_send(notice).ok();
             }

@@ -14,17 +14,19 @@ use prometheus_client::{
 
 use crate::policy::library::{Info, Library};
 
-/// Adds the metrics of a library's policies to the registry.
-pub fn register(library: &Arc<Library>, registry: &mut Registry) {
-    registry.register_collector(Box::new(Policies(Arc::downgrade(library))));
+/// Adds the metrics of the libraries' policies to the registry.
+pub fn register(libraries: &[Arc<Library>], registry: &mut Registry) {
+    let libraries = libraries.iter().map(Arc::downgrade).collect();
+    registry.register_collector(Box::new(Policies(libraries)));
 }
 
 #[derive(Debug)]
-struct Policies(Weak<Library>);
+struct Policies(Vec<Weak<Library>>);
 
 impl Collector for Policies {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let all = self.0.upgrade().map(|library| library.list()).unwrap_or_default();
+        let libraries = self.0.iter().filter_map(Weak::upgrade);
+        let all: Vec<Info> = libraries.flat_map(|library| library.list()).collect();
         let mut policies = Metrics { encoder: &mut encoder, all: &all };
         policies.counter("picks", "Picks asked of the policy", |info| info.picks)?;
         policies

@@ -1,7 +1,7 @@
 //! Schedulers: which endpoint gets a connection. Every built-in one is a WASM module like the user's own; the only
 //! native one is the [`fallback`].
 //!
-//! Enter at [`Scheduler`], which the proxy asks, or at [`Policy`] and [`Picker`], of which a policy consists;
+//! Enter at [`Scheduler`] and [`topologies::Topologies`], which the proxy asks, or at [`Policy`], [`Picker`] and [`Scorer`], of which policies consist;
 //! [`library::Library`] maps names to policies, reloads them under traffic and owns the instances. The specification of the guest's side is `policies/policy.wit`. Nothing here knows
 //! Kubernetes or a socket.
 
@@ -14,6 +14,7 @@ pub mod metrics;
 mod pick_times;
 mod place;
 mod scheduler;
+pub mod topologies;
 mod version;
 pub mod wasm;
 
@@ -27,6 +28,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::route::Protocol;
 
+pub use crate::route::notice::PolicyKind;
 pub use load::Load;
 pub use pick_times::PickTime;
 pub use place::{InstanceKey, Seat};
@@ -84,6 +86,22 @@ pub trait Picker: Send {
 
     /// The index of the chosen candidate; `None` for no opinion (the fallback then picks). Bounded in time.
     fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure>;
+}
+
+/// One instance of a topology policy, which says how well endpoints suit the clients at a place. It does one thing at a time.
+pub trait Scorer: Send {
+    /// The endpoints changed. `generation` rises with each change. Called before the first score. May take 20 ms.
+    fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure>;
+
+    /// The score of one candidate for clients in this zone and on this node (ids as in [`Candidate`]); 0 excludes it.
+    /// Bounded in time. The candidates with the highest score are used: [`highest`].
+    fn score(&mut self, zone: u32, node: u32, index: u32) -> Result<u32, Failure>;
+}
+
+/// The indices of the highest of these scores; none if all are 0.
+pub fn highest(scores: &[u32]) -> Vec<usize> {
+    let most = scores.iter().copied().max().filter(|most| *most > 0);
+    (0..scores.len()).filter(|index| Some(scores[*index]) == most).collect()
 }
 
 /// A policy did not do its work. The instance is thrown away.

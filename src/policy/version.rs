@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::policy::{
-    FailureKind,
+    FailureKind, PolicyKind,
     counters::Counters,
     pick_times::PickTime,
     wasm::{ABI, WasmPolicy},
@@ -104,7 +104,10 @@ impl Version {
         let failures_by_kind = counters.failures();
         Info {
             name: self.name.to_string(),
-            world: "load-balancer",
+            world: match program.kind() {
+                PolicyKind::LoadBalancer => "load-balancer",
+                PolicyKind::Topology => "topology",
+            },
             digest: program.digest().to_owned(),
             abi: ABI.to_owned(),
             component: program.is_component(),

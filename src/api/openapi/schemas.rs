@@ -44,7 +44,8 @@ pub(super) fn of(
         }
         match &*kind.kind {
             _ if kind.is_custom() => {}
-            "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
+            "LoadBalancerPolicy" => schemas.extend(policy(kind, &SCHEDULER)),
+            "TopologyPolicy" => schemas.extend(policy(kind, &TOPOLOGY)),
             "PolicyStats" => schemas.extend([policy_stats(kind)]),
             "ServiceExport" | "ServiceImport" => schemas.extend([multicluster::schema(kind)]),
             _ => {}
@@ -220,7 +221,24 @@ fn policy_stats(kind: &Kind) -> (String, Value) {
     (keys::schema(kind), root)
 }
 
-fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
+/// What a kind of policies is, and what `onFailure` means for it.
+struct PolicyTexts {
+    kind: &'static str,
+    on_failure: &'static str,
+}
+
+const SCHEDULER: PolicyTexts = PolicyTexts {
+    kind: "A load-balancing scheduler: a WASM module that picks an endpoint for each connection.",
+    on_failure: "What happens to connections when the module fails: the built-in round robin, a reset, or the last module that worked.",
+};
+
+const TOPOLOGY: PolicyTexts = PolicyTexts {
+    kind: "A topology policy: a WASM module that says which endpoints of a Service the clients of a zone or node use.",
+    on_failure: "What happens to connections when the module fails: what would without a topology policy, a reset, or the last module that worked.",
+};
+
+/// Our own kinds, of which there are no Rust types in the Kubernetes library.
+fn policy(kind: &Kind, texts: &PolicyTexts) -> [(String, Value); 3] {
     let name = keys::schema(kind);
     let text = |description: &str| json!({"type": "string", "description": description});
     let (spec, status) = (format!("{name}Spec"), format!("{name}Status"));
@@ -243,12 +261,10 @@ fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
             "inline": {"type": "string", "format": "byte", "description": "The module itself, in base64."},
         },
     });
-    let mut on_failure = text(
-        "What happens to connections when the module fails: the built-in round robin, a reset, or the last module that worked.",
-    );
+    let mut on_failure = text(texts.on_failure);
     on_failure["enum"] = json!(["Fallback", "Reject", "LastGood"]);
     let root = json!({
-        "description": "A load-balancing scheduler: a WASM module that picks an endpoint for each connection.",
+        "description": texts.kind,
         "type": "object",
         "required": ["spec"],
         "properties": {

@@ -23,7 +23,8 @@ use tokio::{
 use super::{Guests, Info, Library, OnFailure, PLACES_MAX, Places, Source};
 use crate::{
     policy::{
-        By, Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, Scheduler, Seat,
+        By, Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, PolicyKind,
+        Scheduler, Seat,
         wasm::{trial_candidates, trial_flow},
     },
     route::{NamespacedName, Notice, Protocol, RouteName, notice::NOTICES_MAX},
@@ -367,6 +368,7 @@ fn failures_act_as_told() {
 
         let reason = "pick: wasm trap: wasm `unreachable` instruction executed";
         let told = Notice::PolicyFailed {
+            kind: PolicyKind::LoadBalancer,
             policy: name.to_owned(),
             route: key("web", "").route,
             reason: reason.to_owned(),
@@ -435,7 +437,8 @@ fn logs_are_told_and_bounded() {
         traffic.picks("mine", 100);
         let notices = traffic.notices();
         assert_eq!(notices.len(), 10);
-        let told = Notice::PolicyLog { policy: "mine".to_owned(), code: 7, value: 9 };
+        let kind = PolicyKind::LoadBalancer;
+        let told = Notice::PolicyLog { kind, policy: "mine".to_owned(), code: 7, value: 9 };
         assert!(notices.contains(&told));
         traffic.advance(Duration::from_secs(10));
     }

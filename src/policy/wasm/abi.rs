@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
-    Candidate, Candidates, Failure, FailureKind, Flow, ModuleError,
+    Candidate, Candidates, Failure, FailureKind, Flow, ModuleError, PolicyKind,
     wasm::{epochs::TICK, meter::Meter, world::host::Host as Functions},
 };
 
@@ -69,6 +69,7 @@ pub enum Environment {
 
 /// What one guest instance may see and use.
 pub(super) struct Host {
+    kind: PolicyKind,
     /// The endpoints of the last `configure`.
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
@@ -87,13 +88,20 @@ pub(super) struct Host {
 }
 
 impl Host {
-    pub(super) fn new(config: Arc<str>, environment: Environment, log: Log, meter: Meter) -> Self {
+    pub(super) fn new(
+        kind: PolicyKind,
+        config: Arc<str>,
+        environment: Environment,
+        log: Log,
+        meter: Meter,
+    ) -> Self {
         let random = match &environment {
             Environment::Live(_) => rand::random(),
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
         Self {
+            kind,
             candidates,
             flow: None,
             ticks: 0,
@@ -157,6 +165,16 @@ impl Host {
         }
     }
 
+    /// Refuses what may be another moment later to a topology policy: its scores are kept.
+    fn changing(&self, function: &str) -> wasmtime::Result<()> {
+        match self.kind {
+            PolicyKind::LoadBalancer => Ok(()),
+            PolicyKind::Topology => bail!(
+                "asked for {function}, which a topology policy may not: its scores are kept until the endpoints change"
+            ),
+        }
+    }
+
     fn candidate(&self, i: u32) -> wasmtime::Result<&Candidate> {
         let count = self.candidates.len();
         match usize::try_from(i).ok().and_then(|i| self.candidates.get(i)) {
@@ -180,14 +198,17 @@ impl Functions for Host {
     }
 
     fn active(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("active")?;
         Ok(self.candidate(i)?.load.active.load(Ordering::Relaxed))
     }
 
     fn failures(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("failures")?;
         Ok(self.candidate(i)?.load.failures.load(Ordering::Relaxed))
     }
 
     fn latency(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("latency")?;
         let latency = self.candidate(i)?.load.latency.load(Ordering::Relaxed);
         Ok(u32::try_from(latency).unwrap_or(u32::MAX))
     }
@@ -197,6 +218,7 @@ impl Functions for Host {
     }
 
     fn flow_hash(&mut self, fields: u32) -> wasmtime::Result<u64> {
+        self.changing("flow-hash")?;
         match &self.flow {
             Some(flow) => Ok(flow.hash(fields)),
             None => bail!("asked for flow-hash outside pick, where there is no connection"),
@@ -204,6 +226,7 @@ impl Functions for Host {
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
+        self.changing("now")?;
         Ok(match &self.environment {
             Environment::Live(start) => {
                 u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
@@ -214,6 +237,7 @@ impl Functions for Host {
 
     /// SplitMix64: a nanosecond, and the same everywhere.
     fn random(&mut self) -> wasmtime::Result<u64> {
+        self.changing("random")?;
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -294,6 +318,36 @@ pub(super) fn check_function(name: &str) -> Result<(), ModuleError> {
     }
     let text = format!("imports `{name}`, but `{INTERFACE}` has only {}", FUNCTIONS.join(", "));
     Err(ModuleError(shortened(&text)))
+}
+
+/// The kind of policy that a module's exports tell.
+pub(super) fn kind_by_exports(is_exported: impl Fn(&str) -> bool) -> PolicyKind {
+    match is_exported("score") && !is_exported("pick") {
+        true => PolicyKind::Topology,
+        false => PolicyKind::LoadBalancer,
+    }
+}
+
+/// Refuses a module that does not export what a policy of this kind must, and says what it is instead.
+pub(super) fn check_exports(
+    kind: PolicyKind,
+    is_exported: impl Fn(&str) -> bool,
+) -> Result<(), ModuleError> {
+    let (wanted, other, instead) = match kind {
+        PolicyKind::LoadBalancer => {
+            ("pick", "score", "a topology policy; make a TopologyPolicy of it")
+        }
+        PolicyKind::Topology => {
+            ("score", "pick", "a load balancer; make a LoadBalancerPolicy of it")
+        }
+    };
+    if is_exported(wanted) {
+        return Ok(());
+    }
+    Err(ModuleError(match is_exported(other) {
+        true => format!("exports `{other}` and not `{wanted}`: {instead}"),
+        false => format!("does not export `{wanted}`"),
+    }))
 }
 
 /// In the engine's words.

@@ -5,11 +5,11 @@ use crate::registry::strategy::{
     cluster_trust_bundle, component_status, config_map, controller_revision, cron_job, csi,
     custom_resource_definition, daemon_set, deployment, device, endpoint_slice, endpoints, event,
     flow_control, horizontal_pod_autoscaler, ingress, ingress_class, ip_address, job, lease,
-    limit_range, load_balancer_policy, multicluster, namespace, network_policy, node,
-    persistent_volume, persistent_volume_claim, pod, pod_disruption_budget, pod_template,
-    policy_stats, priority_class, replica_set, replication_controller, resource_quota,
-    runtime_class, secret, service, service_account, service_cidr, stateful_set, storage_class,
-    volume_attachment, webhook_configuration,
+    limit_range, multicluster, namespace, network_policy, node, persistent_volume,
+    persistent_volume_claim, pod, pod_disruption_budget, pod_template, policy, policy_stats,
+    priority_class, replica_set, replication_controller, resource_quota, runtime_class, secret,
+    service, service_account, service_cidr, stateful_set, storage_class, volume_attachment,
+    webhook_configuration,
 };
 
 /// Every built-in kind, in the order of [`crate::model::kind::BUILT_IN`].
@@ -66,8 +66,9 @@ pub(crate) static BUILT_IN: &[&BuiltIn] = &[
     &multicluster::IMPORT,
     &multicluster::EXPORT_ALPHA,
     &multicluster::IMPORT_ALPHA,
-    &load_balancer_policy::DESCRIPTOR,
+    &policy::LOAD_BALANCER,
     &policy_stats::DESCRIPTOR,
+    &policy::TOPOLOGY,
     &custom_resource_definition::DESCRIPTOR,
     &admission_policy::MUTATING_BINDING,
     &admission_policy::MUTATING_POLICY,

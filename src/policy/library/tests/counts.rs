@@ -91,7 +91,7 @@ fn guests_and_loads_count() {
 fn prometheus_has_what_is_loaded() {
     let traffic = Traffic::over(3);
     let mut registry = Registry::default();
-    metrics::register(&traffic.library, &mut registry);
+    metrics::register(std::slice::from_ref(&traffic.library), &mut registry);
     let exposed = || {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
