@@ -8,13 +8,12 @@ use std::sync::{
 };
 
 use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
     Candidate, Candidates, Failure, FailureKind, Flow, ModuleError, PolicyKind,
-    wasm::{epochs::TICK, meter::Meter, world::host::Host as Functions},
+    wasm::{epochs::Budget, meter::Meter, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.
@@ -43,10 +42,6 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "log",
 ];
 
-/// CPU time that a call may still use once its deadline has passed. A thread that the system did not let run would
-/// otherwise be taken for a loop.
-const GRACE_MICROSECONDS: i64 = 2_000;
-
 /// Characters of a reason that are kept: a guest chooses the names in it.
 const REASON_CHARACTERS_MAX: usize = 300;
 
@@ -74,10 +69,8 @@ pub(super) struct Host {
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
     pub(super) flow: Option<Flow>,
-    /// Ticks that the current call may take.
-    ticks: u64,
-    /// This thread's CPU time in microseconds when those had passed.
-    deadline_passed: Option<i64>,
+    /// What the current call may still use.
+    budget: Budget,
     config: Arc<str>,
     environment: Environment,
     random: u64,
@@ -100,25 +93,13 @@ impl Host {
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        Self {
-            kind,
-            candidates,
-            flow: None,
-            ticks: 0,
-            deadline_passed: None,
-            config,
-            environment,
-            random,
-            log,
-            meter,
-            is_late: false,
-        }
+        let (flow, budget, is_late) = (None, Budget::default(), false);
+        Self { kind, candidates, flow, budget, config, environment, random, log, meter, is_late }
     }
 
     /// Opens the time of one call.
-    pub(super) fn enter(&mut self, ticks: u64) {
-        self.ticks = ticks;
-        self.deadline_passed = None;
+    pub(super) fn enter(&mut self, ticks: u32) {
+        self.budget = Budget::of(ticks);
         self.is_late = false;
         self.meter.enter();
     }
@@ -143,16 +124,15 @@ impl Host {
         Failure::new(kind, shortened(&format!("{doing}: {}", error.root_cause())))
     }
 
-    /// The deadline of the current call is over: goes on only as long as the thread hardly ran since.
-    pub(super) fn deadline(&mut self) -> wasmtime::Result<UpdateDeadline> {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        let used = time.tv_sec * 1_000_000 + time.tv_nsec / 1_000;
-        let passed = *self.deadline_passed.get_or_insert(used);
-        if used - passed >= GRACE_MICROSECONDS {
-            self.is_late = true;
-            bail!("ran longer than {} ms", TICK.as_millis() * u128::from(self.ticks));
+    /// The clock has ticked during the current call.
+    pub(super) fn ticked(&mut self) -> wasmtime::Result<UpdateDeadline> {
+        match self.budget.ticked() {
+            Some(why) => {
+                self.is_late = true;
+                bail!("{why}")
+            }
+            None => Ok(UpdateDeadline::Continue(1)),
         }
-        Ok(UpdateDeadline::Continue(1))
     }
 
     /// Since 1970; in a simulation, since its begin.
@@ -291,8 +271,8 @@ pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it, and
-/// `wasi` what of WASI may be imported besides.
+/// Refuses an import that is not from [`INTERFACE`] in a version that this host speaks. `import` is what to call it,
+/// and `wasi` what of WASI may be imported besides.
 pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<(), ModuleError> {
     let supported = VERSIONS.join(", ");
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));

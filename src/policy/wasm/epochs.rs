@@ -1,5 +1,6 @@
 //! The clock that bounds guests in time: a thread that raises the engine's epoch every [`TICK`] while guests are
-//! being called, and sleeps otherwise, so that an idle process costs nothing.
+//! being called, and sleeps otherwise, so that an idle process costs nothing. At each tick that a call meets, it is
+//! looked whether its [`Budget`] is used up.
 
 use std::{
     io,
@@ -12,18 +13,42 @@ use std::{
 };
 
 use parking_lot::{Condvar, Mutex};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The unit of every guest deadline.
-pub(super) const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(10);
 
-/// Ticks of one call: between 10 and 20 ms.
-pub(super) const CALL_TICKS: u64 = 2;
+/// Ticks of one call: between 10 and 20 ms of CPU time.
+pub(super) const CALL_TICKS: u32 = 2;
 
 /// Ticks for the start of a guest with a language's runtime: 2 s.
-pub(super) const RUNTIME_START_TICKS: u64 = 200;
+pub(super) const RUNTIME_START_TICKS: u32 = 200;
 
-/// Quiet ticks before the thread goes to sleep. More than the longest deadline, so that no call outlives the clock.
-const LINGER_TICKS: u64 = RUNTIME_START_TICKS + 50;
+/// How many times as long as its CPU time a call may take, so that none holds up others for ever on a machine that does
+/// not let it run.
+const WALL_FACTOR: u32 = 10;
+
+/// A tick may come so much too early.
+const EARLY: Duration = Duration::from_millis(1);
+
+/// Quiet ticks before the thread goes to sleep. A call that goes on wakes it at each tick.
+const LINGER_TICKS: u64 = 100;
+
+/// What one call of a guest may use: CPU time of its thread, since a machine that is busy with something else must not
+/// make a guest look like one that loops. Nothing is read before the first tick, so that what a call used until then, less
+/// than a tick, is not known; it counts as one.
+#[derive(Debug, Default)]
+pub(super) struct Budget {
+    ticks: u32,
+    first_tick: Option<Times>,
+}
+
+/// Clocks of the current thread.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    cpu: Duration,
+    wall: Duration,
+}
 
 /// The clock. Stops and joins its thread when dropped.
 pub(super) struct Epochs {
@@ -38,6 +63,38 @@ struct Shared {
     ticks: AtomicU64,
     stopped: Mutex<bool>,
     wake: Condvar,
+}
+
+impl Budget {
+    pub(super) fn of(ticks: u32) -> Self {
+        Self { ticks, first_tick: None }
+    }
+
+    /// The clock has ticked during the call: why that must end, if so.
+    pub(super) fn ticked(&mut self) -> Option<String> {
+        self.ticked_at(Times::now())
+    }
+
+    fn ticked_at(&mut self, now: Times) -> Option<String> {
+        let first = *self.first_tick.get_or_insert(now);
+        let left = TICK * self.ticks.saturating_sub(1);
+        let limit = TICK * self.ticks;
+        if now.cpu.saturating_sub(first.cpu) + EARLY >= left {
+            return Some(format!("ran longer than {} ms", limit.as_millis()));
+        }
+        let wall_limit = limit * WALL_FACTOR;
+        (now.wall.saturating_sub(first.wall) >= wall_limit).then(|| {
+            let (limit, wall_limit) = (limit.as_millis(), wall_limit.as_millis());
+            format!("not done after {wall_limit} ms, though it ran less than {limit} ms: this machine is too busy")
+        })
+    }
+}
+
+impl Times {
+    fn now() -> Self {
+        let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
+        Self { cpu: read(ClockId::ThreadCPUTime), wall: read(ClockId::Monotonic) }
+    }
 }
 
 impl Epochs {
@@ -97,9 +154,46 @@ impl Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::{sync::atomic::Ordering, time::Duration};
 
-    use super::{Epochs, LINGER_TICKS, Shared};
+    use super::{Budget, CALL_TICKS, Epochs, LINGER_TICKS, RUNTIME_START_TICKS, Shared, Times};
+
+    #[test]
+    fn a_call_may_use_its_cpu_time_and_ten_times_as_long() {
+        // Limit in ticks, share of a CPU in percent, and the tick at which it ends.
+        let rows = [
+            (CALL_TICKS, 100, Ok(1)),
+            (CALL_TICKS, 50, Ok(2)),
+            (CALL_TICKS, 10, Ok(9)),
+            (CALL_TICKS, 0, Err(20)),
+            (RUNTIME_START_TICKS, 100, Ok(199)),
+            (RUNTIME_START_TICKS, 30, Ok(663)),
+            (RUNTIME_START_TICKS, 5, Err(2000)),
+        ];
+        for (limit, share, expected) in rows {
+            let mut budget = Budget::of(limit);
+            let ended = (0..).find_map(|tick: u32| {
+                let now = Times {
+                    cpu: Duration::from_secs(9) + Duration::from_micros(100) * tick * share,
+                    wall: Duration::from_secs(90) + Duration::from_millis(10) * tick,
+                };
+                budget.ticked_at(now).map(|why| (tick, why))
+            });
+            let (tick, why) = ended.unwrap();
+            match expected {
+                Ok(at) => {
+                    assert_eq!((tick, why), (at, format!("ran longer than {} ms", limit * 10)));
+                }
+                Err(at) => {
+                    assert_eq!(tick, at);
+                    assert!(
+                        why.starts_with(&format!("not done after {} ms", limit * 100)),
+                        "{why}"
+                    );
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_call_wakes_the_clock_and_dropping_stops_it() {

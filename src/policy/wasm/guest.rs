@@ -114,7 +114,7 @@ impl Code {
     }
 
     /// The ticks that its start may take.
-    fn start_ticks(&self) -> u64 {
+    fn start_ticks(&self) -> u32 {
         if self.has_runtime() { RUNTIME_START_TICKS } else { CALL_TICKS }
     }
 }
@@ -127,7 +127,7 @@ impl Guest {
         let clock = Arc::clone(engine);
         store.epoch_deadline_callback(move |mut store| {
             clock.guest_called();
-            store.data_mut().deadline()
+            store.data_mut().ticked()
         });
         engine.enter(&mut store, code.start_ticks());
         let exports = match code {

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -394,6 +394,31 @@ fn a_component_has_two_seconds_to_start() {
         panic!("it started")
     };
     assert_eq!(failure, Failure::new(FailureKind::Deadline, "start: ran longer than 2000 ms"));
+}
+
+#[test]
+fn a_busy_machine_makes_no_guest_look_like_a_loop() {
+    // A millisecond or some.
+    let pick = pick(
+        "(local $step i32)
+         (loop $again
+           (local.set $step (i32.add (local.get $step) (i32.const 1)))
+           (br_if $again (i32.lt_u (local.get $step) (i32.const 4000000))))
+         (i32.const 1)",
+    );
+    let policy = policy(&pick, silent()).unwrap();
+    let done = AtomicBool::new(false);
+    let spinners = 8 * std::thread::available_parallelism().unwrap().get();
+    std::thread::scope(|scope| {
+        for _ in 0..spinners {
+            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+        }
+        let mut guest = policy.instance().unwrap();
+        guest.configure(1, &candidates()).unwrap();
+        let picks = (0..50).map(|_| guest.pick(&trial_flow(40_000))).collect::<Vec<_>>();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(picks, vec![Ok(Some(1)); 50]);
+    });
 }
 
 #[test]
