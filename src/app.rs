@@ -28,11 +28,11 @@ use crate::{
     api::authentication::{account_tokens::secret_token, static_tokens::StaticTokens},
     app::{bind::Sockets, data::SpawnedPods, kubeconfig::Entry, tasks::Tasks},
     config::{Options, Store as StoreChoice},
-    controllers::{self, notices, policies, routes, runner},
+    controllers::{self, kube_proxy, notices, policies, routes, runner},
     descriptors::Budget,
     node::{self, Nodes},
     pki::{certificates::Authority, jwt::SigningKey},
-    policy::library::Library,
+    policy::{self, Scheduler, library::Library, topologies::Topologies},
     proxy::{self, Proxy, dataplane::loopback::Loopback},
     registry::{self, ROUTED, Registry},
     route::{Notice, RouteTable, build, notice::NOTICES_MAX},
@@ -95,6 +95,8 @@ struct Cluster {
     registry: Arc<Registry>,
     runtimes: Runtimes,
     library: Arc<Library>,
+    /// The topology policies.
+    topologies: Arc<Library>,
     authority: Authority,
     account_key: Arc<SigningKey>,
     static_tokens: StaticTokens,
@@ -151,6 +153,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let registry = Arc::new(Registry::open(seams.store, registry_options(&options)).await?);
     let (notices, noticed) = mpsc::channel(NOTICES_MAX);
     let library = Library::new(notices.clone())?;
+    let topologies = library.for_topologies();
     let (metrics, tasks) = (Metrics::default(), Tasks::default());
     let mut cluster = Cluster {
         options,
@@ -158,6 +161,7 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
         registry,
         runtimes: seams.runtimes,
         library,
+        topologies,
         authority,
         account_key,
         static_tokens,
@@ -285,10 +289,11 @@ impl Cluster {
             notices::run(registry, noticed, token).await;
             Ok(())
         });
-        let (registry, library) = (self.registry.clone(), self.library.clone());
+        let registry = self.registry.clone();
+        let libraries = [self.library.clone(), self.topologies.clone()];
         let directory = self.options.data_dir.join("policies");
         self.tasks.spawn("policies", |token| async move {
-            policies::run(registry, library, directory, token).await;
+            policies::run(registry, libraries, directory, token).await;
             Ok(())
         });
         let registry = self.registry.clone();
@@ -331,13 +336,22 @@ impl Cluster {
             drain: DRAIN,
             descriptors: self.descriptors.clone(),
         };
-        let proxy = Proxy::new(options, self.library.clone(), notices);
+        let topologies = Topologies::new(self.topologies.clone());
+        let choosers = (self.library.clone() as Arc<dyn Scheduler>, topologies);
+        let proxy = Proxy::new(options, choosers, notices);
         self.metrics.register(|registry| proxy.metrics().register(registry));
+        let libraries = [self.library.clone(), self.topologies.clone()];
+        self.metrics.register(|registry| policy::metrics::register(&libraries, registry));
         self.metrics.register(|registry| self.descriptors.register(registry));
         self.tasks.begin_stage();
         let running = proxy.clone();
         self.tasks.spawn_on(self.data.handle(), "proxy", |token| async move {
             running.run(&Loopback, table, token).await;
+            Ok(())
+        });
+        let (registry, configured) = (self.registry.clone(), proxy.clone());
+        self.tasks.spawn("kube-proxy configuration", |token| async move {
+            kube_proxy::run(registry, library, configured, token).await;
             Ok(())
         });
         let (registry, mut served) = (self.registry.clone(), proxy.served_revision());

@@ -46,6 +46,8 @@ pub mod route;
 
 pub mod policy;
 
+pub mod lab;
+
 pub mod proxy;
 
 pub mod dns;

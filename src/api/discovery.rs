@@ -14,7 +14,7 @@ use crate::{
         Kind,
         kind::{
             NAMESPACE, REVIEWS, SERVICE,
-            extension::{CERTIFICATE_SIGNING_REQUEST, COMPONENT_STATUS},
+            extension::{CERTIFICATE_SIGNING_REQUEST, COMPONENT_STATUS, POLICY_STATS},
         },
     },
     registry::{Kinds, by_preference},
@@ -147,7 +147,7 @@ pub fn verbs(kind: &Kind) -> Vec<&'static str> {
     if REVIEWS.contains(&kind) {
         return vec!["create"];
     }
-    if *kind == COMPONENT_STATUS {
+    if *kind == COMPONENT_STATUS || *kind == POLICY_STATS {
         return vec!["get", "list"];
     }
     let all = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];

@@ -25,6 +25,7 @@ mod pages;
 pub mod panics;
 mod parameters;
 mod pieces;
+mod policy_stats;
 mod pretty;
 pub mod protobuf;
 mod query;
@@ -67,8 +68,12 @@ use crate::{
     descriptors::Budget,
     model::{
         Status,
-        kind::{self, extension::COMPONENT_STATUS},
+        kind::{
+            self,
+            extension::{COMPONENT_STATUS, POLICY_STATS},
+        },
     },
+    policy::library::{Info, Library},
     registry::{Kinds, Registry},
 };
 
@@ -103,6 +108,8 @@ pub struct Options {
     pub limits: gate::Limits,
     /// The text of `/metrics`.
     pub metrics: MetricsText,
+    /// The policies that are loaded.
+    pub policies: [Arc<Library>; 2],
     /// Where connections to pods come from.
     pub descriptors: Budget,
 }
@@ -127,6 +134,7 @@ pub struct Api {
     bodies: Bodies,
     snapshots: Arc<Semaphore>,
     metrics: MetricsText,
+    policies: [Arc<Library>; 2],
     backends: Backends,
 }
 
@@ -139,7 +147,7 @@ impl Api {
         logs: Logs,
         options: Options,
     ) -> Self {
-        let Options { authenticator, server, limits, metrics, descriptors } = options;
+        let Options { authenticator, server, limits, metrics, policies, descriptors } = options;
         Self {
             registry,
             ready,
@@ -153,6 +161,7 @@ impl Api {
             bodies: Bodies::new(),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             metrics,
+            policies,
             backends: Backends::new(descriptors),
         }
     }
@@ -237,6 +246,10 @@ async fn resource(State(api): State<Arc<Api>>, request: HttpRequest) -> Result<R
     let mut response = match &request.target.subresource {
         Some(subresource) => subresources::serve(&api, &request, subresource).await?,
         None if *request.target.kind() == COMPONENT_STATUS => component_statuses::serve(&request)?,
+        None if *request.target.kind() == POLICY_STATS => {
+            let all: Vec<Info> = api.policies.iter().flat_map(|library| library.list()).collect();
+            policy_stats::serve(&request, &all)?
+        }
         None => resources::serve(&api, &request).await?,
     };
     if *request.target.kind() == kind::ENDPOINTS {

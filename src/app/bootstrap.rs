@@ -13,6 +13,7 @@ use crate::{
         service::ip_family,
         well_known::{NODE_READY, SERVICE_NAME_LABEL, SKIP_MIRROR_LABEL},
     },
+    policy::{PolicyKind, wasm::Engine},
     registry::{DEFAULT_CLASS, DeleteOptions, Registry, Subresource, WriteOptions},
 };
 
@@ -72,9 +73,13 @@ pub(crate) async fn objects(
         "volumeBindingMode": "WaitForFirstConsumer",
     });
     create(registry, &kind::STORAGE_CLASS, "", class).await?;
-    for name in ["rr", "random", "p2c"] {
+    for name in Engine::builtins() {
         let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
         create(registry, &kind::LOAD_BALANCER_POLICY, "", policy).await?;
+    }
+    for name in Engine::builtins_of(PolicyKind::Topology) {
+        let policy = json!({"metadata": {"name": name}, "spec": {"module": {"builtin": name}}});
+        create(registry, &kind::TOPOLOGY_POLICY, "", policy).await?;
     }
     Ok(kept)
 }

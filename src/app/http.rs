@@ -88,6 +88,7 @@ impl Cluster {
                 server: address.to_string(),
                 limits: self.options.api_limits,
                 metrics: Arc::new(move || metrics.text()),
+                policies: [self.library.clone(), self.topologies.clone()],
                 descriptors: self.descriptors.clone(),
             },
         );

@@ -78,6 +78,20 @@ impl Flags {
         Ok(Cluster { client: Client::try_from(config)?, server, namespace })
     }
 
+    /// The cluster's data directory, if that is on this machine: the one that is named, else where the kubeconfig is that
+    /// the cluster writes.
+    pub(super) fn data_directory(&self) -> anyhow::Result<PathBuf> {
+        if let Some(directory) = &self.data_dir {
+            return Ok(directory.clone());
+        }
+        let variable = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty());
+        let from_variable =
+            variable.and_then(|paths| std::env::split_paths(&paths).find(|path| path.exists()));
+        let default = || config::default_kubeconfig(None);
+        let kubeconfig = self.kubeconfig.clone().or(from_variable).map_or_else(default, Ok)?;
+        Ok(kubeconfig.parent().map(PathBuf::from).unwrap_or_default())
+    }
+
     /// Reads the kubeconfig, and returns where it was found. `$KUBECONFIG` may name several files, which are merged.
     /// Files that do not exist are skipped.
     fn kubeconfig(&self) -> anyhow::Result<(Kubeconfig, String)> {

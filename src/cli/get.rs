@@ -194,7 +194,8 @@ fn table(table: &Value, wide: bool, with_namespace: bool) -> String {
     align(&lines)
 }
 
-fn align(lines: &[Vec<String>]) -> String {
+/// Columns of text; the first line is the header.
+pub(super) fn align(lines: &[Vec<String>]) -> String {
     let count = lines.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..count)
         .map(|c| lines.iter().map(|line| line[c].chars().count()).max().unwrap_or(0) + GAP)

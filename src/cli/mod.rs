@@ -4,6 +4,7 @@ mod apply;
 mod client;
 mod delete;
 mod get;
+mod policy;
 mod snapshot;
 mod status;
 mod up;
@@ -38,6 +39,8 @@ enum Command {
     Delete(delete::Arguments),
     /// Show whether the cluster is running and what it contains
     Status(status::Arguments),
+    /// Write, build, test, load and watch schedulers and topology policies of your own
+    Policy(policy::Arguments),
     /// Save all objects in a file, or create the data of a new cluster from such a file
     Snapshot(snapshot::Arguments),
     /// Print a shell completion script
@@ -83,6 +86,7 @@ async fn run(started: Instant) -> ExitCode {
         Command::Apply(arguments) => apply::run(arguments).await,
         Command::Delete(arguments) => delete::run(arguments).await,
         Command::Status(arguments) => status::run(arguments).await,
+        Command::Policy(arguments) => policy::run(arguments).await,
         Command::Snapshot(arguments) => snapshot::run(arguments).await,
         Command::Completion { shell } => completion(shell),
     };

@@ -20,6 +20,7 @@ mod finalizers;
 mod garbage;
 mod job;
 mod kept;
+pub mod kube_proxy;
 mod load_balancer;
 mod namespace;
 pub mod notices;

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     model::{Kind, ObjectKey, kind},
     registry::{Note, Registry},
-    route::{NamespacedName, Notice},
+    route::{NamespacedName, Notice, notice::PolicyKind},
 };
 
 const COMPONENT: &str = "kube-proxy";
@@ -57,24 +57,38 @@ fn note_of(notice: Notice) -> Note {
             "SourceRefused",
             format!("client {} is outside loadBalancerSourceRanges and was reset", source.ip()),
         ),
-        Notice::PolicyFailed { policy, route, reason } => note(
-            cluster(&kind::LOAD_BALANCER_POLICY, policy),
+        Notice::PolicyFailed { kind, policy, route, reason } => note(
+            cluster(object_kind(kind), policy),
             true,
             "PolicyFailed",
             format!("the policy failed for service {}: {reason}", route.service),
         ),
-        Notice::PolicyMissing { policy, route } => note(
+        Notice::PolicyMissing { kind, policy, route } => note(
             service(&route.service),
             true,
             "PolicyMissing",
-            format!("load-balancer policy {policy:?} is not loaded; round robin is used"),
+            match kind {
+                PolicyKind::LoadBalancer => {
+                    format!("load-balancer policy {policy:?} is not loaded; round robin is used")
+                }
+                PolicyKind::Topology => format!(
+                    "topology policy {policy:?} is not loaded; the Service is served as without one"
+                ),
+            },
         ),
-        Notice::PolicyLog { policy, code, value } => note(
-            cluster(&kind::LOAD_BALANCER_POLICY, policy),
+        Notice::PolicyLog { kind, policy, code, value } => note(
+            cluster(object_kind(kind), policy),
             false,
             "PolicyLog",
             format!("the module logged code {code}, value {value}"),
         ),
+    }
+}
+
+fn object_kind(kind: PolicyKind) -> &'static Kind {
+    match kind {
+        PolicyKind::LoadBalancer => &kind::LOAD_BALANCER_POLICY,
+        PolicyKind::Topology => &kind::TOPOLOGY_POLICY,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Loads what LoadBalancerPolicies name into the policy library, follows files and ConfigMaps, and has what became of it
-//! written into their `status`. Also takes the cluster's default scheduler from the kube-proxy configuration.
+//! Loads what LoadBalancerPolicies and TopologyPolicies name into their libraries, follows files and ConfigMaps, and has
+//! what became of it written into their `status`.
 //!
 //! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
 //! has one load at a time, and none waits for another's status.
@@ -28,11 +28,14 @@ use self::{
 };
 use crate::{
     model::{
-        Object, ObjectKey, kind,
-        policy::{LoadBalancerPolicy, OnFailure as Wanted},
+        Kind, Object, ObjectKey, kind,
+        policy::{OnFailure as Wanted, Policy},
     },
-    policy::library::{Library, OnFailure, Report, Source},
-    registry::{Note, Registry, View},
+    policy::{
+        PolicyKind,
+        library::{Library, OnFailure, Report, Source},
+    },
+    registry::{Registry, View},
 };
 
 /// How often files of `path` modules are looked at; nothing is while there are none.
@@ -40,28 +43,33 @@ const FILE_INTERVAL: Duration = Duration::from_millis(500);
 /// Modules loaded at one time: a slow one delays no other, and compilers do not take the machine over.
 const LOADS_MAX: usize = 4;
 const COMPONENT: &str = "policy-controller";
-/// The scheduler when nothing says otherwise, as kube-proxy's IPVS mode has it.
-const DEFAULT: &str = "rr";
+
+/// The kinds of policies.
+const KINDS: [(&Kind, PolicyKind); 2] = [
+    (&kind::LOAD_BALANCER_POLICY, PolicyKind::LoadBalancer),
+    (&kind::TOPOLOGY_POLICY, PolicyKind::Topology),
+];
 
 struct Policies {
     registry: Arc<Registry>,
-    library: Arc<Library>,
+    libraries: Libraries,
     directory: Arc<Directory>,
     /// What was last tried for each policy, so that only changes are loaded.
-    tried: BTreeMap<String, Attempt>,
+    tried: BTreeMap<ObjectKey, Attempt>,
     /// Policies whose file has changed since.
-    changed: BTreeSet<String>,
+    changed: BTreeSet<ObjectKey>,
     /// Policies that are being loaded or removed.
-    busy: BTreeSet<String>,
+    busy: BTreeSet<ObjectKey>,
     /// Statuses that are being written.
-    saying: BTreeMap<String, AbortHandle>,
+    saying: BTreeMap<ObjectKey, AbortHandle>,
     /// The files are being looked at.
     looking: bool,
     work: JoinSet<Done>,
     permits: Arc<Semaphore>,
-    /// The scheduler of the kube-proxy configuration that was said not to exist.
-    unknown: Option<String>,
 }
+
+/// The schedulers, and the topology policies.
+struct Libraries([Arc<Library>; 2]);
 
 /// Everything that a load depends on.
 #[derive(Clone, PartialEq)]
@@ -79,23 +87,24 @@ type Seen = Result<Stamp, String>;
 
 /// What a task was done with.
 enum Done {
-    Tried { name: String, attempt: Attempt, statement: Statement },
-    Removed(String),
-    Looked(BTreeMap<String, Seen>),
+    Tried { attempt: Attempt, statement: Statement },
+    Removed(ObjectKey),
+    Looked(BTreeMap<ObjectKey, Seen>),
     Said,
 }
 
-/// Follows policies until cancelled. `directory` is what `path` modules are relative to.
+/// Follows policies until cancelled. The libraries are that of schedulers and that of topology policies; `directory` is what
+/// `path` modules are relative to.
 pub async fn run(
     registry: Arc<Registry>,
-    library: Arc<Library>,
+    libraries: [Arc<Library>; 2],
     directory: PathBuf,
     token: CancellationToken,
 ) {
-    // First, since a LoadBalancerPolicy may take the place of one of them.
-    library.load_builtins();
-    let mut policies = Policies::new(registry, library, directory);
-    let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
+    // First, since an object may take the place of one of them.
+    libraries.iter().for_each(|library| library.load_builtins());
+    let mut policies = Policies::new(registry, Libraries(libraries), directory);
+    let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::TOPOLOGY_POLICY, &kind::CONFIG_MAP];
     let mut ticks = interval(FILE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while !token.is_cancelled() {
@@ -124,10 +133,10 @@ pub async fn run(
 }
 
 impl Policies {
-    fn new(registry: Arc<Registry>, library: Arc<Library>, directory: PathBuf) -> Self {
+    fn new(registry: Arc<Registry>, libraries: Libraries, directory: PathBuf) -> Self {
         Self {
             registry,
-            library,
+            libraries,
             directory: Arc::new(Directory::new(directory)),
             tried: BTreeMap::new(),
             changed: BTreeSet::new(),
@@ -136,7 +145,6 @@ impl Policies {
             looking: false,
             work: JoinSet::new(),
             permits: Arc::new(Semaphore::new(LOADS_MAX)),
-            unknown: None,
         }
     }
 
@@ -148,32 +156,26 @@ impl Policies {
     fn follow(&mut self, view: &View) {
         let mut present = BTreeSet::new();
         for (object, policy) in all(view) {
-            let name = &object.key.name;
-            present.insert(name.clone());
+            let key = &object.key;
+            present.insert(key.clone());
             let attempt = Attempt::of(view, &object, &policy);
-            let is_tried = self.tried.get(name).is_some_and(|tried| tried.is_like(&attempt));
-            let is_current = is_tried && !self.changed.contains(name);
-            if !is_current && self.busy.insert(name.clone()) {
-                self.changed.remove(name);
+            let is_tried = self.tried.get(key).is_some_and(|tried| tried.is_like(&attempt));
+            let is_current = is_tried && !self.changed.contains(key);
+            if !is_current && self.busy.insert(key.clone()) {
+                self.changed.remove(key);
                 self.load(view, object, policy, attempt);
             }
         }
-        let is_gone = |name: &&String| !present.contains(*name) && !self.busy.contains(*name);
-        let gone: Vec<String> = self.tried.keys().filter(is_gone).cloned().collect();
-        for name in gone {
-            self.remove(name);
+        let is_gone = |key: &&ObjectKey| !present.contains(*key) && !self.busy.contains(*key);
+        let gone: Vec<ObjectKey> = self.tried.keys().filter(is_gone).cloned().collect();
+        for key in gone {
+            self.remove(key);
         }
-        self.set_default(view);
     }
 
-    fn load(
-        &mut self,
-        view: &View,
-        object: Arc<Object>,
-        policy: LoadBalancerPolicy,
-        mut attempt: Attempt,
-    ) {
-        let (library, directory) = (Arc::clone(&self.library), Arc::clone(&self.directory));
+    fn load(&mut self, view: &View, object: Arc<Object>, policy: Policy, mut attempt: Attempt) {
+        let library = Arc::clone(self.libraries.of(&object.key));
+        let directory = Arc::clone(&self.directory);
         let (view, permits) = (view.clone(), Arc::clone(&self.permits));
         let name = object.key.name.clone();
         let on_failure = on_failure(&policy);
@@ -199,19 +201,19 @@ impl Policies {
             if outcome.is_err() {
                 library.refuse(&name, on_failure);
             }
-            Done::Tried { name, attempt, statement: Statement { object, on_failure, outcome } }
+            Done::Tried { attempt, statement: Statement { object, on_failure, outcome } }
         });
     }
 
-    fn remove(&mut self, name: String) {
-        if let Some(saying) = self.saying.remove(&name) {
+    fn remove(&mut self, key: ObjectKey) {
+        if let Some(saying) = self.saying.remove(&key) {
             saying.abort();
         }
-        self.busy.insert(name.clone());
-        let library = Arc::clone(&self.library);
+        self.busy.insert(key.clone());
+        let library = Arc::clone(self.libraries.of(&key));
         self.work.spawn_blocking(move || {
-            library.remove(&name);
-            Done::Removed(name)
+            library.remove(&key.name);
+            Done::Removed(key)
         });
     }
 
@@ -219,85 +221,68 @@ impl Policies {
     fn look(&mut self) {
         let view = self.registry.view();
         let paths: Vec<_> = all(&view)
-            .filter_map(|(object, policy)| {
-                Some((object.key.name.clone(), policy.spec.module.path?))
-            })
+            .filter_map(|(object, policy)| Some((object.key.clone(), policy.spec.module.path?)))
             .collect();
         let directory = Arc::clone(&self.directory);
         self.looking = true;
         self.work.spawn_blocking(move || {
-            let look = |(name, path): (String, String)| (name, directory.look(&path));
+            let look = |(key, path): (ObjectKey, String)| (key, directory.look(&path));
             Done::Looked(paths.into_iter().map(look).collect())
         });
     }
 
     fn finish(&mut self, done: Done) {
         match done {
-            Done::Tried { name, attempt, statement } => {
-                self.busy.remove(&name);
-                self.tried.insert(name.clone(), attempt);
-                let (registry, library) = (Arc::clone(&self.registry), Arc::clone(&self.library));
+            Done::Tried { attempt, statement } => {
+                let key = statement.object.key.clone();
+                self.busy.remove(&key);
+                self.tried.insert(key.clone(), attempt);
+                let registry = Arc::clone(&self.registry);
+                let library = Arc::clone(self.libraries.of(&key));
                 let saying = self.work.spawn(async move {
                     statement.say(registry, library).await;
                     Done::Said
                 });
-                if let Some(outdated) = self.saying.insert(name, saying) {
+                if let Some(outdated) = self.saying.insert(key, saying) {
                     outdated.abort();
                 }
             }
-            Done::Removed(name) => {
-                self.busy.remove(&name);
-                self.changed.remove(&name);
-                self.tried.remove(&name);
+            Done::Removed(key) => {
+                self.busy.remove(&key);
+                self.changed.remove(&key);
+                self.tried.remove(&key);
             }
             Done::Looked(files) => {
                 self.looking = false;
-                let changed = files.into_iter().filter(|(name, now)| {
-                    let tried = self.tried.get(name).and_then(|attempt| attempt.file.as_ref());
+                let changed = files.into_iter().filter(|(key, now)| {
+                    let tried = self.tried.get(key).and_then(|attempt| attempt.file.as_ref());
                     tried.is_some_and(|tried| tried != now)
                 });
-                self.changed.extend(changed.map(|(name, _)| name));
+                self.changed.extend(changed.map(|(key, _)| key));
             }
             Done::Said => self.saying.retain(|_, saying| !saying.is_finished()),
         }
     }
+}
 
-    /// `mode: ipvs` names its scheduler, `iptables` and `nftables` pick at random, no mode is round robin.
-    fn set_default(&mut self, view: &View) {
-        let key = ObjectKey::new(&kind::CONFIG_MAP, "kube-system", "kube-proxy");
-        let map: Option<ConfigMap> = view.parse(&key);
-        let text = map.and_then(|map| map.data?.remove("config.conf")).unwrap_or_default();
-        let config: serde_yaml::Value = serde_yaml::from_str(&text).unwrap_or_default();
-        let word = |value: &serde_yaml::Value| value.as_str().unwrap_or_default().to_owned();
-        let wanted = match word(&config["mode"]).as_str() {
-            "ipvs" => word(&config["ipvs"]["scheduler"]),
-            "iptables" | "nftables" => "random".to_owned(),
-            _ => String::new(),
-        };
-        let wanted = if wanted.is_empty() { DEFAULT } else { wanted.as_str() };
-        if self.library.is_loaded(wanted) {
-            self.library.set_default(wanted);
-            self.unknown = None;
-            return;
+impl Libraries {
+    /// The one that a policy is in.
+    fn of(&self, policy: &ObjectKey) -> &Arc<Library> {
+        let kind = KINDS.iter().find(|(kind, _)| **kind == policy.kind);
+        self.of_kind(kind.map_or(PolicyKind::LoadBalancer, |(_, kind)| *kind))
+    }
+
+    fn of_kind(&self, kind: PolicyKind) -> &Arc<Library> {
+        let Self([schedulers, topologies]) = self;
+        match kind {
+            PolicyKind::LoadBalancer => schedulers,
+            PolicyKind::Topology => topologies,
         }
-        self.library.set_default(DEFAULT);
-        if self.unknown.as_deref() == Some(wanted) {
-            return;
-        }
-        self.unknown = Some(wanted.to_owned());
-        let uid = view.get(&key).map(|object| object.metadata.uid.clone()).unwrap_or_default();
-        let message = format!("there is no scheduler {wanted:?}; {DEFAULT} is used");
-        let note = Note { about: key, uid, warning: true, reason: "UnknownScheduler", message };
-        let registry = Arc::clone(&self.registry);
-        self.work.spawn(async move {
-            registry.record(COMPONENT, &note).await;
-            Done::Said
-        });
     }
 }
 
 impl Attempt {
-    fn of(view: &View, object: &Object, policy: &LoadBalancerPolicy) -> Self {
+    fn of(view: &View, object: &Object, policy: &Policy) -> Self {
         let config_map = policy.spec.module.config_map.as_ref().and_then(|at| {
             let key = ObjectKey::new(&kind::CONFIG_MAP, &at.namespace, &at.name);
             view.get(&key).map(|object| object.revision)
@@ -319,7 +304,7 @@ fn load(
     directory: &Directory,
     view: &View,
     name: &str,
-    policy: LoadBalancerPolicy,
+    policy: Policy,
 ) -> Result<Report, String> {
     let source = source(directory, view, &policy)?;
     let on_failure = on_failure(&policy);
@@ -328,11 +313,7 @@ fn load(
 }
 
 /// The module's bytes, or why they cannot be had.
-fn source(
-    directory: &Directory,
-    view: &View,
-    policy: &LoadBalancerPolicy,
-) -> Result<Source, String> {
+fn source(directory: &Directory, view: &View, policy: &Policy) -> Result<Source, String> {
     let module = &policy.spec.module;
     if let Some(name) = &module.builtin {
         Ok(Source::Builtin(name.clone()))
@@ -351,7 +332,7 @@ fn source(
     }
 }
 
-fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {
+fn on_failure(policy: &Policy) -> OnFailure {
     match policy.spec.on_failure() {
         Wanted::Fallback => OnFailure::Fallback,
         Wanted::Reject => OnFailure::Reject,
@@ -359,8 +340,10 @@ fn on_failure(policy: &LoadBalancerPolicy) -> OnFailure {
     }
 }
 
-fn all(view: &View) -> impl Iterator<Item = (Arc<Object>, LoadBalancerPolicy)> {
-    view.list(&kind::LOAD_BALANCER_POLICY, None)
+fn all(view: &View) -> impl Iterator<Item = (Arc<Object>, Policy)> {
+    KINDS
+        .iter()
+        .flat_map(|(kind, _)| view.list(kind, None))
         .filter(|object| !object.is_terminating())
         .filter_map(|object| Some((object.clone(), object.parse().ok()?)))
 }

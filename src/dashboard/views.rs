@@ -26,7 +26,7 @@ use crate::{
         service::{EXTERNAL_NAME, NONE, is_headless, is_type},
         well_known::{
             LOAD_BALANCER_POLICY_ANNOTATION, NODE_READY, POD_READY, POLICY_READY,
-            SERVICE_NAME_LABEL, ZONE_LABEL,
+            SERVICE_NAME_LABEL, TOPOLOGY_POLICY_ANNOTATION, ZONE_LABEL,
         },
     },
     registry::View,
@@ -39,8 +39,6 @@ pub const SERVICES_MAX: usize = 1000;
 pub const ENDPOINTS_MAX: usize = 200;
 /// The newest Events in the document.
 pub const EVENTS_MAX: usize = 50;
-
-const TOPOLOGY_POLICY: &str = "snowglobe.dev/topology-policy";
 
 /// What the proxy counts for one service port in one view.
 #[derive(Clone, Debug)]
@@ -351,7 +349,9 @@ fn service(object: &Object, endpoints: Vec<Endpoint>) -> Option<Service> {
         ports: spec.ports.unwrap_or_default().into_iter().map(port).collect(),
         selector: spec.selector.unwrap_or_default(),
         policy: annotation(LOAD_BALANCER_POLICY_ANNOTATION).unwrap_or_default(),
-        topology: annotation(TOPOLOGY_POLICY).or(spec.traffic_distribution).unwrap_or_default(),
+        topology: annotation(TOPOLOGY_POLICY_ANNOTATION)
+            .or(spec.traffic_distribution)
+            .unwrap_or_default(),
         affinity: spec.session_affinity.as_deref() == Some("ClientIP"),
         internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
         external_local: spec.external_traffic_policy.as_deref() == Some("Local"),

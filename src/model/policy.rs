@@ -1,16 +1,17 @@
-//! Our own kind `snowglobe.dev/v1alpha1 LoadBalancerPolicy`: a scheduler as a WASM module.
+//! Our own kinds in `snowglobe.dev/v1alpha1`, LoadBalancerPolicy and TopologyPolicy: what a WASM module decides.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde::{Deserialize, Serialize};
 
-/// A load-balancing scheduler that Services name in the annotation `snowglobe.dev/load-balancer-policy`.
+/// A LoadBalancerPolicy or a TopologyPolicy, which Services name in the annotation `snowglobe.dev/load-balancer-policy` or
+/// `snowglobe.dev/topology-policy`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub struct LoadBalancerPolicy {
+pub struct Policy {
     /// `snowglobe.dev/v1alpha1`.
     pub api_version: String,
-    /// `LoadBalancerPolicy`.
+    /// `LoadBalancerPolicy` or `TopologyPolicy`.
     pub kind: String,
     /// Name, labels, ...
     pub metadata: ObjectMeta,
@@ -89,12 +90,12 @@ pub struct PolicyStatus {
 /// What happens to connections when a module cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnFailure {
-    /// The native round robin.
+    /// The native round robin; for a TopologyPolicy, what would be without one.
     #[default]
     Fallback,
     /// A reset.
     Reject,
-    /// The previous module, else the native round robin.
+    /// The previous module, else as `Fallback`.
     LastGood,
 }
 
@@ -131,7 +132,7 @@ mod tests {
                      "config": "x=1", "onFailure": "LastGood"},
             "status": {"digest": "sha256:00", "abi": "snowglobe:policy@0.1.0", "compileMs": 3.5,
                        "observedGeneration": 2}});
-        let policy: LoadBalancerPolicy = serde_json::from_value(document.clone()).unwrap();
+        let policy: Policy = serde_json::from_value(document.clone()).unwrap();
         assert_eq!(policy.spec.on_failure(), OnFailure::LastGood);
         assert_eq!(serde_json::to_value(&policy).unwrap(), document);
     }

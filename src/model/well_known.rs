@@ -46,6 +46,8 @@ pub const PART_ANNOTATION: &str = "snowglobe.dev/part";
 pub const BOUND_PORTS_ANNOTATION: &str = "snowglobe.dev/bound-ports";
 /// The LoadBalancerPolicy of a Service.
 pub const LOAD_BALANCER_POLICY_ANNOTATION: &str = "snowglobe.dev/load-balancer-policy";
+/// The TopologyPolicy of a Service.
+pub const TOPOLOGY_POLICY_ANNOTATION: &str = "snowglobe.dev/topology-policy";
 
 // Types of Secrets.
 
@@ -65,7 +67,7 @@ pub const ORPHAN_FINALIZER: &str = "orphan";
 pub const NODE_READY: &str = "Ready";
 /// A ServiceCIDR can be used.
 pub const SERVICE_CIDR_READY: &str = "Ready";
-/// A LoadBalancerPolicy's module is loaded.
+/// A policy's module is loaded.
 pub const POLICY_READY: &str = "Ready";
 /// A Pod gets traffic.
 pub const POD_READY: &str = "Ready";

@@ -15,7 +15,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
+use crate::policy::{
+    Candidates, Failure, FailureKind, Flow, Picker, Policy,
+    counters::{Counters, Tallied},
+    wasm::WasmPolicy,
+};
 
 /// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A guest
 /// with a language's runtime takes longer to start, and clients do not wait for that.
@@ -80,6 +84,7 @@ pub(super) struct Guests {
 /// One scheduler instance of one place.
 pub(super) struct Instance {
     policy: Arc<WasmPolicy>,
+    tallied: Tallied,
     state: Mutex<State>,
     /// Notified when the guest is back, or was dropped.
     returned: Notify,
@@ -181,10 +186,10 @@ impl Guests {
 }
 
 impl Instance {
-    /// An instance without a guest.
-    pub(super) fn new(policy: &Arc<WasmPolicy>) -> Arc<Self> {
-        let (state, returned) = (Mutex::default(), Notify::new());
-        Arc::new(Self { policy: Arc::clone(policy), state, returned })
+    /// An instance without a guest, whose picks count in `counters`.
+    pub(super) fn new(policy: &Arc<WasmPolicy>, counters: &Arc<Counters>) -> Arc<Self> {
+        let (policy, tallied) = (Arc::clone(policy), Tallied::new(counters));
+        Arc::new(Self { policy, tallied, state: Mutex::default(), returned: Notify::new() })
     }
 
     /// Whether its guest was started.
@@ -192,7 +197,7 @@ impl Instance {
         matches!(self.state.lock().guest, Guest::Here(_))
     }
 
-    /// Lets the guest pick if it is ready and trusted.
+    /// Lets the guest pick if it is ready and trusted. Counts that unless it fails.
     pub(super) fn pick_now(&self, request: Request<'_>) -> Option<Result<Answer, Failure>> {
         let mut state = self.state.lock();
         if !state.is_ready(request.generation) || state.distrust > 0 {
@@ -210,6 +215,7 @@ impl Instance {
                 if self.policy.ticks() != tick || took > Some(SLOW) {
                     state.distrust = TRUSTED_AFTER;
                 }
+                self.tallied.picked(index.is_some());
                 Some(Ok(Answer { index, took }))
             }
             Err(failure) => {
@@ -374,7 +380,7 @@ impl Drop for Checkout {
         if !self.is_over {
             self.end(|state| {
                 state.failed();
-                state.untold = Some(Failure("its host failed".to_owned()));
+                state.untold = Some(Failure::new(FailureKind::Trap, "its host failed"));
             });
         }
     }

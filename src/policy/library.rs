@@ -17,10 +17,11 @@ use tokio::time::Instant;
 
 use crate::{
     policy::{
-        By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
+        By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, PolicyKind, Scheduler,
+        counters::{Counters, Outcome},
         instance::Guests,
         place::{Asked, PLACES_MAX, Picked, Places, Quick},
-        version::{Counters, Version},
+        version::Version,
         wasm::{self, ABI, Engine, Environment, Log, Program, WasmPolicy},
     },
     route::{
@@ -29,7 +30,7 @@ use crate::{
     },
 };
 
-pub use crate::policy::version::OnFailure;
+pub use crate::policy::version::{Info, OnFailure};
 
 /// The default policy until [`Library::set_default`] says otherwise, as in kube-proxy's IPVS mode.
 const DEFAULT: &str = "rr";
@@ -48,8 +49,9 @@ const LOGS_PER_INTERVAL: u64 = 10;
 /// Policy and route pairs whose last failure notice is remembered.
 const NOTICED_MAX: usize = 4096;
 
-/// The policies of a process and their instances.
+/// The policies of one kind in a process, and the instances of schedulers.
 pub struct Library {
+    kind: PolicyKind,
     engine: Arc<Engine>,
     notices: notice::Sender,
     names: RwLock<Names>,
@@ -66,9 +68,20 @@ pub struct Library {
 
 struct Names {
     versions: BTreeMap<Arc<str>, Arc<Version>>,
+    /// Of names that are loaded or were tried.
+    counters: BTreeMap<Arc<str>, Arc<Counters>>,
     /// Names without a version whose connections are reset.
     rejected: BTreeSet<Arc<str>>,
     default: Arc<str>,
+}
+
+/// What a name stands for.
+pub(super) enum Found {
+    Loaded(Arc<Version>),
+    /// None is loaded, and connections are reset.
+    Rejected,
+    /// None is loaded.
+    Missing,
 }
 
 /// Where a policy's code comes from.
@@ -93,35 +106,17 @@ pub struct Report {
     pub compile_ms: f64,
 }
 
-/// One policy, for status and metrics.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Info {
-    /// Its name.
-    pub name: String,
-    /// `sha256:` of the module.
-    pub digest: String,
-    /// The ABI that it uses.
-    pub abi: String,
-    /// A component, else a core module.
-    pub component: bool,
-    /// What happens when it fails.
-    pub on_failure: OnFailure,
-    /// Picks asked of it, whoever made them in the end. As the other counters, over all reloads.
-    pub picks: u64,
-    /// Failures: traps, too long, out of range. The pauses after them are not counted again.
-    pub failures: u64,
-    /// Picks that it did not make: no opinion, failed, pausing after failures, or not started yet.
-    pub fallbacks: u64,
-    /// The last failure in words.
-    pub last_failure: Option<String>,
-    /// Mean time of a pick; `None` until there is one.
-    pub mean_pick_ns: Option<f64>,
-}
-
 impl Library {
     /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
     pub fn new(notices: notice::Sender) -> Result<Arc<Self>, ModuleError> {
         Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
+    }
+
+    /// An empty library of topology policies beside one of schedulers.
+    pub fn for_topologies(&self) -> Arc<Self> {
+        let (places, guests) = (Places::new(PLACES_MAX), Guests::default());
+        let engine = Arc::clone(&self.engine);
+        Arc::new(Self::with(PolicyKind::Topology, engine, self.notices.clone(), places, guests))
     }
 
     fn bounded(
@@ -129,11 +124,24 @@ impl Library {
         places: Places,
         guests: Guests,
     ) -> Result<Arc<Self>, ModuleError> {
-        Ok(Arc::new(Self {
-            engine: Engine::new()?,
+        let engine = Engine::new()?;
+        Ok(Arc::new(Self::with(PolicyKind::LoadBalancer, engine, notices, places, guests)))
+    }
+
+    fn with(
+        kind: PolicyKind,
+        engine: Arc<Engine>,
+        notices: notice::Sender,
+        places: Places,
+        guests: Guests,
+    ) -> Self {
+        Self {
+            kind,
+            engine,
             notices,
             names: RwLock::new(Names {
                 versions: BTreeMap::new(),
+                counters: BTreeMap::new(),
                 rejected: BTreeSet::new(),
                 default: Arc::from(DEFAULT),
             }),
@@ -143,12 +151,17 @@ impl Library {
             guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
-        }))
+        }
+    }
+
+    /// The kind of its policies.
+    pub fn kind(&self) -> PolicyKind {
+        self.kind
     }
 
     /// Loads the built-in policies under their own names. Compiles none; see [`Engine::builtin_program`].
     pub fn load_builtins(&self) {
-        for name in Engine::builtins() {
+        for name in Engine::builtins_of(self.kind) {
             self.load_builtin(name);
         }
     }
@@ -189,6 +202,7 @@ impl Library {
 
     /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
     pub fn refuse(&self, name: &str, on_failure: OnFailure) {
+        self.counters(&Arc::from(name)).refusals.fetch_add(1, Ordering::Relaxed);
         let mut names = self.change_names();
         if on_failure == OnFailure::Reject && !names.versions.contains_key(name) {
             names.rejected.insert(Arc::from(name));
@@ -202,20 +216,24 @@ impl Library {
         let removed = {
             let mut names = self.change_names();
             names.rejected.remove(name);
+            names.counters.remove(name);
             names.versions.remove(name)
         };
         if removed.is_none() {
             return;
         }
         self.places.release(|version| &*version.name == name);
-        if Engine::builtins().any(|builtin| builtin == name) {
+        if self.is_builtin(name) {
             self.load_builtin(name);
         }
     }
 
     /// Which policy serves routes that name none. It need not be loaded (yet): until it is, the fallback serves.
     pub fn set_default(&self, name: &str) {
-        self.change_names().default = Arc::from(name);
+        // What was looked up before stays.
+        if *self.names.read().default != *name {
+            self.change_names().default = Arc::from(name);
+        }
     }
 
     /// Whether a policy of that name is loaded.
@@ -242,6 +260,27 @@ impl Library {
         Some(Arc::new(version.policy.in_environment(environment, Arc::new(|_, _| ()))))
     }
 
+    /// What a name stands for now.
+    pub(super) fn find(&self, name: &str) -> Found {
+        let names = self.names.read();
+        match names.versions.get(name) {
+            Some(version) => Found::Loaded(Arc::clone(version)),
+            None if names.rejected.contains(name) => Found::Rejected,
+            None => Found::Missing,
+        }
+    }
+
+    /// How often names have changed: as long as that stays, each stands for the same.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Counts that a topology policy was asked for the scores of a place.
+    pub(super) fn scored(&self, version: &Version, fell_back: bool) {
+        let outcome = if fell_back { Outcome::FellBack } else { Outcome::Chosen };
+        version.counters.picked_later(outcome);
+    }
+
     async fn pick_later(&self, request: PickRequest<'_>, failed: Option<Failure>) -> Decision {
         let route = &request.seat.key().route;
         let (version, names) = {
@@ -259,26 +298,16 @@ impl Library {
         let asked = Asked { policy: request.policy, names };
         let guests = &self.guests;
         let picked = place.pick(version.as_ref(), request.for_guest(), asked, guests, failed).await;
-        match version {
-            Some(version) => self.decided(request, version, picked),
-            None => Decision::new(picked.index, By::Fallback),
+        let Some(version) = version else { return Decision::new(picked.index, By::Fallback) };
+        version.counters.picked_later(match &picked {
+            Picked { abstained: true, .. } => Outcome::Abstained,
+            Picked { fell_back: true, .. } => Outcome::FellBack,
+            _ => Outcome::Chosen,
+        });
+        if let Some(failure) = &picked.failure {
+            self.failed(&version, route, failure);
         }
-    }
-
-    fn decided(&self, request: PickRequest<'_>, version: Arc<Version>, picked: Picked) -> Decision {
-        let Picked { index, fell_back, failure, took } = picked;
-        let counters = &version.counters;
-        counters.picks.fetch_add(1, Ordering::Relaxed);
-        if let Some(took) = took {
-            counters.timed(took);
-        }
-        if fell_back {
-            counters.fallbacks.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(failure) = failure {
-            self.failed(&version, &request.seat.key().route, failure);
-        }
-        Decision::of(version, index, if fell_back { By::Fallback } else { By::Policy })
+        decided(version, &picked)
     }
 
     /// What was looked up before is looked up anew.
@@ -303,17 +332,22 @@ impl Library {
     }
 
     fn policy(&self, name: &Arc<str>, program: Arc<Program>, config: String) -> WasmPolicy {
-        WasmPolicy::new(&self.engine, program, Arc::from(config), self.log(name))
+        let policy = WasmPolicy::new(&self.engine, program, Arc::from(config), self.log(name));
+        policy.counted_in(Arc::clone(&self.counters(name).usage))
+    }
+
+    fn counters(&self, name: &Arc<str>) -> Arc<Counters> {
+        Arc::clone(self.names.write().counters.entry(Arc::clone(name)).or_default())
     }
 
     fn program(&self, source: Source, number: u64) -> Result<Arc<Program>, ModuleError> {
         let program = match source {
-            Source::Builtin(name) => Engine::builtin_program(&name)?,
+            Source::Builtin(name) => Engine::builtin_program_of(self.kind, &name)?,
             Source::Module(bytes) => {
                 let key = wasm::digest(&bytes);
                 match self.kept_program(&key, number) {
                     Some(program) => return Ok(program),
-                    None => self.engine.compile(&bytes)?,
+                    None => self.engine.compile_for(self.kind, &bytes)?,
                 }
             }
         };
@@ -343,15 +377,19 @@ impl Library {
     /// Makes a version the active one of its name. A place changes over at its next pick.
     fn publish(&self, name: &Arc<str>, number: u64, policy: WasmPolicy, on_failure: OnFailure) {
         let mut names = self.change_names();
+        let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
         if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
             return;
+        }
+        if before.is_some() {
+            counters.reloads.fetch_add(1, Ordering::Relaxed);
         }
         let version = Version {
             name: Arc::clone(name),
             number,
             last_good: before.and_then(|before| before.good_besides(&policy)),
-            counters: before.map(|before| Arc::clone(&before.counters)).unwrap_or_default(),
+            counters,
             policy: Arc::new(policy),
             on_failure,
             failed: AtomicBool::new(false),
@@ -360,31 +398,35 @@ impl Library {
         names.rejected.remove(name);
     }
 
-    fn failed(&self, version: &Version, route: &RouteName, Failure(reason): Failure) {
+    /// Counts and tells that a policy failed.
+    pub(super) fn failed(&self, version: &Version, route: &RouteName, failure: &Failure) {
         version.failed.store(true, Ordering::Relaxed);
-        version.counters.failures.fetch_add(1, Ordering::Relaxed);
-        *version.counters.last_failure.lock() = Some(reason.clone());
+        version.counters.failed(failure);
         if !self.is_news(&version.name, route) {
             return;
         }
-        let policy = version.name.to_string();
-        let notice = Notice::PolicyFailed { policy, route: route.clone(), reason };
+        let (policy, reason) = (version.name.to_string(), failure.reason.clone());
+        let notice = Notice::PolicyFailed { kind: self.kind, policy, route: route.clone(), reason };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy = &*version.name, "a notice of a failed policy is dropped");
         }
     }
 
-    fn missed(&self, policy: &str, route: &RouteName) {
+    /// Tells that a route names a policy that is not loaded.
+    pub(super) fn missed(&self, policy: &str, route: &RouteName) {
         // A built-in one is about to be there.
-        if Engine::builtins().any(|builtin| builtin == policy)
-            || !self.is_news(&Arc::from(policy), route)
-        {
+        if self.is_builtin(policy) || !self.is_news(&Arc::from(policy), route) {
             return;
         }
-        let notice = Notice::PolicyMissing { policy: policy.to_owned(), route: route.clone() };
+        let (kind, route) = (self.kind, route.clone());
+        let notice = Notice::PolicyMissing { kind, policy: policy.to_owned(), route };
         if self.notices.try_send(notice).is_err() {
             tracing::debug!(policy, "a notice of a missing policy is dropped");
         }
+    }
+
+    fn is_builtin(&self, name: &str) -> bool {
+        Engine::builtins_of(self.kind).any(|builtin| builtin == name)
     }
 
     /// Whether nothing was told of this policy and route for a while.
@@ -408,7 +450,7 @@ impl Library {
     /// Turns `log` calls of a policy's guests into notices, a few per interval. Lock-free, since guests call it.
     fn log(&self, name: &Arc<str>) -> Log {
         let notices = self.notices.clone();
-        let policy = Arc::clone(name);
+        let (kind, policy) = (self.kind, Arc::clone(name));
         let start = Instant::now();
         let (interval, sent) = (AtomicU64::new(0), AtomicU64::new(0));
         Arc::new(move |code, value| {
@@ -417,7 +459,7 @@ impl Library {
                 sent.store(0, Ordering::Relaxed);
             }
             if sent.fetch_add(1, Ordering::Relaxed) < LOGS_PER_INTERVAL {
-                let notice = Notice::PolicyLog { policy: policy.to_string(), code, value };
+                let notice = Notice::PolicyLog { kind, policy: policy.to_string(), code, value };
                 // A full channel drops it: it is advice.
                 notices.try_send(notice).ok();
             }
@@ -438,9 +480,7 @@ impl Scheduler for Library {
         let place = self.places.found(request.seat);
         let quick = place.and_then(|place| place.pick_now(request.for_guest(), asked));
         match quick {
-            Some(Quick::Picked(version, picked)) => {
-                Picking::Now(self.decided(request, version, picked))
-            }
+            Some(Quick::Picked(version, picked)) => Picking::Now(decided(version, &picked)),
             Some(Quick::Failed(failure)) => {
                 Picking::Later(self.pick_later(request, Some(failure)).boxed())
             }
@@ -458,49 +498,12 @@ impl Scheduler for Library {
     }
 }
 
-impl Version {
-    fn is(&self, policy: &WasmPolicy, on_failure: OnFailure) -> bool {
-        self.policy.program().digest() == policy.program().digest()
-            && self.policy.config() == policy.config()
-            && self.on_failure == on_failure
+fn decided(version: Arc<Version>, picked: &Picked) -> Decision {
+    if let Some(took) = picked.took {
+        version.counters.pick_times.observe(took);
     }
-
-    /// What to go back to if a new `policy` fails: the last one with another digest that did not fail.
-    fn good_besides(&self, policy: &WasmPolicy) -> Option<Arc<WasmPolicy>> {
-        let same = self.policy.program().digest() == policy.program().digest();
-        if same || self.failed.load(Ordering::Relaxed) {
-            return self.last_good.clone();
-        }
-        Some(Arc::clone(&self.policy))
-    }
-
-    #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-    fn info(&self) -> Info {
-        let counters = &self.counters;
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let timed = count(&counters.timed_picks);
-        Info {
-            name: self.name.to_string(),
-            digest: self.policy.program().digest().to_owned(),
-            abi: ABI.to_owned(),
-            component: self.policy.program().is_component(),
-            on_failure: self.on_failure,
-            picks: count(&counters.picks),
-            failures: count(&counters.failures),
-            fallbacks: count(&counters.fallbacks),
-            last_failure: counters.last_failure.lock().clone(),
-            mean_pick_ns: (timed > 0)
-                .then(|| count(&counters.timed_nanoseconds) as f64 / timed as f64),
-        }
-    }
-}
-
-impl Counters {
-    fn timed(&self, time: Duration) {
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        self.timed_picks.fetch_add(1, Ordering::Relaxed);
-        self.timed_nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-    }
+    let by = if picked.fell_back { By::Fallback } else { By::Policy };
+    Decision::of(version, picked.index, by)
 }
 
 #[cfg(test)]

@@ -1,31 +1,36 @@
 //! Schedulers: which endpoint gets a connection. Every built-in one is a WASM module like the user's own; the only
 //! native one is the [`fallback`].
 //!
-//! Enter at [`Scheduler`], which the proxy asks, or at [`Policy`] and [`Picker`], of which a policy consists;
+//! Enter at [`Scheduler`] and [`topologies::Topologies`], which the proxy asks, or at [`Policy`], [`Picker`] and [`Scorer`], of which policies consist;
 //! [`library::Library`] maps names to policies, reloads them under traffic and owns the instances. The specification of the guest's side is `policies/policy.wit`. Nothing here knows
 //! Kubernetes or a socket.
 
+mod counters;
 pub mod fallback;
 mod instance;
 pub mod library;
+mod load;
+pub mod metrics;
+mod pick_times;
 mod place;
 mod scheduler;
+pub mod topologies;
 mod version;
 pub mod wasm;
 
 use std::{
     hash::Hasher,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64},
-    },
+    sync::Arc,
 };
 
 use siphasher::sip::SipHasher13;
 
 use crate::route::Protocol;
 
+pub use crate::route::notice::PolicyKind;
+pub use load::Load;
+pub use pick_times::PickTime;
 pub use place::{InstanceKey, Seat};
 pub use scheduler::{By, Decision, PickRequest, Picking, Scheduler};
 
@@ -47,19 +52,6 @@ pub struct Candidate {
     pub identity: u64,
     /// Live figures, shared with the proxy that counts them.
     pub load: Arc<Load>,
-}
-
-/// Live figures of one endpoint in one view. The host counts; guests only read.
-#[derive(Debug, Default)]
-pub struct Load {
-    /// Connections open now.
-    pub active: AtomicU32,
-    /// Consecutive failed connects.
-    pub failures: AtomicU32,
-    /// First bytes sent up to first byte back, peak-sensitive EWMA, microseconds; 0 = none yet.
-    pub latency: AtomicU64,
-    /// Connections ever given to it, for people.
-    pub picks: AtomicU64,
 }
 
 /// The endpoints that one view may use now. Shared, never empty.
@@ -96,10 +88,69 @@ pub trait Picker: Send {
     fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure>;
 }
 
-/// A policy did not do its work: a trap, too long, an index out of range. The instance is thrown away.
+/// One instance of a topology policy, which says how well endpoints suit the clients at a place. It does one thing at a time.
+pub trait Scorer: Send {
+    /// The endpoints changed. `generation` rises with each change. Called before the first score. May take 20 ms.
+    fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure>;
+
+    /// The score of one candidate for clients in this zone and on this node (ids as in [`Candidate`]); 0 excludes it.
+    /// Bounded in time. The candidates with the highest score are used: [`highest`].
+    fn score(&mut self, zone: u32, node: u32, index: u32) -> Result<u32, Failure>;
+}
+
+/// The indices of the highest of these scores; none if all are 0.
+pub fn highest(scores: &[u32]) -> Vec<usize> {
+    let most = scores.iter().copied().max().filter(|most| *most > 0);
+    (0..scores.len()).filter(|index| Some(scores[*index]) == most).collect()
+}
+
+/// A policy did not do its work. The instance is thrown away.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(pub String);
+#[error("{reason}")]
+pub struct Failure {
+    /// What sort of failure, for counters.
+    pub kind: FailureKind,
+    /// What happened, in words.
+    pub reason: String,
+}
+
+/// The sorts of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FailureKind {
+    /// The guest trapped, or a host function refused its question.
+    Trap,
+    /// It took longer than a call may.
+    Deadline,
+    /// It asked for more memory than it may have, and could not do without.
+    Memory,
+    /// It chose an endpoint that there is not.
+    Range,
+    /// It did not start, for another reason than those.
+    Start,
+}
+
+impl Failure {
+    /// A failure of a sort, with its reason in words.
+    pub fn new(kind: FailureKind, reason: impl Into<String>) -> Self {
+        Self { kind, reason: reason.into() }
+    }
+}
+
+impl FailureKind {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Trap, Self::Deadline, Self::Memory, Self::Range, Self::Start];
+
+    /// The word for it in metrics and in the API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::Range => "range",
+            Self::Start => "start",
+        }
+    }
+}
 
 /// Why a module is not accepted. A policy that was active under its name stays so.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

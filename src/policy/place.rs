@@ -77,6 +77,8 @@ pub(super) struct Picked {
     pub(super) index: Option<usize>,
     /// It was not the policy that chose.
     pub(super) fell_back: bool,
+    /// The policy was asked and had no opinion.
+    pub(super) abstained: bool,
     /// The policy failed just now.
     pub(super) failure: Option<Failure>,
     /// How long the policy's guest took, if it picked.
@@ -206,7 +208,9 @@ impl Place {
             Ok(Answer { index: index @ Some(_), took }) => {
                 Picked { index, took, ..Picked::default() }
             }
-            Ok(Answer { index: None, took }) => Picked { took, ..state.fall_back(request) },
+            Ok(Answer { index: None, took }) => {
+                Picked { took, abstained: true, ..state.fall_back(request) }
+            }
             Err(failure) => return Some(Quick::Failed(failure)),
         };
         Some(Quick::Picked(version, picked))
@@ -233,10 +237,12 @@ impl Place {
             None => current.pick(request, guests).await,
         };
         let failure = match answer {
-            Ok(answer) if answer.index.is_some() => {
-                return Picked { index: answer.index, took: answer.took, ..Picked::default() };
+            Ok(Answer { index: index @ Some(_), took }) => {
+                return Picked { index, took, ..Picked::default() };
             }
-            Ok(answer) => return Picked { took: answer.took, ..self.fall_back(request) },
+            Ok(Answer { index: None, took }) => {
+                return Picked { took, abstained: true, ..self.fall_back(request) };
+            }
             Err(Miss::Away) => {
                 let before = self.state.lock().before.clone();
                 let index = match before {
@@ -267,7 +273,7 @@ impl Place {
     ) -> Picked {
         let instance = version.last_good.as_ref().map(|policy| {
             let last_good = &mut self.state.lock().last_good;
-            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy)))
+            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy, &version.counters)))
         });
         let answer = match instance {
             Some(instance) => instance.pick(request, guests).await.ok(),
@@ -303,7 +309,7 @@ impl Place {
                 (now, if is_over { state.before.take() } else { None })
             }
             _ => {
-                let instance = Instance::new(&version.policy);
+                let instance = Instance::new(&version.policy, &version.counters);
                 let gone = state.change_to(version, &instance);
                 drop(state);
                 guests.discard(gone);

@@ -1,13 +1,19 @@
-//! [`Version`]: a module that is loaded under a name.
+//! [`Version`]: a module that is loaded under a name, and what there is to say of it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use parking_lot::Mutex;
-
-use crate::policy::wasm::WasmPolicy;
+use crate::policy::{
+    FailureKind, PolicyKind,
+    counters::Counters,
+    pick_times::PickTime,
+    wasm::{ABI, WasmPolicy},
+};
 
 /// What a service port does when its policy fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,13 +41,89 @@ pub(super) struct Version {
     pub(super) counters: Arc<Counters>,
 }
 
-/// What a policy did so far.
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) picks: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) fallbacks: AtomicU64,
-    pub(super) timed_picks: AtomicU64,
-    pub(super) timed_nanoseconds: AtomicU64,
-    pub(super) last_failure: Mutex<Option<String>>,
+/// One policy, for status and metrics. The counters are over all its reloads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Info {
+    /// Its name.
+    pub name: String,
+    /// The world of the ABI that it is for.
+    pub world: &'static str,
+    /// `sha256:` of the module.
+    pub digest: String,
+    /// The ABI that it uses.
+    pub abi: String,
+    /// A component, else a core module.
+    pub component: bool,
+    /// What happens when it fails.
+    pub on_failure: OnFailure,
+    /// Picks asked of it, whoever made them in the end.
+    pub picks: u64,
+    /// Picks for which it had no opinion.
+    pub abstentions: u64,
+    /// Picks that it did not make for another reason: failed, pausing after failures, or not started yet.
+    pub fallbacks: u64,
+    /// Failures. The pauses after them are not counted again.
+    pub failures: u64,
+    /// The same, each kind for itself.
+    pub failures_by_kind: [(FailureKind, u64); FailureKind::ALL.len()],
+    /// The last failure in words.
+    pub last_failure: Option<String>,
+    /// How often its module was replaced by another.
+    pub reloads: u64,
+    /// How often a module for it was refused.
+    pub refusals: u64,
+    /// How long its module took to compile; `None` for a built-in one that nobody has used.
+    pub compile_time: Option<Duration>,
+    /// How long a pick takes; `None` until one was timed.
+    pub pick_time: Option<PickTime>,
+    /// Its guests (instances of the module) now.
+    pub instances: u64,
+    /// The linear memory of those.
+    pub memory_bytes: u64,
+}
+
+impl Version {
+    pub(super) fn is(&self, policy: &WasmPolicy, on_failure: OnFailure) -> bool {
+        self.policy.program().digest() == policy.program().digest()
+            && self.policy.config() == policy.config()
+            && self.on_failure == on_failure
+    }
+
+    /// What to go back to if a new `policy` fails: the last one with another digest that did not fail.
+    pub(super) fn good_besides(&self, policy: &WasmPolicy) -> Option<Arc<WasmPolicy>> {
+        let same = self.policy.program().digest() == policy.program().digest();
+        if same || self.failed.load(Ordering::Relaxed) {
+            return self.last_good.clone();
+        }
+        Some(Arc::clone(&self.policy))
+    }
+
+    pub(super) fn info(&self) -> Info {
+        let counters = &self.counters;
+        let (program, (picks, abstentions)) = (self.policy.program(), counters.picks());
+        let failures_by_kind = counters.failures();
+        Info {
+            name: self.name.to_string(),
+            world: match program.kind() {
+                PolicyKind::LoadBalancer => "load-balancer",
+                PolicyKind::Topology => "topology",
+            },
+            digest: program.digest().to_owned(),
+            abi: ABI.to_owned(),
+            component: program.is_component(),
+            on_failure: self.on_failure,
+            picks,
+            abstentions,
+            fallbacks: counters.fallbacks(),
+            failures: failures_by_kind.iter().map(|(_, count)| count).sum(),
+            failures_by_kind,
+            last_failure: counters.last_failure(),
+            reloads: counters.reloads.load(Ordering::Relaxed),
+            refusals: counters.refusals.load(Ordering::Relaxed),
+            compile_time: program.compile_time(),
+            pick_time: counters.pick_times.read(),
+            instances: counters.usage.guests(),
+            memory_bytes: counters.usage.memory_bytes(),
+        }
+    }
 }

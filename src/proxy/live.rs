@@ -11,10 +11,6 @@ use std::{
 
 use crate::policy::{self, Load};
 
-/// A sample below the average moves it by this fraction; one above replaces it at once, so that a slow endpoint is
-/// noticed by the next pick and forgiven slowly. `policies/latency.h` works out from it what the sample was.
-const DECAY: u64 = 8;
-
 /// An endpoint as long as it stays in the set, whatever its readiness.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -50,7 +46,7 @@ impl Live {
     pub(crate) fn connected(&self, took: Duration) {
         self.load.failures.store(0, Relaxed);
         if !self.answered.load(Relaxed) {
-            self.sample(took);
+            self.load.sample_latency(took);
         }
     }
 
@@ -64,13 +60,7 @@ impl Live {
         if !self.answered.swap(true, Relaxed) {
             self.load.latency.store(0, Relaxed);
         }
-        self.sample(took);
-    }
-
-    fn sample(&self, took: Duration) {
-        let sample = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let smoothed = smooth(self.load.latency.load(Relaxed), sample);
-        self.load.latency.store(smoothed, Relaxed);
+        self.load.sample_latency(took);
     }
 }
 
@@ -84,23 +74,9 @@ impl Drop for Active {
     }
 }
 
-/// Peak-sensitive moving average; 0 means no sample yet.
-fn smooth(average: u64, sample: u64) -> u64 {
-    if sample >= average { sample } else { average - (average - sample).div_ceil(DECAY) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn average_jumps_up_and_sinks_slowly() {
-        for (average, sample, expected) in
-            [(0, 5, 5), (100, 900, 900), (900, 100, 800), (2, 1, 1), (7, 7, 7)]
-        {
-            assert_eq!(smooth(average, sample), expected, "{average} {sample}");
-        }
-    }
 
     #[test]
     fn connect_time_stands_in_until_there_is_an_answer() {

@@ -14,6 +14,8 @@ pub mod dataplane;
 mod live;
 mod metrics;
 mod options;
+mod scope;
+mod scoring;
 mod sessions;
 mod stats;
 mod tcp;
@@ -26,12 +28,16 @@ mod views;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     descriptors::Budget,
-    policy::Scheduler,
+    policy::{Flow, Scheduler, topologies::Topologies},
     proxy::{
         choice::Chooser,
         connections::{Bounds, Connections},
@@ -39,9 +45,9 @@ use crate::{
         metrics::ResetReason,
         sessions::Sessions,
         upstream::reset,
-        views::{Changes, Dialled, Views},
+        views::{Changes, Dialled, View, Views},
     },
-    route::{Notice, Protocol, Route, RouteName, RouteTable, notice},
+    route::{FrontendKind, Notice, Protocol, Route, RouteName, RouteTable, notice},
 };
 
 pub use metrics::{Metrics, Totals};
@@ -50,12 +56,16 @@ pub use stats::{EndpointStats, RouteStats};
 
 /// How many UDP sessions there are at a time, if there are enough file descriptors. One more ends the longest unused ones.
 const SESSIONS_MAX: usize = 8192;
+/// How long a connection waits for a topology policy that has not answered yet, counted from when it was asked. A core
+/// module has within a fraction of a millisecond.
+const TOPOLOGY_PATIENCE: Duration = Duration::from_millis(100);
 /// The bound is reported at most once in this time.
 const BOUND_REPORT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The proxy of all nodes of this process.
 pub struct Proxy {
     chooser: Chooser,
+    topologies: Arc<Topologies>,
     views: Views,
     sessions: Sessions,
     metrics: Metrics,
@@ -75,23 +85,29 @@ impl Proxy {
     /// A proxy that carries nothing yet.
     pub fn new(
         options: Options,
-        scheduler: Arc<dyn Scheduler>,
+        (scheduler, topologies): (Arc<dyn Scheduler>, Arc<Topologies>),
         notices: notice::Sender,
     ) -> Arc<Self> {
         let bounds = Bounds::within(&options.descriptors);
-        Self::bounded(options, scheduler, notices, (bounds, SESSIONS_MAX))
+        Self::bounded(options, (scheduler, topologies), notices, (bounds, SESSIONS_MAX))
     }
 
     fn bounded(
         options: Options,
-        scheduler: Arc<dyn Scheduler>,
+        (scheduler, topologies): (Arc<dyn Scheduler>, Arc<Topologies>),
         notices: notice::Sender,
         (connections, sessions): (Bounds, usize),
     ) -> Arc<Self> {
         let metrics = Metrics::default();
         Arc::new(Self {
             chooser: Chooser { scheduler },
-            views: Views::new(options.client_node, options.view, metrics.clone()),
+            views: Views::new(
+                options.client_node,
+                options.view,
+                metrics.clone(),
+                Arc::clone(&topologies),
+            ),
+            topologies,
             sessions: Sessions::new(metrics.sessions.clone(), sessions),
             metrics,
             timeouts: Mutex::new(options.timeouts),
@@ -131,7 +147,7 @@ impl Proxy {
         };
         tokio::join!(plane.run(context), self.follow(table, &planes_table, &token));
         self.tasks.close();
-        if tokio::time::timeout(self.drain, self.tasks.wait()).await.is_err() {
+        if timeout(self.drain, self.tasks.wait()).await.is_err() {
             tracing::info!(open = self.tasks.len(), "connections reset after the drain time");
         }
         self.end.cancel();
@@ -197,9 +213,13 @@ impl Proxy {
             self.sessions.end_orphans(route, None);
             self.metrics.forget(&route.name);
             self.chooser.scheduler.forget(&route.name);
+            self.topologies.forget(&route.name);
         }
         for (before, now) in &updated {
             self.sessions.end_orphans(before, Some(now));
+            if before.topology.is_some() && now.topology.is_none() {
+                self.topologies.forget(&now.name);
+            }
         }
         let not_carried = |route: &&Arc<Route>| route.name.protocol == Protocol::Sctp;
         for route in added.iter().filter(not_carried) {
@@ -238,6 +258,31 @@ impl Proxy {
                 reset(client);
             }
         }
+    }
+
+    /// The view of a connection once its topology policy has said what is in it, which is not waited for long.
+    async fn settled(
+        &self,
+        (mut view, mut flow): (Arc<View>, Flow),
+        frontend: FrontendKind,
+    ) -> Result<(Arc<View>, Flow), ResetReason> {
+        let begun = Instant::now();
+        while let Some(since) = view.pending() {
+            // Before it is asked again, so that no answer is missed.
+            let mut answers = self.topologies.answers();
+            let Flow { protocol, source, destination, .. } = flow;
+            let route = &view.route.name;
+            let dialled = Dialled { protocol, source, destination, route, frontend, tried: &[] };
+            let now = self.views.resolve(dialled)?;
+            (view, flow) = now;
+            let waited = since.elapsed().max(begun.elapsed());
+            let left = TOPOLOGY_PATIENCE.saturating_sub(waited);
+            let is_over = view.pending().is_none() || left.is_zero();
+            if is_over || timeout(left, answers.changed()).await.is_err() {
+                break;
+            }
+        }
+        Ok((view, flow))
     }
 
     /// Counts a refusal, and reports it if users should know.

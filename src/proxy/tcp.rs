@@ -42,10 +42,18 @@ impl Proxy {
         &self,
         client: TcpStream,
         frontend: FrontendKind,
-        mut view: Arc<View>,
-        mut flow: Flow,
+        view: Arc<View>,
+        flow: Flow,
         place: &Admitted,
     ) {
+        let (route, source) = (view.route.name.clone(), flow.source);
+        let (mut view, mut flow) = match self.settled((view, flow), frontend).await {
+            Ok(settled) => settled,
+            Err(refusal) => {
+                self.refuse(&route, source, refusal);
+                return reset(client);
+            }
+        };
         let mut tried = Vec::new();
         for _ in 0..ATTEMPTS_MAX {
             let Some(chosen) = self.chooser.choose(&view, &flow, &tried).await else {

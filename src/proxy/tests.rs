@@ -13,7 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    policy::{By, Decision, PickRequest, Picking},
+    policy::{By, Decision, PickRequest, Picking, library::Library},
     proxy::dataplane::loopback::Loopback,
     route::{Endpoint, Frontend, FrontendKind, NamespacedName, Node},
 };
@@ -56,7 +56,9 @@ impl Fixture {
     fn bounded(connections: Bounds, sessions: usize) -> Self {
         let (sender, notices) = mpsc::channel(64);
         let scheduler = Arc::<InTurn>::default();
-        let proxy = Proxy::bounded(options(), scheduler.clone(), sender, (connections, sessions));
+        let topologies = topologies(&sender);
+        let choosers = (scheduler.clone() as Arc<dyn Scheduler>, topologies);
+        let proxy = Proxy::bounded(options(), choosers, sender, (connections, sessions));
         let table = watch::Sender::new(Arc::default());
         let token = CancellationToken::new();
         let mut tasks = JoinSet::new();
@@ -84,6 +86,12 @@ impl Fixture {
         self.token.cancel();
         timeout(LONG, self.tasks.join_next()).await.expect("an end").unwrap().unwrap();
     }
+}
+
+/// None is loaded.
+fn topologies(notices: &notice::Sender) -> Arc<Topologies> {
+    let schedulers = Library::new(notices.clone()).unwrap();
+    Topologies::new(schedulers.for_topologies())
 }
 
 fn options() -> Options {
@@ -128,6 +136,7 @@ fn route(protocol: Protocol, frontend: SocketAddr, endpoints: &[Endpoint]) -> Ro
         external_local: false,
         source_ranges: Vec::new(),
         policy: None,
+        topology: None,
     }
 }
 

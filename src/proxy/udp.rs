@@ -49,7 +49,12 @@ impl Proxy {
             Err(refusal) => return self.refuse(dialled.route, dialled.source, refusal),
         };
         let proxy = Arc::clone(self);
+        let frontend = dialled.frontend;
         let choosing = async move {
+            let before = (Arc::clone(&view), flow);
+            let Ok((view, flow)) = proxy.settled((view, flow), frontend).await else {
+                return (proxy, before.0, before.1, None);
+            };
             let chosen = proxy.chooser.choose(&view, &flow, &[]).await;
             (proxy, view, flow, chosen)
         };

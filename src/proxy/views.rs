@@ -1,6 +1,7 @@
 //! Views: the endpoints that a client may use, which depend on its place.
 //!
-//! A client's place (its node, and the zone of that) says which endpoints are its candidates. Who shares the view, and with
+//! A client's place (its node, and the zone of that) says which endpoints are its candidates, by hints or by a topology
+//! policy (`scoring`). Who shares the view, and with
 //! it the scheduler instance, the figures and the affinity, is its [`Scope`]: the clients of one node, or, with
 //! [`ProxyView::Global`], all clients that have the same candidates.
 //!
@@ -9,21 +10,31 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    mem,
     net::{IpAddr, SocketAddr},
     ops::Bound,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use imbl::ordmap::DiffItem;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
-    policy::{Candidate, Candidates, Flow, InstanceKey, Seat, UNKNOWN},
+    policy::{
+        Candidate, Candidates, Flow, InstanceKey, Seat,
+        topologies::{Answer, Topologies},
+    },
     proxy::{
         affinity::Affinity,
         live::Live,
         metrics::{Metrics, ResetReason, RouteCounters},
         options::ProxyView,
+        scope::{Numbers, Scope},
+        scoring::{Asked, Scoring, Selected, Surroundings, are_same},
     },
     route::{
         Endpoint, FrontendKind, Protocol, Route, RouteName, RouteTable,
@@ -54,6 +65,10 @@ pub(crate) struct View {
     pub(crate) endpoints: BTreeMap<SocketAddr, Arc<Live>>,
     /// The endpoint of each client's last connection.
     pub(crate) affinity: Arc<Affinity>,
+    /// What the topology policy said, if there is one.
+    asked: Option<Asked>,
+    /// For which [`Topologies::changes`] it has said so.
+    said_at: AtomicU64,
     /// What is counted.
     pub(crate) counters: RouteCounters,
 }
@@ -84,6 +99,8 @@ pub(crate) struct Views {
     client_node: Arc<str>,
     mode: ProxyView,
     metrics: Metrics,
+    /// Knows no views: may be asked while they are locked.
+    topologies: Arc<Topologies>,
     state: Mutex<State>,
 }
 
@@ -94,51 +111,36 @@ struct State {
     numbers: Numbers,
 }
 
-/// Numbers of this process, given out for good.
-#[derive(Default)]
-struct Numbers {
-    zones: Ids,
-    nodes: Ids,
-    /// The last one of any view.
-    generation: u64,
-}
-
 #[derive(Default)]
 struct RouteViews {
     views: BTreeMap<Scope, Arc<View>>,
-    /// The scopes of clients of a node when views are global, until the route or the nodes change.
+    /// The scopes of clients of a node when views are global, until the route or the nodes change, or a topology policy says
+    /// something else.
     scopes: BTreeMap<Arc<str>, Scope>,
+    /// For which [`Topologies::changes`] those are right.
+    scopes_at: u64,
+    scoring: Scoring,
     /// The next one of the nodes with local endpoints.
     turn: usize,
     refused: BTreeSet<IpAddr>,
 }
 
-/// The clients that share a view.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Scope {
-    /// All for whom hints do not matter.
-    All,
-    /// Those of a zone, which hints tell apart.
-    Zone(Arc<str>),
-    /// Those of a node.
-    Node(Arc<str>),
-    /// Those who may only use the endpoints of a node.
-    Local(Arc<str>),
-}
-
-/// Names to small numbers, for good.
-#[derive(Default)]
-struct Ids(BTreeMap<Arc<str>, u32>);
-
 impl Views {
-    pub(crate) fn new(client_node: Arc<str>, mode: ProxyView, metrics: Metrics) -> Self {
-        Self { client_node, mode, metrics, state: Mutex::default() }
+    pub(crate) fn new(
+        client_node: Arc<str>,
+        mode: ProxyView,
+        metrics: Metrics,
+        topologies: Arc<Topologies>,
+    ) -> Self {
+        Self { client_node, mode, metrics, topologies, state: Mutex::default() }
     }
 
     /// Makes this the current table. The cost depends on the number of changes.
     pub(crate) fn follow(&self, table: Arc<RouteTable>) -> Changes {
         let mut state = self.state.lock();
         let State { table: current, routes, numbers } = &mut *state;
+        let (topologies, table_now) = (&self.topologies, &*table);
+        let mut around = Surroundings { table: table_now, numbers, topologies };
         let mut changes = Changes::default();
         for change in current.routes.diff(&table.routes) {
             match change {
@@ -149,7 +151,7 @@ impl Views {
                 }
                 DiffItem::Update { old: (name, old), new: (_, new) } => {
                     if let Some(known) = routes.get_mut(name) {
-                        known.follow(new, &table, numbers);
+                        known.follow(new, &mut around);
                     }
                     changes.updated.push((Arc::clone(old), Arc::clone(new)));
                 }
@@ -166,9 +168,14 @@ impl Views {
             for (name, known) in routes.iter_mut() {
                 known.views.retain(|scope, _| stays(scope));
                 known.scopes.clear();
-                let route = table.routes.get(name).filter(|route| has_hints(route));
-                if let Some(route) = route.filter(|_| zones_differ) {
-                    known.follow(route, &table, numbers);
+                let Some(route) = table.routes.get(name) else { continue };
+                if route.topology.is_some() {
+                    // What it was asked about nodes that are gone.
+                    topologies.forget(name);
+                    known.scoring.clear();
+                }
+                if route.topology.is_some() || (zones_differ && has_hints(route)) {
+                    known.follow(route, &mut around);
                 }
             }
         }
@@ -197,21 +204,21 @@ impl Views {
             client_zone: numbers.zones.id(zone),
             client_node: numbers.nodes.id(Some(&node)),
         };
+        let mut around = Surroundings { table, numbers, topologies: &self.topologies };
         let scope = match self.mode {
             _ if local => Scope::Local(node),
             ProxyView::PerNode => Scope::Node(node),
-            ProxyView::Global => known.shared_scope(route, table, node),
+            ProxyView::Global => known.shared_scope(route, node, &mut around),
         };
-        let view = match known.views.get(&scope) {
-            Some(view) => Arc::clone(view),
+        let view = match known.views.get(&scope).cloned() {
+            Some(view) => known.current(&view, route, &scope, &mut around),
             None => {
                 let counters = self.metrics.route(&route.name);
-                let view = Arc::new(View::empty(route, &scope, counters));
-                let view = Arc::new(view.next(Arc::clone(route), &scope, table, numbers));
-                known.views.insert(scope, Arc::clone(&view));
-                view
+                let view = View::empty(route, &scope, counters);
+                Arc::new(known.next(&view, route, &scope, &mut around))
             }
         };
+        known.views.insert(scope, Arc::clone(&view));
         if view.candidates.is_empty() { Err(ResetReason::NoEndpoint) } else { Ok((view, flow)) }
     }
 
@@ -274,61 +281,121 @@ impl Views {
 
 impl RouteViews {
     /// Every view of the changed service port.
-    fn follow(&mut self, route: &Arc<Route>, table: &RouteTable, numbers: &mut Numbers) {
+    fn follow(&mut self, route: &Arc<Route>, around: &mut Surroundings<'_>) {
         self.scopes.clear();
-        for (scope, view) in &mut self.views {
-            *view = Arc::new(view.next(Arc::clone(route), scope, table, numbers));
+        let mut views = mem::take(&mut self.views);
+        for (scope, view) in &mut views {
+            *view = Arc::new(self.next(view, route, scope, around));
+        }
+        self.views = views;
+    }
+
+    fn next(
+        &mut self,
+        before: &View,
+        route: &Arc<Route>,
+        scope: &Scope,
+        around: &mut Surroundings<'_>,
+    ) -> View {
+        let addresses: BTreeSet<_> = match route.topology {
+            Some(_) => before.candidates.iter().map(|candidate| candidate.address).collect(),
+            None => BTreeSet::new(),
+        };
+        let is_in_use = |endpoint: &Endpoint| addresses.contains(&endpoint.address);
+        let selected = self.scoring.select(route, scope, is_in_use, around);
+        before.next(Arc::clone(route), scope, selected, around.numbers)
+    }
+
+    /// The view, or the next one if the topology policy says something else by now.
+    fn current(
+        &mut self,
+        view: &Arc<View>,
+        route: &Arc<Route>,
+        scope: &Scope,
+        around: &mut Surroundings<'_>,
+    ) -> Arc<View> {
+        let changes = around.topologies.changes();
+        let Some(said) = view.asked.as_ref().filter(|_| view.said_at.load(Relaxed) != changes)
+        else {
+            return Arc::clone(view);
+        };
+        match self.scoring.ask(route, scope, around) {
+            Some(now) if now.is_like(said) => {
+                view.said_at.store(now.changes, Relaxed);
+                Arc::clone(view)
+            }
+            _ => Arc::new(self.next(view, route, scope, around)),
         }
     }
 
     /// Whose view is shared with the clients of a node that have the same candidates.
-    fn shared_scope(&mut self, route: &Route, table: &RouteTable, node: Arc<str>) -> Scope {
-        if !has_hints(route) {
+    fn shared_scope(
+        &mut self,
+        route: &Arc<Route>,
+        node: Arc<str>,
+        around: &mut Surroundings<'_>,
+    ) -> Scope {
+        if route.topology.is_none() && !has_hints(route) {
             return Scope::All;
+        }
+        let changes = around.topologies.changes();
+        if route.topology.is_some() && self.scopes_at != changes {
+            self.scopes.clear();
+            self.scopes_at = changes;
         }
         if let Some(scope) = self.scopes.get(&node) {
             return scope.clone();
         }
         let own = Scope::Node(Arc::clone(&node));
-        let zone = table.nodes.get(&node).and_then(|node| node.zone.clone());
-        let scope = match (topology::of(&route.endpoints, own.place(table)), zone) {
-            (Topology::SameNode, _) => own,
-            (Topology::SameZone, Some(zone)) => Scope::Zone(zone),
-            _ => Scope::All,
+        let scope = match self.scored_scope(route, &own, around) {
+            Some(Ok(scope)) => scope,
+            // It is asked again before it counts.
+            Some(Err(Unsettled)) => return own,
+            None => hinted_scope(route, &own, around.table),
         };
+        if scope != own {
+            self.views.remove(&own);
+        }
         self.scopes.insert(node, scope.clone());
         scope
     }
+
+    /// The widest scope whose clients a topology policy gives the same endpoints as those of the node; `None` without one.
+    fn scored_scope(
+        &mut self,
+        route: &Arc<Route>,
+        own: &Scope,
+        around: &mut Surroundings<'_>,
+    ) -> Option<Result<Scope, Unsettled>> {
+        let zone = own.place(around.table).zone;
+        let zone = (!zone.is_empty()).then(|| Scope::Zone(Arc::from(zone)));
+        let wider: Vec<_> = [Some(Scope::All), zone].into_iter().flatten().collect();
+        let answers: Vec<_> =
+            wider.iter().filter_map(|scope| self.scoring.ask(route, scope, around)).collect();
+        let answer = self.scoring.ask(route, own, around)?.answer;
+        if answer == Answer::WithoutPolicy {
+            return None;
+        }
+        if answers.iter().any(|asked| asked.pending().is_some())
+            || matches!(answer, Answer::Pending(_))
+        {
+            return Some(Err(Unsettled));
+        }
+        let same = answers.iter().position(|asked| asked.answer == answer);
+        Some(Ok(same.map_or_else(|| own.clone(), |at| wider[at].clone())))
+    }
 }
 
-impl Scope {
-    /// As users and metrics know it.
-    fn label(&self) -> Arc<str> {
-        match self {
-            Self::All => Arc::from(""),
-            Self::Zone(zone) => Arc::from(format!("zone/{zone}")),
-            Self::Node(node) => Arc::clone(node),
-            Self::Local(node) => Arc::from(format!("{node}/local")),
-        }
-    }
+/// A topology policy has not answered yet.
+struct Unsettled;
 
-    fn policy(&self) -> topology::Policy {
-        match self {
-            Self::Local(_) => topology::Policy::Local,
-            _ => topology::Policy::Cluster,
-        }
-    }
-
-    /// Where its clients are.
-    fn place<'a>(&'a self, table: &'a RouteTable) -> Place<'a> {
-        match self {
-            Self::All => Place::default(),
-            Self::Zone(zone) => Place { node: "", zone },
-            Self::Node(node) | Self::Local(node) => {
-                let zone = table.nodes.get(node).and_then(|node| node.zone.as_deref());
-                Place { node, zone: zone.unwrap_or_default() }
-            }
-        }
+/// The widest scope whose clients get the same endpoints by hints as those of a node.
+fn hinted_scope(route: &Route, own: &Scope, table: &RouteTable) -> Scope {
+    let place = own.place(table);
+    match topology::of(&route.endpoints, place) {
+        Topology::SameNode => own.clone(),
+        Topology::SameZone if !place.zone.is_empty() => Scope::Zone(Arc::from(place.zone)),
+        Topology::SameZone | Topology::Cluster => Scope::All,
     }
 }
 
@@ -344,18 +411,27 @@ impl View {
             targets: Vec::new(),
             endpoints: BTreeMap::new(),
             affinity: Arc::default(),
+            asked: None,
+            said_at: AtomicU64::new(0),
             counters,
         }
     }
 
-    /// This view of the changed service port.
+    /// Since when the topology policy is thinking about which endpoints these clients may use. Until it has answered, the
+    /// candidates are those of before, or all.
+    pub(crate) fn pending(&self) -> Option<Instant> {
+        self.asked.as_ref().and_then(Asked::pending)
+    }
+
+    /// This view with these endpoints of the changed service port.
     fn next(
         &self,
         route: Arc<Route>,
         scope: &Scope,
-        table: &RouteTable,
+        selected: Selected<'_>,
         numbers: &mut Numbers,
     ) -> Self {
+        let Selected { endpoints: selected, asked } = selected;
         let is_possible = |endpoint: &&Endpoint| match scope {
             Scope::Local(node) => endpoint.node.as_ref() == Some(node),
             _ => true,
@@ -370,7 +446,7 @@ impl View {
         let mut seen = BTreeSet::new();
         let mut candidates = Vec::new();
         let mut targets = Vec::new();
-        for endpoint in topology::usable(&route.endpoints, scope.policy(), scope.place(table)) {
+        for endpoint in selected {
             let Some(live) =
                 endpoints.get(&endpoint.address).filter(|_| seen.insert(endpoint.address))
             else {
@@ -386,33 +462,21 @@ impl View {
             });
             targets.push((endpoint.target, Arc::clone(live)));
         }
-        let unchanged = self.candidates.len() == candidates.len()
-            && self.candidates.iter().zip(&candidates).all(|(before, now)| same(before, now));
-        numbers.generation += u64::from(!unchanged);
+        let unchanged = are_same(&self.candidates, &candidates);
         let affinity =
             if route.affinity.is_some() { Arc::clone(&self.affinity) } else { Arc::default() };
         Self {
             route,
             seat: Arc::clone(&self.seat),
-            generation: if unchanged { self.generation } else { numbers.generation },
+            generation: if unchanged { self.generation } else { numbers.next_generation() },
             candidates: if unchanged { Arc::clone(&self.candidates) } else { candidates.into() },
             targets,
             endpoints,
             affinity,
+            said_at: AtomicU64::new(asked.as_ref().map_or(0, |asked| asked.changes)),
+            asked,
             counters: self.counters.clone(),
         }
-    }
-}
-
-impl Ids {
-    fn id(&mut self, name: Option<&Arc<str>>) -> u32 {
-        let Some(name) = name else { return UNKNOWN };
-        if let Some(id) = self.0.get(name) {
-            return *id;
-        }
-        let id = u32::try_from(self.0.len()).unwrap_or(UNKNOWN);
-        self.0.insert(Arc::clone(name), id);
-        id
     }
 }
 
@@ -464,12 +528,4 @@ fn source_allowed(route: &Route, kind: FrontendKind, source: IpAddr) -> bool {
     kind != FrontendKind::LoadBalancer
         || route.source_ranges.is_empty()
         || route.source_ranges.iter().any(|range| range.contains(&source))
-}
-
-fn same(before: &Candidate, now: &Candidate) -> bool {
-    before.address == now.address
-        && before.zone == now.zone
-        && before.node == now.node
-        && before.weight == now.weight
-        && Arc::ptr_eq(&before.load, &now.load)
 }

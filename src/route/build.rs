@@ -339,6 +339,7 @@ impl Builder {
                 external_local: service.external_local,
                 source_ranges: service.source_ranges.clone(),
                 policy: service.policy.clone(),
+                topology: service.topology.clone(),
             }
         });
         routes.map(|route| (route.name.clone(), route)).collect()

@@ -115,6 +115,8 @@ pub struct Route {
     pub source_ranges: Vec<IpNet>,
     /// The LoadBalancerPolicy that picks; `None` for the cluster's default.
     pub policy: Option<Arc<str>>,
+    /// The TopologyPolicy that decides, in place of hints, which endpoints clients may use; `None` for none.
+    pub topology: Option<Arc<str>>,
 }
 
 /// One address and port where clients dial a route.

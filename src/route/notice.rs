@@ -5,6 +5,15 @@ use std::net::SocketAddr;
 
 use crate::route::{NamespacedName, Protocol, RouteName};
 
+/// The kinds of policy: what a policy decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PolicyKind {
+    /// A LoadBalancerPolicy: which endpoint gets a connection.
+    LoadBalancer,
+    /// A TopologyPolicy: which endpoints the clients at a place may use.
+    Topology,
+}
+
 /// Something that happened in the data half and that a user should be able to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
@@ -31,17 +40,21 @@ pub enum Notice {
         /// The client.
         source: SocketAddr,
     },
-    /// A policy trapped, ran out of time or answered nonsense; the fallback picked instead.
+    /// A policy trapped, ran out of time or answered nonsense; its `onFailure` decided instead.
     PolicyFailed {
-        /// Name of the LoadBalancerPolicy.
+        /// The policy's kind.
+        kind: PolicyKind,
+        /// Its name.
         policy: String,
         /// Where.
         route: RouteName,
         /// What happened.
         reason: String,
     },
-    /// A service port names a policy that is not loaded; the fallback picked.
+    /// A service port names a policy that is not loaded; it is served as if it named none.
     PolicyMissing {
+        /// The policy's kind.
+        kind: PolicyKind,
         /// The name.
         policy: String,
         /// Where.
@@ -49,7 +62,9 @@ pub enum Notice {
     },
     /// A guest called `log`.
     PolicyLog {
-        /// Name of the LoadBalancerPolicy.
+        /// The policy's kind.
+        kind: PolicyKind,
+        /// Its name.
         policy: String,
         /// The guest's code.
         code: u32,

@@ -63,13 +63,21 @@ pub struct Categories<'a> {
 
 /// The endpoints for connections under a policy: ready ones; if there is none, those that still serve while they
 /// terminate (KEP-1669), for which hints do not matter.
-pub fn usable<'a>(
+pub fn usable<'a, 'p>(
     endpoints: &'a [Endpoint],
     policy: Policy,
-    place: Place<'a>,
-) -> impl Iterator<Item = &'a Endpoint> {
+    place: Place<'p>,
+) -> impl Iterator<Item = &'a Endpoint> + use<'a, 'p> {
     let selection = Selection::new(endpoints, policy, place);
     endpoints.iter().filter(move |endpoint| selection.includes(endpoint))
+}
+
+/// The same if there were no hints, by index: what a topology policy chooses from.
+pub fn usable_anyhow(endpoints: &[Endpoint], policy: Policy, node: &str) -> Vec<usize> {
+    let place = Place { node, zone: "" };
+    let mut selection = Selection { policy, place, topology: Topology::Cluster, ready: true };
+    selection.ready = endpoints.iter().any(|endpoint| selection.includes(endpoint));
+    (0..endpoints.len()).filter(|index| selection.includes(&endpoints[*index])).collect()
 }
 
 /// What the hints of the ready endpoints say at a place. Hints for nodes go before those for zones.

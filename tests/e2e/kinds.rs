@@ -343,6 +343,13 @@ pub(crate) const SAMPLES: &[Sample] = &[
         patched: ("{.spec.onFailure}", "Reject"),
     },
     Sample {
+        resource: "topologypolicies",
+        namespaced: false,
+        manifest: "apiVersion: snowglobe.dev/v1alpha1\nkind: TopologyPolicy\nspec: {module: {builtin: spread}}\n",
+        patch: r#"{"spec":{"onFailure":"Reject"}}"#,
+        patched: ("{.spec.onFailure}", "Reject"),
+    },
+    Sample {
         resource: "horizontalpodautoscalers",
         namespaced: true,
         manifest: "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nspec: {maxReplicas: 3, \
@@ -580,7 +587,7 @@ fn events_are_the_same_in_both_groups() {
 
 /// Kinds that are not Kubernetes' own have no strategic merge.
 fn strategy(resource: &str) -> &'static str {
-    let custom = ["loadbalancerpolicies", "serviceexports", "serviceimports"];
+    let custom = ["loadbalancerpolicies", "serviceexports", "serviceimports", "topologypolicies"];
     if custom.contains(&plural(resource)) { "merge" } else { "strategic" }
 }
 

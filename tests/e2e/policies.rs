@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     cluster::Cluster,
-    http::pod_at,
+    http::{curl, pod_at},
     tools::{self, Tool, can_use, eventually, wanted},
     traffic::tally,
 };
@@ -95,23 +95,58 @@ fn the_cluster_s_default_comes_from_kube_proxy_s_configuration() {
         return;
     }
     let web = Web::start();
-    let configure = |mode: &str| {
+    let configure = |fields: &str| {
         web.cluster.apply(&format!(
             "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: kube-proxy, namespace: kube-system}}\ndata:\n  \
              config.conf: |\n    apiVersion: kubeproxy.config.k8s.io/v1alpha1\n    \
-             kind: KubeProxyConfiguration\n    mode: {mode}\n"
+             kind: KubeProxyConfiguration\n    {fields}\n"
         ));
     };
-    configure("iptables");
+    configure("mode: iptables");
     eventually("picks at random", || {
         let picks = web.picks(12);
         wanted(twice_in_a_row(&picks), format!("{picks:?}"))
     });
-    configure("ipvs");
+    configure("mode: ipvs\n    ipvs: {strictARP: true, scheduler: lblc}");
     eventually("round robin", || {
         let picks = web.picks(24);
         wanted(!twice_in_a_row(&picks), format!("{picks:?}"))
     });
+    let event = |reason| web.cluster.event("kube-system", "kube-proxy", reason);
+    assert_eq!(event("FieldsIgnored"), "without effect in config.conf: ipvs.strictARP");
+    let unknown = event("UnknownScheduler");
+    assert!(unknown.contains("\"lblc\"") && unknown.ends_with("rr is used"), "{unknown}");
+}
+
+#[test]
+fn what_policies_did_is_told() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let web = Web::start();
+    web.use_policy("lc");
+    web.picks(5);
+    let stats = web.cluster.json("get policystats lc");
+    assert_eq!(
+        (&stats["apiVersion"], &stats["kind"]),
+        (&"snowglobe.dev/v1alpha1".into(), &"PolicyStats".into())
+    );
+    assert_eq!((&stats["world"], &stats["form"]), (&"load-balancer".into(), &"core".into()));
+    assert_eq!((&stats["picks"], &stats["instances"]), (&5.into(), &1.into()), "{stats}");
+    assert!(stats["compileSeconds"].as_f64() > Some(0.0), "{stats}");
+    assert!(stats["pickNanoseconds"]["p99"].as_f64() > Some(0.0), "{stats}");
+    assert_eq!(stats["failures"]["trap"], 0, "{stats}");
+    let table = web.cluster.kubectl("get policystats");
+    let policies = web.cluster.kubectl("get loadbalancerpolicies -o name");
+    let (rows, objects) = (table.lines().count() - 1, policies.lines().count());
+    assert_eq!((rows, objects), (14, 14), "every built-in one has an object\n{table}\n{policies}");
+    let lc = table.lines().find(|line| line.starts_with("lc ")).expect("a row for lc");
+    assert!(lc.contains("load-balancer") && lc.contains(" core ") && lc.ends_with("ns"), "{lc}");
+    let denied = web.cluster.try_kubectl("delete policystats lc").failed();
+    assert!(denied.contains("MethodNotAllowed"), "{denied}");
+    let metrics = curl(&format!("{}/metrics", web.cluster.line.metrics)).succeeded();
+    let line = "snowglobe_policy_picks_total{world=\"load-balancer\",policy=\"lc\"} 5";
+    assert!(metrics.lines().any(|found| found == line), "{metrics}");
 }
 
 #[test]

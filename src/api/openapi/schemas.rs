@@ -44,7 +44,9 @@ pub(super) fn of(
         }
         match &*kind.kind {
             _ if kind.is_custom() => {}
-            "LoadBalancerPolicy" => schemas.extend(load_balancer_policy(kind)),
+            "LoadBalancerPolicy" => schemas.extend(policy(kind, &SCHEDULER)),
+            "TopologyPolicy" => schemas.extend(policy(kind, &TOPOLOGY)),
+            "PolicyStats" => schemas.extend([policy_stats(kind)]),
             "ServiceExport" | "ServiceImport" => schemas.extend([multicluster::schema(kind)]),
             _ => {}
         }
@@ -192,7 +194,54 @@ fn to_swagger(value: &mut Value) {
 }
 
 /// Our own kind, of which there is no Rust type in the Kubernetes library.
-fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
+fn policy_stats(kind: &Kind) -> (String, Value) {
+    let of = |kind: &str, description: &str| json!({"type": kind, "description": description});
+    let counts = |description: &str| json!({"type": "object", "description": description, "additionalProperties": {"type": "integer"}});
+    let mut time = of("object", "Time of a pick in nanoseconds: mean, p50 and p99; of one in 64.");
+    time["additionalProperties"] = json!({"type": "number"});
+    let root = json!({
+        "description": "What a load-balancing policy did since its name was loaded.",
+        "type": "object",
+        "properties": {
+            "apiVersion": of("string", "Version of the schema of this object."),
+            "kind": of("string", "Kind of this object."),
+            "metadata": reference(&meta("ObjectMeta")),
+            "world": of("string", "The world of the ABI: load-balancer or topology."),
+            "form": of("string", "core (a core module) or component."),
+            "digest": of("string", "Digest of the module."),
+            "picks": of("integer", "Picks asked of the policy."),
+            "abstentions": of("integer", "Picks for which it had no opinion."),
+            "fallbacks": of("integer", "Picks that another made because it had failed or was not ready."),
+            "failures": counts("Failures by kind: trap, deadline, memory, range, start."),
+            "reloads": counts("Modules that took the place of another (succeeded) or were refused (failed)."),
+            "compileSeconds": of("number", "Time that the module took to compile; absent before."),
+            "pickNanoseconds": time,
+            "instances": of("integer", "Instances of the module now."),
+            "memoryBytes": of("integer", "Linear memory of all instances."),
+            "lastFailure": of("string", "The last failure in words."),
+        },
+    });
+    (keys::schema(kind), root)
+}
+
+/// What a kind of policies is, and what `onFailure` means for it.
+struct PolicyTexts {
+    kind: &'static str,
+    on_failure: &'static str,
+}
+
+const SCHEDULER: PolicyTexts = PolicyTexts {
+    kind: "A load-balancing scheduler: a WASM module that picks an endpoint for each connection.",
+    on_failure: "What happens to connections when the module fails: the built-in round robin, a reset, or the last module that worked.",
+};
+
+const TOPOLOGY: PolicyTexts = PolicyTexts {
+    kind: "A topology policy: a WASM module that says which endpoints of a Service the clients of a zone or node use.",
+    on_failure: "What happens to connections when the module fails: what would without a topology policy, a reset, or the last module that worked.",
+};
+
+/// Our own kinds, of which there are no Rust types in the Kubernetes library.
+fn policy(kind: &Kind, texts: &PolicyTexts) -> [(String, Value); 3] {
     let name = keys::schema(kind);
     let text = |description: &str| json!({"type": "string", "description": description});
     let (spec, status) = (format!("{name}Spec"), format!("{name}Status"));
@@ -215,12 +264,10 @@ fn load_balancer_policy(kind: &Kind) -> [(String, Value); 3] {
             "inline": {"type": "string", "format": "byte", "description": "The module itself, in base64."},
         },
     });
-    let mut on_failure = text(
-        "What happens to connections when the module fails: the built-in round robin, a reset, or the last module that worked.",
-    );
+    let mut on_failure = text(texts.on_failure);
     on_failure["enum"] = json!(["Fallback", "Reject", "LastGood"]);
     let root = json!({
-        "description": "A load-balancing scheduler: a WASM module that picks an endpoint for each connection.",
+        "description": texts.kind,
         "type": "object",
         "required": ["spec"],
         "properties": {

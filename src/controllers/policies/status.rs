@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::policies::COMPONENT,
-    model::{Object, Status, well_known::POLICY_READY},
+    model::{Object, Status, kind, well_known::POLICY_READY},
     policy::library::{Library, OnFailure, Report},
     registry::{Note, Registry, Subresource, WriteOptions, until_written},
 };
@@ -63,6 +63,8 @@ impl Statement {
             "the module loaded before stays in use"
         } else if self.on_failure == OnFailure::Reject {
             "connections to Services that name it are reset"
+        } else if object.key.kind == kind::TOPOLOGY_POLICY {
+            "Services that name it are served as without a topology policy"
         } else {
             "Services that name it use round robin"
         };

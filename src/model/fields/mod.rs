@@ -400,7 +400,9 @@ mod tests {
         for kind in BUILT_IN.iter().filter(|kind| !custom.contains(&&*kind.group)) {
             assert!(message(&kind.api_version(), &kind.kind).is_some(), "{kind:?}");
         }
-        assert!(message("snowglobe.dev/v1alpha1", "LoadBalancerPolicy").is_none());
+        for kind in ["LoadBalancerPolicy", "TopologyPolicy"] {
+            assert!(message("snowglobe.dev/v1alpha1", kind).is_none());
+        }
     }
 
     #[test]

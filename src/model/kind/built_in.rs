@@ -474,6 +474,19 @@ pub static LOAD_BALANCER_POLICY: Kind = Kind::BuiltIn(&Identity {
     has_generation: true,
     ..STORED
 });
+/// Topology policies (our own kind).
+pub static TOPOLOGY_POLICY: Kind = Kind::BuiltIn(&Identity {
+    group: Borrowed("snowglobe.dev"),
+    version: Borrowed("v1alpha1"),
+    kind: Borrowed("TopologyPolicy"),
+    plural: Borrowed("topologypolicies"),
+    singular: Borrowed("topologypolicy"),
+    short_names: Borrowed(&[Borrowed("tp")]),
+    namespaced: false,
+    has_status: true,
+    has_generation: true,
+    ..STORED
+});
 
 /// Kinds that users define.
 pub static CUSTOM_RESOURCE_DEFINITION: Kind = Kind::BuiltIn(&Identity {
@@ -544,6 +557,8 @@ pub static BUILT_IN: &[&Kind] = &[
     &SERVICE_EXPORT_ALPHA,
     &SERVICE_IMPORT_ALPHA,
     &LOAD_BALANCER_POLICY,
+    &extension::POLICY_STATS,
+    &TOPOLOGY_POLICY,
     &CUSTOM_RESOURCE_DEFINITION,
     &extension::MUTATING_ADMISSION_POLICY_BINDING,
     &extension::MUTATING_ADMISSION_POLICY,

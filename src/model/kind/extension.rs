@@ -115,6 +115,15 @@ pub static COMPONENT_STATUS: Kind = Kind::BuiltIn(&Identity {
     short_names: Borrowed(&[Borrowed("cs")]),
     ..CLUSTER
 });
+/// What load-balancing policies did (our own kind). There are no objects: each answer is made anew.
+pub static POLICY_STATS: Kind = Kind::BuiltIn(&Identity {
+    group: Borrowed("snowglobe.dev"),
+    version: Borrowed("v1alpha1"),
+    kind: Borrowed("PolicyStats"),
+    plural: Borrowed("policystats"),
+    singular: Borrowed("policystats"),
+    ..CLUSTER
+});
 /// Requests for certificates.
 pub static CERTIFICATE_SIGNING_REQUEST: Kind = Kind::BuiltIn(&Identity {
     group: Borrowed("certificates.k8s.io"),

@@ -1,5 +1,6 @@
 //! Schedulers under traffic: what they pick, what happens when they fail, and changing them meanwhile.
 
+mod counts;
 mod slow;
 
 use std::{
@@ -22,7 +23,8 @@ use tokio::{
 use super::{Guests, Info, Library, OnFailure, PLACES_MAX, Places, Source};
 use crate::{
     policy::{
-        By, Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, Scheduler, Seat,
+        By, Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, PolicyKind,
+        Scheduler, Seat,
         wasm::{trial_candidates, trial_flow},
     },
     route::{NamespacedName, Notice, Protocol, RouteName, notice::NOTICES_MAX},
@@ -295,7 +297,7 @@ fn loading_reports_and_listing_shows() {
     assert_eq!((info.picks, info.failures, info.digest), (1, 0, first.digest));
     assert_eq!(info.on_failure, OnFailure::Reject);
     traffic.picks("mine", 200);
-    assert!(traffic.info("mine").mean_pick_ns.unwrap() > 0.0);
+    assert!(traffic.info("mine").pick_time.unwrap().mean_ns > 0.0);
 }
 
 #[test]
@@ -366,6 +368,7 @@ fn failures_act_as_told() {
 
         let reason = "pick: wasm trap: wasm `unreachable` instruction executed";
         let told = Notice::PolicyFailed {
+            kind: PolicyKind::LoadBalancer,
             policy: name.to_owned(),
             route: key("web", "").route,
             reason: reason.to_owned(),
@@ -434,7 +437,8 @@ fn logs_are_told_and_bounded() {
         traffic.picks("mine", 100);
         let notices = traffic.notices();
         assert_eq!(notices.len(), 10);
-        let told = Notice::PolicyLog { policy: "mine".to_owned(), code: 7, value: 9 };
+        let kind = PolicyKind::LoadBalancer;
+        let told = Notice::PolicyLog { kind, policy: "mine".to_owned(), code: 7, value: 9 };
         assert!(notices.contains(&told));
         traffic.advance(Duration::from_secs(10));
     }

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use wasmtime::{Caller, Linker, ResourceLimiter, UpdateDeadline, bail};
 
 use crate::policy::{
-    Candidate, Candidates, Failure, Flow, ModuleError,
-    wasm::{epochs::Budget, world::host::Host as Functions},
+    Candidate, Candidates, Failure, FailureKind, Flow, ModuleError, PolicyKind,
+    wasm::{epochs::Budget, meter::Meter, world::host::Host as Functions},
 };
 
 /// The ABI that this host speaks.
@@ -64,6 +64,7 @@ pub enum Environment {
 
 /// What one guest instance may see and use.
 pub(super) struct Host {
+    kind: PolicyKind,
     /// The endpoints of the last `configure`.
     pub(super) candidates: Candidates,
     /// The connection, during `pick`.
@@ -74,38 +75,62 @@ pub(super) struct Host {
     environment: Environment,
     random: u64,
     log: Log,
-    limits: Limits,
+    meter: Meter,
+    /// The current call is being ended because it took too long.
+    is_late: bool,
 }
 
 impl Host {
     pub(super) fn new(
+        kind: PolicyKind,
         config: Arc<str>,
         environment: Environment,
         log: Log,
-        limits: Limits,
+        meter: Meter,
     ) -> Self {
         let random = match &environment {
             Environment::Live(_) => rand::random(),
             Environment::Simulated { seed, .. } => *seed,
         };
         let candidates = Candidates::from([]);
-        let (flow, budget) = (None, Budget::default());
-        Self { candidates, flow, budget, config, environment, random, log, limits }
+        let (flow, budget, is_late) = (None, Budget::default(), false);
+        Self { kind, candidates, flow, budget, config, environment, random, log, meter, is_late }
     }
 
     /// Opens the time of one call.
     pub(super) fn enter(&mut self, ticks: u32) {
         self.budget = Budget::of(ticks);
+        self.is_late = false;
+        self.meter.enter();
     }
 
     pub(super) fn limits(&mut self) -> &mut dyn ResourceLimiter {
-        &mut self.limits
+        &mut self.meter
+    }
+
+    /// Why a call failed, in the engine's or the host function's words. `kind` is what it is unless time or memory was
+    /// the cause.
+    pub(super) fn failure(
+        &self,
+        doing: &str,
+        kind: FailureKind,
+        error: &wasmtime::Error,
+    ) -> Failure {
+        let kind = match (self.is_late, self.meter.has_refused()) {
+            (true, _) => FailureKind::Deadline,
+            (false, true) => FailureKind::Memory,
+            (false, false) => kind,
+        };
+        Failure::new(kind, shortened(&format!("{doing}: {}", error.root_cause())))
     }
 
     /// The clock has ticked during the current call.
     pub(super) fn ticked(&mut self) -> wasmtime::Result<UpdateDeadline> {
         match self.budget.ticked() {
-            Some(why) => bail!("{why}"),
+            Some(why) => {
+                self.is_late = true;
+                bail!("{why}")
+            }
             None => Ok(UpdateDeadline::Continue(1)),
         }
     }
@@ -117,6 +142,16 @@ impl Host {
                 u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
             }
             Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Refuses what may be another moment later to a topology policy: its scores are kept.
+    fn changing(&self, function: &str) -> wasmtime::Result<()> {
+        match self.kind {
+            PolicyKind::LoadBalancer => Ok(()),
+            PolicyKind::Topology => bail!(
+                "asked for {function}, which a topology policy may not: its scores are kept until the endpoints change"
+            ),
         }
     }
 
@@ -143,14 +178,17 @@ impl Functions for Host {
     }
 
     fn active(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("active")?;
         Ok(self.candidate(i)?.load.active.load(Ordering::Relaxed))
     }
 
     fn failures(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("failures")?;
         Ok(self.candidate(i)?.load.failures.load(Ordering::Relaxed))
     }
 
     fn latency(&mut self, i: u32) -> wasmtime::Result<u32> {
+        self.changing("latency")?;
         let latency = self.candidate(i)?.load.latency.load(Ordering::Relaxed);
         Ok(u32::try_from(latency).unwrap_or(u32::MAX))
     }
@@ -160,6 +198,7 @@ impl Functions for Host {
     }
 
     fn flow_hash(&mut self, fields: u32) -> wasmtime::Result<u64> {
+        self.changing("flow-hash")?;
         match &self.flow {
             Some(flow) => Ok(flow.hash(fields)),
             None => bail!("asked for flow-hash outside pick, where there is no connection"),
@@ -167,6 +206,7 @@ impl Functions for Host {
     }
 
     fn now(&mut self) -> wasmtime::Result<u64> {
+        self.changing("now")?;
         Ok(match &self.environment {
             Environment::Live(start) => {
                 u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
@@ -177,6 +217,7 @@ impl Functions for Host {
 
     /// SplitMix64: a nanosecond, and the same everywhere.
     fn random(&mut self) -> wasmtime::Result<u64> {
+        self.changing("random")?;
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -259,16 +300,41 @@ pub(super) fn check_function(name: &str) -> Result<(), ModuleError> {
     Err(ModuleError(shortened(&text)))
 }
 
+/// The kind of policy that a module's exports tell.
+pub(super) fn kind_by_exports(is_exported: impl Fn(&str) -> bool) -> PolicyKind {
+    match is_exported("score") && !is_exported("pick") {
+        true => PolicyKind::Topology,
+        false => PolicyKind::LoadBalancer,
+    }
+}
+
+/// Refuses a module that does not export what a policy of this kind must, and says what it is instead.
+pub(super) fn check_exports(
+    kind: PolicyKind,
+    is_exported: impl Fn(&str) -> bool,
+) -> Result<(), ModuleError> {
+    let (wanted, other, instead) = match kind {
+        PolicyKind::LoadBalancer => {
+            ("pick", "score", "a topology policy; make a TopologyPolicy of it")
+        }
+        PolicyKind::Topology => {
+            ("score", "pick", "a load balancer; make a LoadBalancerPolicy of it")
+        }
+    };
+    if is_exported(wanted) {
+        return Ok(());
+    }
+    Err(ModuleError(match is_exported(other) {
+        true => format!("exports `{other}` and not `{wanted}`: {instead}"),
+        false => format!("does not export `{wanted}`"),
+    }))
+}
+
 /// In the engine's words.
 impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> Self {
         Self(shortened(&format!("{error:#}")))
     }
-}
-
-/// Why a call failed, in the engine's or the host function's words.
-pub(super) fn failure(doing: &str, error: &wasmtime::Error) -> Failure {
-    Failure(shortened(&format!("{doing}: {}", error.root_cause())))
 }
 
 fn shortened(text: &str) -> String {

@@ -9,7 +9,7 @@ pub(super) struct Builtin {
     pub(super) source: &'static [u8],
 }
 
-/// All of them, by name.
+/// The built-in schedulers, by name.
 pub(super) const BUILTINS: &[Builtin] = &[
     // Destination hash (IPVS).
     Builtin { name: "dh", source: include_bytes!("../../../policies/built/dh.wasm") },
@@ -39,6 +39,16 @@ pub(super) const BUILTINS: &[Builtin] = &[
     Builtin { name: "wlc", source: include_bytes!("../../../policies/built/wlc.wasm") },
     // Smooth weighted round robin (nginx).
     Builtin { name: "wrr", source: include_bytes!("../../../policies/built/wrr.wasm") },
+];
+
+/// The built-in topology policies, by name.
+pub(super) const TOPOLOGIES: &[Builtin] = &[
+    // The client's node, else its zone, else all.
+    Builtin { name: "same-node", source: include_bytes!("../../../policies/built/same-node.wasm") },
+    // The client's zone, else all.
+    Builtin { name: "same-zone", source: include_bytes!("../../../policies/built/same-zone.wasm") },
+    // The client's zone and, where that is short of endpoints, others besides.
+    Builtin { name: "spread", source: include_bytes!("../../../policies/built/spread.wasm") },
 ];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One running guest, core module or component, behind the trait [`Picker`].
+//! One running guest, core module or component, behind the traits [`Picker`] and [`Scorer`].
 
 use std::sync::Arc;
 
@@ -8,13 +8,13 @@ use wasmtime::{
 };
 
 use crate::policy::{
-    Candidates, Failure, Flow, ModuleError, Picker, flow_hash,
+    Candidates, Failure, FailureKind, Flow, ModuleError, Picker, PolicyKind, Scorer, flow_hash,
     wasm::{
         Engine,
         abi::{self, Host, Limits},
         epochs::{CALL_TICKS, RUNTIME_START_TICKS},
         wasi,
-        world::{LoadBalancer, LoadBalancerPre},
+        world::{LoadBalancer, LoadBalancerPre, Topology, TopologyPre},
     },
 };
 
@@ -30,7 +30,13 @@ const COMMAND: &str = "_start";
 /// Checked and linked code, ready to make guests.
 pub(super) enum Code {
     Core(InstancePre<Host>),
-    Component(LoadBalancerPre<Host>),
+    Component(ComponentCode),
+}
+
+/// A component, which follows one world.
+pub(super) enum ComponentCode {
+    LoadBalancer(LoadBalancerPre<Host>),
+    Topology(TopologyPre<Host>),
 }
 
 /// One instance with its store. Of no use after its first failure.
@@ -44,15 +50,18 @@ enum Exports {
     Core {
         /// A guest without state needs none.
         configure: Option<TypedFunc<(u64, u32), ()>>,
-        pick: TypedFunc<(u64, u32, u32), u32>,
+        pick: Option<TypedFunc<(u64, u32, u32), u32>>,
+        score: Option<TypedFunc<(u32, u32, u32), u32>>,
     },
-    Component(LoadBalancer),
+    LoadBalancer(LoadBalancer),
+    Topology(Topology),
 }
 
-/// Checks what a core module imports and exports.
+/// Checks what a core module for policies of this kind imports and exports.
 pub(super) fn link_core(
     linker: &Linker<Host>,
     module: &Module,
+    kind: PolicyKind,
 ) -> Result<InstancePre<Host>, ModuleError> {
     for import in module.imports() {
         let (from, function) = (import.module(), import.name());
@@ -75,12 +84,11 @@ pub(super) fn link_core(
             Some(_) => Err(ModuleError(format!("exports `{name}`, but not as a function"))),
         }
     };
-    if !export("pick", &[I64, I32, I32], &[I32])? {
-        return Err(ModuleError(match module.get_export("score") {
-            Some(_) => "exports `score` and not `pick`: a topology policy, no load balancer".into(),
-            None => "does not export `pick`".into(),
-        }));
-    }
+    abi::check_exports(kind, |name| module.get_export(name).is_some())?;
+    match kind {
+        PolicyKind::LoadBalancer => export("pick", &[I64, I32, I32], &[I32])?,
+        PolicyKind::Topology => export("score", &[I32, I32, I32], &[I32])?,
+    };
     export("configure", &[I64, I32], &[])?;
     if !export(INITIALIZE, &[], &[])? && module.get_export(COMMAND).is_some() {
         return Err(ModuleError(format!(
@@ -124,10 +132,20 @@ impl Guest {
         engine.enter(&mut store, code.start_ticks());
         let exports = match code {
             Code::Core(pre) => start_core(&mut store, pre),
-            Code::Component(pre) => pre.instantiate(&mut store).map(Exports::Component),
+            Code::Component(pre) => pre.start(&mut store),
         };
-        let exports = exports.map_err(|error| abi::failure("start", &error))?;
+        let exports =
+            exports.map_err(|error| store.data().failure("start", FailureKind::Start, &error))?;
         Ok(Self { store, exports, engine: Arc::clone(engine) })
+    }
+}
+
+impl ComponentCode {
+    fn start(&self, store: &mut Store<Host>) -> wasmtime::Result<Exports> {
+        match self {
+            Self::LoadBalancer(pre) => pre.instantiate(store).map(Exports::LoadBalancer),
+            Self::Topology(pre) => pre.instantiate(store).map(Exports::Topology),
+        }
     }
 }
 
@@ -138,14 +156,16 @@ fn start_core(store: &mut Store<Host>, pre: &InstancePre<Host>) -> wasmtime::Res
     }
     Ok(Exports::Core {
         configure: instance.get_typed_func(store.as_context_mut(), "configure").ok(),
-        pick: instance.get_typed_func(store, "pick")?,
+        pick: instance.get_typed_func(store.as_context_mut(), "pick").ok(),
+        score: instance.get_typed_func(store, "score").ok(),
     })
 }
 
-impl Picker for Guest {
+impl Guest {
     fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure> {
-        let count = u32::try_from(candidates.len())
-            .map_err(|error| Failure(format!("{} endpoints: {error}", candidates.len())))?;
+        let count = u32::try_from(candidates.len()).map_err(|error| {
+            Failure::new(FailureKind::Range, format!("{} endpoints: {error}", candidates.len()))
+        })?;
         let host = self.store.data_mut();
         host.candidates = Arc::clone(candidates);
         host.flow = None;
@@ -155,9 +175,18 @@ impl Picker for Guest {
             Exports::Core { configure: Some(configure), .. } => {
                 configure.call(&mut self.store, (generation, count))
             }
-            Exports::Component(guest) => guest.call_configure(&mut self.store, generation, count),
+            Exports::LoadBalancer(guest) => {
+                guest.call_configure(&mut self.store, generation, count)
+            }
+            Exports::Topology(guest) => guest.call_configure(&mut self.store, generation, count),
         }
-        .map_err(|error| abi::failure("configure", &error))
+        .map_err(|error| self.store.data().failure("configure", FailureKind::Trap, &error))
+    }
+}
+
+impl Picker for Guest {
+    fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure> {
+        self.configure(generation, candidates)
     }
 
     fn pick(&mut self, flow: &Flow) -> Result<Option<usize>, Failure> {
@@ -166,17 +195,46 @@ impl Picker for Guest {
         let (hash, zone, node) =
             (flow.hash(flow_hash::SOURCE_ADDRESS), flow.client_zone, flow.client_node);
         let picked = match &self.exports {
-            Exports::Core { pick, .. } => pick.call(&mut self.store, (hash, zone, node)),
-            Exports::Component(guest) => guest.call_pick(&mut self.store, hash, zone, node),
+            Exports::Core { pick: Some(pick), .. } => {
+                pick.call(&mut self.store, (hash, zone, node))
+            }
+            Exports::LoadBalancer(guest) => guest.call_pick(&mut self.store, hash, zone, node),
+            Exports::Core { pick: None, .. } | Exports::Topology(_) => {
+                return Err(Failure::new(FailureKind::Start, "pick: it is no load balancer"));
+            }
         };
-        let index = picked.map_err(|error| abi::failure("pick", &error))?;
+        let index =
+            picked.map_err(|error| self.store.data().failure("pick", FailureKind::Trap, &error))?;
         if index == NO_OPINION {
             return Ok(None);
         }
         let count = self.store.data().candidates.len();
         match usize::try_from(index) {
             Ok(index) if index < count => Ok(Some(index)),
-            _ => Err(Failure(format!("pick: chose endpoint {index} of {count}"))),
+            _ => {
+                let reason = format!("pick: chose endpoint {index} of {count}");
+                Err(Failure::new(FailureKind::Range, reason))
+            }
         }
+    }
+}
+
+impl Scorer for Guest {
+    fn configure(&mut self, generation: u64, candidates: &Candidates) -> Result<(), Failure> {
+        self.configure(generation, candidates)
+    }
+
+    fn score(&mut self, zone: u32, node: u32, index: u32) -> Result<u32, Failure> {
+        self.engine.enter(&mut self.store, CALL_TICKS);
+        match &self.exports {
+            Exports::Core { score: Some(score), .. } => {
+                score.call(&mut self.store, (zone, node, index))
+            }
+            Exports::Topology(guest) => guest.call_score(&mut self.store, zone, node, index),
+            Exports::Core { score: None, .. } | Exports::LoadBalancer(_) => {
+                return Err(Failure::new(FailureKind::Start, "score: it is no topology policy"));
+            }
+        }
+        .map_err(|error| abi::failure("score", &error))
     }
 }

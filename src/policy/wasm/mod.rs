@@ -1,15 +1,16 @@
-//! Policies that are WASM modules. Knows wasmtime; everything else in the house sees [`Policy`] only.
+//! Policies that are WASM modules. Knows wasmtime; everything else in the house sees [`Policy`] and [`Scorer`] only.
 //!
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi` (and `wasi`),
-//! what runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
-//! `builtin` has those that are part of the program.
+//! what runs them in `guest` and `component`, what they take is in `meter` (`world` is what wasmtime makes of the WIT file);
+//! `epochs` bounds them in time, `builtin` has those that are part of the program.
 
 mod abi;
 mod builtin;
 mod component;
 mod epochs;
 mod guest;
+mod meter;
 mod settings;
 mod wasi;
 mod world;
@@ -20,26 +21,33 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use wasmtime::{Module, Store, component::Component};
 
 use self::{
     abi::Host,
-    builtin::BUILTINS,
+    builtin::{BUILTINS, Builtin, TOPOLOGIES},
     epochs::Epochs,
     guest::{Code, Guest},
+    meter::Meter,
 };
 use crate::{
     policy::{
-        Candidate, Candidates, Failure, Flow, Load, ModuleError, Picker, Policy, UNKNOWN, identity,
+        Candidate, Candidates, Failure, FailureKind, Flow, Load, ModuleError, Picker, Policy,
+        PolicyKind, Scorer, UNKNOWN, identity,
     },
     route::Protocol,
 };
 
-pub use self::abi::{ABI, Environment, Log};
+pub use self::{
+    abi::{ABI, Environment, Log},
+    meter::Usage,
+};
 
 /// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB.
 const MODULE_BYTES_MAX: usize = 64 << 20;
@@ -59,8 +67,11 @@ pub struct Engine {
 
 /// A checked and compiled module, or a built-in one that will be.
 pub struct Program {
+    kind: PolicyKind,
     digest: String,
     code: OnceLock<Code>,
+    /// How long that took to compile.
+    compile_time: OnceLock<Duration>,
     /// What the code of a built-in one is made from.
     builtin: &'static [u8],
 }
@@ -72,6 +83,7 @@ pub struct WasmPolicy {
     config: Arc<str>,
     environment: Environment,
     log: Log,
+    usage: Arc<Usage>,
     /// Instances made, so that each has random numbers of its own in a simulation.
     instances: AtomicU64,
 }
@@ -90,30 +102,61 @@ impl Engine {
         Ok(Arc::new(Self { engine, core, component, epochs, started: Instant::now() }))
     }
 
-    /// Names of the built-in policies, in order.
+    /// Names of the built-in schedulers, in order.
     pub fn builtins() -> impl Iterator<Item = &'static str> {
-        BUILTINS.iter().map(|builtin| builtin.name)
+        Self::builtins_of(PolicyKind::LoadBalancer)
     }
 
-    /// The text of the built-in policy of that name.
+    /// Names of the built-in policies of a kind, in order.
+    pub fn builtins_of(kind: PolicyKind) -> impl Iterator<Item = &'static str> {
+        of_kind(kind).iter().map(|builtin| builtin.name)
+    }
+
+    /// The text of the built-in scheduler of that name.
     pub fn builtin(name: &str) -> Result<&'static [u8], ModuleError> {
-        let builtin = BUILTINS.iter().find(|builtin| builtin.name == name);
+        Self::builtin_of(PolicyKind::LoadBalancer, name)
+    }
+
+    /// The text of the built-in policy of that kind and name.
+    pub fn builtin_of(kind: PolicyKind, name: &str) -> Result<&'static [u8], ModuleError> {
+        let builtin = of_kind(kind).iter().find(|builtin| builtin.name == name);
         builtin.map(|builtin| builtin.source).ok_or_else(|| {
-            let known = Self::builtins().collect::<Vec<_>>().join(", ");
+            let known = Self::builtins_of(kind).collect::<Vec<_>>().join(", ");
             ModuleError(format!("there is no built-in policy `{name}`, only {known}"))
         })
     }
 
-    /// A built-in policy. Most are used by nobody, and compiling all would take a tenth of a second of every start: one
+    /// A built-in scheduler. Most are used by nobody, and compiling all would take a tenth of a second of every start: one
     /// is compiled when its first instance starts.
     pub fn builtin_program(name: &str) -> Result<Program, ModuleError> {
-        let source = Self::builtin(name)?;
-        Ok(Program { digest: digest(source), code: OnceLock::new(), builtin: source })
+        Self::builtin_program_of(PolicyKind::LoadBalancer, name)
     }
 
-    /// Compiles a core module or a component, binary or text, and checks its imports and exports. Takes up to
+    /// A built-in policy of a kind, as [`Self::builtin_program`].
+    pub fn builtin_program_of(kind: PolicyKind, name: &str) -> Result<Program, ModuleError> {
+        let source = Self::builtin_of(kind, name)?;
+        let (code, compile_time) = (OnceLock::new(), OnceLock::new());
+        Ok(Program { kind, digest: digest(source), code, compile_time, builtin: source })
+    }
+
+    /// Compiles a scheduler: a core module or a component, binary or text. Checks its imports and exports. Takes up to
     /// seconds: not for an async task. Runs nothing of it; see [`WasmPolicy::try_out`].
     pub fn compile(&self, source: &[u8]) -> Result<Program, ModuleError> {
+        self.compile_for(PolicyKind::LoadBalancer, source)
+    }
+
+    /// Compiles a policy of a kind, as [`Self::compile`].
+    pub fn compile_for(&self, kind: PolicyKind, source: &[u8]) -> Result<Program, ModuleError> {
+        self.compile_any(Some(kind), source)
+    }
+
+    /// Compiles a policy of the kind that its exports tell: a topology policy if there is `score` and no `pick`, else a
+    /// scheduler.
+    pub fn compile_as_exported(&self, source: &[u8]) -> Result<Program, ModuleError> {
+        self.compile_any(None, source)
+    }
+
+    fn compile_any(&self, kind: Option<PolicyKind>, source: &[u8]) -> Result<Program, ModuleError> {
         if source.is_empty() {
             return Err(ModuleError("the module is empty".to_owned()));
         }
@@ -121,17 +164,30 @@ impl Engine {
             let size = source.len();
             return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
-        let code = OnceLock::from(self.code(source)?);
-        Ok(Program { digest: digest(source), code, builtin: &[] })
+        let started = Instant::now();
+        let (kind, code) = self.code(kind, source)?;
+        let code = OnceLock::from(code);
+        let compile_time = OnceLock::from(started.elapsed());
+        Ok(Program { kind, digest: digest(source), code, compile_time, builtin: &[] })
     }
 
-    fn code(&self, source: &[u8]) -> Result<Code, ModuleError> {
+    /// Without a kind, that which its exports tell.
+    fn code(
+        &self,
+        kind: Option<PolicyKind>,
+        source: &[u8],
+    ) -> Result<(PolicyKind, Code), ModuleError> {
         if is_component(source) {
             let component = Component::new(&self.engine, source)?;
-            Ok(Code::Component(component::link(&self.component, &component)?))
+            let types = component.component_type();
+            let is_exported = |name: &str| types.get_export(&self.engine, name).is_some();
+            let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
+            Ok((kind, Code::Component(component::link(&self.component, &component, kind)?)))
         } else {
             let module = Module::new(&self.engine, source)?;
-            Ok(Code::Core(guest::link_core(&self.core, &module)?))
+            let is_exported = |name: &str| module.get_export(name).is_some();
+            let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
+            Ok((kind, Code::Core(guest::link_core(&self.core, &module, kind)?)))
         }
     }
 
@@ -150,6 +206,13 @@ impl Engine {
         // At each tick the guest's budget is looked at, and never before the first: reading a clock costs as much as a
         // pick.
         store.set_epoch_deadline(1);
+    }
+}
+
+fn of_kind(kind: PolicyKind) -> &'static [Builtin] {
+    match kind {
+        PolicyKind::LoadBalancer => BUILTINS,
+        PolicyKind::Topology => TOPOLOGIES,
     }
 }
 
@@ -184,6 +247,16 @@ impl Program {
         &self.digest
     }
 
+    /// How long it took to compile; `None` until then.
+    pub fn compile_time(&self) -> Option<Duration> {
+        self.compile_time.get().copied()
+    }
+
+    /// Of which kind of policy it is.
+    pub fn kind(&self) -> PolicyKind {
+        self.kind
+    }
+
     /// Whether it is a component, else a core module.
     pub fn is_component(&self) -> bool {
         matches!(self.code.get(), Some(Code::Component(_)))
@@ -204,7 +277,9 @@ impl Program {
         if let Some(code) = self.code.get() {
             return Ok(code);
         }
-        let code = engine.code(self.builtin)?;
+        let started = Instant::now();
+        let (_, code) = engine.code(Some(self.kind), self.builtin)?;
+        self.compile_time.set(started.elapsed()).ok();
         Ok(self.code.get_or_init(|| code))
     }
 }
@@ -213,8 +288,14 @@ impl WasmPolicy {
     /// A policy for live traffic.
     pub fn new(engine: &Arc<Engine>, program: Arc<Program>, config: Arc<str>, log: Log) -> Self {
         let environment = Environment::Live(engine.started);
-        let instances = AtomicU64::new(0);
-        Self { engine: Arc::clone(engine), program, config, environment, log, instances }
+        let (usage, instances) = (Arc::default(), AtomicU64::new(0));
+        Self { engine: Arc::clone(engine), program, config, environment, log, usage, instances }
+    }
+
+    /// The same policy, whose guests count in `usage`.
+    #[must_use]
+    pub fn counted_in(self, usage: Arc<Usage>) -> Self {
+        Self { usage, ..self }
     }
 
     /// The same policy elsewhere, for example in a simulation.
@@ -225,6 +306,7 @@ impl WasmPolicy {
             config: Arc::clone(&self.config),
             environment,
             log,
+            usage: Arc::default(),
             instances: AtomicU64::new(0),
         }
     }
@@ -247,19 +329,24 @@ impl WasmPolicy {
     /// Runs a throw-away instance through a little life, so that a module that cannot work is refused before it
     /// sees traffic.
     pub fn try_out(&self) -> Result<(), ModuleError> {
-        let silent: Log = Arc::new(|_, _| ());
-        let policy = self.in_environment(self.environment.clone(), silent);
-        let trial = || -> Result<(), Failure> {
-            let mut guest = policy.instance()?;
-            for (generation, count) in [(1, 3), (2, 1)] {
-                guest.configure(generation, &trial_candidates(count))?;
-                for port in 40_000..40_003 {
-                    guest.pick(&trial_flow(port))?;
-                }
-            }
-            Ok(())
+        let logged = Arc::new(Mutex::new(None));
+        let log: Log = {
+            let logged = Arc::clone(&logged);
+            Arc::new(move |code, value| *logged.lock() = Some((code, value)))
         };
-        trial().map_err(|Failure(reason)| ModuleError(format!("failed when tried: {reason}")))
+        let policy = self.in_environment(self.environment.clone(), log);
+        let trial = || -> Result<(), Failure> {
+            match policy.program.kind {
+                PolicyKind::LoadBalancer => try_picks(policy.instance()?),
+                PolicyKind::Topology => try_scores(policy.scorer()?),
+            }
+        };
+        trial().map_err(|Failure { reason, .. }| {
+            let logged = logged
+                .lock()
+                .map(|(code, value)| format!("; the last it logged is code {code}, value {value}"));
+            ModuleError(format!("failed when tried: {reason}{}", logged.unwrap_or_default()))
+        })
     }
 }
 
@@ -291,8 +378,45 @@ pub(super) fn trial_candidates(count: u16) -> Candidates {
         .collect()
 }
 
+/// How many endpoints there are, one time after the other, when a policy is tried.
+const TRIAL: [(u64, u16); 2] = [(1, 3), (2, 1)];
+
+fn try_picks(mut guest: Box<dyn Picker>) -> Result<(), Failure> {
+    for (generation, count) in TRIAL {
+        guest.configure(generation, &trial_candidates(count))?;
+        for port in 40_000..40_003 {
+            guest.pick(&trial_flow(port))?;
+        }
+    }
+    Ok(())
+}
+
+/// From a place that is an endpoint's own, from another one, and from an unknown one.
+fn try_scores(mut guest: Box<dyn Scorer>) -> Result<(), Failure> {
+    for (generation, count) in TRIAL {
+        guest.configure(generation, &trial_candidates(count))?;
+        for (zone, node) in [(0, 0), (7, 7), (UNKNOWN, UNKNOWN)] {
+            for index in 0..u32::from(count) {
+                guest.score(zone, node, index)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Policy for WasmPolicy {
     fn instance(&self) -> Result<Box<dyn Picker>, Failure> {
+        Ok(Box::new(self.guest()?))
+    }
+}
+
+impl WasmPolicy {
+    /// A new instance of a topology policy, with no memory. May take seconds: not for an async task.
+    pub fn scorer(&self) -> Result<Box<dyn Scorer>, Failure> {
+        Ok(Box::new(self.guest()?))
+    }
+
+    fn guest(&self) -> Result<Guest, Failure> {
         let number = self.instances.fetch_add(1, Ordering::Relaxed);
         let environment = match &self.environment {
             Environment::Simulated { clock, seed } => {
@@ -301,10 +425,13 @@ impl Policy for WasmPolicy {
             live @ Environment::Live(_) => live.clone(),
         };
         let code = self.program.code(&self.engine);
-        let code = code.map_err(|ModuleError(reason)| Failure(format!("start: {reason}")))?;
+        let code = code.map_err(|ModuleError(reason)| {
+            Failure::new(FailureKind::Start, format!("start: {reason}"))
+        })?;
         let (config, log) = (Arc::clone(&self.config), Arc::clone(&self.log));
-        let host = Host::new(config, environment, log, code.limits());
-        Ok(Box::new(Guest::start(&self.engine, code, host)?))
+        let meter = Meter::new(code.limits(), &self.usage);
+        let host = Host::new(self.program.kind, config, environment, log, meter);
+        Guest::start(&self.engine, code, host)
     }
 }
 

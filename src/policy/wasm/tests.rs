@@ -13,7 +13,9 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
-use crate::policy::{Candidates, Failure, ModuleError, Policy, UNKNOWN, flow_hash, identity};
+use crate::policy::{
+    Candidates, Failure, FailureKind, ModuleError, Policy, UNKNOWN, flow_hash, identity,
+};
 
 const CONFIG: &str = "ab";
 const NOW: u64 = 1_234;
@@ -159,7 +161,7 @@ fn an_index_out_of_range_traps() {
         }
         let row = (name, parameters, result, "(i32.const 3)", 0);
         for guest in [core_guest(&row), component_guest(&row)] {
-            let Failure(reason) = picked(&guest).unwrap_err();
+            let reason = picked(&guest).unwrap_err().reason;
             let expected =
                 if name == "config-byte" { "config byte 3 of 2" } else { "endpoint 3 of 3" };
             assert_eq!(reason, format!("pick: asked for {expected}"), "{name}");
@@ -232,7 +234,7 @@ fn wasi_is_there_and_traps_when_called() {
         component(imports, "(with \"wasi\" (instance $needs))", &core)
     };
     assert_eq!(picked(&guest("(i32.const 2)")), Ok(Some(2)));
-    let Failure(reason) = picked(&guest("(i32.wrap_i64 (call $f))")).unwrap_err();
+    let reason = picked(&guest("(i32.wrap_i64 (call $f))")).unwrap_err().reason;
     assert!(reason.contains("wasi:random/random@0.2.0#get-random-u64"), "{reason}");
 }
 
@@ -387,12 +389,11 @@ fn a_component_has_two_seconds_to_start() {
     let core = r#"(start $s) (func $s (loop $forever (br $forever)))
         (func (export "configure") (param i64 i32))
         (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 0))"#;
-    let Err(Failure(reason)) =
-        policy(&component("", "", core), silent()).unwrap().instance().map(drop)
+    let Err(failure) = policy(&component("", "", core), silent()).unwrap().instance().map(drop)
     else {
         panic!("it started")
     };
-    assert_eq!(reason, "start: ran longer than 2000 ms");
+    assert_eq!(failure, Failure::new(FailureKind::Deadline, "start: ran longer than 2000 ms"));
 }
 
 #[test]

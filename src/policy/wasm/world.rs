@@ -1,11 +1,21 @@
-//! The world `load-balancer` of `policies/policy.wit`, as wasmtime makes it into types and a trait for the host.
+//! The worlds of `policies/policy.wit`, as wasmtime makes them into types, and a trait for the host that both share.
 
-pub(super) use generated::{LoadBalancer, LoadBalancerPre, snowglobe::policy::host};
+pub(super) use load_balancer::{LoadBalancer, LoadBalancerPre, snowglobe::policy::host};
+pub(super) use topology::{Topology, TopologyPre};
 
-mod generated {
+mod load_balancer {
     wasmtime::component::bindgen!({
         path: "policies/policy.wit",
         world: "load-balancer",
         imports: { default: trappable },
+    });
+}
+
+mod topology {
+    wasmtime::component::bindgen!({
+        path: "policies/policy.wit",
+        world: "topology",
+        imports: { default: trappable },
+        with: { "snowglobe:policy/host": super::load_balancer::snowglobe::policy::host },
     });
 }

@@ -441,6 +441,7 @@ mod tests {
             external_local: false,
             source_ranges: Vec::new(),
             policy: None,
+            topology: None,
         })
     }
 

@@ -16,7 +16,8 @@ fn address(text: &str) -> SocketAddr {
 }
 
 fn views(mode: ProxyView) -> Views {
-    Views::new(Arc::from("node-1"), mode, Metrics::default())
+    let topologies = topologies(&mpsc::channel(1).0);
+    Views::new(Arc::from("node-1"), mode, Metrics::default(), topologies)
 }
 
 fn resolve(

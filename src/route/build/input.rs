@@ -15,7 +15,10 @@ use crate::{
     model::{
         pod::is_phase_terminal,
         service::{EXTERNAL_NAME, cluster_ips, is_headless, is_type},
-        well_known::{BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, ZONE_LABEL},
+        well_known::{
+            BOUND_PORTS_ANNOTATION, LOAD_BALANCER_POLICY_ANNOTATION, TOPOLOGY_POLICY_ANNOTATION,
+            ZONE_LABEL,
+        },
     },
     route::{
         Hints, NamespacedName, Node, Protocol,
@@ -42,6 +45,7 @@ pub(super) struct Service {
     pub(super) external_local: bool,
     pub(super) source_ranges: Vec<IpNet>,
     pub(super) policy: Option<Arc<str>>,
+    pub(super) topology: Option<Arc<str>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -78,10 +82,8 @@ impl Service {
             internal_local: spec.internal_traffic_policy.as_deref() == Some("Local"),
             external_local: spec.external_traffic_policy.as_deref() == Some("Local"),
             source_ranges: ranges.iter().filter_map(|range| range.trim().parse().ok()).collect(),
-            policy: annotations
-                .get(LOAD_BALANCER_POLICY_ANNOTATION)
-                .filter(|p| !p.is_empty())
-                .map(|p| p.as_str().into()),
+            policy: named(annotations, LOAD_BALANCER_POLICY_ANNOTATION),
+            topology: named(annotations, TOPOLOGY_POLICY_ANNOTATION),
         }
     }
 
@@ -167,6 +169,11 @@ impl SliceEndpoint {
             hints: None,
         })
     }
+}
+
+/// The policy that an annotation names.
+fn named(annotations: &Annotations, annotation: &str) -> Option<Arc<str>> {
+    annotations.get(annotation).filter(|name| !name.is_empty()).map(|name| name.as_str().into())
 }
 
 /// `None` when they name no zone and no node.

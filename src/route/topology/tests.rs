@@ -49,6 +49,7 @@ fn route(service: &str, endpoints: &[&str]) -> Route {
         external_local: is("eTP"),
         source_ranges: Vec::new(),
         policy: None,
+        topology: None,
     }
 }
 

@@ -67,7 +67,7 @@ fn each_call_answers_an_errno_and_none_traps() {
         assert_eq!(picked(&guest), Ok(Some(1)), "{name} {values}");
     }
     let guest = module("clock_res_get", two, "", "(call $f (i32.const 1) (i32.const 0))");
-    let Failure(reason) = picked(&guest).unwrap_err();
+    let Failure { reason, .. } = picked(&guest).unwrap_err();
     assert_eq!(reason, "pick: chose endpoint 21 of 3", "no memory is exported");
 }
 
@@ -123,7 +123,7 @@ fn waiting_is_over_at_once() {
 #[test]
 fn an_exit_is_a_failure() {
     let pick = "(call $f (i32.const 7)) (i32.const 0)";
-    let Failure(reason) = picked(&module("proc_exit", "(param i32)", "", pick)).unwrap_err();
+    let Failure { reason, .. } = picked(&module("proc_exit", "(param i32)", "", pick)).unwrap_err();
     assert_eq!(reason, "pick: the module exited with code 7");
 }
 
@@ -132,9 +132,9 @@ fn who_uses_it_has_the_limits_of_a_language_s_runtime() {
     let guest = |more: &str| module("sched_yield", "(result i32)", more, "(i32.const 1)");
     // 64 MiB at once.
     assert_eq!(picked(&guest("(memory 1024) (table 100000 funcref)")), Ok(Some(1)));
-    let Failure(reason) = picked(&guest("(memory 1025)")).unwrap_err();
+    let Failure { reason, .. } = picked(&guest("(memory 1025)")).unwrap_err();
     assert!(reason.contains("exceeds memory limits"), "{reason}");
     let endless = r#"(func (export "_initialize") (loop $forever (br $forever)))"#;
-    let Failure(reason) = picked(&guest(endless)).unwrap_err();
+    let Failure { reason, .. } = picked(&guest(endless)).unwrap_err();
     assert_eq!(reason, "start: ran longer than 2000 ms");
 }

@@ -305,12 +305,14 @@ fn small_kinds() {
         json!(["x", "services/default/web"]),
     );
     check(&kind::RUNTIME_CLASS, json!({"handler": "process"}), json!(["x", "process", "60m"]));
-    check(
-        &kind::LOAD_BALANCER_POLICY,
-        json!({"spec": {"module": {"builtin": "p2c"}},
-               "status": {"digest": "sha256:1", "conditions": [{"type": "Ready", "status": "True", "message": "in use"}]}}),
-        json!(["x", "p2c", "True", "60m", "sha256:1", "in use"]),
-    );
+    for policy in [&kind::LOAD_BALANCER_POLICY, &kind::TOPOLOGY_POLICY] {
+        check(
+            policy,
+            json!({"spec": {"module": {"builtin": "p2c"}},
+                   "status": {"digest": "sha256:1", "conditions": [{"type": "Ready", "status": "True", "message": "in use"}]}}),
+            json!(["x", "p2c", "True", "60m", "sha256:1", "in use"]),
+        );
+    }
 }
 
 /// Checks READY, STATUS and RESTARTS.

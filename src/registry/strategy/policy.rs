@@ -1,4 +1,4 @@
-//! LoadBalancerPolicies, our own kind: where the module comes from, and what happens when it fails.
+//! LoadBalancerPolicies and TopologyPolicies, our own kinds: where the module comes from, and what happens when it fails.
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     model::{
         Cause, Object, kind,
-        policy::{LoadBalancerPolicy, PolicyModule},
+        policy::{Policy, PolicyModule},
         well_known::POLICY_READY,
     },
     registry::{
@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// Its columns are those of a custom resource, where an age is a date.
-pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
+/// Their columns are those of a custom resource, where an age is a date.
+pub(super) static LOAD_BALANCER: BuiltIn = BuiltIn {
     kind: &kind::LOAD_BALANCER_POLICY,
     rules: &RULES,
     columns: &[
@@ -37,26 +37,20 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
     ..BuiltIn::STORED
 };
 
-static RULES: Rules<LoadBalancerPolicy> = Rules { default, validate, ..Rules::STORED };
+pub(super) static TOPOLOGY: BuiltIn = BuiltIn { kind: &kind::TOPOLOGY_POLICY, ..LOAD_BALANCER };
+
+static RULES: Rules<Policy> = Rules { default, validate, ..Rules::STORED };
 
 const MODULE: &str = "spec.module";
 const ON_FAILURE: [&str; 3] = ["Fallback", "Reject", "LastGood"];
 /// Base64 of a module; a larger one belongs in a file. Request bodies end at 3 MiB.
 const INLINE_MAX: usize = 2 * 1024 * 1024;
 
-fn default(
-    new: &mut LoadBalancerPolicy,
-    _old: Option<&LoadBalancerPolicy>,
-    _context: &Context<'_>,
-) {
+fn default(new: &mut Policy, _old: Option<&Policy>, _context: &Context<'_>) {
     fill_text(&mut new.spec.on_failure, "Fallback");
 }
 
-fn validate(
-    new: &LoadBalancerPolicy,
-    _old: Option<&LoadBalancerPolicy>,
-    context: &Context<'_>,
-) -> Vec<Cause> {
+fn validate(new: &Policy, _old: Option<&Policy>, context: &Context<'_>) -> Vec<Cause> {
     let mut causes = Vec::new();
     if context.subresource == Subresource::None {
         validate_module(&mut causes, &new.spec.module);
@@ -156,10 +150,10 @@ mod tests {
         strategy::checks::testing::{context, lines, object, options},
     };
 
-    fn check(spec: &Value) -> (Vec<String>, LoadBalancerPolicy) {
+    fn check(spec: &Value) -> (Vec<String>, Policy) {
         let (view, options) = (View::for_tests(), options());
         let context = context(&view, &options, Subresource::None);
-        let mut new: LoadBalancerPolicy =
+        let mut new: Policy =
             object(json!({"apiVersion": "snowglobe.dev/v1alpha1", "kind": "LoadBalancerPolicy",
                 "metadata": {"name": "mine"}, "spec": spec}));
         default(&mut new, None, &context);
