@@ -252,7 +252,7 @@ impl Library {
         if let Some(failure) = &picked.failure {
             self.failed(&version, route, failure);
         }
-        decided(version, &picked)
+        decided(version, picked.index, picked.fell_back, picked.took)
     }
 
     /// What was looked up before is looked up anew.
@@ -420,7 +420,9 @@ impl Scheduler for Library {
         let place = self.places.found(request.seat);
         let quick = place.and_then(|place| place.pick_now(request.for_guest(), asked));
         match quick {
-            Some(Quick::Picked(version, picked)) => Picking::Now(decided(version, &picked)),
+            Some(Quick::Picked { version, index, fell_back, took }) => {
+                Picking::Now(decided(version, index, fell_back, took))
+            }
             Some(Quick::Failed(failure)) => {
                 Picking::Later(self.pick_later(request, Some(failure)).boxed())
             }
@@ -438,12 +440,17 @@ impl Scheduler for Library {
     }
 }
 
-fn decided(version: Arc<Version>, picked: &Picked) -> Decision {
-    if let Some(took) = picked.took {
+fn decided(
+    version: Arc<Version>,
+    index: Option<usize>,
+    fell_back: bool,
+    took: Option<Duration>,
+) -> Decision {
+    if let Some(took) = took {
         version.counters.pick_times.observe(took);
     }
-    let by = if picked.fell_back { By::Fallback } else { By::Policy };
-    Decision::of(version, picked.index, by)
+    let by = if fell_back { By::Fallback } else { By::Policy };
+    Decision::of(version, index, by)
 }
 
 #[cfg(test)]
