@@ -151,7 +151,11 @@ impl Library {
         }
         let started = Instant::now();
         let program = self.program(source, number)?;
-        program.finish(&self.engine)?;
+        // Nobody waits for a built-in one that nobody uses to be compiled.
+        let is_active = self.is_active(name, &program, &config, on_failure);
+        if !is_active {
+            program.finish(&self.engine)?;
+        }
         let compile_ms = started.elapsed().as_secs_f64() * 1000.0;
         let report = Report {
             digest: program.digest().to_owned(),
@@ -159,11 +163,25 @@ impl Library {
             component: program.is_component(),
             compile_ms,
         };
+        if is_active {
+            return Ok(report);
+        }
         let name = Arc::from(name);
         let policy = self.policy(&name, program, config);
         policy.try_out()?;
         self.publish(&name, number, policy, on_failure);
         Ok(report)
+    }
+
+    fn is_active(
+        &self,
+        name: &str,
+        program: &Program,
+        config: &str,
+        on_failure: OnFailure,
+    ) -> bool {
+        let names = self.names.read();
+        names.versions.get(name).is_some_and(|version| version.is(program, config, on_failure))
     }
 
     /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
@@ -324,7 +342,7 @@ impl Library {
         let mut names = self.change_names();
         let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
-        if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
+        if before.is_some_and(|before| before.number > number || before.is(policy.program(), policy.config(), on_failure)) {
             return;
         }
         if before.is_some() {
