@@ -56,6 +56,8 @@ mod kubectl;
 #[cfg(test)]
 mod needs;
 #[cfg(test)]
+mod older_data;
+#[cfg(test)]
 mod operators;
 mod ordinary_user;
 #[cfg(test)]
