@@ -235,6 +235,6 @@ impl Scorer for Guest {
                 return Err(Failure::new(FailureKind::Start, "score: it is no topology policy"));
             }
         }
-        .map_err(|error| abi::failure("score", &error))
+        .map_err(|error| self.store.data().failure("score", FailureKind::Trap, &error))
     }
 }
