@@ -8,12 +8,11 @@
 static uint32_t find(int careful)
 {
     uint32_t best = NO_OPINION, fewest = 0;
-    for (uint32_t step = 0; step < endpoint_count; step++) {
-        uint32_t i = (start + step) % endpoint_count;
+    for (uint32_t i = start, left = endpoint_count; left > 0; i = next(i), left--) {
         uint32_t open = active(i);
         if (best != NO_OPINION && open >= fewest)
             continue;
-        if (weight(i) == 0 || (careful && is_passed_over(i)))
+        if (weights[i] == 0 || (careful && is_passed_over(i)))
             continue;
         best = i;
         fewest = open;

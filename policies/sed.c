@@ -9,9 +9,8 @@ static uint32_t find(int careful)
 {
     uint32_t best = NO_OPINION;
     uint64_t best_open = 0, best_weight = 0;
-    for (uint32_t step = 0; step < endpoint_count; step++) {
-        uint32_t i = (start + step) % endpoint_count;
-        uint64_t open = (uint64_t)active(i) + 1, heavy = weight(i);
+    for (uint32_t i = start, left = endpoint_count; left > 0; i = next(i), left--) {
+        uint64_t open = (uint64_t)active(i) + 1, heavy = weights[i];
         /* open / heavy >= best_open / best_weight */
         if (heavy == 0 || (best != NO_OPINION && open * best_weight >= best_open * heavy))
             continue;

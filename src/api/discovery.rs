@@ -23,28 +23,29 @@ use crate::{
 /// The Kubernetes release whose API is served.
 pub const KUBERNETES_MINOR: u32 = 36;
 
-/// Preference of API groups, as kube-apiserver ranks them. Others come after these.
-const GROUP_ORDER: &[&str] = &[
-    "",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
+/// The API groups of Kubernetes in the order in which clients are to prefer them, with the `groupPriorityMinimum` that
+/// kube-apiserver gives each. Others come after these.
+pub(crate) const GROUP_PRIORITIES: &[(&str, i64)] = &[
+    ("", 18_000),
+    ("apps", 17_800),
+    ("events.k8s.io", 17_750),
+    ("authentication.k8s.io", 17_700),
+    ("authorization.k8s.io", 17_600),
+    ("autoscaling", 17_500),
+    ("batch", 17_400),
+    ("certificates.k8s.io", 17_300),
+    ("networking.k8s.io", 17_200),
+    ("policy", 17_100),
+    ("rbac.authorization.k8s.io", 17_000),
+    ("storage.k8s.io", 16_800),
+    ("admissionregistration.k8s.io", 16_700),
+    ("apiextensions.k8s.io", 16_700),
+    ("scheduling.k8s.io", 16_600),
+    ("coordination.k8s.io", 16_500),
+    ("node.k8s.io", 16_300),
+    ("discovery.k8s.io", 16_200),
+    ("flowcontrol.apiserver.k8s.io", 16_100),
+    ("resource.k8s.io", 15_900),
 ];
 
 /// One subresource.
@@ -181,8 +182,8 @@ pub fn group_versions(kinds: &Kinds) -> Vec<(&str, Vec<&str>)> {
     for (_, versions) in &mut groups {
         versions.sort_by(|one, other| by_preference(one, other));
     }
-    let rank = |group: &str| GROUP_ORDER.iter().position(|other| *other == group);
-    groups.sort_by_key(|(group, _)| rank(group).unwrap_or(GROUP_ORDER.len()));
+    let rank = |group: &str| GROUP_PRIORITIES.iter().position(|(other, _)| *other == group);
+    groups.sort_by_key(|(group, _)| rank(group).unwrap_or(GROUP_PRIORITIES.len()));
     groups
 }
 

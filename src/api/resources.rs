@@ -158,6 +158,12 @@ pub(crate) async fn apply_patch(
     for _attempt in 0..ATTEMPTS_MAX {
         if may_create && api.registry.view().get(&key).is_none() {
             let wanted = request.patched(resource, &patch, None, manager(&name, subresource))?;
+            if wanted.document["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+                return Err(Status::bad_request(format!(
+                    "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                    key.name
+                )));
+            }
             match api.registry.create(&key.kind, &key.namespace, wanted, &options).await {
                 // Another client has created it meanwhile: merge with that object.
                 Err(status) if status.reason == "AlreadyExists" => {}

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    api::discovery::group_versions,
+    api::discovery::{GROUP_PRIORITIES, group_versions},
     model::{
         Kind,
         kind::{
@@ -21,13 +21,14 @@ use crate::{
 };
 
 const ROLES: &str = include_str!("cluster_roles.yaml");
+const CONTROLLER_ROLES: &str = include_str!("controller_roles.yaml");
 const ACCESS: &str = "rbac.authorization.k8s.io";
 const CHANGES: [&str; 5] = ["create", "delete", "deletecollection", "patch", "update"];
 const READS: [&str; 3] = ["get", "list", "watch"];
-/// The priorities of the first group that is Kubernetes' own; those after it in discovery have less.
-const GROUP_PRIORITY_MAX: i64 = 18_000;
-const GROUP_PRIORITY_STEP: i64 = 100;
+/// The `versionPriority` of the oldest version of a group of Kubernetes; each later one has so much more.
 const VERSION_PRIORITY: i64 = 15;
+/// What kube-apiserver gives to `v1` of the two groups that it treats differently.
+const VERSION_PRIORITIES: [(&str, i64); 2] = [("", 1), ("flowcontrol.apiserver.k8s.io", 21)];
 
 /// Creates what is missing.
 pub(crate) async fn objects(registry: &Registry) -> anyhow::Result<()> {
@@ -53,7 +54,12 @@ struct Role {
 }
 
 fn roles() -> anyhow::Result<Vec<Seed>> {
-    let roles: BTreeMap<String, Role> = serde_yaml::from_str(ROLES)?;
+    let mut roles: BTreeMap<String, Role> = serde_yaml::from_str(ROLES)?;
+    let of_controllers: BTreeMap<String, Vec<String>> = serde_yaml::from_str(CONTROLLER_ROLES)?;
+    roles.extend(of_controllers.into_iter().map(|(name, rules)| {
+        let to = vec![format!("account:{name}")];
+        (format!("system:controller:{name}"), Role { rules, to, ..Role::default() })
+    }));
     // What is aggregated to a role is part of it. The controller that does this later is not there yet.
     let own = |name: &str| roles.get(name).map(|role| rules_of(&role.rules)).unwrap_or_default();
     let mut all = Vec::new();
@@ -111,7 +117,7 @@ fn rules_of(lines: &[String]) -> Vec<Value> {
     lines.iter().map(|line| rule(line)).collect()
 }
 
-/// `VERBS GROUPS/RESOURCES`, or `VERBS /PATHS`.
+/// `VERBS GROUPS/RESOURCES`, with `=NAMES` for some objects only, or `VERBS /PATHS`.
 fn rule(line: &str) -> Value {
     let (verbs, what) = line.split_once(' ').unwrap_or((line, ""));
     let verbs = verbs.split(',').flat_map(|verb| match verb {
@@ -128,21 +134,29 @@ fn rule(line: &str) -> Value {
     let (groups, resources) = what.split_once('/').unwrap_or(("", what));
     let groups: Vec<&str> =
         groups.split(',').map(|group| if group == "core" { "" } else { group }).collect();
-    json!({"verbs": verbs, "apiGroups": groups, "resources": list(resources)})
+    let (resources, names) = match resources.split_once('=') {
+        Some((resources, names)) => (resources, Some(names)),
+        None => (resources, None),
+    };
+    let mut rule = json!({"verbs": verbs, "apiGroups": groups, "resources": list(resources)});
+    if let Some(names) = names {
+        rule["resourceNames"] = list(names).into();
+    }
+    rule
 }
 
 fn api_services(kinds: &Kinds) -> Vec<Seed> {
     let mut all = Vec::new();
-    for (rank, (group, versions)) in group_versions(kinds).into_iter().enumerate() {
-        let is_native = !group.contains('.') || group.ends_with(".k8s.io");
-        let step = i64::try_from(rank).unwrap_or_default() * GROUP_PRIORITY_STEP;
-        for (place, version) in versions.iter().rev().enumerate() {
-            let place = i64::try_from(place).unwrap_or_default();
-            let (group_priority, priority) = match is_native {
-                true => (GROUP_PRIORITY_MAX - step, VERSION_PRIORITY * (place + 1)),
-                false => (CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY),
+    for (group, versions) in group_versions(kinds) {
+        let native = GROUP_PRIORITIES.iter().find(|(name, _)| *name == group);
+        let special = VERSION_PRIORITIES.iter().find(|(name, _)| *name == group);
+        for (version, step) in versions.iter().rev().zip(1..) {
+            let (group_priority, priority) = match (native, special) {
+                (Some((_, group)), Some((_, version))) => (*group, *version),
+                (Some((_, group)), None) => (*group, VERSION_PRIORITY * step),
+                (None, _) => (CUSTOM_GROUP_PRIORITY, CUSTOM_VERSION_PRIORITY),
             };
-            let managed = if is_native { "onstart" } else { "true" };
+            let managed = if native.is_some() { "onstart" } else { "true" };
             let labels = json!({AUTOMANAGED_LABEL: managed});
             let mut spec = json!({"version": version, "groupPriorityMinimum": group_priority,
                 "versionPriority": priority});
@@ -277,6 +291,11 @@ mod tests {
             json!({"verbs": READS, "apiGroups": ["", "apps"], "resources": ["pods", "pods/log"]})
         );
         assert_eq!(rule("* /*"), json!({"verbs": ["*"], "nonResourceURLs": ["*"]}));
+        assert_eq!(
+            rule("sign certificates.k8s.io/signers=a.io/b,c"),
+            json!({"verbs": ["sign"], "apiGroups": ["certificates.k8s.io"], "resources": ["signers"],
+                "resourceNames": ["a.io/b", "c"]})
+        );
         let all = roles().unwrap();
         let rules = |name: &str| {
             let found = all.iter().find(|(_, role)| role["metadata"]["name"] == name);
@@ -284,5 +303,14 @@ mod tests {
         };
         assert_eq!(rules("cluster-admin"), 2);
         assert!(rules("admin") > rules("edit") && rules("edit") > rules("view"));
+        let binding = |(kind, object): &&Seed| {
+            **kind == kind::CLUSTER_ROLE_BINDING
+                && object["metadata"]["name"] == "system:controller:ttl-controller"
+        };
+        let subjects = &all.iter().find(binding).unwrap().1["subjects"];
+        assert_eq!(
+            subjects,
+            &json!([{"kind": "ServiceAccount", "namespace": "kube-system", "name": "ttl-controller"}])
+        );
     }
 }

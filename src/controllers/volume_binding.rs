@@ -21,7 +21,7 @@ use crate::{
             matching::{best, mismatch},
         },
     },
-    model::{Object, ObjectKey, kind},
+    model::{Object, ObjectKey, kind, quantity},
     registry::{View, default_class},
 };
 
@@ -135,13 +135,41 @@ fn with_volume(world: &World<'_>, claim: &Claim<'_>, name: &str) -> Vec<Step> {
         steps.push(Step::Update(object.key.clone(), completed));
         return vec![Step::Chain(steps)];
     }
-    let mut status = document(object);
-    status["status"]["phase"] = BOUND.into();
-    status["status"]["accessModes"] = json!(spec.access_modes);
-    if status["status"]["capacity"]["storage"].is_null() {
-        status["status"]["capacity"] = json!(spec.capacity);
+    let is_ours = is_simulated(volume);
+    let mut claimed = document(object);
+    if is_ours && let Some(step) = expand(volume, &claimed["spec"]) {
+        return vec![step];
     }
-    Step::status(object, &status["status"]).into_iter().collect()
+    let status = &mut claimed["status"];
+    let (before, now) = (status["capacity"].take(), json!(spec.capacity));
+    let has_grown = is_ours && !before["storage"].is_null() && before != now;
+    status["phase"] = BOUND.into();
+    status["accessModes"] = json!(spec.access_modes);
+    status["capacity"] = if has_grown || before["storage"].is_null() { now } else { before };
+    let mut steps: Vec<Step> = Step::status(object, status).into_iter().collect();
+    if has_grown {
+        let message = "Resize volume succeeded".to_owned();
+        steps.push(Step::note(object, "VolumeResizeSuccessful", message));
+    }
+    steps
+}
+
+/// Whether our provisioner made the volume.
+fn is_simulated(volume: &Object) -> bool {
+    volume.metadata.annotations.get(PROVISIONED_BY).is_some_and(|name| name == PROVISIONER)
+}
+
+/// Gives a volume the size that its claim asks for, if that is more. That the class allows it was checked at admission.
+fn expand(volume: &Object, claim_spec: &Value) -> Option<Step> {
+    let wanted = &claim_spec["resources"]["requests"]["storage"];
+    let mut expanded = document(volume);
+    let size = |value: &Value| value.as_str().and_then(quantity::nano);
+    let capacity = &mut expanded["spec"]["capacity"]["storage"];
+    if size(wanted) <= size(capacity) {
+        return None;
+    }
+    *capacity = wanted.clone();
+    Some(Step::Update(volume.key.clone(), expanded))
 }
 
 fn lost(claim: &Claim<'_>, reason: &'static str, message: &str) -> Vec<Step> {

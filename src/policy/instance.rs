@@ -101,8 +101,8 @@ struct State {
     untold: Option<Failure>,
     /// How many quick picks are left until the guest is trusted; 0 if it is.
     distrust: u32,
-    /// Counts quick picks, to time some.
-    picks: u32,
+    /// How many quick picks are left until one is timed.
+    untimed: u32,
 }
 
 #[derive(Default)]
@@ -203,17 +203,21 @@ impl Instance {
         if !state.is_ready(request.generation) || state.distrust > 0 {
             return None;
         }
-        state.picks = state.picks.wrapping_add(1);
-        let timed = state.picks.is_multiple_of(TIMED_EVERY);
+        let timed = state.untimed == 0;
+        state.untimed = if timed { TIMED_EVERY - 1 } else { state.untimed - 1 };
         let Guest::Here(guest) = &mut state.guest else { return None };
         let (tick, started) = (self.policy.ticks(), timed.then(Instant::now));
         let picked = guest.pick(request.flow);
         let took = started.map(|started| started.elapsed());
         match picked {
             Ok(index) => {
-                // The clock of the guests has moved: few picks meet a tick that are not long.
-                if self.policy.ticks() != tick || took > Some(SLOW) {
+                // The clock of the guests has moved. A short pick meets one tick now and then, a long one meets many: the
+                // next is timed.
+                let moved = self.policy.ticks().wrapping_sub(tick);
+                if moved > 1 || took > Some(SLOW) {
                     state.distrust = TRUSTED_AFTER;
+                } else if moved == 1 {
+                    state.untimed = 0;
                 }
                 self.tallied.picked(index.is_some());
                 Some(Ok(Answer { index, took }))

@@ -185,7 +185,11 @@ impl Library {
         }
         let started = Instant::now();
         let program = self.program(source, number)?;
-        program.finish(&self.engine)?;
+        // Nobody waits for a built-in one that nobody uses to be compiled.
+        let is_active = self.is_active(name, &program, &config, on_failure);
+        if !is_active {
+            program.finish(&self.engine)?;
+        }
         let compile_ms = started.elapsed().as_secs_f64() * 1000.0;
         let report = Report {
             digest: program.digest().to_owned(),
@@ -193,11 +197,25 @@ impl Library {
             component: program.is_component(),
             compile_ms,
         };
+        if is_active {
+            return Ok(report);
+        }
         let name = Arc::from(name);
         let policy = self.policy(&name, program, config);
         policy.try_out()?;
         self.publish(&name, number, policy, on_failure);
         Ok(report)
+    }
+
+    fn is_active(
+        &self,
+        name: &str,
+        program: &Program,
+        config: &str,
+        on_failure: OnFailure,
+    ) -> bool {
+        let names = self.names.read();
+        names.versions.get(name).is_some_and(|version| version.is(program, config, on_failure))
     }
 
     /// Notes that a policy could not be loaded. Where none of that name is active, `Reject` resets its connections.
@@ -307,7 +325,7 @@ impl Library {
         if let Some(failure) = &picked.failure {
             self.failed(&version, route, failure);
         }
-        decided(version, &picked)
+        decided(version, picked.index, picked.fell_back, picked.took)
     }
 
     /// What was looked up before is looked up anew.
@@ -379,7 +397,7 @@ impl Library {
         let mut names = self.change_names();
         let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
-        if before.is_some_and(|before| before.number > number || before.is(&policy, on_failure)) {
+        if before.is_some_and(|before| before.number > number || before.is(policy.program(), policy.config(), on_failure)) {
             return;
         }
         if before.is_some() {
@@ -480,7 +498,9 @@ impl Scheduler for Library {
         let place = self.places.found(request.seat);
         let quick = place.and_then(|place| place.pick_now(request.for_guest(), asked));
         match quick {
-            Some(Quick::Picked(version, picked)) => Picking::Now(decided(version, &picked)),
+            Some(Quick::Picked { version, index, fell_back, took }) => {
+                Picking::Now(decided(version, index, fell_back, took))
+            }
             Some(Quick::Failed(failure)) => {
                 Picking::Later(self.pick_later(request, Some(failure)).boxed())
             }
@@ -498,12 +518,17 @@ impl Scheduler for Library {
     }
 }
 
-fn decided(version: Arc<Version>, picked: &Picked) -> Decision {
-    if let Some(took) = picked.took {
+fn decided(
+    version: Arc<Version>,
+    index: Option<usize>,
+    fell_back: bool,
+    took: Option<Duration>,
+) -> Decision {
+    if let Some(took) = took {
         version.counters.pick_times.observe(took);
     }
-    let by = if picked.fell_back { By::Fallback } else { By::Policy };
-    Decision::of(version, picked.index, by)
+    let by = if fell_back { By::Fallback } else { By::Policy };
+    Decision::of(version, index, by)
 }
 
 #[cfg(test)]

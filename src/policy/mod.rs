@@ -19,7 +19,6 @@ mod version;
 pub mod wasm;
 
 use std::{
-    hash::Hasher,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -175,37 +174,36 @@ impl Flow {
     /// SipHash-1-3 with a zero key over the chosen fields, in the order of their bits. Addresses count as 16 bytes
     /// (IPv4 mapped), ports as 2 bytes big endian, the protocol as its IANA number.
     pub fn hash(&self, fields: u32) -> u64 {
-        let mut hasher = SipHasher13::new();
+        // Hashing all at once takes half as long as a field at a time.
+        let (mut bytes, mut length) = ([0; Self::HASHED_MAX], 0);
+        let mut add = |field: u32, part: &[u8]| {
+            if fields & field != 0 {
+                bytes[length..length + part.len()].copy_from_slice(part);
+                length += part.len();
+            }
+        };
         let octets = |address: IpAddr| match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
             IpAddr::V6(v6) => v6.octets(),
         };
-        if fields & flow_hash::SOURCE_ADDRESS != 0 {
-            hasher.write(&octets(self.source.ip()));
-        }
-        if fields & flow_hash::SOURCE_PORT != 0 {
-            hasher.write(&self.source.port().to_be_bytes());
-        }
-        if fields & flow_hash::DESTINATION_ADDRESS != 0 {
-            hasher.write(&octets(self.destination.ip()));
-        }
-        if fields & flow_hash::DESTINATION_PORT != 0 {
-            hasher.write(&self.destination.port().to_be_bytes());
-        }
-        if fields & flow_hash::PROTOCOL != 0 {
-            hasher.write(&[match self.protocol {
-                Protocol::Tcp => 6,
-                Protocol::Udp => 17,
-                Protocol::Sctp => 132,
-            }]);
-        }
-        hasher.finish()
+        let protocol = match self.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+        };
+        add(flow_hash::SOURCE_ADDRESS, &octets(self.source.ip()));
+        add(flow_hash::SOURCE_PORT, &self.source.port().to_be_bytes());
+        add(flow_hash::DESTINATION_ADDRESS, &octets(self.destination.ip()));
+        add(flow_hash::DESTINATION_PORT, &self.destination.port().to_be_bytes());
+        add(flow_hash::PROTOCOL, &[protocol]);
+        SipHasher13::new().hash(&bytes[..length])
     }
+
+    /// Two addresses, two ports, a protocol.
+    const HASHED_MAX: usize = 2 * 16 + 2 * 2 + 1;
 }
 
 /// The `identity` of an endpoint.
 pub fn identity(address: SocketAddr) -> u64 {
-    let mut hasher = SipHasher13::new();
-    hasher.write(address.to_string().as_bytes());
-    hasher.finish()
+    SipHasher13::new().hash(address.to_string().as_bytes())
 }

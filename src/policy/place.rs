@@ -87,8 +87,14 @@ pub(super) struct Picked {
 
 /// A pick that needed no waiting.
 pub(super) enum Quick {
-    /// The version that was asked, and what came of it.
-    Picked(Arc<Version>, Picked),
+    /// The version that was asked.
+    Picked {
+        version: Arc<Version>,
+        index: Option<usize>,
+        /// As in [`Picked`].
+        fell_back: bool,
+        took: Option<Duration>,
+    },
     /// The guest failed just now; [`Place::pick`] tells what becomes of that.
     Failed(Failure),
 }
@@ -204,16 +210,17 @@ impl Place {
             return None;
         }
         let version = Arc::clone(state.version.as_ref()?);
-        let picked = match state.current.as_ref()?.pick_now(request)? {
+        let answer = state.current.as_ref()?.pick_now(request)?;
+        Some(match answer {
             Ok(Answer { index: index @ Some(_), took }) => {
-                Picked { index, took, ..Picked::default() }
+                Quick::Picked { version, index, fell_back: false, took }
             }
             Ok(Answer { index: None, took }) => {
-                Picked { took, abstained: true, ..state.fall_back(request) }
+                let index = state.fallback.pick(request);
+                Quick::Picked { version, index, fell_back: true, took }
             }
-            Err(failure) => return Some(Quick::Failed(failure)),
-        };
-        Some(Quick::Picked(version, picked))
+            Err(failure) => Quick::Failed(failure),
+        })
     }
 
     /// Takes all instances out; the caller drops them.

@@ -12,7 +12,7 @@ use crate::policy::{
     FailureKind, PolicyKind,
     counters::Counters,
     pick_times::PickTime,
-    wasm::{ABI, WasmPolicy},
+    wasm::{ABI, Program, WasmPolicy},
 };
 
 /// What a service port does when its policy fails.
@@ -83,9 +83,9 @@ pub struct Info {
 }
 
 impl Version {
-    pub(super) fn is(&self, policy: &WasmPolicy, on_failure: OnFailure) -> bool {
-        self.policy.program().digest() == policy.program().digest()
-            && self.policy.config() == policy.config()
+    pub(super) fn is(&self, program: &Program, config: &str, on_failure: OnFailure) -> bool {
+        self.policy.program().digest() == program.digest()
+            && self.policy.config() == config
             && self.on_failure == on_failure
     }
 

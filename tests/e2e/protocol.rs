@@ -199,6 +199,35 @@ fn answers_have_the_forms_that_clients_ask_for() {
     assert_eq!((get("rank%3E6"), get("rank%3C7"), get("rank%3E7")), (1, 0, 0));
 }
 
+/// The URL names the object; a document without a name cannot make one.
+#[test]
+fn what_is_applied_may_leave_out_its_name_if_it_exists() {
+    if !can_use(&[Tool::Kubectl, Tool::Curl]) {
+        return;
+    }
+    let api = Api::start();
+    let apply = |name: &str, value: &str| {
+        let config =
+            format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","data":{{"k":"{value}"}}}}"#);
+        let options = format!(
+            "--request PATCH --header Content-Type:application/apply-patch+yaml --data {config}"
+        );
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}?fieldManager=m");
+        ask(&api.at(&options, &path))
+    };
+    let refused = apply("new", "1");
+    assert_eq!(
+        (&refused["code"], &refused["message"]),
+        (
+            &400.into(),
+            &"the name of the object (new based on URL) was undeterminable: name must be provided"
+                .into()
+        )
+    );
+    api.cluster.kubectl("create configmap old");
+    assert_eq!(apply("old", "1")["data"]["k"], "1");
+}
+
 #[test]
 fn a_scale_is_applied() {
     if !can_use(&[Tool::Kubectl, Tool::Curl]) {

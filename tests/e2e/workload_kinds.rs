@@ -312,6 +312,17 @@ fn claims_are_bound_for_their_pods() {
     let expected =
         ["standard", "(default)", "snowglobe.dev/simulated", "Delete", "WaitForFirstConsumer"];
     assert_eq!(class, expected, "{classes}");
+    let more =
+        "patch pvc data-db-0 -p {\"spec\":{\"resources\":{\"requests\":{\"storage\":\"3Gi\"}}}}";
+    let refused = cluster.try_kubectl(more).failed();
+    assert!(
+        refused.contains("the storageclass that provisions the pvc must support resize"),
+        "{refused}"
+    );
+    cluster.kubectl("patch sc standard -p {\"allowVolumeExpansion\":true}");
+    cluster.kubectl(more);
+    let capacity = "--for=jsonpath={.status.capacity.storage}=3Gi";
+    cluster.kubectl(&format!("wait pvc/data-db-0 {capacity} --timeout=30s"));
     cluster.kubectl("delete statefulset db");
     cluster.kubectl("delete pvc --all");
     eventually("the volumes go with their claims", || {

@@ -56,6 +56,7 @@ use crate::api::openapi::kubernetes_types;
 /// Set, it lets the test write the file.
 const WRITE: &str = "SNOWGLOBE_WRITE_SCHEMAS";
 const FILE: &str = "src/api/openapi/types.json.gz";
+const INT_OR_STRING: &str = "x-kubernetes-int-or-string";
 
 /// Kinds that have objects.
 const KINDS: &[fn(&mut SchemaGenerator)] = &[
@@ -189,7 +190,9 @@ fn tidy(schema: &mut Value) {
             {
                 fields.insert("allOf".to_owned(), json!([{"$ref": reference}]));
             }
-            if fields.remove("x-kubernetes-int-or-string").is_some() {
+            // Not where a type has a field of that name.
+            if fields.get(INT_OR_STRING) == Some(&Value::Bool(true)) {
+                fields.remove(INT_OR_STRING);
                 fields.insert("oneOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
                 fields.insert("format".to_owned(), "int-or-string".into());
             }

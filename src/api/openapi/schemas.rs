@@ -172,10 +172,13 @@ pub(super) fn swagger(schemas: Schemas) -> Value {
 fn to_swagger(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            if fields.remove("oneOf").is_some() {
+            // Lists: the type of schemas has fields of these names.
+            if fields.get("oneOf").is_some_and(Value::is_array) {
+                fields.remove("oneOf");
                 fields.insert("type".to_owned(), "string".into());
             }
-            if let Some(Value::Array(all)) = fields.remove("allOf")
+            if fields.get("allOf").is_some_and(Value::is_array)
+                && let Some(Value::Array(all)) = fields.remove("allOf")
                 && let Some(Value::Object(only)) = all.into_iter().next()
             {
                 fields.extend(only);

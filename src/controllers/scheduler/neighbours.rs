@@ -10,12 +10,13 @@ use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1 as me
 use crate::{
     controllers::{
         pod::Pod,
+        protection::claims_of,
         scheduler::{
             node::{FilterFailure, Node},
             volumes::Volumes,
         },
     },
-    model::{LabelSelector, kind},
+    model::{LabelSelector, ObjectKey, kind},
     registry::View,
 };
 
@@ -192,7 +193,10 @@ impl<'a> Neighbours<'a> {
         let spread = spread.map(|constraint| self.spread(pod, spec, constraint, nodes)).collect();
         let refused = self.refused(view, pod, nodes);
         let far = terms(forbidden.unwrap_or_default());
-        let volumes = Volumes::of(view, pod, spec);
+        let is_used = |claim: &ObjectKey| {
+            self.pods.iter().any(|(_, other)| claims_of(view, other.object).contains(claim))
+        };
+        let volumes = Volumes::of(view, pod, spec, is_used);
         Rules { near: near_terms, is_first, far, refused, spread, wishes, volumes }
     }
 

@@ -19,6 +19,9 @@ use crate::{
 };
 
 const CONFLICT: &str = "node(s) didn't match PersistentVolume's node affinity";
+const IN_USE: &str =
+    "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+const ONE_POD: &str = "ReadWriteOncePod";
 const NOTHING_FREE: &str = "node(s) didn't find available persistent volumes to bind";
 
 /// What a pod's claims say, worked out once for all nodes.
@@ -28,6 +31,8 @@ pub(super) struct Volumes {
     pub(super) unready: Option<String>,
     /// Claims that are bound when the pod has a node.
     pub(super) unbound: Vec<Arc<Object>>,
+    /// Another pod has a claim that is for one pod only.
+    is_in_use: bool,
     /// Where the bound volumes can be used.
     bound: Vec<core::NodeSelector>,
     /// For each unbound claim whose volumes are not made on demand, where those that are free can be used.
@@ -35,7 +40,13 @@ pub(super) struct Volumes {
 }
 
 impl Volumes {
-    pub(super) fn of(view: &View, pod: &Pod<'_>, spec: &core::PodSpec) -> Self {
+    /// `is_used` tells whether a pod that has a node uses a claim.
+    pub(super) fn of(
+        view: &View,
+        pod: &Pod<'_>,
+        spec: &core::PodSpec,
+        is_used: impl Fn(&ObjectKey) -> bool,
+    ) -> Self {
         let mut volumes = Self::default();
         let mut is_immediate = false;
         for volume in spec.volumes.iter().flatten() {
@@ -45,7 +56,10 @@ impl Volumes {
                     volumes.unready = Some(why);
                     return volumes;
                 }
-                Ok(claim) => is_immediate |= !volumes.add(view, claim),
+                Ok(claim) => {
+                    volumes.is_in_use |= is_for_one_pod(claim) && is_used(&claim.key);
+                    is_immediate |= !volumes.add(view, claim);
+                }
             }
         }
         if is_immediate {
@@ -79,6 +93,9 @@ impl Volumes {
 
     /// Why a node cannot have the pod.
     pub(super) fn filter_failure(&self, node: &Node) -> Option<FilterFailure> {
+        if self.is_in_use {
+            return Some(FilterFailure::resolvable(IN_USE));
+        }
         if !self.bound.iter().all(|selector| node.is_selected_by(selector)) {
             return Some(FilterFailure::unresolvable(CONFLICT));
         }
@@ -89,6 +106,10 @@ impl Volumes {
         let all = self.free.iter().all(is_free);
         (!all).then(|| FilterFailure::unresolvable(NOTHING_FREE))
     }
+}
+
+fn is_for_one_pod(claim: &Object) -> bool {
+    Claim::of(claim).facts.spec.access_modes.iter().any(|mode| mode == ONE_POD)
 }
 
 fn claim_name(pod: &Pod<'_>, volume: &core::Volume) -> Option<String> {

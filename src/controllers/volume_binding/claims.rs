@@ -34,6 +34,7 @@ pub(crate) struct Facts {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Spec {
     pub(crate) volume_name: String,
+    pub(crate) access_modes: Vec<String>,
     storage_class_name: Option<String>,
 }
 

@@ -103,6 +103,48 @@ fn volumes_are_made_at_once_or_for_a_pod() {
 }
 
 #[test]
+fn a_volume_grows_with_its_claim() {
+    let mut cluster = Cluster::default();
+    let mut growing = class("c", PROVISIONER, "Immediate");
+    growing["allowVolumeExpansion"] = true.into();
+    cluster.insert(&growing);
+    let key = cluster.insert(&claim("c", &json!("c"), "2Gi"));
+    cluster.settle(&ALL, |_| {});
+    cluster.edit(&key, |claim| claim["spec"]["resources"]["requests"]["storage"] = "5Gi".into());
+    cluster.settle(&ALL, |_| {});
+    let name = format!("pvc-{}", cluster.uid(&key));
+    assert_eq!(cluster.get(&volume_key(&name))["spec"]["capacity"], json!({"storage": "5Gi"}));
+    assert_eq!(cluster.get(&key)["status"]["capacity"], json!({"storage": "5Gi"}));
+    let done = "VolumeResizeSuccessful Resize volume succeeded".to_owned();
+    assert!(cluster.events.contains(&done), "{:?}", cluster.events);
+}
+
+#[test]
+fn one_pod_at_a_time_has_a_claim_that_is_for_one() {
+    let mut cluster = Cluster::default();
+    cluster.insert(&node("n1"));
+    cluster.insert(&class("c", PROVISIONER, "Immediate"));
+    let mut alone = claim("c", &json!("c"), "2Gi");
+    alone["spec"]["accessModes"] = json!(["ReadWriteOncePod"]);
+    cluster.insert(&alone);
+    cluster.settle(&ALL, |_| {});
+    let first = cluster.insert(&pod("c"));
+    cluster.settle(&ALL, |_| {});
+    assert_eq!(cluster.get(&first)["spec"]["nodeName"], "n1");
+    let mut other = pod("c");
+    other["metadata"]["name"] = "other".into();
+    let second = cluster.insert(&other);
+    cluster.settle(&ALL, |_| {});
+    let waiting = cluster.get(&second);
+    let expected = "0/1 nodes are available: 1 node has pod using PersistentVolumeClaim with the same name and \
+                    ReadWriteOncePod access mode.";
+    assert!(message(&waiting).starts_with(expected), "{waiting}");
+    cluster.remove(&first);
+    cluster.settle(&ALL, |_| {});
+    assert_eq!(cluster.get(&second)["spec"]["nodeName"], "n1");
+}
+
+#[test]
 fn pods_wait_for_their_claims() {
     let mut cluster = Cluster::default();
     cluster.insert(&node("n1"));

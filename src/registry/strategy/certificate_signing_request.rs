@@ -11,7 +11,7 @@ use crate::{
         Subresource,
         printing::{Cells, Column, age::human, row},
         strategy::{
-            BuiltIn, Context, checks,
+            BuiltIn, Context, as_named, checks,
             document::DocumentRules,
             json::{
                 condition, fill, is_set, items, items_mut, number, stored_only, text, texts, unique,
@@ -33,6 +33,7 @@ pub(super) static DESCRIPTOR: BuiltIn = BuiltIn {
         Column::text("Condition", "What became of the request."),
     ],
     cells,
+    selectable_fields: &[as_named("spec.signerName")],
     ..BuiltIn::STORED
 };
 

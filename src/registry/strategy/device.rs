@@ -13,7 +13,7 @@ use crate::{
         Subresource,
         printing::{Column, row},
         strategy::{
-            BuiltIn, Context,
+            BuiltIn, Context, as_named,
             checks::{self, IMMUTABLE},
             document::DocumentRules,
             json::{
@@ -59,6 +59,7 @@ pub(super) static SLICE: BuiltIn = BuiltIn {
         let (driver, pool) = (spec["driver"].clone(), spec["pool"]["name"].clone());
         Ok(row::plain(object, now, [node.unwrap_or_default(), driver, pool]))
     },
+    selectable_fields: &[as_named("spec.nodeName"), as_named("spec.driver")],
     ..BuiltIn::STORED
 };
 

@@ -11,14 +11,14 @@ use k8s_openapi::{
 use crate::{
     model::{Cause, Object, kind, quantity},
     registry::{
-        Subresource,
+        Subresource, View,
         printing::{Cells, Column, row},
         strategy::{
             BuiltIn, Context, Rules, checks,
             fields::{fill_text, items, text},
             limit_ranger,
             metadata::NameForm,
-            storage_class::default_class,
+            storage_class::{self, default_class},
         },
     },
 };
@@ -104,7 +104,7 @@ fn has_class(claim: &PersistentVolumeClaim) -> bool {
         || claim.spec.as_ref().is_some_and(|spec| spec.storage_class_name.is_some())
 }
 
-/// As admission plugin LimitRanger. What is being deleted may change as it must.
+/// As admission plugins LimitRanger and PersistentVolumeClaimResize. What is being deleted may change as it must.
 fn refuse(
     new: &PersistentVolumeClaim,
     old: Option<&PersistentVolumeClaim>,
@@ -114,7 +114,32 @@ fn refuse(
     if is_status || old.is_some_and(|old| old.metadata.deletion_timestamp.is_some()) {
         return None;
     }
-    limit_ranger::refuse_claim(new, context.view)
+    let too_large = || limit_ranger::refuse_claim(new, context.view);
+    old.and_then(|old| refuse_expansion(new, old, context.view)).or_else(too_large)
+}
+
+/// Only a claim that has a volume may ask for more, and only if its class says so.
+fn refuse_expansion(
+    new: &PersistentVolumeClaim,
+    old: &PersistentVolumeClaim,
+    view: &View,
+) -> Option<String> {
+    let wanted = |claim: &PersistentVolumeClaim| {
+        claim.spec.as_ref().and_then(size).and_then(|size| quantity::nano(&size.0))
+    };
+    if wanted(new) <= wanted(old) {
+        return None;
+    }
+    if old.status.as_ref().is_none_or(|status| text(&status.phase) != "Bound") {
+        return Some("Only bound persistent volume claims can be expanded".to_owned());
+    }
+    let class = old.spec.as_ref().map(|spec| text(&spec.storage_class_name)).unwrap_or_default();
+    if !storage_class::allows_expansion(view, class) {
+        let rule = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc \
+                    must support resize";
+        return Some(rule.to_owned());
+    }
+    None
 }
 
 fn validate(

@@ -82,6 +82,13 @@ pub(crate) fn default_class(view: &View) -> Option<ObjectKey> {
     newest.map(|class| class.key.clone())
 }
 
+/// Whether claims of a class may grow.
+pub(super) fn allows_expansion(view: &View, class: &str) -> bool {
+    let class = view.get(&ObjectKey::cluster(&kind::STORAGE_CLASS, class));
+    let allowed = |class: Value| class["allowVolumeExpansion"] == true;
+    class.and_then(|class| class.parse::<Value>().ok()).is_some_and(allowed)
+}
+
 fn default(new: &mut Value, _old: Option<&Value>, _context: &Context<'_>) {
     for (field, value) in [("reclaimPolicy", "Delete"), ("volumeBindingMode", "Immediate")] {
         if new[field].is_null() {

@@ -87,6 +87,18 @@ fn guests_and_loads_count() {
     assert!(traffic.info("mine").compile_time.is_some());
 }
 
+/// Its LoadBalancerPolicy says no more than what is there from the start.
+#[test]
+fn a_built_in_one_is_compiled_when_it_is_used() {
+    let traffic = Traffic::over(3);
+    traffic.load("sed", Source::Builtin("sed".to_owned()), OnFailure::Fallback).unwrap();
+    assert_eq!(traffic.info("sed").compile_time, None);
+    traffic.pick("sed");
+    assert!(traffic.info("sed").compile_time.is_some());
+    traffic.load("sed", Source::Builtin("sed".to_owned()), OnFailure::Reject).unwrap();
+    assert_eq!(traffic.info("sed").on_failure, OnFailure::Reject);
+}
+
 #[test]
 fn prometheus_has_what_is_loaded() {
     let traffic = Traffic::over(3);
