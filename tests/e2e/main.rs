@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod authentication;
 #[cfg(test)]
+mod authoring;
+#[cfg(test)]
 mod bodies;
 #[cfg(test)]
 mod bounds;
