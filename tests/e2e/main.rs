@@ -87,6 +87,7 @@ mod store_failures;
 #[cfg(test)]
 mod tools;
 mod topology;
+mod topology_policies;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]
