@@ -397,7 +397,9 @@ impl Library {
         let mut names = self.change_names();
         let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
-        if before.is_some_and(|before| before.number > number || before.is(policy.program(), policy.config(), on_failure)) {
+        if before.is_some_and(|before| {
+            before.number > number || before.is(policy.program(), policy.config(), on_failure)
+        }) {
             return;
         }
         if before.is_some() {

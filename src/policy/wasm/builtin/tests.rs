@@ -3,7 +3,6 @@
 mod hashing;
 mod latency;
 mod least;
-mod simulation;
 mod size;
 mod turns;
 
