@@ -270,6 +270,20 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_endpoint_hardly_matters() {
+        for workers in [1, 10, 100] {
+            let workload = Workload::one_slow(workers, 3);
+            let p99 = |name| run_builtin(name, &workload).times.p99;
+            let turns = p99("rr");
+            for name in ["ewma", "prequal"] {
+                let own = p99(name);
+                let most = turns * 3 / 10;
+                assert!(own <= most, "{name}, {workers} workers: {own:?}, round robin {turns:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_same_seed_gives_the_same_outcome() {
         let run = |seed| picks(&run_builtin("random", &Workload::standard(seed)));
         assert_eq!(run(1), run(1));

@@ -4,7 +4,6 @@
 mod hashing;
 mod latency;
 mod least;
-mod simulation;
 mod size;
 mod topologies;
 mod turns;
