@@ -1,5 +1,6 @@
 //! The ABI as guests see it, and guests that mean no good.
 
+mod topology;
 mod wasi;
 
 use std::{
@@ -11,8 +12,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-
-mod topology;
 
 use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
 use crate::policy::{
