@@ -349,7 +349,8 @@ impl Cluster {
             running.run(&Loopback, table, token).await;
             Ok(())
         });
-        let (registry, configured) = (self.registry.clone(), proxy.clone());
+        let (registry, library, configured) =
+            (self.registry.clone(), self.library.clone(), proxy.clone());
         self.tasks.spawn("kube-proxy configuration", |token| async move {
             kube_proxy::run(registry, library, configured, token).await;
             Ok(())

@@ -287,13 +287,13 @@ fn score_all(policy: &WasmPolicy, question: &Question) -> Result<Arc<[usize]>, F
     let Question { generation, candidates, zone, node, .. } = question;
     let mut guest = policy.scorer()?;
     guest.configure(*generation, candidates)?;
-    let (began, used) = (Instant::now(), thread_time());
+    let (began, used) = (time(ClockId::Monotonic), time(ClockId::ThreadCPUTime));
     let mut scores = Vec::with_capacity(candidates.len());
     for index in (0..).take(candidates.len()) {
         scores.push(guest.score(*zone, *node, index)?);
         // The thread's own time costs more to read, and decides: the system may not have let it run.
-        let is_late = began.elapsed() > SCORES_TIME_MAX;
-        if is_late && thread_time().saturating_sub(used) > SCORES_TIME_MAX {
+        let is_late = time(ClockId::Monotonic).saturating_sub(began) > SCORES_TIME_MAX;
+        if is_late && time(ClockId::ThreadCPUTime).saturating_sub(used) > SCORES_TIME_MAX {
             let (limit, count) = (SCORES_TIME_MAX.as_millis(), candidates.len());
             let scored = scores.len();
             let reason = format!(
@@ -305,12 +305,12 @@ fn score_all(policy: &WasmPolicy, question: &Question) -> Result<Arc<[usize]>, F
     Ok(highest(&scores).into())
 }
 
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// The time of a clock.
+fn time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::from_secs(seconds)
-        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanoseconds)
 }
 
 #[cfg(test)]

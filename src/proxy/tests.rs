@@ -1,5 +1,6 @@
 mod sockets;
 mod tables;
+mod topologies;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

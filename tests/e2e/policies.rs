@@ -382,7 +382,7 @@ fn slow_to_start() -> &'static str {
 }
 
 /// Ends the traffic, also when the test fails.
-struct Ending<'a>(&'a AtomicBool);
+pub(crate) struct Ending<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {

@@ -21,7 +21,7 @@ const HELM: &str = "SNOWGLOBE_TEST_HELM";
 const PYTHON_CLIENT: &str = "SNOWGLOBE_TEST_PYTHON_CLIENT";
 /// The binary under test where it is not the one that cargo built (it may lie where only its owner may go).
 const BINARY: &str = "SNOWGLOBE_TEST_BINARY";
-/// A directory with `tests/manifests` and `tests/policies`, where it is not the crate's, likewise.
+/// A directory with the files of `tests`, where it is not the crate's, likewise.
 const ROOT: &str = "SNOWGLOBE_TEST_ROOT";
 
 /// How long anything may take to become so. Far above what it takes; a busy machine is no failure.
@@ -167,9 +167,20 @@ pub(crate) fn run(command: Command) -> Ran {
     run_with_input(command, "")
 }
 
+/// Runs a program that may take so long to its end.
+#[track_caller]
+pub(crate) fn run_for(command: Command, longest: Duration) -> Ran {
+    run_with(command, "", longest)
+}
+
 /// Runs a program to its end, with text on its standard input.
 #[track_caller]
-pub(crate) fn run_with_input(mut command: Command, input: &str) -> Ran {
+pub(crate) fn run_with_input(command: Command, input: &str) -> Ran {
+    run_with(command, input, PROGRAM_MAX)
+}
+
+#[track_caller]
+fn run_with(mut command: Command, input: &str, longest: Duration) -> Ran {
     let text = format!("{command:?}");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{text}: {error}"));
@@ -180,9 +191,9 @@ pub(crate) fn run_with_input(mut command: Command, input: &str) -> Ran {
     drop(stdin);
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(child.wait_with_output()));
-    let Ok(ended) = receiver.recv_timeout(PROGRAM_MAX) else {
+    let Ok(ended) = receiver.recv_timeout(longest) else {
         signal(pid, Signal::KILL);
-        panic!("{text} did not end within {} s", PROGRAM_MAX.as_secs());
+        panic!("{text} did not end within {} s", longest.as_secs());
     };
     let Output { status, stdout, stderr } = ended.expect("the program's output is readable");
     let utf8 = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -149,7 +149,5 @@ fn count(number: Option<u64>) -> String {
 }
 
 fn time(nanoseconds: &Value) -> String {
-    nanoseconds
-        .as_f64()
-        .map_or("-".to_owned(), |time| format!("{} ns", grouped(time.round() as u64)))
+    nanoseconds.as_f64().map_or("-".to_owned(), |time| format!("{time:.0} ns"))
 }

@@ -106,7 +106,7 @@ impl Report {
             if is_colourful {
                 verdict = format!("\x1b[{colour}m{verdict}\x1b[0m");
             }
-            put(text, format!("{verdict}  {:width$}  {}", check.name, check.detail));
+            put(text, &format!("{verdict}  {:width$}  {}", check.name, check.detail));
         }
     }
 
@@ -115,7 +115,7 @@ impl Report {
             return;
         }
         let call = if self.traffic.is_some() { " pick" } else { "score" };
-        put(text, format!("\nendpoints       start  configure  {call}: median       p99"));
+        put(text, &format!("\nendpoints       start  configure  {call}: median       p99"));
         for timing in &self.timings {
             let line = format!(
                 "{:>9}  {:>10} {:>10}  {:>12} {:>9}",
@@ -125,12 +125,12 @@ impl Report {
                 duration(timing.median),
                 duration(timing.p99)
             );
-            put(text, line);
+            put(text, &line);
         }
         let memory = grouped(self.memory_bytes.div_ceil(1024));
         put(
             text,
-            format!(
+            &format!(
                 "A call is stopped after {DEADLINE_MS} ms. Memory of an instance: {memory} KiB."
             ),
         );
@@ -138,13 +138,13 @@ impl Report {
 
     fn write_places(&self, text: &mut String) {
         if !self.places.is_empty() {
-            put(text, "\nTen endpoints, in the zones 0, 1 and 2 in turn".to_owned());
+            put(text, "\nTen endpoints, in the zones 0, 1 and 2 in turn");
         }
         for place in &self.places {
             let count = place.scores.len();
             let seen: Vec<String> = place.seen.iter().map(usize::to_string).collect();
             let seen = if seen.is_empty() { "none".to_owned() } else { seen.join(" ") };
-            put(text, format!("clients {:38}  see {seen} of {count}", place.name));
+            put(text, &format!("clients {:38}  see {seen} of {count}", place.name));
         }
     }
 }
@@ -173,10 +173,10 @@ impl Traffic {
             grouped(connections as u64),
             grouped(workload.clients.into())
         );
-        put(text, title);
+        put(text, &title);
         put(
             text,
-            format!(
+            &format!(
                 "endpoint  weight  serves       {:BAR$}   share  most open  p99",
                 "connections"
             ),
@@ -194,7 +194,7 @@ impl Traffic {
                 endpoint.most_active,
                 duration(endpoint.times.p99)
             );
-            put(text, line);
+            put(text, &line);
         }
         let round_robin = round_robin.as_ref().map_or_else(String::new, |times| {
             format!("; round robin: {}, {}", duration(times.median), duration(times.p99))
@@ -205,15 +205,15 @@ impl Traffic {
             duration(times.median),
             duration(times.p99)
         );
-        put(text, all);
+        put(text, &all);
         if outcome.abstentions > 0 {
             let count = grouped(outcome.abstentions as u64);
-            put(text, format!("No opinion of {count} connections: round robin picked for them."));
+            put(text, &format!("No opinion of {count} connections: round robin picked for them."));
         }
     }
 }
 
-fn put(text: &mut String, line: String) {
+fn put(text: &mut String, line: &str) {
     writeln!(text, "{}", line.trim_end()).expect("a String can be written to");
 }
 

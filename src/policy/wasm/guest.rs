@@ -226,7 +226,7 @@ impl Scorer for Guest {
 
     fn score(&mut self, zone: u32, node: u32, index: u32) -> Result<u32, Failure> {
         self.engine.enter(&mut self.store, CALL_TICKS);
-        match &self.exports {
+        let scored = match &self.exports {
             Exports::Core { score: Some(score), .. } => {
                 score.call(&mut self.store, (zone, node, index))
             }
@@ -234,7 +234,7 @@ impl Scorer for Guest {
             Exports::Core { score: None, .. } | Exports::LoadBalancer(_) => {
                 return Err(Failure::new(FailureKind::Start, "score: it is no topology policy"));
             }
-        }
-        .map_err(|error| abi::failure("score", &error))
+        };
+        scored.map_err(|error| self.store.data().failure("score", FailureKind::Trap, &error))
     }
 }

@@ -12,9 +12,11 @@ use std::{
 
 use parking_lot::Mutex;
 
+mod topology;
+
 use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
 use crate::policy::{
-    Candidates, Failure, FailureKind, ModuleError, Policy, UNKNOWN, flow_hash, identity,
+    Candidates, Failure, FailureKind, ModuleError, Policy, PolicyKind, UNKNOWN, flow_hash, identity,
 };
 
 const CONFIG: &str = "ab";
@@ -428,11 +430,16 @@ fn builtins_pass_their_trial() {
         let path = entry.as_ref().unwrap().path();
         path.extension().is_some_and(|extension| extension == "wat" || extension == "c")
     });
-    assert_eq!(texts.count(), Engine::builtins().count(), "each has a line in `builtin.rs`");
+    let kinds = [PolicyKind::LoadBalancer, PolicyKind::Topology];
+    let builtins = kinds.map(|kind| Engine::builtins_of(kind).count());
+    assert_eq!(texts.count(), builtins.iter().sum::<usize>(), "each has a line in `builtin.rs`");
     let engine = Engine::new().unwrap();
-    for name in Engine::builtins() {
-        let program = Arc::new(engine.compile(Engine::builtin(name).unwrap()).unwrap());
-        WasmPolicy::new(&engine, program, Arc::from(""), silent()).try_out().expect(name);
+    for kind in kinds {
+        for name in Engine::builtins_of(kind) {
+            let source = Engine::builtin_of(kind, name).unwrap();
+            let program = Arc::new(engine.compile_for(kind, source).unwrap());
+            WasmPolicy::new(&engine, program, Arc::from(""), silent()).try_out().expect(name);
+        }
     }
     assert!(Engine::builtin("best").is_err());
 }

@@ -1,9 +1,11 @@
-//! The schedulers of `policies/*.c`: each pick against a plain model, shares and disruption by counting.
+//! The policies of `policies/*.c`: each pick against a plain model, shares and disruption by counting; each set of endpoints
+//! likewise.
 
 mod hashing;
 mod latency;
 mod least;
 mod size;
+mod topologies;
 mod turns;
 
 use std::{
