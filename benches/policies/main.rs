@@ -5,7 +5,7 @@
 //! more open connection at the endpoint, and one less where the oldest connection is. Figures are CPU time, except for
 //! failures, in which several threads have a part.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a benchmark ends at a failure")]
+#![expect(clippy::unwrap_used, reason = "a benchmark ends at a failure")]
 
 mod cpu_time;
 mod modules;

@@ -4,9 +4,13 @@
 //! Every case has a seed. A failure names it; `SNOWGLOBE_FUZZ_SEED=N` begins with that case. `SNOWGLOBE_FUZZ_CASES=N` is
 //! for longer runs (`tests/run --long`).
 
+#[cfg(test)]
 mod cases;
+#[cfg(test)]
 mod corpus;
+#[cfg(test)]
 mod guests;
+#[cfg(test)]
 mod mutation;
 
 use std::sync::Arc;
