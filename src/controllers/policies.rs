@@ -4,6 +4,7 @@
 //! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
 //! has one load at a time, and none waits for another's status.
 
+mod health;
 mod module_file;
 mod status;
 
@@ -55,6 +56,8 @@ struct Policies {
     busy: BTreeSet<String>,
     /// Statuses that are being written.
     saying: BTreeMap<String, AbortHandle>,
+    /// Policies of which it was said last that they are out of use somewhere.
+    out_of_use: BTreeSet<String>,
     /// The files are being looked at.
     looking: bool,
     work: JoinSet<Done>,
@@ -94,6 +97,7 @@ pub async fn run(
 ) {
     // First, since a LoadBalancerPolicy may take the place of one of them.
     library.load_builtins();
+    let mut health = library.health();
     let mut policies = Policies::new(registry, library, directory);
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::CONFIG_MAP];
     let mut ticks = interval(FILE_INTERVAL);
@@ -112,6 +116,10 @@ pub async fn run(
                     Err(error) if error.is_cancelled() => continue,
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
+                Ok(()) = health.changed() => {
+                    policies.say_health();
+                    continue;
+                }
                 _ = ticks.tick(), if policies.has_files() => {
                     policies.look();
                     continue;
@@ -133,6 +141,7 @@ impl Policies {
             changed: BTreeSet::new(),
             busy: BTreeSet::new(),
             saying: BTreeMap::new(),
+            out_of_use: BTreeSet::new(),
             looking: false,
             work: JoinSet::new(),
             permits: Arc::new(Semaphore::new(LOADS_MAX)),
@@ -260,6 +269,20 @@ impl Policies {
             }
             Done::Said => self.saying.retain(|_, saying| !saying.is_finished()),
         }
+    }
+
+    /// Says whose health is another than was said last. The library is part of this process and never closes.
+    fn say_health(&mut self) {
+        let now: BTreeSet<String> = self.library.out_of_use().into_keys().collect();
+        for name in now.symmetric_difference(&self.out_of_use) {
+            let (registry, library) = (Arc::clone(&self.registry), Arc::clone(&self.library));
+            let name = name.clone();
+            self.work.spawn(async move {
+                health::say(registry, library, name).await;
+                Done::Said
+            });
+        }
+        self.out_of_use = now;
     }
 
     /// `mode: ipvs` names its scheduler, `iptables` and `nftables` pick at random, no mode is round robin.

@@ -15,7 +15,11 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use crate::policy::{Candidates, Failure, Flow, Picker, Policy, wasm::WasmPolicy};
+use crate::policy::{
+    Candidates, Failure, Flow, Picker, Policy,
+    health::{Health, OutOfUse},
+    wasm::WasmPolicy,
+};
 
 /// How long a connection waits for a guest that is away. A core module is back in a fraction of a millisecond. A guest
 /// with a language's runtime takes longer to start, and clients do not wait for that.
@@ -36,9 +40,13 @@ const STARTS_MAX: usize = 2;
 
 /// The pause after the second failure in a row. It doubles with each further failure. After the first there is none.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
-/// A failure so long after the last one counts as the first. Longer than the longest pause.
+/// After so many failures in a row, 6 seconds after the first if it fails at once each time, it is out of use: people are
+/// told, and it is tried only so often.
+const FAILURES_MAX: u32 = 8;
+const OUT_OF_USE: Duration = Duration::from_secs(60);
+
+/// A failure so long after the last one counts as the first. Longer than the longest pause before it is out of use.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The question of one connection to a guest.
@@ -80,6 +88,7 @@ pub(super) struct Guests {
 /// One scheduler instance of one place.
 pub(super) struct Instance {
     policy: Arc<WasmPolicy>,
+    health: Arc<Health>,
     state: Mutex<State>,
     /// Notified when the guest is back, or was dropped.
     returned: Notify,
@@ -92,6 +101,8 @@ struct State {
     generation: Option<u64>,
     failures_in_a_row: u32,
     failed_at: Option<Instant>,
+    /// It failed too often, and has not picked since.
+    out_of_use: Option<OutOfUse>,
     /// A failure that no connection has got yet.
     untold: Option<Failure>,
     /// How many quick picks are left until the guest is trusted; 0 if it is.
@@ -148,6 +159,13 @@ impl Guests {
         self.tasks.spawn_blocking(move || drop(gone));
     }
 
+    /// Waits for what runs now.
+    #[cfg(test)]
+    pub(super) async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     fn prepare(&self, checkout: Checkout, generation: u64, candidates: Candidates) {
         let starts = checkout.guest.is_none() && checkout.instance.policy.program().starts_slowly();
         let permits = Arc::clone(if starts { &self.starts } else { &self.calls });
@@ -182,9 +200,9 @@ impl Guests {
 
 impl Instance {
     /// An instance without a guest.
-    pub(super) fn new(policy: &Arc<WasmPolicy>) -> Arc<Self> {
-        let (state, returned) = (Mutex::default(), Notify::new());
-        Arc::new(Self { policy: Arc::clone(policy), state, returned })
+    pub(super) fn new(policy: &Arc<WasmPolicy>, health: &Arc<Health>) -> Arc<Self> {
+        let (policy, health) = (Arc::clone(policy), Arc::clone(health));
+        Arc::new(Self { policy, health, state: Mutex::default(), returned: Notify::new() })
     }
 
     /// Whether its guest was started.
@@ -214,7 +232,7 @@ impl Instance {
             }
             Err(failure) => {
                 let gone = std::mem::take(&mut state.guest);
-                state.failed();
+                state.failed(&self.health);
                 drop(state);
                 drop(gone);
                 Some(Err(failure))
@@ -305,17 +323,32 @@ impl State {
 
     fn pauses(&self) -> bool {
         let Some(failed_at) = self.failed_at else { return false };
-        let Some(doublings) = self.failures_in_a_row.checked_sub(2) else { return false };
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX);
+        let pause = match self.failures_in_a_row {
+            0 | 1 => return false,
+            FAILURES_MAX.. => OUT_OF_USE,
+            failures => PAUSE_MIN * 2_u32.pow(failures - 2),
+        };
         failed_at.elapsed() < pause
     }
 
-    fn failed(&mut self) {
+    fn failed(&mut self, health: &Arc<Health>) {
         let now = Instant::now();
-        let again = self.failed_at.is_some_and(|at| now.duration_since(at) < FORGIVEN_AFTER);
+        let again = self.out_of_use.is_some()
+            || self.failed_at.is_some_and(|at| now.duration_since(at) < FORGIVEN_AFTER);
         self.failures_in_a_row = if again { self.failures_in_a_row.saturating_add(1) } else { 1 };
         self.failed_at = Some(now);
         self.guest = Guest::None;
+        if self.failures_in_a_row >= FAILURES_MAX {
+            self.out_of_use.get_or_insert_with(|| health.take_out_of_use());
+            // Its next pick is not a quick one, and so comes by where it is taken into use again.
+            self.distrust = self.distrust.max(1);
+        }
+    }
+
+    fn picked(&mut self) {
+        if self.out_of_use.take().is_some() {
+            self.failures_in_a_row = 0;
+        }
     }
 }
 
@@ -330,13 +363,13 @@ impl Checkout {
             guest.configure(generation, candidates)?;
             Ok(guest)
         });
-        self.end(|state| match prepared {
+        self.end(|state, health| match prepared {
             Ok(guest) => {
                 state.guest = Guest::Here(guest);
                 state.generation = Some(generation);
             }
             Err(failure) => {
-                state.failed();
+                state.failed(health);
                 state.untold = Some(failure);
             }
         });
@@ -350,20 +383,23 @@ impl Checkout {
         let took = started.elapsed();
         // One that failed is freed here, not under the lock.
         let kept = picked.is_ok().then_some(guest);
-        self.end(|state| {
+        self.end(|state, health| {
             let distrust = state.distrust.saturating_sub(1);
             state.distrust = if took > SLOW { TRUSTED_AFTER } else { distrust };
             match kept {
-                Some(guest) => state.guest = Guest::Here(guest),
-                None => state.failed(),
+                Some(guest) => {
+                    state.guest = Guest::Here(guest);
+                    state.picked();
+                }
+                None => state.failed(health),
             }
         });
         picked.map(|index| Answer { index, took: Some(took) }).map_err(Miss::Failed)
     }
 
-    fn end(&mut self, change: impl FnOnce(&mut State)) {
+    fn end(&mut self, change: impl FnOnce(&mut State, &Arc<Health>)) {
         self.is_over = true;
-        change(&mut self.instance.state.lock());
+        change(&mut self.instance.state.lock(), &self.instance.health);
         self.instance.returned.notify_waiters();
     }
 }
@@ -372,8 +408,8 @@ impl Drop for Checkout {
     /// A panic, or a job that was never run.
     fn drop(&mut self) {
         if !self.is_over {
-            self.end(|state| {
-                state.failed();
+            self.end(|state, health| {
+                state.failed(health);
                 state.untold = Some(Failure("its host failed".to_owned()));
             });
         }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,11 +14,12 @@ use std::{
 
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     policy::{
         By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, Scheduler,
+        health::Health,
         instance::Guests,
         place::{Asked, PLACES_MAX, Picked, Places, Quick},
         version::{Counters, Version},
@@ -62,6 +64,8 @@ pub struct Library {
     programs: Mutex<BTreeMap<String, (u64, Arc<Program>)>>,
     /// When a failure of a policy at a route was last told.
     noticed: Mutex<BTreeMap<(Arc<str>, RouteName), Instant>>,
+    /// Told when a policy is taken out of use somewhere, and when it is back.
+    health: watch::Sender<()>,
 }
 
 struct Names {
@@ -120,17 +124,23 @@ pub struct Info {
 
 impl Library {
     /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
-    pub fn new(notices: notice::Sender) -> Result<Arc<Self>, ModuleError> {
-        Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
+    /// Compiled code is kept in the directory, if there is one.
+    pub fn new(
+        notices: notice::Sender,
+        compiled: Option<PathBuf>,
+    ) -> Result<Arc<Self>, ModuleError> {
+        let engine = Engine::new(compiled)?;
+        Ok(Self::bounded(engine, notices, Places::new(PLACES_MAX), Guests::default()))
     }
 
     fn bounded(
+        engine: Arc<Engine>,
         notices: notice::Sender,
         places: Places,
         guests: Guests,
-    ) -> Result<Arc<Self>, ModuleError> {
-        Ok(Arc::new(Self {
-            engine: Engine::new()?,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
             notices,
             names: RwLock::new(Names {
                 versions: BTreeMap::new(),
@@ -143,7 +153,8 @@ impl Library {
             guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
-        }))
+            health: watch::Sender::new(()),
+        })
     }
 
     /// Loads the built-in policies under their own names. Compiles none; see [`Engine::builtin_program`].
@@ -227,6 +238,22 @@ impl Library {
     pub fn list(&self) -> Vec<Info> {
         let versions = self.names.read().versions.values().cloned().collect::<Vec<_>>();
         versions.iter().map(|version| version.info()).collect()
+    }
+
+    /// The policies that failed so often that they are out of use somewhere, with the last failure of each.
+    pub fn out_of_use(&self) -> BTreeMap<String, String> {
+        let names = self.names.read();
+        let ill = names.versions.values().filter(|version| version.health.is_out_of_use());
+        ill.map(|version| {
+            let reason = version.counters.last_failure.lock().clone();
+            (version.name.to_string(), reason.unwrap_or_default())
+        })
+        .collect()
+    }
+
+    /// Hears of every change of [`Self::out_of_use`].
+    pub fn health(&self) -> watch::Receiver<()> {
+        self.health.subscribe()
     }
 
     /// A policy for the load-balancing lab: the same code and configuration as under live traffic, with another
@@ -355,9 +382,12 @@ impl Library {
             policy: Arc::new(policy),
             on_failure,
             failed: AtomicBool::new(false),
+            health: Arc::new(Health::new(self.health.clone())),
         };
         names.versions.insert(Arc::clone(name), Arc::new(version));
         names.rejected.remove(name);
+        // The version before may have been out of use.
+        self.health.send_replace(());
     }
 
     fn failed(&self, version: &Version, route: &RouteName, Failure(reason): Failure) {

@@ -6,6 +6,7 @@
 //! Kubernetes or a socket.
 
 pub mod fallback;
+mod health;
 mod instance;
 pub mod library;
 mod place;

@@ -267,7 +267,7 @@ impl Place {
     ) -> Picked {
         let instance = version.last_good.as_ref().map(|policy| {
             let last_good = &mut self.state.lock().last_good;
-            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy)))
+            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy, &version.health)))
         });
         let answer = match instance {
             Some(instance) => instance.pick(request, guests).await.ok(),
@@ -303,7 +303,7 @@ impl Place {
                 (now, if is_over { state.before.take() } else { None })
             }
             _ => {
-                let instance = Instance::new(&version.policy);
+                let instance = Instance::new(&version.policy, &version.health);
                 let gone = state.change_to(version, &instance);
                 drop(state);
                 guests.discard(gone);

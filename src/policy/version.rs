@@ -7,7 +7,7 @@ use std::sync::{
 
 use parking_lot::Mutex;
 
-use crate::policy::wasm::WasmPolicy;
+use crate::policy::{health::Health, wasm::WasmPolicy};
 
 /// What a service port does when its policy fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,7 @@ pub(super) struct Version {
     pub(super) last_good: Option<Arc<WasmPolicy>>,
     /// It failed at least once under traffic.
     pub(super) failed: AtomicBool,
+    pub(super) health: Arc<Health>,
     /// Shared by all versions of the name.
     pub(super) counters: Arc<Counters>,
 }

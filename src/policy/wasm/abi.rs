@@ -238,7 +238,7 @@ pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<()
     if interface != INTERFACE {
         let only = format!("`{INTERFACE}@{}` and `{wasi}`", VERSIONS[0]);
         let text = format!("imports {import}; build it to import from {only} only");
-        return Err(ModuleError(shortened(&text)));
+        return Err(refusal(&text));
     }
     if VERSIONS.contains(&version) {
         return Ok(());
@@ -247,7 +247,7 @@ pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<()
         "" => format!("imports `{name}` without a version; supported are {supported}"),
         _ => format!("imports version {version} of `{INTERFACE}`; supported are {supported}"),
     };
-    Err(ModuleError(shortened(&text)))
+    Err(refusal(&text))
 }
 
 /// Refuses a function that [`INTERFACE`] does not have.
@@ -256,14 +256,19 @@ pub(super) fn check_function(name: &str) -> Result<(), ModuleError> {
         return Ok(());
     }
     let text = format!("imports `{name}`, but `{INTERFACE}` has only {}", FUNCTIONS.join(", "));
-    Err(ModuleError(shortened(&text)))
+    Err(refusal(&text))
 }
 
 /// In the engine's words.
 impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> Self {
-        Self(shortened(&format!("{error:#}")))
+        refusal(&format!("{error:#}"))
     }
+}
+
+/// A refusal with a reason that names what the guest chose.
+pub(super) fn refusal(reason: &str) -> ModuleError {
+    ModuleError(shortened(reason))
 }
 
 /// Why a call failed, in the engine's or the host function's words.

@@ -3,10 +3,14 @@
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi` (and `wasi`),
 //! what runs them in `guest` and `component` (`world` is what wasmtime makes of the WIT file); `epochs` bounds them in time,
+//! `bounds` refuses what would take too long to compile, `cache` keeps compiled code on disk,
 //! `builtin` has those that are part of the program.
 
 mod abi;
+mod bounds;
 mod builtin;
+mod cache;
+mod compiled;
 mod component;
 mod epochs;
 mod guest;
@@ -16,6 +20,7 @@ mod world;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +34,8 @@ use wasmtime::{Module, Store, component::Component};
 use self::{
     abi::Host,
     builtin::BUILTINS,
+    cache::Cache,
+    compiled::Compiled,
     epochs::Epochs,
     guest::{Code, Guest},
 };
@@ -41,8 +48,8 @@ use crate::{
 
 pub use self::abi::{ABI, Environment, Log};
 
-/// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB.
-const MODULE_BYTES_MAX: usize = 64 << 20;
+/// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB, mostly data.
+pub const MODULE_BYTES_MAX: usize = 64 << 20;
 
 /// How a binary module begins: the magic number, then the version of the core or component format.
 const MAGIC: &[u8] = b"\0asm";
@@ -53,6 +60,7 @@ pub struct Engine {
     engine: wasmtime::Engine,
     core: wasmtime::Linker<Host>,
     component: wasmtime::component::Linker<Host>,
+    cache: Cache,
     epochs: Epochs,
     started: Instant,
 }
@@ -77,8 +85,9 @@ pub struct WasmPolicy {
 }
 
 impl Engine {
-    /// An engine with its clock, a thread that sleeps while nothing is called.
-    pub fn new() -> Result<Arc<Self>, ModuleError> {
+    /// An engine with its clock, a thread that sleeps while nothing is called. Compiled code is kept in the directory, if
+    /// there is one.
+    pub fn new(compiled: Option<PathBuf>) -> Result<Arc<Self>, ModuleError> {
         let engine = wasmtime::Engine::new(&settings::config())?;
         let mut core = wasmtime::Linker::new(&engine);
         abi::add_to(&mut core)?;
@@ -87,7 +96,8 @@ impl Engine {
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
             ModuleError(format!("the clock of the policies does not start: {error}"))
         })?;
-        Ok(Arc::new(Self { engine, core, component, epochs, started: Instant::now() }))
+        let cache = Cache::new(compiled, &engine);
+        Ok(Arc::new(Self { engine, core, component, cache, epochs, started: Instant::now() }))
     }
 
     /// Names of the built-in policies, in order.
@@ -121,18 +131,42 @@ impl Engine {
             let size = source.len();
             return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
-        let code = OnceLock::from(self.code(source)?);
-        Ok(Program { digest: digest(source), code, builtin: &[] })
+        let digest = digest(source);
+        let code = OnceLock::from(self.code(source, &digest)?);
+        Ok(Program { digest, code, builtin: &[] })
     }
 
-    fn code(&self, source: &[u8]) -> Result<Code, ModuleError> {
+    fn code(&self, source: &[u8], digest: &str) -> Result<Code, ModuleError> {
         if is_component(source) {
-            let component = Component::new(&self.engine, source)?;
-            Ok(Code::Component(component::link(&self.component, &component)?))
+            self.linked(source, digest, |component: &Component| {
+                component::link(&self.component, component).map(Code::Component)
+            })
         } else {
-            let module = Module::new(&self.engine, source)?;
-            Ok(Code::Core(guest::link_core(&self.core, &module)?))
+            self.linked(source, digest, |module: &Module| {
+                guest::link_core(&self.core, module).map(Code::Core)
+            })
         }
+    }
+
+    /// From the cache, else compiled and put there if it can be linked.
+    fn linked<T: Compiled>(
+        &self,
+        source: &[u8],
+        digest: &str,
+        link: impl Fn(&T) -> Result<Code, ModuleError>,
+    ) -> Result<Code, ModuleError> {
+        let found = self.cache.load(digest).map(|code| T::from_bytes(&self.engine, &code));
+        if let Some(Ok(compiled)) = found {
+            return link(&compiled);
+        }
+        let binary = wat::parse_bytes(source).map_err(|error| abi::refusal(&error.to_string()))?;
+        bounds::check(&binary)?;
+        let compiled = T::compile(&self.engine, &binary)?;
+        let code = link(&compiled)?;
+        if self.cache.is_on() {
+            self.cache.store(digest, &compiled.to_bytes()?);
+        }
+        Ok(code)
     }
 
     fn wasmtime(&self) -> &wasmtime::Engine {
@@ -204,7 +238,7 @@ impl Program {
         if let Some(code) = self.code.get() {
             return Ok(code);
         }
-        let code = engine.code(self.builtin)?;
+        let code = engine.code(self.builtin, &self.digest)?;
         Ok(self.code.get_or_init(|| code))
     }
 }
