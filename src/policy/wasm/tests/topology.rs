@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::Scorer;
 
 fn topology(source: &str) -> Result<WasmPolicy, ModuleError> {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let program = engine.compile_for(PolicyKind::Topology, source.as_bytes())?;
     Ok(WasmPolicy::new(&engine, Arc::new(program), Arc::from(CONFIG), silent()))
 }

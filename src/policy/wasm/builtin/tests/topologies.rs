@@ -19,7 +19,7 @@ struct Topology {
 
 impl Topology {
     fn new(name: &str, config: &str) -> Self {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(None).unwrap();
         let program = Engine::builtin_program_of(PolicyKind::Topology, name).unwrap();
         let silent = Arc::new(|_, _| ());
         Self { policy: WasmPolicy::new(&engine, Arc::new(program), Arc::from(config), silent) }
