@@ -45,7 +45,7 @@ fn only_what_lasts_may_be_asked() {
                 assert_eq!(scored, Ok(1), "{row:?}");
                 continue;
             }
-            let Failure { reason, .. } = scored.unwrap_err();
+            let reason = scored.unwrap_err().reason;
             let expected = format!(
                 "score: asked for {}, which a topology policy may not: its scores are kept until the endpoints change",
                 row.0
