@@ -13,7 +13,8 @@ use crate::{
 pub(super) async fn say(registry: Arc<Registry>, library: Arc<Library>, name: String) {
     let key = ObjectKey::cluster(&kind::LOAD_BALANCER_POLICY, name);
     // A built-in one that no object names has no status.
-    let Some(object) = registry.view().get(&key) else { return };
+    let view = registry.view();
+    let Some(object) = view.get(&key) else { return };
     let failure = library.out_of_use().remove(&key.name);
     let (reason, message) = match &failure {
         Some(why) => ("PolicyDisabled", status::out_of_use(why)),
