@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{
     cluster::Cluster,
     http::{curl, pod_at},
-    tools::{self, Tool, can_use, eventually, wanted},
+    tools::{self, Tool, can_use, eventually, eventually_in, wanted},
     traffic::tally,
 };
 
@@ -237,8 +237,9 @@ fn an_endless_loop_is_ended_and_told() {
     });
     let message = web.cluster.event("default", "loops", "PolicyFailed");
     assert!(message.contains("default/web"), "{message}");
-    eventually("it is out of use", || {
-        web.picks(1);
+    // After pauses of six seconds together.
+    eventually_in(Duration::from_secs(90), "it is out of use", || {
+        web.picks(25);
         let policy = web.cluster.json("get loadbalancerpolicy loops");
         let condition = &policy["status"]["conditions"][1];
         let is_so = condition["type"] == "Healthy" && condition["status"] == "False";

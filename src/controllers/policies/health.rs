@@ -12,7 +12,8 @@ use crate::{
 /// Tells that the health of a policy has changed. Writes what is so at that moment.
 pub(super) async fn say(registry: Arc<Registry>, library: Arc<Library>, key: ObjectKey) {
     // A built-in one that no object names has no status.
-    let Some(object) = registry.view().get(&key).cloned() else { return };
+    let view = registry.view();
+    let Some(object) = view.get(&key) else { return };
     let failure = library.out_of_use().remove(&key.name);
     let (reason, message) = match &failure {
         Some(why) => ("PolicyDisabled", status::out_of_use(why)),

@@ -332,6 +332,43 @@ fn modules_that_do_not_fit_are_refused() {
     }
 }
 
+/// What grows without end is stopped at its limit, and growing costs no more than that.
+#[test]
+fn tables_and_many_instances_end_at_the_limit() {
+    let grow = |max: u32| {
+        format!(
+            r#"(table $t 0 funcref) (func (export "configure") (param i64 i32))
+               (func (export "pick") (param i64 i32 i32) (result i32)
+                 (loop $more
+                   (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 100)) (i32.const -1))))
+                 (i32.eq (table.size $t) (i32.const {max})))"#
+        )
+    };
+    assert_eq!(picked(&format!("(module {})", grow(10_000))), Ok(Some(1)));
+    assert_eq!(picked(&component("", "", &grow(100_000))), Ok(Some(1)));
+    let work = r#"(func (export "configure") (param i64 i32))
+        (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 1))"#;
+    let with = |kind: &str, count: usize| {
+        let many = "(core instance (instantiate $more))".repeat(count);
+        component(&format!("(core module $more {kind}) {many}"), "", work)
+    };
+    assert_eq!(picked(&with("", 200)), Ok(Some(1)));
+    let rows = [
+        (with("", 300), "resource limit exceeded: instance count too high"),
+        (with("(memory 1)", 3), "resource limit exceeded: memory count too high"),
+        (with("(memory 600)", 2), "exceeds memory limits"),
+        (with("(table 1 funcref)", 40), "resource limit exceeded: table count too high"),
+        (with("(table 60000 funcref)", 2), "exceeds table limits"),
+    ];
+    for (source, part) in rows {
+        let Failure(reason) = picked(&source).unwrap_err();
+        assert!(reason.starts_with("start: ") && reason.contains(part), "{part}: {reason}");
+    }
+    let deep = pick("(call $f)").replace("(module", "(module (func $f (result i32) (call $f))");
+    let Failure(reason) = picked(&deep).unwrap_err();
+    assert_eq!(reason, "pick: wasm trap: call stack exhausted");
+}
+
 #[test]
 fn modules_that_misbehave_fail_when_tried() {
     let never = "(loop $forever (br $forever))";
@@ -477,4 +514,46 @@ fn a_simulation_repeats_itself_and_its_instances_differ() {
     };
     assert_eq!(first_pick(), Some(1));
     assert_eq!(first_pick(), Some(0), "the second instance has another seed");
+}
+
+#[test]
+fn compiled_code_comes_from_the_cache_and_damaged_code_is_compiled_anew() {
+    let place = tempfile::tempdir().unwrap();
+    let directory = place.path().join("policies");
+    let core = r#"(func (export "configure") (param i64 i32))
+        (func (export "pick") (param i64 i32 i32) (result i32) (i32.const 2))"#;
+    let sources = [format!("(module {core})"), component("", "", core)];
+    let work = |source: &str| {
+        // As after a restart.
+        let engine = Engine::new(Some(directory.clone())).unwrap();
+        let program = Arc::new(engine.compile(source.as_bytes()).unwrap());
+        let policy = WasmPolicy::new(&engine, program, Arc::from(""), silent());
+        let mut guest = policy.instance().unwrap();
+        guest.configure(1, &candidates()).unwrap();
+        assert_eq!(guest.pick(&trial_flow(40_000)), Ok(Some(2)));
+    };
+    let file_of = |source: &str| {
+        let digest = super::digest(source.as_bytes());
+        let mut paths = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+        let name = digest.strip_prefix("sha256:").unwrap();
+        paths.find(|path| path.to_string_lossy().contains(name)).expect("it is kept")
+    };
+    for source in &sources {
+        work(source);
+        let file = file_of(source);
+        let good = std::fs::read(&file).unwrap();
+        let inode = |file| std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(file).unwrap());
+        let first = inode(&file);
+        work(source);
+        assert_eq!(inode(&file), first, "it is used, not written anew");
+        for damaged in [&good[..good.len() / 2], b"", &vec![b'x'; good.len()]] {
+            std::fs::write(&file, damaged).unwrap();
+            work(source);
+            assert_eq!(std::fs::read(&file).unwrap().len(), good.len(), "it is replaced");
+        }
+    }
+    let refused = "(module)";
+    let engine = Engine::new(Some(directory.clone())).unwrap();
+    engine.compile(refused.as_bytes()).map(drop).unwrap_err();
+    assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 2, "only what is of use is kept");
 }
