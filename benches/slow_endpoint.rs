@@ -21,7 +21,7 @@ fn main() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let (sender, _notices) = mpsc::channel(NOTICES_MAX);
-    let library = Library::new(sender).unwrap();
+    let library = Library::new(sender, None).unwrap();
     library.load_builtins();
     println!(
         "{:>7}  {:<8} {:>9} {:>9} {:>6} {:>9}",

@@ -86,7 +86,7 @@ fn configure(criterion: &mut Criterion<CpuTime>) {
 }
 
 fn compile(criterion: &mut Criterion<CpuTime>) {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let large = modules::large();
     let mut group = criterion.benchmark_group("compile");
     group.sample_size(20);

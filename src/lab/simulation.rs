@@ -227,7 +227,7 @@ mod tests {
     };
 
     fn run_builtin(name: &str, workload: &Workload) -> Outcome {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(None).unwrap();
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let clock = Arc::new(AtomicU64::new(0));
         let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };

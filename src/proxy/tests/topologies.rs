@@ -26,7 +26,7 @@ struct Place {
 impl Place {
     fn new(mode: ProxyView, policy: &str) -> Self {
         let (sender, notices) = mpsc::channel(64);
-        let library = Library::new(sender).unwrap().for_topologies();
+        let library = Library::new(sender, None).unwrap().for_topologies();
         library.load_builtins();
         let topologies = Topologies::new(Arc::clone(&library));
         let known = Arc::clone(&topologies);

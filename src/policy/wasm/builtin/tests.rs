@@ -34,7 +34,7 @@ struct Scheduler {
 
 impl Scheduler {
     fn new(name: &str, candidates: Candidates) -> Self {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(None).unwrap();
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let clock = Arc::new(AtomicU64::new(1_000_000));
         let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };

@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::Scorer;
 
 fn topology(source: &str) -> Result<WasmPolicy, ModuleError> {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let program = engine.compile_for(PolicyKind::Topology, source.as_bytes())?;
     Ok(WasmPolicy::new(&engine, Arc::new(program), Arc::from(CONFIG), silent()))
 }
@@ -94,7 +94,7 @@ fn a_module_of_the_other_kind_is_told_apart() {
         ("(module)", "does not export `score`"),
         (
             r#"(module (func (export "score") (param i32) (result i32) (i32.const 0)))"#,
-            "exports `score` as (func (param i32) (result i32)), must be (func (param i32 i32 i32) (result i32))",
+            "exports `score` as (type (func (param i32) (result i32))), must be (type (func (param i32 i32 i32) (result i32)))",
         ),
     ] {
         assert_eq!(topology(source).err(), Some(ModuleError(expected.to_owned())));
