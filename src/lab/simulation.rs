@@ -230,7 +230,7 @@ mod tests {
         let engine = Engine::new(None).unwrap();
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let clock = Arc::new(AtomicU64::new(0));
-        let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };
+        let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: workload.seed };
         let policy = WasmPolicy::new(&engine, program, Arc::from(""), Arc::new(|_, _| ()));
         let policy = policy.in_environment(environment, Arc::new(|_, _| ()));
         run(workload, &mut *policy.instance().unwrap(), &clock).unwrap()

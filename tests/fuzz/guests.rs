@@ -35,10 +35,12 @@ pub(crate) fn random(random: &mut StdRng) -> Vec<u8> {
         max_memory32_bytes: 1 << 32,
         memory_max_size_required: false,
         // What engines do not have by default.
+        compact_imports_enabled: false,
         custom_page_sizes_enabled: false,
         exceptions_enabled: false,
         gc_enabled: false,
         memory64_enabled: false,
+        reference_types_enabled: false,
         shared_everything_threads_enabled: false,
         threads_enabled: false,
         wide_arithmetic_enabled: false,

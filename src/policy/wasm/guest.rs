@@ -11,8 +11,9 @@ use crate::policy::{
     Candidates, Failure, FailureKind, Flow, ModuleError, Picker, PolicyKind, Scorer, flow_hash,
     wasm::{
         Engine,
-        abi::{self, Host, Limits},
+        abi::{self, Host},
         epochs::{CALL_TICKS, RUNTIME_START_TICKS},
+        meter::Limits,
         wasi,
         world::{LoadBalancer, LoadBalancerPre, Topology, TopologyPre},
     },

@@ -7,8 +7,6 @@ use std::sync::{
 
 use wasmtime::ResourceLimiter;
 
-use crate::policy::wasm::abi::Limits;
-
 /// The guests of a policy that exist now.
 #[derive(Debug, Default)]
 pub struct Usage {
@@ -100,4 +98,76 @@ impl ResourceLimiter for Meter {
     fn memories(&self) -> usize {
         self.limits.memories()
     }
+}
+
+/// What one instance may allocate.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    memory_bytes: usize,
+    table_elements: usize,
+    instances: usize,
+    memories: usize,
+    tables: usize,
+}
+
+impl Limits {
+    /// A core module: 16 MiB.
+    pub(super) const CORE: Self = Self {
+        memory_bytes: 16 << 20,
+        table_elements: 10_000,
+        instances: 1,
+        memories: 1,
+        tables: 4,
+    };
+    /// A component, or a core module that uses WASI, either of which may bring a language's runtime: 64 MiB. Of
+    /// memories, each of which reserves 4 GiB of address space, only as many as thousands of instances can have.
+    pub(super) const WITH_RUNTIME: Self = Self {
+        memory_bytes: 64 << 20,
+        table_elements: 100_000,
+        instances: 256,
+        memories: 2,
+        tables: 32,
+    };
+}
+
+impl ResourceLimiter for Limits {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.memory_bytes, current, desired, maximum))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(take(&mut self.table_elements, current, desired, maximum))
+    }
+
+    fn instances(&self) -> usize {
+        self.instances
+    }
+
+    fn tables(&self) -> usize {
+        self.tables
+    }
+
+    fn memories(&self) -> usize {
+        self.memories
+    }
+}
+
+/// Takes a growth from what is left for all memories (or tables) of an instance together.
+fn take(left: &mut usize, current: usize, desired: usize, maximum: Option<usize>) -> bool {
+    let growth = desired.saturating_sub(current);
+    let fits = growth <= *left && maximum.is_none_or(|maximum| desired <= maximum);
+    if fits {
+        *left -= growth;
+    }
+    fits
 }
