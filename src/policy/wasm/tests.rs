@@ -284,7 +284,7 @@ fn modules_that_do_not_fit_are_refused() {
         ("\u{7f}ELF", "unexpected character"),
         ("(module", "expected `)`"),
         ("(module)", "does not export `pick`"),
-        ("(component)", "no export `configure` found"),
+        ("(component)", "does not export `pick`"),
         (
             r#"(module (func (export "score") (param i32 i32 i32) (result i32) (i32.const 0)))"#,
             "a topology policy",
@@ -317,7 +317,7 @@ fn modules_that_do_not_fit_are_refused() {
                  (func (export "_start")))"#,
             "exports `_start` and no `_initialize`: a program that runs once. Build a library",
         ),
-        (missing_export, "no export `pick` found"),
+        (missing_export, "does not export `pick`"),
         (&new_component, "imports version 9.9.9 of `snowglobe:policy/host`; supported are 0.1.0"),
         (
             &unknown_component,
@@ -361,11 +361,11 @@ fn tables_and_many_instances_end_at_the_limit() {
         (with("(table 60000 funcref)", 2), "exceeds table limits"),
     ];
     for (source, part) in rows {
-        let Failure(reason) = picked(&source).unwrap_err();
+        let Failure { reason, .. } = picked(&source).unwrap_err();
         assert!(reason.starts_with("start: ") && reason.contains(part), "{part}: {reason}");
     }
     let deep = pick("(call $f)").replace("(module", "(module (func $f (result i32) (call $f))");
-    let Failure(reason) = picked(&deep).unwrap_err();
+    let Failure { reason, .. } = picked(&deep).unwrap_err();
     assert_eq!(reason, "pick: wasm trap: call stack exhausted");
 }
 

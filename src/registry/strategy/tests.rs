@@ -49,7 +49,9 @@ fn faults_come_in_the_order_of_kubernetes() {
 
 #[test]
 fn every_kind_has_a_type_that_takes_its_documents() {
-    for kind in Kinds::built_in().stored() {
+    // Nobody writes PolicyStats.
+    let kinds = Kinds::built_in();
+    for kind in kinds.stored().filter(|kind| **kind != extension::POLICY_STATS) {
         let name = if *kind.kind == *"IPAddress" { "127.96.0.1" } else { "a" };
         let document = json!({"apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": name, "nonsense": true}});
