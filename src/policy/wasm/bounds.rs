@@ -129,12 +129,12 @@ mod tests {
 
     /// Functions with 49,000 local variables each, in a few bytes.
     fn many_locals(functions: u32) -> Vec<u8> {
-        let [low, high] = [functions & 0x7f | 0x80, functions >> 7].map(|part| part as u8);
+        let byte = |value: u32| u8::try_from(value).unwrap();
+        let [low, high] = [byte((functions & 0x7f) | 0x80), byte(functions >> 7)];
         let section = |id: u8, items: &[u8], count: usize| {
             let body = [&[low, high][..], &items.repeat(count)].concat();
             let size = u32::try_from(body.len()).unwrap();
-            let size =
-                [size & 0x7f | 0x80, size >> 7 & 0x7f | 0x80, size >> 14].map(|part| part as u8);
+            let size = [(size & 0x7f) | 0x80, ((size >> 7) & 0x7f) | 0x80, size >> 14].map(byte);
             [&[id][..], &size, &body].concat()
         };
         let count = usize::try_from(functions).unwrap();

@@ -79,7 +79,7 @@ impl Budget {
         let first = *self.first_tick.get_or_insert(now);
         let left = TICK * self.ticks.saturating_sub(1);
         let limit = TICK * self.ticks;
-        if now.cpu.saturating_sub(first.cpu) + EARLY >= left {
+        if now.cpu.saturating_sub(first.cpu).saturating_add(EARLY) >= left {
             return Some(format!("ran longer than {} ms", limit.as_millis()));
         }
         let wall_limit = limit * WALL_FACTOR;
