@@ -46,17 +46,17 @@ static uint32_t find_zone(uint32_t id)
 
 static void count_endpoint(uint32_t i)
 {
-    uint32_t z = find_zone(zone(i));
+    uint32_t id = zone(i), heavy = weight(i), z = find_zone(id);
     if (z == ZONES_MAX) {
-        if (zone(i) == UNKNOWN || zone_count == ZONES_MAX)
+        if (id == UNKNOWN || zone_count == ZONES_MAX)
             return;
         z = zone_count++;
-        zones[z] = (struct zone){.id = zone(i)};
+        zones[z] = (struct zone){.id = id};
     }
-    zones[z].capacity += weight(i);
-    zones[z].endpoints += weight(i) > 0;
-    total_capacity += weight(i);
-    total_endpoints += weight(i) > 0;
+    zones[z].capacity += heavy;
+    zones[z].endpoints += heavy > 0;
+    total_capacity += heavy;
+    total_endpoints += heavy > 0;
 }
 
 static void refuse(uint32_t position)

@@ -152,7 +152,8 @@ pub async fn start(options: Options, seams: Seams) -> anyhow::Result<Running> {
     let static_tokens = static_tokens.transpose()?.unwrap_or_default();
     let registry = Arc::new(Registry::open(seams.store, registry_options(&options)).await?);
     let (notices, noticed) = mpsc::channel(NOTICES_MAX);
-    let library = Library::new(notices.clone())?;
+    let compiled = options.data_dir.join("cache/policies");
+    let library = Library::new(notices.clone(), Some(compiled))?;
     let topologies = library.for_topologies();
     let (metrics, tasks) = (Metrics::default(), Tasks::default());
     let mut cluster = Cluster {

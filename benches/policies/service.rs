@@ -42,7 +42,7 @@ impl Policies {
     pub(crate) fn new() -> Self {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let library = Library::new(sender).unwrap();
+        let library = Library::new(sender, None).unwrap();
         {
             let _entered = runtime.enter();
             library.load_builtins();

@@ -4,6 +4,7 @@
 //! Enter at [`run`]. Files are read and modules compiled away from the runtime's workers and side by side; each policy
 //! has one load at a time, and none waits for another's status.
 
+mod health;
 mod module_file;
 mod status;
 
@@ -62,6 +63,8 @@ struct Policies {
     busy: BTreeSet<ObjectKey>,
     /// Statuses that are being written.
     saying: BTreeMap<ObjectKey, AbortHandle>,
+    /// Policies of which it was said last that they are out of use somewhere.
+    out_of_use: BTreeSet<ObjectKey>,
     /// The files are being looked at.
     looking: bool,
     work: JoinSet<Done>,
@@ -103,6 +106,7 @@ pub async fn run(
 ) {
     // First, since an object may take the place of one of them.
     libraries.iter().for_each(|library| library.load_builtins());
+    let mut health = libraries[0].health();
     let mut policies = Policies::new(registry, Libraries(libraries), directory);
     let kinds = [&kind::LOAD_BALANCER_POLICY, &kind::TOPOLOGY_POLICY, &kind::CONFIG_MAP];
     let mut ticks = interval(FILE_INTERVAL);
@@ -121,6 +125,10 @@ pub async fn run(
                     Err(error) if error.is_cancelled() => continue,
                     Err(error) => std::panic::resume_unwind(error.into_panic()),
                 },
+                Ok(()) = health.changed() => {
+                    policies.say_health();
+                    continue;
+                }
                 _ = ticks.tick(), if policies.has_files() => {
                     policies.look();
                     continue;
@@ -142,6 +150,7 @@ impl Policies {
             changed: BTreeSet::new(),
             busy: BTreeSet::new(),
             saying: BTreeMap::new(),
+            out_of_use: BTreeSet::new(),
             looking: false,
             work: JoinSet::new(),
             permits: Arc::new(Semaphore::new(LOADS_MAX)),
@@ -263,6 +272,20 @@ impl Policies {
             Done::Said => self.saying.retain(|_, saying| !saying.is_finished()),
         }
     }
+
+    /// Says whose health is another than was said last. The libraries are part of this process and never close.
+    fn say_health(&mut self) {
+        let now = self.libraries.out_of_use();
+        for policy in now.symmetric_difference(&self.out_of_use) {
+            let library = Arc::clone(self.libraries.of(policy));
+            let (registry, policy) = (Arc::clone(&self.registry), policy.clone());
+            self.work.spawn(async move {
+                health::say(registry, library, policy).await;
+                Done::Said
+            });
+        }
+        self.out_of_use = now;
+    }
 }
 
 impl Libraries {
@@ -270,6 +293,15 @@ impl Libraries {
     fn of(&self, policy: &ObjectKey) -> &Arc<Library> {
         let kind = KINDS.iter().find(|(kind, _)| **kind == policy.kind);
         self.of_kind(kind.map_or(PolicyKind::LoadBalancer, |(_, kind)| *kind))
+    }
+
+    /// The policies that are out of use somewhere.
+    fn out_of_use(&self) -> BTreeSet<ObjectKey> {
+        let of_kind = |(kind, policy_kind): (&'static Kind, PolicyKind)| {
+            let names = self.of_kind(policy_kind).out_of_use().into_keys();
+            names.map(move |name| ObjectKey::cluster(kind, name))
+        };
+        KINDS.into_iter().flat_map(of_kind).collect()
     }
 
     fn of_kind(&self, kind: PolicyKind) -> &Arc<Library> {

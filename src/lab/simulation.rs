@@ -227,7 +227,7 @@ mod tests {
     };
 
     fn run_builtin(name: &str, workload: &Workload) -> Outcome {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(None).unwrap();
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let clock = Arc::new(AtomicU64::new(0));
         let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };
@@ -266,6 +266,20 @@ mod tests {
                 "{name}: the slow gets less: {:?}",
                 picks(&outcome)
             );
+        }
+    }
+
+    #[test]
+    fn a_slow_endpoint_hardly_matters() {
+        for workers in [1, 10, 100] {
+            let workload = Workload::one_slow(workers, 3);
+            let p99 = |name| run_builtin(name, &workload).times.p99;
+            let turns = p99("rr");
+            for name in ["ewma", "prequal"] {
+                let own = p99(name);
+                let most = turns * 3 / 10;
+                assert!(own <= most, "{name}, {workers} workers: {own:?}, round robin {turns:?}");
+            }
         }
     }
 

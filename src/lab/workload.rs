@@ -79,6 +79,17 @@ impl Workload {
         Self { backends, connections: 20_000, clients: 1_000, zones: 3, load: 0.6, seed }
     }
 
+    /// Ten endpoints with so many workers each, one of which takes twenty times as long as the others. As much is asked for
+    /// as 60 % of what they could serve if it did not.
+    pub fn one_slow(workers: usize, seed: u64) -> Self {
+        let backend =
+            |mean_ms| Backend { weight: 1, workers, mean: Duration::from_millis(mean_ms) };
+        let mut backends = vec![backend(100); 9];
+        backends.push(backend(2_000));
+        let load = 0.6 * 10.0 / (9.0 + 1.0 / 20.0);
+        Self { backends, connections: 20_000, clients: 1_000, zones: 3, load, seed }
+    }
+
     /// The endpoints as policies see them, without load.
     pub fn candidates(&self) -> Candidates {
         let weights: Vec<u32> = self.backends.iter().map(|backend| backend.weight).collect();

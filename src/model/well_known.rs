@@ -69,6 +69,8 @@ pub const NODE_READY: &str = "Ready";
 pub const SERVICE_CIDR_READY: &str = "Ready";
 /// A policy's module is loaded.
 pub const POLICY_READY: &str = "Ready";
+/// A LoadBalancerPolicy picks wherever it is named.
+pub const POLICY_HEALTHY: &str = "Healthy";
 /// A Pod gets traffic.
 pub const POD_READY: &str = "Ready";
 /// All containers of a Pod are ready.

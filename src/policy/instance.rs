@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::policy::{
     Candidates, Failure, FailureKind, Flow, Picker, Policy,
     counters::{Counters, Tallied},
+    health::{FAILURES_MAX, Health, OUT_OF_USE, OutOfUse, PAUSE_MIN},
     wasm::WasmPolicy,
 };
 
@@ -38,11 +39,7 @@ const CALLS_MAX: usize = 4;
 /// How many guests with a language's runtime may start at a time. Each takes up to 2 s, and the traffic needs the CPU too.
 const STARTS_MAX: usize = 2;
 
-/// The pause after the second failure in a row. It doubles with each further failure. After the first there is none.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
-
-/// A failure so long after the last one counts as the first. Longer than the longest pause.
+/// A failure so long after the last one counts as the first. Longer than the longest pause before it is out of use.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
 
 /// The question of one connection to a guest.
@@ -85,6 +82,7 @@ pub(super) struct Guests {
 pub(super) struct Instance {
     policy: Arc<WasmPolicy>,
     tallied: Tallied,
+    health: Arc<Health>,
     state: Mutex<State>,
     /// Notified when the guest is back, or was dropped.
     returned: Notify,
@@ -97,6 +95,8 @@ struct State {
     generation: Option<u64>,
     failures_in_a_row: u32,
     failed_at: Option<Instant>,
+    /// It failed too often, and has not picked since.
+    out_of_use: Option<OutOfUse>,
     /// A failure that no connection has got yet.
     untold: Option<Failure>,
     /// How many quick picks are left until the guest is trusted; 0 if it is.
@@ -153,6 +153,13 @@ impl Guests {
         self.tasks.spawn_blocking(move || drop(gone));
     }
 
+    /// Waits for what runs now.
+    #[cfg(test)]
+    pub(super) async fn finished(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     fn prepare(&self, checkout: Checkout, generation: u64, candidates: Candidates) {
         let starts = checkout.guest.is_none() && checkout.instance.policy.program().starts_slowly();
         let permits = Arc::clone(if starts { &self.starts } else { &self.calls });
@@ -187,9 +194,14 @@ impl Guests {
 
 impl Instance {
     /// An instance without a guest, whose picks count in `counters`.
-    pub(super) fn new(policy: &Arc<WasmPolicy>, counters: &Arc<Counters>) -> Arc<Self> {
-        let (policy, tallied) = (Arc::clone(policy), Tallied::new(counters));
-        Arc::new(Self { policy, tallied, state: Mutex::default(), returned: Notify::new() })
+    pub(super) fn new(
+        policy: &Arc<WasmPolicy>,
+        counters: &Arc<Counters>,
+        health: &Arc<Health>,
+    ) -> Arc<Self> {
+        let (policy, health) = (Arc::clone(policy), Arc::clone(health));
+        let (tallied, returned) = (Tallied::new(counters), Notify::new());
+        Arc::new(Self { policy, tallied, health, state: Mutex::default(), returned })
     }
 
     /// Whether its guest was started.
@@ -224,7 +236,7 @@ impl Instance {
             }
             Err(failure) => {
                 let gone = std::mem::take(&mut state.guest);
-                state.failed();
+                state.failed(&self.health);
                 drop(state);
                 drop(gone);
                 Some(Err(failure))
@@ -315,17 +327,32 @@ impl State {
 
     fn pauses(&self) -> bool {
         let Some(failed_at) = self.failed_at else { return false };
-        let Some(doublings) = self.failures_in_a_row.checked_sub(2) else { return false };
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(doublings)).min(PAUSE_MAX);
+        let pause = match self.failures_in_a_row {
+            0 | 1 => return false,
+            FAILURES_MAX.. => OUT_OF_USE,
+            failures => PAUSE_MIN * 2_u32.pow(failures - 2),
+        };
         failed_at.elapsed() < pause
     }
 
-    fn failed(&mut self) {
+    fn failed(&mut self, health: &Arc<Health>) {
         let now = Instant::now();
-        let again = self.failed_at.is_some_and(|at| now.duration_since(at) < FORGIVEN_AFTER);
+        let again = self.out_of_use.is_some()
+            || self.failed_at.is_some_and(|at| now.duration_since(at) < FORGIVEN_AFTER);
         self.failures_in_a_row = if again { self.failures_in_a_row.saturating_add(1) } else { 1 };
         self.failed_at = Some(now);
         self.guest = Guest::None;
+        if self.failures_in_a_row >= FAILURES_MAX {
+            self.out_of_use.get_or_insert_with(|| health.take_out_of_use());
+            // Its next pick is not a quick one, and so comes by where it is taken into use again.
+            self.distrust = self.distrust.max(1);
+        }
+    }
+
+    fn picked(&mut self) {
+        if self.out_of_use.take().is_some() {
+            self.failures_in_a_row = 0;
+        }
     }
 }
 
@@ -340,13 +367,13 @@ impl Checkout {
             guest.configure(generation, candidates)?;
             Ok(guest)
         });
-        self.end(|state| match prepared {
+        self.end(|state, health| match prepared {
             Ok(guest) => {
                 state.guest = Guest::Here(guest);
                 state.generation = Some(generation);
             }
             Err(failure) => {
-                state.failed();
+                state.failed(health);
                 state.untold = Some(failure);
             }
         });
@@ -360,20 +387,23 @@ impl Checkout {
         let took = started.elapsed();
         // One that failed is freed here, not under the lock.
         let kept = picked.is_ok().then_some(guest);
-        self.end(|state| {
+        self.end(|state, health| {
             let distrust = state.distrust.saturating_sub(1);
             state.distrust = if took > SLOW { TRUSTED_AFTER } else { distrust };
             match kept {
-                Some(guest) => state.guest = Guest::Here(guest),
-                None => state.failed(),
+                Some(guest) => {
+                    state.guest = Guest::Here(guest);
+                    state.picked();
+                }
+                None => state.failed(health),
             }
         });
         picked.map(|index| Answer { index, took: Some(took) }).map_err(Miss::Failed)
     }
 
-    fn end(&mut self, change: impl FnOnce(&mut State)) {
+    fn end(&mut self, change: impl FnOnce(&mut State, &Arc<Health>)) {
         self.is_over = true;
-        change(&mut self.instance.state.lock());
+        change(&mut self.instance.state.lock(), &self.instance.health);
         self.instance.returned.notify_waiters();
     }
 }
@@ -382,8 +412,8 @@ impl Drop for Checkout {
     /// A panic, or a job that was never run.
     fn drop(&mut self) {
         if !self.is_over {
-            self.end(|state| {
-                state.failed();
+            self.end(|state, health| {
+                state.failed(health);
                 state.untold = Some(Failure::new(FailureKind::Trap, "its host failed"));
             });
         }

@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,12 +14,13 @@ use std::{
 
 use futures::FutureExt;
 use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     policy::{
         By, Decision, Failure, ModuleError, PickRequest, Picking, Policy, PolicyKind, Scheduler,
         counters::{Counters, Outcome},
+        health::Health,
         instance::Guests,
         place::{Asked, PLACES_MAX, Picked, Places, Quick},
         version::Version,
@@ -64,6 +66,8 @@ pub struct Library {
     programs: Mutex<BTreeMap<String, (u64, Arc<Program>)>>,
     /// When a failure of a policy at a route was last told.
     noticed: Mutex<BTreeMap<(Arc<str>, RouteName), Instant>>,
+    /// Told when a policy is taken out of use somewhere, and when it is back.
+    health: watch::Sender<()>,
 }
 
 struct Names {
@@ -108,24 +112,30 @@ pub struct Report {
 
 impl Library {
     /// An empty library, whose default is `rr` once [`Self::load_builtins`] has loaded that.
-    pub fn new(notices: notice::Sender) -> Result<Arc<Self>, ModuleError> {
-        Self::bounded(notices, Places::new(PLACES_MAX), Guests::default())
+    /// Compiled code is kept in the directory, if there is one.
+    pub fn new(
+        notices: notice::Sender,
+        compiled: Option<PathBuf>,
+    ) -> Result<Arc<Self>, ModuleError> {
+        let engine = Engine::new(compiled)?;
+        Ok(Self::bounded(engine, notices, Places::new(PLACES_MAX), Guests::default()))
     }
 
     /// An empty library of topology policies beside one of schedulers.
     pub fn for_topologies(&self) -> Arc<Self> {
         let (places, guests) = (Places::new(PLACES_MAX), Guests::default());
         let engine = Arc::clone(&self.engine);
-        Arc::new(Self::with(PolicyKind::Topology, engine, self.notices.clone(), places, guests))
+        let own = Self::with(PolicyKind::Topology, engine, self.notices.clone(), places, guests);
+        Arc::new(Self { health: self.health.clone(), ..own })
     }
 
     fn bounded(
+        engine: Arc<Engine>,
         notices: notice::Sender,
         places: Places,
         guests: Guests,
-    ) -> Result<Arc<Self>, ModuleError> {
-        let engine = Engine::new()?;
-        Ok(Arc::new(Self::with(PolicyKind::LoadBalancer, engine, notices, places, guests)))
+    ) -> Arc<Self> {
+        Arc::new(Self::with(PolicyKind::LoadBalancer, engine, notices, places, guests))
     }
 
     fn with(
@@ -151,6 +161,7 @@ impl Library {
             guests,
             programs: Mutex::default(),
             noticed: Mutex::default(),
+            health: watch::Sender::new(()),
         }
     }
 
@@ -263,6 +274,21 @@ impl Library {
     pub fn list(&self) -> Vec<Info> {
         let versions = self.names.read().versions.values().cloned().collect::<Vec<_>>();
         versions.iter().map(|version| version.info()).collect()
+    }
+
+    /// The policies that failed so often that they are out of use somewhere, with the last failure of each.
+    pub fn out_of_use(&self) -> BTreeMap<String, String> {
+        let names = self.names.read();
+        let ill = names.versions.values().filter(|version| version.health.is_out_of_use());
+        ill.map(|version| {
+            (version.name.to_string(), version.counters.last_failure().unwrap_or_default())
+        })
+        .collect()
+    }
+
+    /// Hears of every change of [`Self::out_of_use`], and of that of the library of the other kind.
+    pub fn health(&self) -> watch::Receiver<()> {
+        self.health.subscribe()
     }
 
     /// A policy for the load-balancing lab: the same code and configuration as under live traffic, with another
@@ -397,7 +423,9 @@ impl Library {
         let mut names = self.change_names();
         let counters = Arc::clone(names.counters.entry(Arc::clone(name)).or_default());
         let before = names.versions.get(name);
-        if before.is_some_and(|before| before.number > number || before.is(policy.program(), policy.config(), on_failure)) {
+        if before.is_some_and(|before| {
+            before.number > number || before.is(policy.program(), policy.config(), on_failure)
+        }) {
             return;
         }
         if before.is_some() {
@@ -411,9 +439,12 @@ impl Library {
             policy: Arc::new(policy),
             on_failure,
             failed: AtomicBool::new(false),
+            health: Arc::new(Health::new(self.health.clone())),
         };
         names.versions.insert(Arc::clone(name), Arc::new(version));
         names.rejected.remove(name);
+        // The version before may have been out of use.
+        self.health.send_replace(());
     }
 
     /// Counts and tells that a policy failed.

@@ -7,6 +7,7 @@
 
 mod counters;
 pub mod fallback;
+mod health;
 mod instance;
 pub mod library;
 mod load;

@@ -280,7 +280,8 @@ impl Place {
     ) -> Picked {
         let instance = version.last_good.as_ref().map(|policy| {
             let last_good = &mut self.state.lock().last_good;
-            Arc::clone(last_good.get_or_insert_with(|| Instance::new(policy, &version.counters)))
+            let new = || Instance::new(policy, &version.counters, &version.health);
+            Arc::clone(last_good.get_or_insert_with(new))
         });
         let answer = match instance {
             Some(instance) => instance.pick(request, guests).await.ok(),
@@ -316,7 +317,8 @@ impl Place {
                 (now, if is_over { state.before.take() } else { None })
             }
             _ => {
-                let instance = Instance::new(&version.policy, &version.counters);
+                let (counters, health) = (&version.counters, &version.health);
+                let instance = Instance::new(&version.policy, counters, health);
                 let gone = state.change_to(version, &instance);
                 drop(state);
                 guests.discard(gone);

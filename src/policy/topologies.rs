@@ -24,7 +24,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     policy::{
-        Candidates, Failure, FailureKind, InstanceKey, highest,
+        Candidates, Failure, FailureKind, InstanceKey,
+        health::{FAILURES_MAX, Health, OUT_OF_USE, OutOfUse, PAUSE_MIN},
+        highest,
         library::{Found, Library},
         version::{OnFailure, Version},
         wasm::WasmPolicy,
@@ -39,10 +41,6 @@ const SCORES_TIME_MAX: Duration = Duration::from_millis(500);
 /// the traffic needs the CPU too.
 const CORE_MODULES_MAX: usize = 4;
 const COMPONENTS_MAX: usize = 2;
-
-/// The pause after the first failure. It doubles with each further one in a row.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// Asks topology policies, and keeps what they answered.
 pub struct Topologies {
@@ -96,11 +94,13 @@ struct Seat {
 }
 
 /// Failures in a row of one version.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Failures {
     count: u32,
     /// It is not asked again before.
     until: Option<Instant>,
+    /// There were too many.
+    out_of_use: Option<Arc<OutOfUse>>,
 }
 
 /// One question that a policy is asked.
@@ -143,7 +143,7 @@ impl Topologies {
         let last = seats.get_mut(key);
         let (known, failures) = match (last, &found) {
             (Some(seat), Found::Loaded(version)) if seat.version == Some(version.number) => {
-                (seat.is_about(question).then(|| seat.answer.clone()), seat.failures)
+                (seat.is_about(question).then(|| seat.answer.clone()), seat.failures.clone())
             }
             _ => (None, Failures::default()),
         };
@@ -163,7 +163,7 @@ impl Topologies {
             answer: answer.clone(),
             task: None,
             number,
-            failures,
+            failures: failures.clone(),
         };
         let last = seats.insert(key.clone(), seat);
         if let Some(task) = last.and_then(|last| last.task) {
@@ -204,7 +204,7 @@ impl Topologies {
         loop {
             if let Some(until) = failures.until.filter(|until| *until > Instant::now()) {
                 let instead = self.instead(asking).await;
-                self.settle(asking, instead, failures);
+                self.settle(asking, instead, failures.clone());
                 sleep_until(until).await;
             }
             match self.score(&version.policy, question).await {
@@ -215,7 +215,7 @@ impl Topologies {
                 Err(failure) => {
                     self.library.scored(version, true);
                     self.library.failed(version, &key.route, &failure);
-                    failures = failures.again();
+                    failures = failures.again(&version.health);
                 }
             }
         }
@@ -276,9 +276,14 @@ impl Seat {
 }
 
 impl Failures {
-    fn again(self) -> Self {
-        let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.count)).min(PAUSE_MAX);
-        Self { count: self.count.saturating_add(1), until: Some(Instant::now() + pause) }
+    /// After one more failure.
+    fn again(self, health: &Arc<Health>) -> Self {
+        let count = self.count.saturating_add(1);
+        let is_too_many = count >= FAILURES_MAX;
+        let pause = if is_too_many { OUT_OF_USE } else { PAUSE_MIN * 2_u32.pow(self.count) };
+        let take_out = || is_too_many.then(|| Arc::new(health.take_out_of_use()));
+        let out_of_use = self.out_of_use.or_else(take_out);
+        Self { count, until: Some(Instant::now() + pause), out_of_use }
     }
 }
 
@@ -287,13 +292,13 @@ fn score_all(policy: &WasmPolicy, question: &Question) -> Result<Arc<[usize]>, F
     let Question { generation, candidates, zone, node, .. } = question;
     let mut guest = policy.scorer()?;
     guest.configure(*generation, candidates)?;
-    let (began, used) = (Instant::now(), thread_time());
+    let (began, used) = (time(ClockId::Monotonic), time(ClockId::ThreadCPUTime));
     let mut scores = Vec::with_capacity(candidates.len());
     for index in (0..).take(candidates.len()) {
         scores.push(guest.score(*zone, *node, index)?);
         // The thread's own time costs more to read, and decides: the system may not have let it run.
-        let is_late = began.elapsed() > SCORES_TIME_MAX;
-        if is_late && thread_time().saturating_sub(used) > SCORES_TIME_MAX {
+        let is_late = time(ClockId::Monotonic).saturating_sub(began) > SCORES_TIME_MAX;
+        if is_late && time(ClockId::ThreadCPUTime).saturating_sub(used) > SCORES_TIME_MAX {
             let (limit, count) = (SCORES_TIME_MAX.as_millis(), candidates.len());
             let scored = scores.len();
             let reason = format!(
@@ -305,12 +310,12 @@ fn score_all(policy: &WasmPolicy, question: &Question) -> Result<Arc<[usize]>, F
     Ok(highest(&scores).into())
 }
 
-/// CPU time of this thread.
-fn thread_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+/// The time of a clock.
+fn time(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::from_secs(seconds)
-        + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or_default())
+    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
+    Duration::new(seconds, nanoseconds)
 }
 
 #[cfg(test)]

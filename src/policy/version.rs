@@ -11,6 +11,7 @@ use std::{
 use crate::policy::{
     FailureKind, PolicyKind,
     counters::Counters,
+    health::Health,
     pick_times::PickTime,
     wasm::{ABI, Program, WasmPolicy},
 };
@@ -37,6 +38,7 @@ pub(super) struct Version {
     pub(super) last_good: Option<Arc<WasmPolicy>>,
     /// It failed at least once under traffic.
     pub(super) failed: AtomicBool,
+    pub(super) health: Arc<Health>,
     /// Shared by all versions of the name.
     pub(super) counters: Arc<Counters>,
 }

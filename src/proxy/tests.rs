@@ -1,5 +1,6 @@
 mod sockets;
 mod tables;
+mod topologies;
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -90,7 +91,7 @@ impl Fixture {
 
 /// None is loaded.
 fn topologies(notices: &notice::Sender) -> Arc<Topologies> {
-    let schedulers = Library::new(notices.clone()).unwrap();
+    let schedulers = Library::new(notices.clone(), None).unwrap();
     Topologies::new(schedulers.for_topologies())
 }
 

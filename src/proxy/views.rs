@@ -69,6 +69,8 @@ pub(crate) struct View {
     asked: Option<Asked>,
     /// For which [`Topologies::changes`] it has said so.
     said_at: AtomicU64,
+    /// Since when the topology policy is thinking about who shares the view. Until that is known, nobody does.
+    unsettled: Option<Instant>,
     /// What is counted.
     pub(crate) counters: RouteCounters,
 }
@@ -165,16 +167,18 @@ impl Views {
                 }
             };
             let zones_differ = zones_differ(current, &table);
+            let is_one_gone = current.nodes.keys().any(|node| !table.nodes.contains_key(node));
             for (name, known) in routes.iter_mut() {
                 known.views.retain(|scope, _| stays(scope));
                 known.scopes.clear();
                 let Some(route) = table.routes.get(name) else { continue };
-                if route.topology.is_some() {
-                    // What it was asked about nodes that are gone.
+                let is_scored = route.topology.is_some();
+                if is_scored && is_one_gone {
+                    // All, since that is rare, and with it what was asked for the one.
                     topologies.forget(name);
                     known.scoring.clear();
                 }
-                if route.topology.is_some() || (zones_differ && has_hints(route)) {
+                if is_scored && is_one_gone || zones_differ && (is_scored || has_hints(route)) {
                     known.follow(route, &mut around);
                 }
             }
@@ -206,20 +210,35 @@ impl Views {
         };
         let mut around = Surroundings { table, numbers, topologies: &self.topologies };
         let scope = match self.mode {
-            _ if local => Scope::Local(node),
-            ProxyView::PerNode => Scope::Node(node),
+            _ if local => Ok(Scope::Local(node)),
+            ProxyView::PerNode => Ok(Scope::Node(node)),
             ProxyView::Global => known.shared_scope(route, node, &mut around),
         };
-        let view = match known.views.get(&scope).cloned() {
-            Some(view) => known.current(&view, route, &scope, &mut around),
-            None => {
-                let counters = self.metrics.route(&route.name);
-                let view = View::empty(route, &scope, counters);
-                Arc::new(known.next(&view, route, &scope, &mut around))
+        let scope = match scope {
+            Ok(scope) => scope,
+            Err(Unsettled { own, since }) => {
+                let empty = View::empty(route, &own, self.metrics.route(&route.name));
+                let next = known.next(&empty, route, &own, &mut around);
+                let view = Arc::new(View { unsettled: Some(since), ..next });
+                return view.with_endpoints(flow);
             }
         };
-        known.views.insert(scope, Arc::clone(&view));
-        if view.candidates.is_empty() { Err(ResetReason::NoEndpoint) } else { Ok((view, flow)) }
+        let view = match known.views.get(&scope).cloned() {
+            Some(view) if !view.may_differ(&self.topologies) => view,
+            before => {
+                let view = match before {
+                    Some(before) => known.ask_again(&before, route, &scope, &mut around),
+                    None => {
+                        let counters = self.metrics.route(&route.name);
+                        let empty = View::empty(route, &scope, counters);
+                        Arc::new(known.next(&empty, route, &scope, &mut around))
+                    }
+                };
+                known.views.insert(scope, Arc::clone(&view));
+                view
+            }
+        };
+        view.with_endpoints(flow)
     }
 
     /// True the first time that this service port refuses this source.
@@ -307,20 +326,15 @@ impl RouteViews {
     }
 
     /// The view, or the next one if the topology policy says something else by now.
-    fn current(
+    fn ask_again(
         &mut self,
         view: &Arc<View>,
         route: &Arc<Route>,
         scope: &Scope,
         around: &mut Surroundings<'_>,
     ) -> Arc<View> {
-        let changes = around.topologies.changes();
-        let Some(said) = view.asked.as_ref().filter(|_| view.said_at.load(Relaxed) != changes)
-        else {
-            return Arc::clone(view);
-        };
-        match self.scoring.ask(route, scope, around) {
-            Some(now) if now.is_like(said) => {
+        match (&view.asked, self.scoring.ask(route, scope, around)) {
+            (Some(said), Some(now)) if now.is_like(said) => {
                 view.said_at.store(now.changes, Relaxed);
                 Arc::clone(view)
             }
@@ -334,9 +348,9 @@ impl RouteViews {
         route: &Arc<Route>,
         node: Arc<str>,
         around: &mut Surroundings<'_>,
-    ) -> Scope {
+    ) -> Result<Scope, Unsettled> {
         if route.topology.is_none() && !has_hints(route) {
-            return Scope::All;
+            return Ok(Scope::All);
         }
         let changes = around.topologies.changes();
         if route.topology.is_some() && self.scopes_at != changes {
@@ -344,20 +358,15 @@ impl RouteViews {
             self.scopes_at = changes;
         }
         if let Some(scope) = self.scopes.get(&node) {
-            return scope.clone();
+            return Ok(scope.clone());
         }
         let own = Scope::Node(Arc::clone(&node));
-        let scope = match self.scored_scope(route, &own, around) {
-            Some(Ok(scope)) => scope,
-            // It is asked again before it counts.
-            Some(Err(Unsettled)) => return own,
+        let scope = match self.scored_scope(route, &own, around)? {
+            Some(scope) => scope,
             None => hinted_scope(route, &own, around.table),
         };
-        if scope != own {
-            self.views.remove(&own);
-        }
         self.scopes.insert(node, scope.clone());
-        scope
+        Ok(scope)
     }
 
     /// The widest scope whose clients a topology policy gives the same endpoints as those of the node; `None` without one.
@@ -366,28 +375,32 @@ impl RouteViews {
         route: &Arc<Route>,
         own: &Scope,
         around: &mut Surroundings<'_>,
-    ) -> Option<Result<Scope, Unsettled>> {
+    ) -> Result<Option<Scope>, Unsettled> {
         let zone = own.place(around.table).zone;
         let zone = (!zone.is_empty()).then(|| Scope::Zone(Arc::from(zone)));
-        let wider: Vec<_> = [Some(Scope::All), zone].into_iter().flatten().collect();
-        let answers: Vec<_> =
-            wider.iter().filter_map(|scope| self.scoring.ask(route, scope, around)).collect();
-        let answer = self.scoring.ask(route, own, around)?.answer;
-        if answer == Answer::WithoutPolicy {
-            return None;
+        let scopes = [Some(Scope::All), zone, Some(own.clone())];
+        let asked: Vec<_> = scopes
+            .into_iter()
+            .flatten()
+            .filter_map(|scope| Some((self.scoring.ask(route, &scope, around)?, scope)))
+            .collect();
+        if let Some(since) = asked.iter().find_map(|(asked, _)| asked.pending()) {
+            return Err(Unsettled { own: own.clone(), since });
         }
-        if answers.iter().any(|asked| asked.pending().is_some())
-            || matches!(answer, Answer::Pending(_))
-        {
-            return Some(Err(Unsettled));
-        }
-        let same = answers.iter().position(|asked| asked.answer == answer);
-        Some(Ok(same.map_or_else(|| own.clone(), |at| wider[at].clone())))
+        let Some((Asked { answer: answer @ Answer::These(_), .. }, _)) = asked.last() else {
+            return Ok(None);
+        };
+        let same = asked.iter().find(|(asked, _)| asked.answer == *answer);
+        Ok(same.map(|(_, scope)| scope.clone()))
     }
 }
 
 /// A topology policy has not answered yet.
-struct Unsettled;
+struct Unsettled {
+    /// The clients of whom it is.
+    own: Scope,
+    since: Instant,
+}
 
 /// The widest scope whose clients get the same endpoints by hints as those of a node.
 fn hinted_scope(route: &Route, own: &Scope, table: &RouteTable) -> Scope {
@@ -413,6 +426,7 @@ impl View {
             affinity: Arc::default(),
             asked: None,
             said_at: AtomicU64::new(0),
+            unsettled: None,
             counters,
         }
     }
@@ -420,7 +434,16 @@ impl View {
     /// Since when the topology policy is thinking about which endpoints these clients may use. Until it has answered, the
     /// candidates are those of before, or all.
     pub(crate) fn pending(&self) -> Option<Instant> {
-        self.asked.as_ref().and_then(Asked::pending)
+        self.unsettled.or_else(|| self.asked.as_ref().and_then(Asked::pending))
+    }
+
+    fn with_endpoints(self: Arc<Self>, flow: Flow) -> Result<(Arc<Self>, Flow), ResetReason> {
+        if self.candidates.is_empty() { Err(ResetReason::NoEndpoint) } else { Ok((self, flow)) }
+    }
+
+    /// Whether its topology policy might say something else by now.
+    fn may_differ(&self, topologies: &Topologies) -> bool {
+        self.asked.is_some() && self.said_at.load(Relaxed) != topologies.changes()
     }
 
     /// This view with these endpoints of the changed service port.
@@ -475,6 +498,7 @@ impl View {
             affinity,
             said_at: AtomicU64::new(asked.as_ref().map_or(0, |asked| asked.changes)),
             asked,
+            unsettled: None,
             counters: self.counters.clone(),
         }
     }

@@ -58,6 +58,8 @@ mod kubectl;
 #[cfg(test)]
 mod needs;
 #[cfg(test)]
+mod older_data;
+#[cfg(test)]
 mod operators;
 mod ordinary_user;
 #[cfg(test)]
@@ -85,6 +87,7 @@ mod store_failures;
 #[cfg(test)]
 mod tools;
 mod topology;
+mod topology_policies;
 #[cfg(test)]
 mod traffic;
 #[cfg(test)]

@@ -138,8 +138,12 @@ fn what_policies_did_is_told() {
     assert_eq!(stats["failures"]["trap"], 0, "{stats}");
     let table = web.cluster.kubectl("get policystats");
     let policies = web.cluster.kubectl("get loadbalancerpolicies -o name");
-    let (rows, objects) = (table.lines().count() - 1, policies.lines().count());
-    assert_eq!((rows, objects), (14, 14), "every built-in one has an object\n{table}\n{policies}");
+    let rows = table.lines().filter(|line| line.contains(" load-balancer ")).count();
+    assert_eq!(
+        (rows, policies.lines().count()),
+        (14, 14),
+        "every built-in one has an object\n{table}\n{policies}"
+    );
     let lc = table.lines().find(|line| line.starts_with("lc ")).expect("a row for lc");
     assert!(lc.contains("load-balancer") && lc.contains(" core ") && lc.ends_with("ns"), "{lc}");
     let denied = web.cluster.try_kubectl("delete policystats lc").failed();
@@ -233,6 +237,15 @@ fn an_endless_loop_is_ended_and_told() {
     });
     let message = web.cluster.event("default", "loops", "PolicyFailed");
     assert!(message.contains("default/web"), "{message}");
+    eventually("it is out of use", || {
+        web.picks(1);
+        let policy = web.cluster.json("get loadbalancerpolicy loops");
+        let condition = &policy["status"]["conditions"][1];
+        let is_so = condition["type"] == "Healthy" && condition["status"] == "False";
+        wanted(is_so && condition["reason"] == "Disabled", &policy)
+    });
+    let message = web.cluster.event("default", "loops", "PolicyDisabled");
+    assert!(message.contains("ran longer than 20 ms"), "{message}");
     assert_eq!(web.picks(10).len(), 10, "no connection failed");
 }
 
@@ -378,7 +391,7 @@ fn slow_to_start() -> &'static str {
 }
 
 /// Ends the traffic, also when the test fails.
-struct Ending<'a>(&'a AtomicBool);
+pub(crate) struct Ending<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {

@@ -21,7 +21,7 @@ const HELM: &str = "SNOWGLOBE_TEST_HELM";
 const PYTHON_CLIENT: &str = "SNOWGLOBE_TEST_PYTHON_CLIENT";
 /// The binary under test where it is not the one that cargo built (it may lie where only its owner may go).
 const BINARY: &str = "SNOWGLOBE_TEST_BINARY";
-/// A directory with `tests/manifests` and `tests/policies`, where it is not the crate's, likewise.
+/// A directory with the files of `tests`, where it is not the crate's, likewise.
 const ROOT: &str = "SNOWGLOBE_TEST_ROOT";
 
 /// How long anything may take to become so. Far above what it takes; a busy machine is no failure.

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Six pods on three nodes, one node in each zone.
-const WEB: &str = "\
+pub(crate) const WEB: &str = "\
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -27,7 +27,7 @@ spec: {selector: {app: web}, ports: [{port: 8000, targetPort: 8080}]}
 ";
 
 /// The nodes whose pods answer a client on each node.
-fn answering(cluster: &Cluster) -> Vec<(String, BTreeSet<String>)> {
+pub(crate) fn answering(cluster: &Cluster) -> Vec<(String, BTreeSet<String>)> {
     let address = cluster.cluster_ip("web");
     let pods = cluster.json("get pods -l app=web");
     let place = |pod: &serde_json::Value| {
@@ -47,7 +47,7 @@ fn answering(cluster: &Cluster) -> Vec<(String, BTreeSet<String>)> {
     pods.values().map(of_client).collect()
 }
 
-fn each_stays_at_home(cluster: &Cluster) {
+pub(crate) fn each_stays_at_home(cluster: &Cluster) {
     eventually("each client is served by its own zone", || {
         let answering = answering(cluster);
         let at_home = |(client, nodes): &(String, BTreeSet<String>)| {
@@ -57,7 +57,7 @@ fn each_stays_at_home(cluster: &Cluster) {
     });
 }
 
-fn everybody_gets_all(cluster: &Cluster) {
+pub(crate) fn everybody_gets_all(cluster: &Cluster) {
     eventually("each client is served by all", || {
         let answering = answering(cluster);
         let all: BTreeSet<String> = answering.iter().map(|(node, _)| node.clone()).collect();

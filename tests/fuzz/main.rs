@@ -4,9 +4,13 @@
 //! Every case has a seed. A failure names it; `SNOWGLOBE_FUZZ_SEED=N` begins with that case. `SNOWGLOBE_FUZZ_CASES=N` is
 //! for longer runs (`tests/run --long`).
 
+#[cfg(test)]
 mod cases;
+#[cfg(test)]
 mod corpus;
+#[cfg(test)]
 mod guests;
+#[cfg(test)]
 mod mutation;
 
 use std::sync::Arc;
@@ -21,7 +25,7 @@ use self::cases::run_all;
 
 #[test]
 fn the_loader_survives_any_bytes() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let corpus = corpus::modules();
     run_all("the loader", 400, move |random| {
         let bytes = match random.random_range(0..4) {
@@ -38,7 +42,7 @@ fn the_loader_survives_any_bytes() {
 
 #[test]
 fn the_host_survives_any_guest() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     run_all("the host", 150, move |random| {
         let Ok(policy) = load(&engine, &guests::random(random)) else { return false };
         live(&policy, random);

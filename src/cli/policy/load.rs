@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let bytes = policy::read(&file)?;
     let config = policy::read_config(config.as_deref())?;
     // What cannot be loaded must not replace what is.
-    let engine = Engine::new()?;
+    let engine = Engine::new(None)?;
     let compiled = test::compile(&engine, &bytes, None);
     let (world, _) = compiled.map_err(|error| test::refused(&file, &error))?;
     let cluster = flags.connect().await?;

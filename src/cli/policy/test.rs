@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { file, world, config, seed, output } = arguments;
     let bytes = policy::read(file)?;
     let config = policy::read_config(config.as_deref())?.unwrap_or_default();
-    let engine = Engine::new()?;
+    let engine = Engine::new(None)?;
     let (world, program) =
         compile(&engine, &bytes, *world).map_err(|error| refused(file, &error))?;
     let program = Arc::new(program);

@@ -13,8 +13,10 @@ use rustix::{
     io::Errno,
 };
 
+use crate::policy::wasm::MODULE_BYTES_MAX;
+
 /// A larger file is refused unread.
-const BYTES_MAX: u64 = 32 * 1024 * 1024;
+const BYTES_MAX: u64 = MODULE_BYTES_MAX as u64;
 /// openat2(2) asks for another try when a directory was renamed meanwhile.
 const TRIES: usize = 8;
 
@@ -166,7 +168,7 @@ mod tests {
             ("to-fifo", " is a FIFO, not a regular file"),
             ("socket", " is a socket, not a regular file"),
             ("team", " is a directory, not a file"),
-            ("large", " has more than 33554432 bytes, which is the limit"),
+            ("large", " has more than 67108864 bytes, which is the limit"),
             ("round", " is behind a symbolic link that leads to no file"),
         ] {
             assert_eq!(directory.read(path), Err(text(path, end)));

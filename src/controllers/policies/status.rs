@@ -8,10 +8,16 @@ use serde_json::{Value, json};
 
 use crate::{
     controllers::policies::COMPONENT,
-    model::{Object, Status, kind, well_known::POLICY_READY},
+    model::{
+        Object, Status, kind,
+        well_known::{POLICY_HEALTHY, POLICY_READY},
+    },
     policy::library::{Library, OnFailure, Report},
     registry::{Note, Registry, Subresource, WriteOptions, until_written},
 };
+
+/// What is said of a policy that serves everywhere.
+pub(super) const IN_USE: &str = "it serves wherever it is named";
 
 /// What is to be said.
 pub(super) struct Statement {
@@ -38,7 +44,7 @@ impl Statement {
             };
             registry.record(COMPONENT, &note).await;
         }
-        let written = until_written(key, || self.write(&registry, library.is_loaded(&key.name)));
+        let written = until_written(key, || self.write(&registry, &library));
         if let Err(status) = written.await
             && status.code != 404
         {
@@ -57,8 +63,9 @@ impl Statement {
         })
     }
 
-    async fn write(&self, registry: &Registry, is_loaded: bool) -> Result<(), Status> {
+    async fn write(&self, registry: &Registry, library: &Library) -> Result<(), Status> {
         let Self { object, outcome, .. } = self;
+        let is_loaded = library.is_loaded(&object.key.name);
         let instead = if is_loaded {
             "the module loaded before stays in use"
         } else if self.on_failure == OnFailure::Reject {
@@ -74,10 +81,12 @@ impl Statement {
                 return Err(Status::not_found(&object.key));
             }
             let mut document: Value = current.parse()?;
-            let old: Option<Condition> =
-                serde_json::from_value(document["status"]["conditions"][0].clone()).ok();
-            let condition = ready_condition(old, object.metadata.generation, outcome, instead);
-            document["status"]["conditions"] = json!([condition]);
+            let ready = ready_condition(&document, object.metadata.generation, outcome, instead);
+            document["status"]["conditions"] = json!([ready]);
+            if is_loaded {
+                let failure = library.out_of_use().remove(&object.key.name);
+                set_healthy(&mut document, object.metadata.generation, failure.as_deref());
+            }
             document["status"]["observedGeneration"] = object.metadata.generation.into();
             if let Ok(report) = outcome {
                 document["status"]["digest"] = report.digest.as_str().into();
@@ -90,21 +99,53 @@ impl Statement {
     }
 }
 
+/// Sets the condition `Healthy`: whether the policy serves everywhere. `failure` is why it does not.
+pub(super) fn set_healthy(document: &mut Value, generation: i64, failure: Option<&str>) {
+    let said = match failure {
+        None => ("True", "InUse", IN_USE.to_owned()),
+        Some(why) => ("False", "Disabled", out_of_use(why)),
+    };
+    let healthy = condition(document, POLICY_HEALTHY, generation, said);
+    if let Some(conditions) = document["status"]["conditions"].as_array_mut() {
+        conditions.retain(|old| old["type"] != POLICY_HEALTHY);
+        conditions.push(json!(healthy));
+    }
+}
+
+/// What is said of a policy that failed too often.
+pub(super) fn out_of_use(failure: &str) -> String {
+    format!(
+        "it failed again and again at a Service, where it is out of use now and tried once a minute; the last failure: \
+         {failure}"
+    )
+}
+
 fn ready_condition(
-    old: Option<Condition>,
+    document: &Value,
     generation: i64,
     outcome: &Result<Report, String>,
     instead: &str,
 ) -> Condition {
-    let (status, reason, message) = match outcome {
+    let said = match outcome {
         Ok(_) => ("True", "Loaded", "the module is in use".to_owned()),
         Err(why) => ("False", "Refused", format!("{why}; {instead}")),
     };
-    let since = old
-        .filter(|old| old.status == status)
-        .map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time);
+    condition(document, POLICY_READY, generation, said)
+}
+
+/// A condition that keeps its time if it only says again what the document says.
+fn condition(
+    document: &Value,
+    type_: &str,
+    generation: i64,
+    (status, reason, message): (&str, &str, String),
+) -> Condition {
+    let conditions = document["status"]["conditions"].clone();
+    let old: Vec<Condition> = serde_json::from_value(conditions).unwrap_or_default();
+    let old = old.into_iter().find(|old| old.type_ == type_ && old.status == status);
+    let since = old.map_or_else(|| Time(Timestamp::now()), |old| old.last_transition_time);
     Condition {
-        type_: POLICY_READY.to_owned(),
+        type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
         message,

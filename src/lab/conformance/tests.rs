@@ -18,7 +18,7 @@ fn scheduler(state: &str, configure: &str, pick: &str) -> WasmPolicy {
 }
 
 fn policy(text: &str) -> WasmPolicy {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let program = Arc::new(engine.compile_as_exported(text.as_bytes()).unwrap());
     WasmPolicy::new(&engine, program, Arc::from(""), Arc::new(|_, _| ()))
 }
@@ -34,7 +34,7 @@ const NEXT: &str = "(global.set $last (i32.add (global.get $last) (i32.const 1))
 
 #[test]
 fn built_in_schedulers_conform() {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     for name in Engine::builtins() {
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let policy = WasmPolicy::new(&engine, program, Arc::from(""), Arc::new(|_, _| ()));

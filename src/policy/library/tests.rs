@@ -25,7 +25,7 @@ use crate::{
     policy::{
         By, Candidates, Decision, InstanceKey, ModuleError, PickRequest, Picking, PolicyKind,
         Scheduler, Seat,
-        wasm::{trial_candidates, trial_flow},
+        wasm::{Engine, trial_candidates, trial_flow},
     },
     route::{NamespacedName, Notice, Protocol, RouteName, notice::NOTICES_MAX},
 };
@@ -140,7 +140,7 @@ impl Traffic {
 
     fn on(runtime: Runtime, places: Places, guests: Guests, count: u16) -> Self {
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
-        let library = Library::bounded(sender, places, guests).unwrap();
+        let library = Library::bounded(Engine::new(None).unwrap(), sender, places, guests);
         {
             let _time = runtime.enter();
             library.load_builtins();
@@ -411,17 +411,57 @@ fn a_failing_module_rests_and_recovers() {
     traffic.advance(Duration::from_millis(100));
     traffic.picks("mine", 100);
     assert_eq!(traffic.info("mine").failures, 3);
-    for _ in 0..20 {
-        traffic.advance(Duration::from_secs(10));
+    for _ in 3..8 {
+        assert!(traffic.library.out_of_use().is_empty());
+        traffic.advance(Duration::from_secs(4));
         traffic.picks("mine", 100);
     }
-    assert_eq!(traffic.info("mine").failures, 23, "one try per pause");
-    assert_eq!(traffic.notices().len(), 21, "one notice in ten seconds");
+    assert_eq!(traffic.info("mine").failures, 8, "one try per pause");
+    assert_eq!(traffic.notices().len(), 2, "one notice in ten seconds");
 
+    let reason = "pick: wasm trap: wasm `unreachable` instruction executed".to_owned();
+    let out_of_use = BTreeMap::from([("mine".to_owned(), reason)]);
+    for tries in 9..12 {
+        assert_eq!(traffic.library.out_of_use(), out_of_use);
+        traffic.advance(Duration::from_secs(59));
+        traffic.picks("mine", 100);
+        traffic.advance(Duration::from_secs(1));
+        traffic.picks("mine", 100);
+        assert_eq!(traffic.info("mine").failures, tries, "one try a minute");
+    }
+    let health = traffic.library.health();
     traffic.break_endpoint(0);
-    traffic.advance(Duration::from_secs(10));
+    traffic.advance(Duration::from_secs(60));
     assert_eq!(traffic.picks("mine", 2), [2, 2]);
-    assert_eq!(traffic.info("mine").failures, 23);
+    assert!(health.has_changed().unwrap() && traffic.library.out_of_use().is_empty());
+    assert_eq!(traffic.info("mine").failures, 11);
+
+    // The pauses begin anew, too.
+    traffic.break_endpoint(1);
+    traffic.picks("mine", 100);
+    assert_eq!(traffic.info("mine").failures, 13);
+}
+
+#[test]
+fn who_is_out_of_use_is_forgotten_with_its_place_or_version() {
+    let traffic = Traffic::over(3);
+    let fail = |source: &str| {
+        traffic.load("mine", text(source), OnFailure::Fallback).unwrap();
+        for _ in 0..8 {
+            traffic.pick("mine");
+            traffic.advance(Duration::from_secs(4));
+        }
+        assert_eq!(traffic.library.out_of_use().len(), 1);
+    };
+    traffic.break_endpoint(1);
+    fail(TRAPS_LATER);
+    traffic.load("mine", constant(1), OnFailure::Fallback).unwrap();
+    assert!(traffic.library.out_of_use().is_empty(), "another version");
+    fail(TRAPS_LATER);
+    let _runtime = traffic.runtime.enter();
+    traffic.library.forget(&key("web", "").route);
+    traffic.runtime.block_on(traffic.library.guests.finished());
+    assert!(traffic.library.out_of_use().is_empty(), "the place is gone");
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl Asker {
     fn new(policy: &str) -> Self {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let (sender, notices) = mpsc::channel(NOTICES_MAX);
-        let topologies = Topologies::new(Library::new(sender).unwrap().for_topologies());
+        let topologies = Topologies::new(Library::new(sender, None).unwrap().for_topologies());
         let service = NamespacedName { namespace: "default".into(), name: "web".into() };
         let route = RouteName { service, port: 80, protocol: Protocol::Tcp };
         let question = Question {
@@ -299,7 +299,7 @@ fn what_is_forgotten_is_not_tried_again() {
     assert_eq!(asker.ask(), Answer::WithoutPolicy);
     asker.topologies.forget(&asker.key.route);
     asker.runtime.block_on(async {
-        advance(PAUSE_MAX * 2).await;
+        advance(OUT_OF_USE * 2).await;
         asker.topologies.tasks.close();
         timeout(LONG, asker.topologies.tasks.wait()).await.expect("nothing runs any more");
     });

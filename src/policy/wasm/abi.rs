@@ -279,7 +279,7 @@ pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<()
     if interface != INTERFACE {
         let only = format!("`{INTERFACE}@{}` and `{wasi}`", VERSIONS[0]);
         let text = format!("imports {import}; build it to import from {only} only");
-        return Err(ModuleError(shortened(&text)));
+        return Err(refusal(&text));
     }
     if VERSIONS.contains(&version) {
         return Ok(());
@@ -288,7 +288,7 @@ pub(super) fn check_interface(name: &str, import: &str, wasi: &str) -> Result<()
         "" => format!("imports `{name}` without a version; supported are {supported}"),
         _ => format!("imports version {version} of `{INTERFACE}`; supported are {supported}"),
     };
-    Err(ModuleError(shortened(&text)))
+    Err(refusal(&text))
 }
 
 /// Refuses a function that [`INTERFACE`] does not have.
@@ -297,7 +297,7 @@ pub(super) fn check_function(name: &str) -> Result<(), ModuleError> {
         return Ok(());
     }
     let text = format!("imports `{name}`, but `{INTERFACE}` has only {}", FUNCTIONS.join(", "));
-    Err(ModuleError(shortened(&text)))
+    Err(refusal(&text))
 }
 
 /// The kind of policy that a module's exports tell.
@@ -333,8 +333,13 @@ pub(super) fn check_exports(
 /// In the engine's words.
 impl From<wasmtime::Error> for ModuleError {
     fn from(error: wasmtime::Error) -> Self {
-        Self(shortened(&format!("{error:#}")))
+        refusal(&format!("{error:#}"))
     }
+}
+
+/// A refusal with a reason that names what the guest chose.
+pub(super) fn refusal(reason: &str) -> ModuleError {
+    ModuleError(shortened(reason))
 }
 
 fn shortened(text: &str) -> String {

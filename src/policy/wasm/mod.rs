@@ -3,10 +3,14 @@
 //! Enter at [`Engine`], of which a process has one: [`Engine::compile`] turns a core module or a component into a
 //! checked [`Program`], and a [`WasmPolicy`] is a program with its configuration. What guests see is in `abi` (and `wasi`),
 //! what runs them in `guest` and `component`, what they take is in `meter` (`world` is what wasmtime makes of the WIT file);
-//! `epochs` bounds them in time, `builtin` has those that are part of the program.
+//! `epochs` bounds them in time, `bounds` refuses what would take too long to compile, `cache` keeps compiled code on disk,
+//! `builtin` has those that are part of the program.
 
 mod abi;
+mod bounds;
 mod builtin;
+mod cache;
+mod compiled;
 mod component;
 mod epochs;
 mod guest;
@@ -17,6 +21,7 @@ mod world;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -32,6 +37,8 @@ use wasmtime::{Module, Store, component::Component};
 use self::{
     abi::Host,
     builtin::{BUILTINS, Builtin, TOPOLOGIES},
+    cache::Cache,
+    compiled::Compiled,
     epochs::Epochs,
     guest::{Code, Guest},
     meter::Meter,
@@ -49,8 +56,8 @@ pub use self::{
     meter::Usage,
 };
 
-/// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB.
-const MODULE_BYTES_MAX: usize = 64 << 20;
+/// A module's bytes. A component with a JavaScript or Python runtime in it has 10 to 40 MB, mostly data.
+pub const MODULE_BYTES_MAX: usize = 64 << 20;
 
 /// How a binary module begins: the magic number, then the version of the core or component format.
 const MAGIC: &[u8] = b"\0asm";
@@ -61,6 +68,7 @@ pub struct Engine {
     engine: wasmtime::Engine,
     core: wasmtime::Linker<Host>,
     component: wasmtime::component::Linker<Host>,
+    cache: Cache,
     epochs: Epochs,
     started: Instant,
 }
@@ -89,8 +97,9 @@ pub struct WasmPolicy {
 }
 
 impl Engine {
-    /// An engine with its clock, a thread that sleeps while nothing is called.
-    pub fn new() -> Result<Arc<Self>, ModuleError> {
+    /// An engine with its clock, a thread that sleeps while nothing is called. Compiled code is kept in the directory, if
+    /// there is one.
+    pub fn new(compiled: Option<PathBuf>) -> Result<Arc<Self>, ModuleError> {
         let engine = wasmtime::Engine::new(&settings::config())?;
         let mut core = wasmtime::Linker::new(&engine);
         abi::add_to(&mut core)?;
@@ -99,7 +108,8 @@ impl Engine {
         let epochs = Epochs::start(engine.clone()).map_err(|error| {
             ModuleError(format!("the clock of the policies does not start: {error}"))
         })?;
-        Ok(Arc::new(Self { engine, core, component, epochs, started: Instant::now() }))
+        let cache = Cache::new(compiled, &engine);
+        Ok(Arc::new(Self { engine, core, component, cache, epochs, started: Instant::now() }))
     }
 
     /// Names of the built-in schedulers, in order.
@@ -164,11 +174,10 @@ impl Engine {
             let size = source.len();
             return Err(ModuleError(format!("{size} bytes, more than {MODULE_BYTES_MAX}")));
         }
-        let started = Instant::now();
-        let (kind, code) = self.code(kind, source)?;
-        let code = OnceLock::from(code);
+        let (digest, started) = (digest(source), Instant::now());
+        let (kind, code) = self.code(kind, source, &digest)?;
         let compile_time = OnceLock::from(started.elapsed());
-        Ok(Program { kind, digest: digest(source), code, compile_time, builtin: &[] })
+        Ok(Program { kind, digest, code: OnceLock::from(code), compile_time, builtin: &[] })
     }
 
     /// Without a kind, that which its exports tell.
@@ -176,19 +185,43 @@ impl Engine {
         &self,
         kind: Option<PolicyKind>,
         source: &[u8],
+        digest: &str,
     ) -> Result<(PolicyKind, Code), ModuleError> {
         if is_component(source) {
-            let component = Component::new(&self.engine, source)?;
-            let types = component.component_type();
-            let is_exported = |name: &str| types.get_export(&self.engine, name).is_some();
-            let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
-            Ok((kind, Code::Component(component::link(&self.component, &component, kind)?)))
+            self.linked(source, digest, |component: &Component| {
+                let types = component.component_type();
+                let is_exported = |name: &str| types.get_export(&self.engine, name).is_some();
+                let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
+                Ok((kind, Code::Component(component::link(&self.component, component, kind)?)))
+            })
         } else {
-            let module = Module::new(&self.engine, source)?;
-            let is_exported = |name: &str| module.get_export(name).is_some();
-            let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
-            Ok((kind, Code::Core(guest::link_core(&self.core, &module, kind)?)))
+            self.linked(source, digest, |module: &Module| {
+                let is_exported = |name: &str| module.get_export(name).is_some();
+                let kind = kind.unwrap_or_else(|| abi::kind_by_exports(is_exported));
+                Ok((kind, Code::Core(guest::link_core(&self.core, module, kind)?)))
+            })
         }
+    }
+
+    /// From the cache, else compiled and put there if it can be linked.
+    fn linked<T: Compiled>(
+        &self,
+        source: &[u8],
+        digest: &str,
+        link: impl Fn(&T) -> Result<(PolicyKind, Code), ModuleError>,
+    ) -> Result<(PolicyKind, Code), ModuleError> {
+        let found = self.cache.load(digest).map(|code| T::from_bytes(&self.engine, &code));
+        if let Some(Ok(compiled)) = found {
+            return link(&compiled);
+        }
+        let binary = wat::parse_bytes(source).map_err(|error| abi::refusal(&error.to_string()))?;
+        bounds::check(&binary)?;
+        let compiled = T::compile(&self.engine, &binary)?;
+        let linked = link(&compiled)?;
+        if self.cache.is_on() {
+            self.cache.store(digest, &compiled.to_bytes()?);
+        }
+        Ok(linked)
     }
 
     fn wasmtime(&self) -> &wasmtime::Engine {
@@ -278,7 +311,7 @@ impl Program {
             return Ok(code);
         }
         let started = Instant::now();
-        let (_, code) = engine.code(Some(self.kind), self.builtin)?;
+        let (_, code) = engine.code(Some(self.kind), self.builtin, &self.digest)?;
         self.compile_time.set(started.elapsed()).ok();
         Ok(self.code.get_or_init(|| code))
     }

@@ -1,5 +1,6 @@
 //! The ABI as guests see it, and guests that mean no good.
 
+mod topology;
 mod wasi;
 
 use std::{
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::{Engine, Environment, Log, WasmPolicy, abi, trial_candidates, trial_flow};
 use crate::policy::{
-    Candidates, Failure, FailureKind, ModuleError, Policy, UNKNOWN, flow_hash, identity,
+    Candidates, Failure, FailureKind, ModuleError, Policy, PolicyKind, UNKNOWN, flow_hash, identity,
 };
 
 const CONFIG: &str = "ab";
@@ -121,7 +122,7 @@ fn component(imports: &str, with: &str, core: &str) -> String {
 }
 
 fn policy(source: &str, log: Log) -> Result<WasmPolicy, ModuleError> {
-    let engine = Engine::new().unwrap();
+    let engine = Engine::new(None).unwrap();
     let program = Arc::new(engine.compile(source.as_bytes())?);
     let clock = Arc::new(AtomicU64::new(NOW));
     let policy = WasmPolicy::new(&engine, program, Arc::from(CONFIG), Arc::clone(&log));
@@ -393,7 +394,15 @@ fn a_component_has_two_seconds_to_start() {
     else {
         panic!("it started")
     };
-    assert_eq!(failure, Failure::new(FailureKind::Deadline, "start: ran longer than 2000 ms"));
+    assert_eq!(failure.kind, FailureKind::Deadline);
+    assert!(is_stopped_start(&failure.reason), "{failure}");
+}
+
+/// On a machine that gives it hardly any CPU, its other bound comes first.
+fn is_stopped_start(reason: &str) -> bool {
+    ["start: ran longer than 2000 ms", "start: not done after 40000 ms"]
+        .iter()
+        .any(|bound| reason.starts_with(bound))
 }
 
 #[test]
@@ -408,7 +417,7 @@ fn a_busy_machine_makes_no_guest_look_like_a_loop() {
     );
     let policy = policy(&pick, silent()).unwrap();
     let done = AtomicBool::new(false);
-    let spinners = 8 * std::thread::available_parallelism().unwrap().get();
+    let spinners = 3 * std::thread::available_parallelism().unwrap().get();
     std::thread::scope(|scope| {
         for _ in 0..spinners {
             scope.spawn(|| while !done.load(Ordering::Relaxed) {});
@@ -428,11 +437,16 @@ fn builtins_pass_their_trial() {
         let path = entry.as_ref().unwrap().path();
         path.extension().is_some_and(|extension| extension == "wat" || extension == "c")
     });
-    assert_eq!(texts.count(), Engine::builtins().count(), "each has a line in `builtin.rs`");
-    let engine = Engine::new().unwrap();
-    for name in Engine::builtins() {
-        let program = Arc::new(engine.compile(Engine::builtin(name).unwrap()).unwrap());
-        WasmPolicy::new(&engine, program, Arc::from(""), silent()).try_out().expect(name);
+    let kinds = [PolicyKind::LoadBalancer, PolicyKind::Topology];
+    let builtins = kinds.map(|kind| Engine::builtins_of(kind).count());
+    assert_eq!(texts.count(), builtins.iter().sum::<usize>(), "each has a line in `builtin.rs`");
+    let engine = Engine::new(None).unwrap();
+    for kind in kinds {
+        for name in Engine::builtins_of(kind) {
+            let source = Engine::builtin_of(kind, name).unwrap();
+            let program = Arc::new(engine.compile_for(kind, source).unwrap());
+            WasmPolicy::new(&engine, program, Arc::from(""), silent()).try_out().expect(name);
+        }
     }
     assert!(Engine::builtin("best").is_err());
 }

@@ -122,8 +122,8 @@ fn prometheus_has_what_is_loaded() {
         format!(r#"snowglobe_policy_reloads_total{{{labels},result="failed"}} 0"#),
         format!("snowglobe_policy_instances{{{labels}}} 1"),
         format!("snowglobe_policy_memory_bytes{{{labels}}} 65536"),
-        format!("snowglobe_policy_pick_duration_seconds_count{{{labels}}} 1"),
-        format!(r#"snowglobe_policy_pick_duration_seconds_bucket{{le="+Inf",{labels}}} 1"#),
+        format!("snowglobe_policy_pick_duration_seconds_count{{{labels}}} 2"),
+        format!(r#"snowglobe_policy_pick_duration_seconds_bucket{{le="+Inf",{labels}}} 2"#),
     ] {
         assert!(text.lines().any(|found| found == line), "{line}\n{text}");
     }

@@ -1,10 +1,11 @@
-//! The schedulers of `policies/*.c`: each pick against a plain model, shares and disruption by counting.
+//! The policies of `policies/*.c`: each pick against a plain model, shares and disruption by counting; each set of endpoints
+//! likewise.
 
 mod hashing;
 mod latency;
 mod least;
-mod simulation;
 mod size;
+mod topologies;
 mod turns;
 
 use std::{
@@ -33,7 +34,7 @@ struct Scheduler {
 
 impl Scheduler {
     fn new(name: &str, candidates: Candidates) -> Self {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(None).unwrap();
         let program = Arc::new(Engine::builtin_program(name).unwrap());
         let clock = Arc::new(AtomicU64::new(1_000_000));
         let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: 1 };
