@@ -47,7 +47,8 @@ pub struct Times {
     pub p99: Duration,
 }
 
-/// Runs a workload to its end. `clock` is what the policy sees as the time, microseconds. Fails if the policy does.
+/// Runs a workload to its end. `clock` is what the policy sees as the time, microseconds; it must not be past
+/// [`START_US`](crate::lab::workload::START_US). Fails if the policy does.
 pub fn run(
     workload: &Workload,
     picker: &mut dyn Picker,

@@ -17,6 +17,9 @@ use crate::{
 /// The port of every endpoint and of the service.
 const PORT: u16 = 8080;
 
+/// Where virtual time begins, in microseconds. Go's runtime takes a clock that stands at 0 for a broken one.
+pub const START_US: u64 = 1_000_000;
+
 /// What a simulation is about.
 #[derive(Clone, Debug)]
 pub struct Workload {
@@ -109,7 +112,7 @@ impl Workload {
             zones: self.zones,
             mean_interval_us: 1e6 / (self.capacity() * self.load),
             left: self.connections,
-            time_us: 0,
+            time_us: START_US,
         }
     }
 }
@@ -177,7 +180,7 @@ mod tests {
         let arrivals: Vec<Arrival> = workload.arrivals().collect();
         assert_eq!(arrivals.len(), workload.connections);
         assert!(arrivals.is_sorted_by_key(|arrival| arrival.time_us));
-        let seconds = arrivals[arrivals.len() - 1].time_us as f64 / 1e6;
+        let seconds = (arrivals[arrivals.len() - 1].time_us - START_US) as f64 / 1e6;
         let rate = arrivals.len() as f64 / seconds;
         // The mean of so many random times is this near but once in thousands of seeds.
         let expected = workload.capacity() * workload.load;

@@ -114,7 +114,7 @@ impl Report {
         if self.timings.is_empty() {
             return;
         }
-        let call = if self.traffic.is_some() { " pick" } else { "score" };
+        let call = if self.world == "topology" { "score" } else { " pick" };
         put(text, &format!("\nendpoints       start  configure  {call}: median       p99"));
         for timing in &self.timings {
             let line = format!(

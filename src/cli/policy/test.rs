@@ -21,7 +21,7 @@ use crate::{
         conformance::{Check, Verdict, schedulers, topologies},
         simulation::{self, Outcome},
         timing,
-        workload::Workload,
+        workload::{START_US, Workload},
     },
     policy::{
         Failure, ModuleError, Policy, PolicyKind,
@@ -178,7 +178,7 @@ fn failed(name: &'static str, failure: &Failure) -> Check {
 
 /// Runs the workload; also gives the memory of the instance at its end.
 fn simulated(subject: &WasmPolicy, workload: &Workload) -> Result<(Outcome, u64), Failure> {
-    let clock = Arc::new(AtomicU64::new(0));
+    let clock = Arc::new(AtomicU64::new(START_US));
     let environment = Environment::Simulated { clock: Arc::clone(&clock), seed: workload.seed };
     let usage = Arc::<Usage>::default();
     let policy = subject.in_environment(environment, Arc::new(|_, _| ()));
