@@ -283,7 +283,7 @@ impl Failures {
         let pause = if is_too_many { OUT_OF_USE } else { PAUSE_MIN * 2_u32.pow(self.count) };
         let take_out = || is_too_many.then(|| Arc::new(health.take_out_of_use()));
         let out_of_use = self.out_of_use.or_else(take_out);
-        Self { count, until: Some(Instant::now() + pause), out_of_use }
+        Self { count, until: Instant::now().checked_add(pause), out_of_use }
     }
 }
 

@@ -234,10 +234,10 @@ async fn ready(
     generation: i64,
 ) -> anyhow::Result<Value> {
     let path = client::path(world.kind(), None, Some(name));
-    let deadline = Instant::now() + PATIENCE;
+    let began = Instant::now();
     let mut looks = interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while Instant::now() < deadline {
+    while began.elapsed() < PATIENCE {
         looks.tick().await;
         let policy = cluster.request(Method::GET, &path, &[], Vec::new()).await?;
         let status = &policy["status"];

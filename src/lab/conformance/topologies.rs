@@ -45,7 +45,7 @@ pub fn check_all(policy: &WasmPolicy, seed: u64) -> Vec<Check> {
 /// Which of ten endpoints in three zones clients may see, by where they are.
 pub fn places(policy: &WasmPolicy, seed: u64) -> Result<Vec<Place>, String> {
     let mut life = Subject { policy, seed }.start()?;
-    life.configure(standard())?;
+    life.configure(&standard())?;
     let mut places = clients();
     for place in &mut places {
         place.scores = life.scores(place)?;
@@ -100,10 +100,10 @@ impl Subject<'_> {
 }
 
 impl Life {
-    fn configure(&mut self, candidates: Candidates) -> Result<(), String> {
+    fn configure(&mut self, candidates: &Candidates) -> Result<(), String> {
         self.generation += 1;
         self.count = candidates.len();
-        let configured = self.guest.configure(self.generation, &candidates);
+        let configured = self.guest.configure(self.generation, candidates);
         configured.map_err(|failure| format!("{failure} ({} endpoints)", self.count))
     }
 
@@ -123,7 +123,7 @@ impl Life {
 fn any_count(subject: &Subject<'_>, counts: &[usize]) -> Result<Found, String> {
     let mut life = subject.start()?;
     for count in counts {
-        life.configure(candidates(&vec![1; *count], ZONES))?;
+        life.configure(&candidates(&vec![1; *count], ZONES))?;
         for place in clients() {
             life.scores(&place)?;
         }
@@ -144,7 +144,7 @@ fn extreme_figures(subject: &Subject<'_>) -> Result<Found, String> {
     ];
     for (what, candidates) in sets {
         let mut life = subject.start()?;
-        life.configure(candidates).map_err(|why| format!("{what}: {why}"))?;
+        life.configure(&candidates).map_err(|why| format!("{what}: {why}"))?;
         for place in clients() {
             life.scores(&place).map_err(|why| format!("{what}: {why}"))?;
         }
@@ -156,7 +156,7 @@ fn extreme_figures(subject: &Subject<'_>) -> Result<Found, String> {
 fn determinism(subject: &Subject<'_>) -> Result<Found, String> {
     let (mut one, mut other) = (subject.start()?, subject.start()?);
     for life in [&mut one, &mut other] {
-        life.configure(standard())?;
+        life.configure(&standard())?;
     }
     // The other one is asked in another order.
     let mut later: Vec<Vec<u32>> = Vec::new();
@@ -179,7 +179,7 @@ fn determinism(subject: &Subject<'_>) -> Result<Found, String> {
 
 fn everybody(subject: &Subject<'_>) -> Result<Found, String> {
     let mut life = subject.start()?;
-    life.configure(standard())?;
+    life.configure(&standard())?;
     let mut without = Vec::new();
     for place in clients() {
         if highest(&life.scores(&place)?).is_empty() {

@@ -457,7 +457,11 @@ fn a_busy_machine_makes_no_guest_look_like_a_loop() {
     let spinners = 3 * std::thread::available_parallelism().unwrap().get();
     std::thread::scope(|scope| {
         for _ in 0..spinners {
-            scope.spawn(|| while !done.load(Ordering::Relaxed) {});
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
         }
         let mut guest = policy.instance().unwrap();
         guest.configure(1, &candidates()).unwrap();
