@@ -276,7 +276,7 @@ impl Seat {
 impl Failures {
     fn again(self) -> Self {
         let pause = PAUSE_MIN.saturating_mul(2_u32.saturating_pow(self.count)).min(PAUSE_MAX);
-        Self { count: self.count.saturating_add(1), until: Some(Instant::now() + pause) }
+        Self { count: self.count.saturating_add(1), until: Instant::now().checked_add(pause) }
     }
 }
 
