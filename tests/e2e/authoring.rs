@@ -217,6 +217,7 @@ fn go() {
 }
 
 #[test]
+#[ignore = "its runtime takes minutes to compile: tests/run --long"]
 fn python() {
     let Some(desk) = Desk::new() else { return };
     desk.scheduler("python");
@@ -224,6 +225,7 @@ fn python() {
 
 /// And one that is too large for an object: it becomes a file of the data directory.
 #[test]
+#[ignore = "its runtime takes minutes to compile: tests/run --long"]
 fn javascript_serves_as_a_component() {
     let Some(desk) = Desk::new() else { return };
     let module = desk.scheduler("javascript");

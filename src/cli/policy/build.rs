@@ -167,7 +167,17 @@ impl Project<'_> {
             false => World::LoadBalancer,
         };
         let mut tool = self.command("componentize-py")?;
-        tool.args(["-d", "wit", "-w", world.name(), "componentize", &name, "-o", &output]);
+        tool.args([
+            "-d",
+            "wit",
+            "-w",
+            world.name(),
+            "componentize",
+            "--stub-wasi",
+            &name,
+            "-o",
+            &output,
+        ]);
         self.run(tool, output)
     }
 

@@ -113,7 +113,9 @@ impl Language {
             Self::Wat => return None,
             Self::Python => {
                 let world = world.name();
-                format!("componentize-py -d wit -w {world} componentize policy -o {module}")
+                format!(
+                    "componentize-py -d wit -w {world} componentize --stub-wasi policy -o {module}"
+                )
             }
         })
     }

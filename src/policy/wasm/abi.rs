@@ -42,6 +42,9 @@ pub(super) const FUNCTIONS: &[&str] = &[
     "log",
 ];
 
+/// What WASI's clocks show to a topology policy. Go's runtime takes 0 for a broken clock.
+const STILL_MICROSECONDS: u64 = 1_000_000;
+
 /// Characters of a reason that are kept: a guest chooses the names in it.
 const REASON_CHARACTERS_MAX: usize = 300;
 
@@ -88,9 +91,11 @@ impl Host {
         log: Log,
         meter: Meter,
     ) -> Self {
-        let random = match &environment {
-            Environment::Live(_) => rand::random(),
-            Environment::Simulated { seed, .. } => *seed,
+        let random = match (kind, &environment) {
+            // Only WASI gives it any.
+            (PolicyKind::Topology, _) => 0,
+            (PolicyKind::LoadBalancer, Environment::Live(_)) => rand::random(),
+            (PolicyKind::LoadBalancer, Environment::Simulated { seed, .. }) => *seed,
         };
         let candidates = Candidates::from([]);
         let (flow, budget, is_late) = (None, Budget::default(), false);
@@ -135,14 +140,38 @@ impl Host {
         }
     }
 
-    /// Since 1970; in a simulation, since its begin.
+    /// Since 1970; in a simulation, since its begin. For a topology policy, whose scores are kept, time stands still.
     pub(super) fn unix_microseconds(&self) -> u64 {
-        match &self.environment {
-            Environment::Live(_) => {
+        match (self.kind, &self.environment) {
+            (PolicyKind::Topology, _) => STILL_MICROSECONDS,
+            (PolicyKind::LoadBalancer, Environment::Live(_)) => {
                 u64::try_from(Timestamp::now().as_microsecond()).unwrap_or_default()
             }
-            Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
+            (PolicyKind::LoadBalancer, Environment::Simulated { clock, .. }) => {
+                clock.load(Ordering::Relaxed)
+            }
         }
+    }
+
+    /// Since some moment; likewise.
+    pub(super) fn microseconds(&self) -> u64 {
+        match (self.kind, &self.environment) {
+            (PolicyKind::Topology, _) => STILL_MICROSECONDS,
+            (PolicyKind::LoadBalancer, Environment::Live(start)) => {
+                u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
+            }
+            (PolicyKind::LoadBalancer, Environment::Simulated { clock, .. }) => {
+                clock.load(Ordering::Relaxed)
+            }
+        }
+    }
+
+    /// SplitMix64: a nanosecond, and the same everywhere.
+    pub(super) fn next_random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
     }
 
     /// Refuses what may be another moment later to a topology policy: its scores are kept.
@@ -207,21 +236,12 @@ impl Functions for Host {
 
     fn now(&mut self) -> wasmtime::Result<u64> {
         self.changing("now")?;
-        Ok(match &self.environment {
-            Environment::Live(start) => {
-                u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX)
-            }
-            Environment::Simulated { clock, .. } => clock.load(Ordering::Relaxed),
-        })
+        Ok(self.microseconds())
     }
 
-    /// SplitMix64: a nanosecond, and the same everywhere.
     fn random(&mut self) -> wasmtime::Result<u64> {
         self.changing("random")?;
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Ok(mixed ^ (mixed >> 31))
+        Ok(self.next_random())
     }
 
     fn config_length(&mut self) -> wasmtime::Result<u32> {

@@ -4,10 +4,7 @@
 
 use wasmtime::{Caller, Extern, FuncType, Linker, Module, Val, ValType, bail};
 
-use crate::policy::{
-    ModuleError,
-    wasm::{abi::Host, world::host::Host as Functions},
-};
+use crate::policy::{ModuleError, wasm::abi::Host};
 
 /// The module name of these imports.
 pub(super) const MODULE: &str = "wasi_snapshot_preview1";
@@ -136,7 +133,7 @@ pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             MODULE,
             "clock_time_get",
             |guest: Guest<'_>, clock: u32, _precision: u64, at: u32| {
-                clock_time(guest, clock, at).map(answer)
+                answer(clock_time(guest, clock, at))
             },
         )?
         .func_wrap(
@@ -147,7 +144,7 @@ pub(super) fn add_to(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
             },
         )?
         .func_wrap(MODULE, "random_get", |guest: Guest<'_>, at: u32, length: u32| {
-            random(guest, at, length).map(answer)
+            answer(random(guest, at, length))
         })?
         .func_wrap(
             MODULE,
@@ -180,14 +177,14 @@ fn clock_resolution(mut guest: Guest<'_>, clock: u32, at: u32) -> Result<(), Err
     Memory::of(&mut guest)?.0.set(at, &CLOCK_RESOLUTION_NANOSECONDS.to_le_bytes())
 }
 
-fn clock_time(mut guest: Guest<'_>, clock: u32, at: u32) -> wasmtime::Result<Result<(), Errno>> {
+fn clock_time(mut guest: Guest<'_>, clock: u32, at: u32) -> Result<(), Errno> {
     let microseconds = match clock {
         CLOCK_REALTIME => guest.data().unix_microseconds(),
-        CLOCK_MONOTONIC => guest.data_mut().now()?,
-        _ => return Ok(Err(INVAL)),
+        CLOCK_MONOTONIC => guest.data().microseconds(),
+        _ => return Err(INVAL),
     };
     let time = microseconds.saturating_mul(CLOCK_RESOLUTION_NANOSECONDS).to_le_bytes();
-    Ok(Memory::of(&mut guest).and_then(|(mut memory, _)| memory.set(at, &time)))
+    Memory::of(&mut guest)?.0.set(at, &time)
 }
 
 /// Counts the bytes and drops them.
@@ -214,19 +211,12 @@ fn write(
     memory.set(written, &bytes.to_le_bytes())
 }
 
-fn random(mut guest: Guest<'_>, at: u32, length: u32) -> wasmtime::Result<Result<(), Errno>> {
-    let (mut memory, host) = match Memory::of(&mut guest) {
-        Ok(parts) => parts,
-        Err(errno) => return Ok(Err(errno)),
-    };
-    let buffer = match memory.slice(at, length) {
-        Ok(buffer) => buffer,
-        Err(errno) => return Ok(Err(errno)),
-    };
-    for chunk in buffer.chunks_mut(8) {
-        chunk.copy_from_slice(&host.random()?.to_le_bytes()[..chunk.len()]);
+fn random(mut guest: Guest<'_>, at: u32, length: u32) -> Result<(), Errno> {
+    let (mut memory, host) = Memory::of(&mut guest)?;
+    for chunk in memory.slice(at, length)?.chunks_mut(8) {
+        chunk.copy_from_slice(&host.next_random().to_le_bytes()[..chunk.len()]);
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
 /// Everything has happened: whoever waits for a time goes on at once, since a guest may not sleep, and whoever waits

@@ -18,9 +18,14 @@ export function configure(generation, count) {
 // The number of the endpoint for one connection.
 export function pick(sourceHash, clientZone, clientNode) {
   let best = start;
-  for (let step = 1; step < endpointCount; step++) {
+  let fewest = active(best);
+  for (let step = 1; step < endpointCount && fewest > 0; step++) {
     const i = (start + step) % endpointCount;
-    if (active(i) < active(best)) best = i;
+    const connections = active(i);
+    if (connections < fewest) {
+      best = i;
+      fewest = connections;
+    }
   }
   start = (best + 1) % endpointCount;
   return best;
