@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::time::{ClockId, clock_gettime};
+use rustix::time::ClockId;
 use tokio::{
     sync::{Semaphore, watch},
     task::{AbortHandle, spawn_blocking},
@@ -29,7 +29,7 @@ use crate::{
         highest,
         library::{Found, Library},
         version::{OnFailure, Version},
-        wasm::WasmPolicy,
+        wasm::{WasmPolicy, time},
     },
     route::RouteName,
 };
@@ -308,14 +308,6 @@ fn score_all(policy: &WasmPolicy, question: &Question) -> Result<Arc<[usize]>, F
         }
     }
     Ok(highest(&scores).into())
-}
-
-/// The time of a clock.
-fn time(clock: ClockId) -> Duration {
-    let time = clock_gettime(clock);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-    Duration::new(seconds, nanoseconds)
 }
 
 #[cfg(test)]

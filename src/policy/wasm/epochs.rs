@@ -92,9 +92,13 @@ impl Budget {
 
 impl Times {
     fn now() -> Self {
-        let read = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
-        Self { cpu: read(ClockId::ThreadCPUTime), wall: read(ClockId::Monotonic) }
+        Self { cpu: time(ClockId::ThreadCPUTime), wall: time(ClockId::Monotonic) }
     }
+}
+
+/// The time of a clock of the system, which no test can stop.
+pub(in crate::policy) fn time(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
 }
 
 impl Epochs {

@@ -66,7 +66,7 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = self.limits.memory_growing(current, desired, maximum)?;
+        let fits = take(&mut self.limits.memory_bytes, current, desired, maximum);
         if fits {
             let growth = u64::try_from(desired.saturating_sub(current))?;
             self.memory_bytes += growth;
@@ -82,21 +82,21 @@ impl ResourceLimiter for Meter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let fits = self.limits.table_growing(current, desired, maximum)?;
+        let fits = take(&mut self.limits.table_elements, current, desired, maximum);
         self.has_refused |= !fits;
         Ok(fits)
     }
 
     fn instances(&self) -> usize {
-        self.limits.instances()
+        self.limits.instances
     }
 
     fn tables(&self) -> usize {
-        self.limits.tables()
+        self.limits.tables
     }
 
     fn memories(&self) -> usize {
-        self.limits.memories()
+        self.limits.memories
     }
 }
 
@@ -128,38 +128,6 @@ impl Limits {
         memories: 2,
         tables: 32,
     };
-}
-
-impl ResourceLimiter for Limits {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.memory_bytes, current, desired, maximum))
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        Ok(take(&mut self.table_elements, current, desired, maximum))
-    }
-
-    fn instances(&self) -> usize {
-        self.instances
-    }
-
-    fn tables(&self) -> usize {
-        self.tables
-    }
-
-    fn memories(&self) -> usize {
-        self.memories
-    }
 }
 
 /// Takes a growth from what is left for all memories (or tables) of an instance together.

@@ -51,6 +51,7 @@ use crate::{
     route::Protocol,
 };
 
+pub(super) use self::epochs::time;
 pub use self::{
     abi::{ABI, Environment, Log},
     meter::Usage,
