@@ -12,9 +12,9 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::Cluster,
     http::pod_at,
     place::Place,
+    policies::Web,
     tools::{self, Ran, Tool, can_use, eventually, leave_out, wanted},
     traffic::tally,
 };
@@ -136,22 +136,7 @@ fn parsed(ran: Ran) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Three pods behind the Service `web`, port 8080.
-struct Web {
-    cluster: Cluster,
-    address: String,
-}
-
 impl Web {
-    fn start() -> Self {
-        let cluster = Cluster::start();
-        cluster.kubectl("create deployment web --image=web --port=8080 --replicas=3");
-        cluster.kubectl("expose deployment web");
-        cluster.endpoints_ready("web", 3);
-        let address = cluster.cluster_ip("web");
-        Self { cluster, address }
-    }
-
     /// `snowglobe policy ...` at the cluster.
     #[track_caller]
     fn policy(&self, arguments: &str) -> Ran {

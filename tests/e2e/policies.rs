@@ -16,13 +16,13 @@ use crate::{
 };
 
 /// Three pods behind the Service `web`, port 8080.
-struct Web {
-    cluster: Cluster,
-    address: String,
+pub(crate) struct Web {
+    pub(crate) cluster: Cluster,
+    pub(crate) address: String,
 }
 
 impl Web {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let cluster = Cluster::start();
         cluster.kubectl("create deployment web --image=web --port=8080 --replicas=3");
         cluster.kubectl("expose deployment web");

@@ -12,25 +12,7 @@ use snowglobe::{
     route::Protocol,
 };
 
-/// A component that asks the host.
-const COMPONENT: &str = r#"(component
-    (import "snowglobe:policy/host@0.1.0" (instance $host
-      (export "active" (func (param "i" u32) (result u32)))))
-    (core func $active (canon lower (func $host "active")))
-    (core module $code
-      (import "host" "active" (func $active (param i32) (result i32)))
-      (memory 1)
-      (func (export "configure") (param i64 i32))
-      (func (export "pick") (param i64 i32 i32) (result i32) (call $active (i32.const 0))))
-    (core instance $guest (instantiate $code
-      (with "host" (instance (export "active" (func $active))))))
-    (func (export "configure") (param "generation" u64) (param "count" u32)
-      (canon lift (core func $guest "configure")))
-    (func (export "pick") (param "source-hash" u64) (param "client-zone" u32)
-      (param "client-node" u32) (result u32)
-      (canon lift (core func $guest "pick"))))"#;
-
-/// The built-in modules, those of the tests, and a component; binary.
+/// The built-in modules and those of the tests, of which one is a component; binary.
 pub(crate) fn modules() -> Vec<Vec<u8>> {
     let builtins = Engine::builtins().map(|name| Engine::builtin(name).unwrap().to_vec());
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/policies");
@@ -38,8 +20,7 @@ pub(crate) fn modules() -> Vec<Vec<u8>> {
     let tests = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "wat"))
         .map(|path| fs::read(path).unwrap());
-    let component = [COMPONENT.as_bytes().to_vec()];
-    let mut modules: Vec<_> = builtins.chain(tests).chain(component).collect();
+    let mut modules: Vec<_> = builtins.chain(tests).collect();
     for module in &mut modules {
         *module = wat::parse_bytes(module).unwrap().into_owned();
     }
